@@ -1,0 +1,348 @@
+//! A named set of backends with one policy, as control holds it: who belongs, who is admitted.
+//!
+//! A cluster has one writer. What it decides, it publishes as an immutable [`View`].
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use crate::backend::{Backend, Load};
+use crate::balance::{Algorithm, BalancerFactory};
+use crate::health::Health;
+use crate::{
+    BackendId, BackendSnapshot, BackendSpec, Event, HealthPolicy, Observation, Rng, Snapshot, Standing, Time, View,
+};
+
+/// Backends, their health, and the view of them that workers share.
+#[derive(Debug)]
+pub struct Cluster {
+    policy: HealthPolicy,
+    members: Vec<Member>,
+    next_id: u32,
+    factory: BalancerFactory,
+    view: Arc<View>,
+}
+
+#[derive(Debug)]
+struct Member {
+    id: BackendId,
+    spec: BackendSpec,
+    addresses: Arc<[SocketAddr]>,
+    /// Set while the name does not resolve; shown, and no reason by itself to leave.
+    unresolved: Option<Arc<str>>,
+    health: Health,
+    load: Arc<Load>,
+}
+
+impl Member {
+    fn admitted(&self) -> bool {
+        self.health.standing() != Standing::Down && self.unreachable().is_none()
+    }
+
+    /// Why it cannot be connected to, whatever its health.
+    fn unreachable(&self) -> Option<&Arc<str>> {
+        self.unresolved.as_ref().filter(|_| self.addresses.is_empty())
+    }
+}
+
+impl Cluster {
+    /// A cluster without backends; [`update`](Cluster::update) brings them.
+    pub fn new(algorithm: Algorithm, policy: HealthPolicy, _now: Time) -> Self {
+        let mut factory = BalancerFactory::new(algorithm);
+        let view = Arc::new(View { balancer: factory.balancer(&[]), backends: Box::default() });
+        Cluster { policy, members: Vec::new(), next_id: 0, factory, view }
+    }
+
+    /// What workers pick from. It changes only with the calls that return events or change weights.
+    pub fn view(&self) -> Arc<View> {
+        Arc::clone(&self.view)
+    }
+
+    /// How backends are probed.
+    pub fn health_policy(&self) -> &HealthPolicy {
+        &self.policy
+    }
+
+    /// Replaces the set of backends. One that was there before, by host and port, keeps its id, its
+    /// health and its counts.
+    pub fn update(&mut self, now: Time, specs: Vec<BackendSpec>, _rng: &mut impl Rng) -> Vec<Event> {
+        let mut events = Vec::new();
+        let mut former = std::mem::take(&mut self.members);
+        for spec in specs {
+            let known = former.iter().position(|member| member.spec.host == spec.host && member.spec.port == spec.port);
+            let member = match known {
+                Some(index) => Member { spec, ..former.swap_remove(index) },
+                None => {
+                    events.push(Event::Added { backend: Arc::clone(&spec.name) });
+                    self.member(now, spec)
+                }
+            };
+            self.members.push(member);
+        }
+        events.extend(former.into_iter().map(|member| Event::Removed { backend: member.spec.name }));
+        self.publish();
+        events
+    }
+
+    fn member(&mut self, now: Time, spec: BackendSpec) -> Member {
+        let id = BackendId::new(self.next_id);
+        self.next_id += 1;
+        Member {
+            id,
+            addresses: spec.literal_addresses().unwrap_or_default(),
+            unresolved: None,
+            spec,
+            health: Health::new(now),
+            load: Arc::default(),
+        }
+    }
+
+    /// Takes in what DNS said of a backend's name. A failed look-up keeps the addresses known before.
+    pub fn resolved(&mut self, id: BackendId, answer: Result<Arc<[SocketAddr]>, Arc<str>>) -> Option<Event> {
+        let member = self.members.iter_mut().find(|member| member.id == id)?;
+        let backend = Arc::clone(&member.spec.name);
+        let event = match answer {
+            Ok(addresses) if addresses == member.addresses && member.unresolved.is_none() => return None,
+            Ok(addresses) => {
+                let listed = addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+                member.addresses = addresses;
+                member.unresolved = None;
+                Event::Resolved { backend, addresses: listed }
+            }
+            Err(reason) => {
+                let known = member.unresolved.replace(Arc::clone(&reason));
+                if known.as_ref() == Some(&reason) {
+                    return None;
+                }
+                Event::Unresolved { backend, reason }
+            }
+        };
+        self.publish();
+        Some(event)
+    }
+
+    /// Takes in evidence about a backend. One that left the cluster meanwhile is nobody's concern.
+    pub fn observe(
+        &mut self,
+        now: Time,
+        id: BackendId,
+        observation: &Observation,
+        rng: &mut impl Rng,
+    ) -> Option<Event> {
+        let member = self.members.iter_mut().find(|member| member.id == id)?;
+        let before = member.health.standing();
+        if !member.health.observe(now, observation, &self.policy, rng) {
+            return None;
+        }
+        let backend = Arc::clone(&member.spec.name);
+        let reason = Arc::clone(member.health.reason());
+        let event = match member.health.standing() {
+            Standing::Down => Event::Ejected { backend, reason },
+            Standing::Up | Standing::Unproven => Event::Admitted { backend, reason },
+        };
+        // Unproven and up look the same to workers.
+        if before == Standing::Down || matches!(event, Event::Ejected { .. }) {
+            self.publish();
+        }
+        Some(event)
+    }
+
+    /// When [`tick`](Cluster::tick) has something to do next.
+    pub fn next_deadline(&self) -> Option<Time> {
+        self.members.iter().filter(|member| !member.addresses.is_empty()).filter_map(|m| m.health.probe_due()).min()
+    }
+
+    /// The backends to probe now; each is owed an [`observe`](Cluster::observe).
+    pub fn tick(&mut self, now: Time) -> Vec<BackendId> {
+        self.members
+            .iter_mut()
+            .filter(|member| !member.addresses.is_empty())
+            .filter_map(|member| member.health.take_probe(now).then_some(member.id))
+            .collect()
+    }
+
+    /// A backend's description, while it belongs to the cluster.
+    pub fn spec(&self, id: BackendId) -> Option<&BackendSpec> {
+        self.members.iter().find(|member| member.id == id).map(|member| &member.spec)
+    }
+
+    /// Where a backend is to be reached, while it belongs to the cluster.
+    pub fn addresses(&self, id: BackendId) -> Option<Arc<[SocketAddr]>> {
+        self.members.iter().find(|member| member.id == id).map(|member| Arc::clone(&member.addresses))
+    }
+
+    /// The ids of all backends, in the order of the config.
+    pub fn ids(&self) -> impl Iterator<Item = BackendId> + '_ {
+        self.members.iter().map(|member| member.id)
+    }
+
+    /// How the cluster stands.
+    pub fn snapshot(&self, now: Time) -> Snapshot {
+        let backends = self.members.iter().map(|member| BackendSnapshot {
+            id: member.id,
+            name: Arc::clone(&member.spec.name),
+            host: Arc::clone(&member.spec.host),
+            port: member.spec.port,
+            weight: member.spec.weight,
+            addresses: Arc::clone(&member.addresses),
+            standing: member.health.standing(),
+            admitted: member.admitted(),
+            reason: member.unreachable().map_or_else(
+                || Arc::clone(member.health.reason()),
+                |reason| format!("does not resolve: {reason}").into(),
+            ),
+            since: now.since(member.health.since()),
+            in_flight: member.load.in_flight(),
+            last_probe: member.health.last_probe().map(|at| now.since(at)),
+            probe_took: member.health.probe_took(),
+        });
+        Snapshot { algorithm: self.factory.algorithm(), backends: backends.collect() }
+    }
+
+    fn publish(&mut self) {
+        let admitted = self.members.iter().filter(|member| member.admitted());
+        let backends: Box<[Backend]> = admitted
+            .map(|member| Backend {
+                id: member.id,
+                spec: member.spec.clone(),
+                addresses: Arc::clone(&member.addresses),
+                load: Arc::clone(&member.load),
+            })
+            .collect();
+        self.view = Arc::new(View { balancer: self.factory.balancer(&backends), backends });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Evidence, Key, NoBackend, Outcome, Query, SplitMix64};
+    use std::time::Duration;
+
+    struct Fixture {
+        cluster: Cluster,
+        rng: SplitMix64,
+    }
+
+    impl Fixture {
+        fn new(ports: &[u16]) -> Self {
+            let mut rng = SplitMix64::new(3);
+            let mut cluster = Cluster::new(Algorithm::RoundRobin, HealthPolicy::default(), Time::ZERO);
+            cluster.update(Time::ZERO, specs(ports), &mut rng);
+            Fixture { cluster, rng }
+        }
+
+        fn shows(&mut self, port: u16, now: Time, evidence: Evidence) -> Option<Event> {
+            let id = self.id(port);
+            self.cluster.observe(now, id, &Observation { began: now, evidence }, &mut self.rng)
+        }
+
+        fn id(&self, port: u16) -> BackendId {
+            self.cluster.ids().find(|id| self.cluster.spec(*id).unwrap().port == port).unwrap()
+        }
+
+        fn serving(&self) -> Vec<u16> {
+            self.cluster.view().backends().iter().map(|backend| backend.spec.port).collect()
+        }
+    }
+
+    fn specs(ports: &[u16]) -> Vec<BackendSpec> {
+        ports.iter().map(|port| BackendSpec::new("127.0.0.1", *port)).collect()
+    }
+
+    fn query() -> Query<'static> {
+        Query { key: Key::from_ip([192, 0, 2, 1].into()), tried: &[] }
+    }
+
+    fn at(seconds: u64) -> Time {
+        Time::ZERO + Duration::from_secs(seconds)
+    }
+
+    fn refused() -> Evidence {
+        Evidence::ConnectFailed { reason: "connection refused".into() }
+    }
+
+    #[test]
+    fn one_that_is_down_gets_nothing_until_it_is_back() {
+        let mut fixture = Fixture::new(&[1, 2]);
+        let event = fixture.shows(1, at(0), refused());
+        assert_eq!(event.unwrap().to_string(), "backend 127.0.0.1:1 is down: cannot connect: connection refused");
+        assert_eq!(fixture.serving(), [2]);
+        assert!(fixture.shows(1, at(1), Evidence::ProbePassed { status: 200 }).is_none());
+        let event = fixture.shows(1, at(2), Evidence::ProbePassed { status: 200 });
+        assert_eq!(event.unwrap().to_string(), "backend 127.0.0.1:1 is up: probe answered 200");
+        assert_eq!(fixture.serving(), [1, 2]);
+    }
+
+    #[test]
+    fn all_down_is_an_answer() {
+        let mut fixture = Fixture::new(&[1]);
+        fixture.shows(1, at(0), refused());
+        assert_eq!(fixture.cluster.view().pick(at(0), &query()).unwrap_err(), NoBackend::NoneAdmitted);
+        assert_eq!(fixture.cluster.snapshot(at(5)).admitted(), 0);
+        assert_eq!(fixture.cluster.snapshot(at(5)).backends[0].since, Duration::from_secs(5));
+    }
+
+    #[test]
+    fn a_failed_connection_becomes_an_observation_and_nothing_else_does() {
+        let fixture = Fixture::new(&[1]);
+        let view = fixture.cluster.view();
+        let pick = |outcome| view.finish(at(9), view.pick(at(4), &query()).unwrap(), outcome);
+        let expected = Observation { began: at(4), evidence: Evidence::ConnectFailed { reason: "no route".into() } };
+        assert_eq!(pick(Outcome::ConnectFailed("no route".into())), Some(expected));
+        assert_eq!(pick(Outcome::Answered), None);
+        assert_eq!(pick(Outcome::Broke), None);
+    }
+
+    #[test]
+    fn in_flight_counts_cannot_leak() {
+        let fixture = Fixture::new(&[1]);
+        let view = fixture.cluster.view();
+        let first = view.pick(at(0), &query()).unwrap();
+        let second = view.pick(at(0), &query()).unwrap();
+        assert_eq!(view.backends()[0].in_flight(), 2);
+        drop(first);
+        view.finish(at(1), second, Outcome::Broke);
+        assert_eq!(view.backends()[0].in_flight(), 0);
+    }
+
+    #[test]
+    fn an_update_keeps_what_it_knows_of_those_who_stay() {
+        let mut fixture = Fixture::new(&[1, 2]);
+        fixture.shows(1, at(0), refused());
+        let kept = fixture.id(2);
+        let events = fixture.cluster.update(at(1), specs(&[3, 2, 1]), &mut fixture.rng);
+        assert_eq!(events, [Event::Added { backend: "127.0.0.1:3".into() }]);
+        assert_eq!(fixture.id(2), kept);
+        assert_eq!(fixture.serving(), [3, 2], "1 is still down");
+        let events = fixture.cluster.update(at(2), specs(&[2]), &mut fixture.rng);
+        assert_eq!(events.len(), 2);
+    }
+
+    #[test]
+    fn a_name_serves_once_it_resolves_and_keeps_its_addresses_when_dns_fails() {
+        let mut rng = SplitMix64::new(1);
+        let mut cluster = Cluster::new(Algorithm::RoundRobin, HealthPolicy::default(), Time::ZERO);
+        cluster.update(Time::ZERO, vec![BackendSpec::new("app", 80)], &mut rng);
+        let id = cluster.ids().next().unwrap();
+        assert!(cluster.resolved(id, Err("no such host".into())).is_some());
+        assert!(cluster.resolved(id, Err("no such host".into())).is_none(), "told once");
+        assert!(cluster.view().backends().is_empty());
+        assert_eq!(cluster.next_deadline(), None, "there is nothing to probe");
+        assert!(cluster.resolved(id, Ok(["10.0.0.1:80".parse().unwrap()].into())).is_some());
+        assert_eq!(cluster.view().backends().len(), 1);
+        assert_eq!(cluster.next_deadline(), Some(Time::ZERO));
+        cluster.resolved(id, Err("server failure".into()));
+        assert_eq!(cluster.view().backends().len(), 1);
+    }
+
+    #[test]
+    fn probes_are_due_at_start_and_taken_once() {
+        let mut fixture = Fixture::new(&[1, 2]);
+        assert_eq!(fixture.cluster.next_deadline(), Some(Time::ZERO));
+        assert_eq!(fixture.cluster.tick(Time::ZERO).len(), 2);
+        assert_eq!(fixture.cluster.tick(Time::ZERO).len(), 0);
+        assert_eq!(fixture.cluster.next_deadline(), None);
+        fixture.shows(2, at(1), Evidence::ProbePassed { status: 204 });
+        assert!(fixture.cluster.next_deadline().unwrap() > at(20));
+    }
+}

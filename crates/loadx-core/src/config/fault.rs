@@ -1,0 +1,111 @@
+//! What is wrong with a config, said so that a person can mend it.
+
+use std::fmt;
+
+/// One thing that is wrong, and where.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fault {
+    /// Line of the text, from 1.
+    pub line: usize,
+    /// Column in that line, in characters, from 1.
+    pub column: usize,
+    /// The offending text, cut to one line.
+    pub text: String,
+    /// The whole line that it stands in.
+    pub source_line: String,
+    /// What is wrong.
+    pub message: String,
+    /// How to mend it.
+    pub help: String,
+}
+
+/// The longest piece of the user's text that a fault repeats, in characters.
+const EXCERPT_MAX: usize = 100;
+
+/// The most faults that are told; more than that help nobody.
+const FAULTS_MAX: usize = 100;
+
+impl Fault {
+    /// A fault of the piece of `source` that begins at byte `start` and is `length` bytes long.
+    pub(super) fn new(source: &str, start: usize, length: usize, message: String, help: String) -> Self {
+        let line_start = source[..start].rfind('\n').map_or(0, |newline| newline + 1);
+        let line = source[line_start..].lines().next().unwrap_or_default();
+        let text = source[start..start + length].lines().next().unwrap_or_default();
+        Fault {
+            line: source[..start].matches('\n').count() + 1,
+            column: source[line_start..start].chars().count() + 1,
+            text: excerpt(text),
+            source_line: line.to_owned(),
+            message,
+            help,
+        }
+    }
+
+    /// Tells the fault of a file that goes by `name`.
+    pub fn display<'f>(&'f self, name: &'f str) -> impl fmt::Display + 'f {
+        DisplayFault { fault: self, name }
+    }
+}
+
+fn excerpt(text: &str) -> String {
+    match text.char_indices().nth(EXCERPT_MAX) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text.to_owned(),
+    }
+}
+
+struct DisplayFault<'f> {
+    fault: &'f Fault,
+    name: &'f str,
+}
+
+impl fmt::Display for DisplayFault<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Fault { line, column, text, source_line, message, help } = self.fault;
+        writeln!(f, "{}:{line}:{column}: {message}", self.name)?;
+        let shown = source_line.chars().count() <= EXCERPT_MAX;
+        if shown && !text.is_empty() {
+            let margin = line.to_string().len();
+            // Tabs stay tabs, so that the marks stand below what they mark.
+            let lead: String =
+                source_line.chars().take(column - 1).map(|c| if c == '\t' { '\t' } else { ' ' }).collect();
+            writeln!(f, "  {line} | {source_line}")?;
+            writeln!(f, "  {:margin$} | {lead}{}", "", "^".repeat(text.chars().count().max(1)))?;
+        } else if !text.is_empty() {
+            writeln!(f, "  {line} | … {text} …")?;
+        }
+        write!(f, "  help: {help}")
+    }
+}
+
+/// All that is wrong with a config.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Faults(Vec<Fault>);
+
+impl Faults {
+    pub(super) fn push(&mut self, fault: Fault) {
+        if self.0.len() < FAULTS_MAX {
+            self.0.push(fault);
+        }
+    }
+
+    /// Whether nothing is wrong.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// How much is wrong.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Each fault, in the order of the text.
+    pub fn iter(&self) -> std::slice::Iter<'_, Fault> {
+        self.0.iter()
+    }
+
+    pub(super) fn sorted(mut self) -> Self {
+        self.0.sort_by_key(|fault| (fault.line, fault.column));
+        self
+    }
+}

@@ -1,0 +1,177 @@
+//! The config file as it is typed: every key, its type, its default and what it is for, in one place.
+//!
+//! From this list come the reader, the JSON Schema and the defaults.
+
+use serde_json::{Map, Value, json};
+
+use super::Faults;
+use super::reader::{At, Node, Problem, Read};
+use super::values::{Host, LogFormat, Network, Port, Seconds, TargetPath, Text, Whole};
+use crate::Algorithm;
+
+/// Declares an object of the file. A key with a default has that value when it is not typed, an
+/// optional one is then none, and a required one must be there.
+macro_rules! file_object {
+    (
+        #[doc = $about:literal]
+        $object:ident {
+            required { $( $( #[doc = $required_doc:literal] )* $required:ident: $required_type:ty, )* }
+            optional { $( $( #[doc = $optional_doc:literal] )* $optional:ident: $optional_type:ty, )* }
+            default { $( $( #[doc = $default_doc:literal] )* $key:ident: $type:ty = $default:expr, )* }
+        }
+    ) => {
+        #[doc = $about]
+        #[derive(Clone, Debug)]
+        pub(super) struct $object {
+            $( $( #[doc = $required_doc] )* pub(super) $required: At<$required_type>, )*
+            $( $( #[doc = $optional_doc] )* pub(super) $optional: Option<At<$optional_type>>, )*
+            $( $( #[doc = $default_doc] )* pub(super) $key: $type, )*
+        }
+
+        impl $object {
+            const KEYS: &[&str] = &[
+                $( stringify!($required), )* $( stringify!($optional), )* $( stringify!($key), )*
+            ];
+        }
+
+        impl Read for $object {
+            fn schema() -> Value {
+                let mut properties = Map::new();
+                $( properties.insert(stringify!($required).into(), described(<$required_type>::schema(), &[$($required_doc),*])); )*
+                $( properties.insert(stringify!($optional).into(), described(<$optional_type>::schema(), &[$($optional_doc),*])); )*
+                $(
+                    let mut property = described(<$type>::schema(), &[$($default_doc),*]);
+                    let default: $type = $default;
+                    property["default"] = json!(default);
+                    properties.insert(stringify!($key).into(), property);
+                )*
+                let required: &[&str] = &[$( stringify!($required), )*];
+                json!({
+                    "type": "object",
+                    "description": $about.trim(),
+                    "properties": properties,
+                    "required": required,
+                    "additionalProperties": false,
+                })
+            }
+
+            fn read(node: Node<'_>, faults: &mut Faults) -> Option<Self> {
+                let object = node.object(Self::KEYS, faults)?;
+                // All keys are read before a missing one ends it, so that all faults are told.
+                $(
+                    let $required = object.read(stringify!($required), faults);
+                    if !object.has(stringify!($required)) {
+                        node.fault(faults, missing(&node, stringify!($required)));
+                    }
+                )*
+                $( let $optional = object.read(stringify!($optional), faults); )*
+                $( let $key = object.read(stringify!($key), faults).map_or_else(|| $default, |typed| typed.value); )*
+                Some(Self { $( $required: $required?, )* $( $optional, )* $( $key, )* })
+            }
+        }
+    };
+}
+
+fn described(mut schema: Value, doc: &[&str]) -> Value {
+    schema["description"] = doc.iter().map(|line| line.trim()).collect::<Vec<_>>().join(" ").into();
+    schema
+}
+
+fn missing(node: &Node<'_>, key: &str) -> Problem {
+    Problem::new(format!("{} lacks \"{key}\"", node.title()), format!("add \"{key}\""))
+}
+
+file_object! {
+    /// The config file of LoadX.
+    FileConfig {
+        required {
+            /// The servers that answer requests.
+            backend_servers: Vec<At<FileBackend>>,
+        }
+        optional {
+            /// Worker threads. Without it: one for each processor that the process may use, by its
+            /// affinity and its cgroup's limit.
+            workers: Whole<1, 1_024>,
+            /// The file that the access log is appended to. Without it: standard output.
+            log_file: Text,
+        }
+        default {
+            /// The TCP port that clients connect to.
+            proxy_port: Port = Whole(8_080),
+            /// The address or name to listen on; a name is listened on at each of its addresses.
+            proxy_host: Host = Host("0.0.0.0".into()),
+            /// How a backend is chosen: in turns, by the fewest running exchanges, or by the client's address.
+            algorithm: Algorithm = Algorithm::RoundRobin,
+            /// Seconds between two health probes of a backend; a backend in doubt is probed every second.
+            health_check_interval: Seconds = Seconds(30.0),
+            /// Seconds that a health probe may take, connecting included.
+            health_check_timeout: Seconds = Seconds(5.0),
+            /// The path that health probes ask for; a status of 200 to 399 is healthy.
+            health_check_path: TargetPath = TargetPath("/health".into()),
+            /// Good probes in a row that bring a backend back into rotation.
+            health_check_rise: Whole<1, 100> = Whole(2),
+            /// Bad probes in a row that take a backend out of rotation. A connection that cannot be
+            /// opened takes it out at once.
+            health_check_fall: Whole<1, 100> = Whole(3),
+            /// Client connections at the same time; further ones wait to be accepted.
+            max_connections: Whole<1, 10_000_000> = Whole(1_000),
+            /// Seconds that opening a connection to a backend may take; the request then goes to another.
+            connection_timeout: Seconds = Seconds(5.0),
+            /// Seconds that a backend may be silent: until its response begins, and between two pieces
+            /// of it. The same bound holds for a client that stops sending or reading in mid-message.
+            request_timeout: Seconds = Seconds(30.0),
+            /// Seconds that a client connection may be idle between two requests.
+            keepalive_timeout: Seconds = Seconds(75.0),
+            /// Seconds that running exchanges get to finish when LoadX is told to stop.
+            shutdown_grace: Seconds = Seconds(30.0),
+            /// Whether each request is logged.
+            enable_logging: bool = true,
+            /// How a line of the access log looks.
+            log_format: LogFormat = LogFormat::Human,
+            /// Whether /__metrics__ answers.
+            enable_metrics: bool = true,
+            /// Peers whose X-Forwarded-For, X-Forwarded-Proto and X-Forwarded-Host are believed.
+            trusted_proxies: Vec<At<Network>> = Vec::new(),
+            /// Clients that /__health__, /__metrics__ and /__status__ answer: by default those on
+            /// loopback and private addresses. For others these paths are like any other.
+            endpoints_allow: Vec<At<Network>> = private_networks(),
+        }
+    }
+}
+
+file_object! {
+    /// A server that answers requests.
+    FileBackend {
+        required {
+            /// Host name or IP address.
+            host: Host,
+            /// TCP port.
+            port: Port,
+        }
+        optional {
+            /// What to call it in logs, metrics and pages. Without it: host:port.
+            name: Text,
+        }
+        default {
+            /// Its share of the traffic, in proportion to the other weights.
+            weight: Whole<1, 1_000> = Whole(1),
+        }
+    }
+}
+
+/// Loopback, link-local and private addresses (RFC 1918, RFC 4193, RFC 3927, RFC 4291).
+const PRIVATE_NETWORKS: [&str; 8] = [
+    "127.0.0.0/8",
+    "10.0.0.0/8",
+    "172.16.0.0/12",
+    "192.168.0.0/16",
+    "169.254.0.0/16",
+    "::1/128",
+    "fc00::/7",
+    "fe80::/10",
+];
+
+fn private_networks() -> Vec<At<Network>> {
+    let network = |text: &&str| At::unplaced(Network(text.parse().expect("the list holds networks")));
+    PRIVATE_NETWORKS.iter().map(network).collect()
+}

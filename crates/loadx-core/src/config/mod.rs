@@ -1,0 +1,120 @@
+//! The config: from the text that a person typed to the values that run.
+//!
+//! [`parse`] reads a file into *file types* (`FileConfig`: every key optional, each value with its
+//! place in the text) and these into the validated [`Config`]. Whatever is wrong is collected on the
+//! way, so that all of it is told at once. [`schema`] comes out of the same file types.
+
+mod fault;
+mod file;
+mod reader;
+mod validate;
+mod values;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use ipnet::IpNet;
+
+use crate::{Algorithm, BackendSpec, HealthPolicy};
+use file::FileConfig;
+use reader::Read as _;
+
+pub use fault::{Fault, Faults};
+pub use values::LogFormat;
+
+/// What runs: every value present and in range.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Config {
+    /// Where clients connect.
+    pub listen: HostPort,
+    /// Worker threads; none means one for each processor that the process may use.
+    pub workers: Option<usize>,
+    /// Client connections at the same time, over all workers.
+    pub max_connections: usize,
+    /// The policy that picks.
+    pub algorithm: Algorithm,
+    /// Who answers requests.
+    pub backends: Vec<BackendSpec>,
+    /// How backends are probed.
+    pub health: HealthPolicy,
+    /// How long requests, connections and the shutdown may take.
+    pub timeouts: Timeouts,
+    /// The log of requests; none when it is off.
+    pub access_log: Option<AccessLogConfig>,
+    /// Whether `/__metrics__` answers.
+    pub metrics: bool,
+    /// Peers whose X-Forwarded-For is believed.
+    pub trusted_proxies: Vec<IpNet>,
+    /// Clients that `/__health__`, `/__metrics__` and `/__status__` answer.
+    pub endpoints_allow: Vec<IpNet>,
+}
+
+/// A host name or address and a port.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HostPort {
+    /// Host name, IPv4 address, or IPv6 address without brackets.
+    pub host: String,
+    /// TCP port.
+    pub port: u16,
+}
+
+/// How long things may take.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Timeouts {
+    /// Opening a connection to a backend.
+    pub connect: Duration,
+    /// A backend's silence: until its response begins, and between two pieces of it.
+    pub request: Duration,
+    /// A client's silence between two requests on a connection.
+    pub keepalive: Duration,
+    /// What runs when the shutdown begins.
+    pub shutdown_grace: Duration,
+}
+
+/// Where the log of requests goes, and how it looks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AccessLogConfig {
+    /// How a line looks.
+    pub format: LogFormat,
+    /// The file to append to; none means standard output.
+    pub file: Option<PathBuf>,
+}
+
+/// Reads a config from the text of a file.
+///
+/// # Errors
+/// Everything that is wrong with it, each with its place; a text that is no JSON has one fault.
+pub fn parse(text: &str) -> Result<Config, Faults> {
+    let mut faults = Faults::default();
+    let file = reader::read::<FileConfig>(text, &mut faults);
+    let config = file.map(|file| validate::validate(text, file, &mut faults));
+    match config {
+        Some(config) if faults.is_empty() => Ok(config),
+        _ => Err(faults.sorted()),
+    }
+}
+
+/// The config of a LoadX that was given no file: these backends, everything else by default.
+///
+/// # Errors
+/// The same as [`parse`]; places then point into the JSON that stands for the arguments.
+pub fn from_arguments(listen: &HostPort, backends: &[HostPort]) -> Result<Config, Faults> {
+    let backends: Vec<_> = backends.iter().map(|to| serde_json::json!({ "host": to.host, "port": to.port })).collect();
+    let file = serde_json::json!({
+        "proxy_host": listen.host,
+        "proxy_port": listen.port,
+        "backend_servers": backends,
+    });
+    parse(&format!("{file:#}"))
+}
+
+/// The JSON Schema (draft 2020-12) of the config file.
+pub fn schema() -> serde_json::Value {
+    let mut schema = FileConfig::schema();
+    schema["$schema"] = "https://json-schema.org/draft/2020-12/schema".into();
+    schema["title"] = "LoadX configuration".into();
+    schema
+}
+
+#[cfg(test)]
+mod tests;

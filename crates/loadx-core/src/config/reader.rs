@@ -1,0 +1,268 @@
+//! Reads JSON into file types, keeps the place of every value and goes on after a fault.
+//!
+//! `serde_json` does the parsing. Objects and lists are taken apart into raw pieces that borrow from
+//! the text; where a piece stands follows from where its slice begins.
+
+use std::fmt;
+
+use serde::de::{Deserializer as _, MapAccess, SeqAccess, Visitor};
+use serde::ser::{Serialize, Serializer};
+use serde_json::value::RawValue;
+use serde_json::{Value, json};
+
+use super::{Fault, Faults};
+
+/// A value of the file and where it stands.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct At<T> {
+    /// The value.
+    pub(super) value: T,
+    pub(super) place: Place,
+}
+
+impl<T> At<T> {
+    /// A value that was not typed.
+    pub(super) fn unplaced(value: T) -> Self {
+        At { value, place: Place { start: 0, length: 0 } }
+    }
+}
+
+impl<T: Serialize> Serialize for At<T> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.value.serialize(serializer)
+    }
+}
+
+/// A stretch of the text, in bytes.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub(super) struct Place {
+    start: usize,
+    length: usize,
+}
+
+/// What went wrong with a value, in words, and how to mend it.
+pub(super) struct Problem {
+    pub(super) message: String,
+    pub(super) help: String,
+}
+
+impl Problem {
+    pub(super) fn new(message: impl Into<String>, help: impl Into<String>) -> Self {
+        Problem { message: message.into(), help: help.into() }
+    }
+}
+
+/// A type that can be read from a piece of JSON. What is wrong with it goes to `faults`.
+pub(super) trait Read: Sized {
+    /// The JSON Schema of what it takes.
+    fn schema() -> Value;
+
+    fn read(node: Node<'_>, faults: &mut Faults) -> Option<Self>;
+}
+
+/// One piece of JSON and the text that it is part of.
+#[derive(Copy, Clone)]
+pub(super) struct Node<'a> {
+    source: &'a str,
+    raw: &'a str,
+    /// The key that it is the value of, or what the text is as a whole.
+    name: &'a str,
+}
+
+/// Reads the whole of `source`.
+pub(super) fn read<T: Read>(source: &str, faults: &mut Faults) -> Option<T> {
+    match serde_json::from_str::<&RawValue>(source) {
+        Ok(raw) => T::read(Node { source, raw: raw.get(), name: "the file" }, faults),
+        Err(error) => {
+            faults.push(syntax_fault(source, &error));
+            None
+        }
+    }
+}
+
+fn syntax_fault(source: &str, error: &serde_json::Error) -> Fault {
+    let line_start = source.split_inclusive('\n').take(error.line().saturating_sub(1)).map(str::len).sum::<usize>();
+    let mut start = (line_start + error.column().saturating_sub(1)).min(source.len());
+    while !source.is_char_boundary(start) {
+        start -= 1;
+    }
+    let length = source[start..].chars().next().filter(|c| *c != '\n').map_or(0, char::len_utf8);
+    let said = error.to_string();
+    let after_comma = source[..start].trim_end().ends_with(',') && source[start..].starts_with(['}', ']']);
+    let message = if after_comma { "trailing comma" } else { said.split(" at line ").next().unwrap_or(&said) };
+    let help = if source.trim().is_empty() {
+        "the file is empty; the smallest config is {\"backend_servers\": [{\"host\": \"localhost\", \"port\": 8001}]}"
+    } else if message.starts_with("trailing comma") {
+        "remove the comma before the closing bracket"
+    } else if message.starts_with("EOF") {
+        "something that was opened is not closed: look for a missing }, ] or \""
+    } else if message.starts_with("trailing characters") {
+        "the config ends at its closing }; remove what follows it"
+    } else {
+        "the config is JSON: keys and texts in double quotes, a comma between entries, no comments"
+    };
+    Fault::new(source, start, length, format!("not valid JSON: {message}"), help.to_owned())
+}
+
+impl<'a> Node<'a> {
+    pub(super) fn place(&self) -> Place {
+        // Both are slices of one text, so the difference of their addresses is an offset into it.
+        Place { start: self.raw.as_ptr() as usize - self.source.as_ptr() as usize, length: self.raw.len() }
+    }
+
+    pub(super) fn fault(&self, faults: &mut Faults, problem: Problem) {
+        self.place().fault(self.source, faults, problem);
+    }
+
+    /// The scalar that stands here, as serde reads it; the problem names what was found instead.
+    pub(super) fn scalar<T: serde::de::DeserializeOwned>(&self, faults: &mut Faults, wanted: &str) -> Option<T> {
+        match serde_json::from_str(self.raw) {
+            Ok(value) => Some(value),
+            Err(_) => {
+                let message = format!("{} must be {wanted}, not {}", self.title(), self.kind());
+                self.fault(faults, Problem::new(message, format!("write {wanted}")));
+                None
+            }
+        }
+    }
+
+    /// How messages call this value.
+    pub(super) fn title(&self) -> String {
+        if self.name.contains(' ') { self.name.to_owned() } else { format!("\"{}\"", self.name) }
+    }
+
+    fn kind(&self) -> String {
+        match self.raw.as_bytes().first() {
+            Some(b'{') => "an object".to_owned(),
+            Some(b'[') => "a list".to_owned(),
+            Some(b'"') => format!("the text {}", self.raw),
+            _ => self.raw.to_owned(),
+        }
+    }
+
+    /// The entries of the list that stands here.
+    pub(super) fn list(&self, faults: &mut Faults) -> Option<Vec<Node<'a>>> {
+        let raws = serde_json::Deserializer::from_str(self.raw).deserialize_seq(ListVisitor);
+        match raws {
+            Ok(raws) => Some(raws.into_iter().map(|raw| Node { raw: raw.get(), ..*self }).collect()),
+            Err(_) => {
+                let message = format!("{} must be a list, not {}", self.title(), self.kind());
+                self.fault(faults, Problem::new(message, "write a list: [ … ]"));
+                None
+            }
+        }
+    }
+
+    /// The entries of the object that stands here, by the keys it may have.
+    pub(super) fn object(&self, keys: &[&'static str], faults: &mut Faults) -> Option<Object<'a>> {
+        let raws = serde_json::Deserializer::from_str(self.raw).deserialize_map(ObjectVisitor);
+        let Ok(raws) = raws else {
+            let message = format!("{} must be an object, not {}", self.title(), self.kind());
+            self.fault(faults, Problem::new(message, format!("write an object: {{ \"{}\": … }}", keys[0])));
+            return None;
+        };
+        let mut entries: Vec<(&'static str, Node<'a>)> = Vec::new();
+        for (raw_key, raw) in raws {
+            let key_node = Node { source: self.source, raw: raw_key.get(), name: "key" };
+            let key: String = serde_json::from_str(raw_key.get()).unwrap_or_default();
+            match keys.iter().find(|known| **known == key) {
+                None => key_node.fault(faults, unknown_key(&key, keys)),
+                Some(known) if entries.iter().any(|(name, _)| name == known) => {
+                    let help = "keep one of the two; they cannot both hold";
+                    key_node.fault(faults, Problem::new(format!("\"{key}\" appears twice"), help));
+                }
+                Some(known) => entries.push((known, Node { source: self.source, raw: raw.get(), name: known })),
+            }
+        }
+        Some(Object { entries })
+    }
+}
+
+/// An object of the file, taken apart.
+pub(super) struct Object<'a> {
+    entries: Vec<(&'static str, Node<'a>)>,
+}
+
+impl Object<'_> {
+    /// The value of `key`, if it is there and good.
+    pub(super) fn read<T: Read>(&self, key: &str, faults: &mut Faults) -> Option<At<T>> {
+        let (_, node) = self.entries.iter().find(|(name, _)| *name == key)?;
+        T::read(*node, faults).map(|value| At { value, place: node.place() })
+    }
+
+    /// Whether `key` is there, good or not.
+    pub(super) fn has(&self, key: &str) -> bool {
+        self.entries.iter().any(|(name, _)| *name == key)
+    }
+}
+
+impl Place {
+    pub(super) fn fault(self, source: &str, faults: &mut Faults, problem: Problem) {
+        faults.push(Fault::new(source, self.start, self.length, problem.message, problem.help));
+    }
+}
+
+impl<T: Read> Read for Vec<At<T>> {
+    fn schema() -> Value {
+        json!({ "type": "array", "items": T::schema() })
+    }
+
+    fn read(node: Node<'_>, faults: &mut Faults) -> Option<Self> {
+        let nodes = node.list(faults)?;
+        let read = |node: Node<'_>| T::read(node, faults).map(|value| At { value, place: node.place() });
+        // Every entry is read before the first bad one ends it, so that all faults are told.
+        let values: Vec<Option<At<T>>> = nodes.into_iter().map(read).collect();
+        values.into_iter().collect()
+    }
+}
+
+fn unknown_key(key: &str, keys: &[&str]) -> Problem {
+    let help = match nearest(key, keys) {
+        Some(near) => format!("did you mean \"{near}\"?"),
+        None => format!("known keys here: {}", keys.join(", ")),
+    };
+    Problem::new(format!("unknown key \"{key}\""), help)
+}
+
+/// The word that was probably meant.
+pub(super) fn nearest<'w>(typed: &str, words: &[&'w str]) -> Option<&'w str> {
+    let typed = typed.to_ascii_lowercase().replace('-', "_");
+    let scored = words.iter().map(|word| (strsim::jaro_winkler(&typed, word), *word));
+    scored.filter(|(score, _)| *score > 0.8).max_by(|a, b| a.0.total_cmp(&b.0)).map(|(_, word)| word)
+}
+
+struct ListVisitor;
+
+impl<'de> Visitor<'de> for ListVisitor {
+    type Value = Vec<&'de RawValue>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a list")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut access: A) -> Result<Self::Value, A::Error> {
+        let mut raws = Vec::new();
+        while let Some(raw) = access.next_element()? {
+            raws.push(raw);
+        }
+        Ok(raws)
+    }
+}
+
+struct ObjectVisitor;
+
+impl<'de> Visitor<'de> for ObjectVisitor {
+    type Value = Vec<(&'de RawValue, &'de RawValue)>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut access: A) -> Result<Self::Value, A::Error> {
+        let mut entries = Vec::new();
+        while let Some(entry) = access.next_entry()? {
+            entries.push(entry);
+        }
+        Ok(entries)
+    }
+}

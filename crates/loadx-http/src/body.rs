@@ -1,0 +1,416 @@
+//! Message bodies: where they end, and what of the bytes is content.
+
+use crate::limits::{CHUNK_LINE_BYTES_MAX, TRAILER_BYTES_MAX};
+
+/// How the end of a body is told (RFC 9112, section 6).
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum Framing {
+    /// After this many bytes. No body is a length of 0.
+    Length(u64),
+    /// By the last chunk.
+    Chunked,
+    /// By the end of the connection; responses only.
+    UntilClose,
+}
+
+/// Why a body cannot be read on.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum BodyFault {
+    /// The chunked coding is broken.
+    Chunk(&'static str),
+    /// The connection ended before the body did.
+    Incomplete,
+}
+
+impl BodyFault {
+    /// What is wrong, in words.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            BodyFault::Chunk(what) => what,
+            BodyFault::Incomplete => "the body broke off",
+        }
+    }
+}
+
+/// What a call of [`BodyDecoder::decode`] found.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub struct Decoded {
+    /// Bytes of content, now at the front of the input.
+    pub content: usize,
+    /// Bytes of the input that belong to this body.
+    pub consumed: usize,
+}
+
+/// Reads a body piece by piece, however it is cut.
+#[derive(Debug)]
+pub struct BodyDecoder {
+    state: State,
+    /// The trailer section of a chunked body as it came, without the empty line.
+    trailers: Vec<u8>,
+}
+
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+enum State {
+    Length {
+        left: u64,
+    },
+    UntilClose,
+    /// In the hexadecimal size of a chunk.
+    Size {
+        size: u64,
+        digits: u8,
+    },
+    /// In what follows the size up to the end of its line.
+    Extension {
+        size: u64,
+        bytes: usize,
+    },
+    SizeLf {
+        size: u64,
+    },
+    Data {
+        left: u64,
+    },
+    DataCr,
+    DataLf,
+    /// At the start of a line of the trailer section.
+    TrailerStart,
+    TrailerLine,
+    TrailerLf,
+    /// At the LF of the empty line that ends it all.
+    LastLf,
+    Complete,
+}
+
+impl BodyDecoder {
+    /// A decoder at the start of a body that is framed so.
+    pub fn new(framing: Framing) -> Self {
+        let state = match framing {
+            Framing::Length(0) => State::Complete,
+            Framing::Length(left) => State::Length { left },
+            Framing::Chunked => State::Size { size: 0, digits: 0 },
+            Framing::UntilClose => State::UntilClose,
+        };
+        BodyDecoder { state, trailers: Vec::new() }
+    }
+
+    /// Whether the body has ended.
+    pub fn is_complete(&self) -> bool {
+        self.state == State::Complete
+    }
+
+    /// How many bytes of content are still to come, where that is known.
+    pub fn content_left(&self) -> Option<u64> {
+        match self.state {
+            State::Length { left } => Some(left),
+            State::Complete => Some(0),
+            _ => None,
+        }
+    }
+
+    /// The field lines of the trailer section that may be passed on, each with its CR LF. Complete
+    /// only when the body is.
+    pub fn trailers(&self) -> &[u8] {
+        &self.trailers
+    }
+
+    /// Reads on: the content in `input` is moved together at its front. All of the input is consumed,
+    /// unless the body ends in it.
+    ///
+    /// # Errors
+    /// When the chunked coding is broken; the decoder is of no more use then.
+    pub fn decode(&mut self, input: &mut [u8]) -> Result<Decoded, BodyFault> {
+        let (mut content, mut at) = (0, 0);
+        while at < input.len() && self.state != State::Complete {
+            if let Some(left) = self.content_run(input.len() - at) {
+                let run = left.min(input.len() - at);
+                if content != at {
+                    input.copy_within(at..at + run, content);
+                }
+                content += run;
+                at += run;
+                self.advance(run as u64);
+            } else {
+                self.state = self.step(input[at])?;
+                at += 1;
+            }
+        }
+        Ok(Decoded { content, consumed: at })
+    }
+
+    /// The connection ended: was that the end of the body?
+    ///
+    /// # Errors
+    /// When more was to come.
+    pub fn end_of_input(&mut self) -> Result<(), BodyFault> {
+        match self.state {
+            State::UntilClose | State::Complete => {
+                self.state = State::Complete;
+                Ok(())
+            }
+            _ => Err(BodyFault::Incomplete),
+        }
+    }
+
+    /// Counts content that was taken from the connection without passing through here.
+    pub fn advance(&mut self, bytes: u64) {
+        self.state = match self.state {
+            State::Length { left } if left == bytes => State::Complete,
+            State::Length { left } => State::Length { left: left - bytes },
+            State::Data { left } if left == bytes => State::DataCr,
+            State::Data { left } => State::Data { left: left - bytes },
+            state => state,
+        };
+    }
+
+    /// How many of the next `available` bytes are content, when the next byte is.
+    fn content_run(&self, available: usize) -> Option<usize> {
+        match self.state {
+            State::UntilClose => Some(available),
+            State::Length { left } | State::Data { left } => Some(usize::try_from(left).unwrap_or(usize::MAX)),
+            _ => None,
+        }
+    }
+
+    /// Reads one byte of the chunked coding (RFC 9112, section 7.1).
+    fn step(&mut self, byte: u8) -> Result<State, BodyFault> {
+        const BAD_SIZE: BodyFault = BodyFault::Chunk("a chunk size is malformed");
+        const BAD_LINE: BodyFault = BodyFault::Chunk("a chunk does not end in CR LF");
+        Ok(match (self.state, byte) {
+            (State::Size { size, digits }, _) if byte.is_ascii_hexdigit() => {
+                let digit = u64::from((byte as char).to_digit(16).unwrap_or_default());
+                // 15 digits cannot overflow, and no chunk is that large.
+                if digits == 15 {
+                    return Err(BodyFault::Chunk("a chunk size is too large"));
+                }
+                State::Size { size: size << 4 | digit, digits: digits + 1 }
+            }
+            (State::Size { digits: 0, .. }, _) => return Err(BAD_SIZE),
+            (State::Size { size, .. }, b'\r') => State::SizeLf { size },
+            (State::Size { size, .. }, b';' | b' ' | b'\t') => State::Extension { size, bytes: 1 },
+            (State::Size { .. }, _) => return Err(BAD_SIZE),
+            (State::Extension { size, .. }, b'\r') => State::SizeLf { size },
+            (State::Extension { size, bytes }, b'\t' | b' '..=b'~' | 0x80..) => {
+                if bytes == CHUNK_LINE_BYTES_MAX {
+                    return Err(BodyFault::Chunk("a chunk extension is too long"));
+                }
+                State::Extension { size, bytes: bytes + 1 }
+            }
+            (State::Extension { .. }, _) => return Err(BodyFault::Chunk("a chunk extension holds a control byte")),
+            (State::SizeLf { size: 0 }, b'\n') => State::TrailerStart,
+            (State::SizeLf { size }, b'\n') => State::Data { left: size },
+            (State::DataCr, b'\r') => State::DataLf,
+            (State::DataLf, b'\n') => State::Size { size: 0, digits: 0 },
+            (State::TrailerStart, b'\r') => State::LastLf,
+            (State::TrailerStart, b'\n') => return Err(BAD_LINE),
+            (State::TrailerLine, b'\r') => State::TrailerLf,
+            (State::TrailerStart | State::TrailerLine, _) => {
+                self.push_trailer(byte)?;
+                State::TrailerLine
+            }
+            (State::TrailerLf, b'\n') => {
+                self.end_trailer_line()?;
+                State::TrailerStart
+            }
+            (State::LastLf, b'\n') => State::Complete,
+            _ => return Err(BAD_LINE),
+        })
+    }
+
+    fn push_trailer(&mut self, byte: u8) -> Result<(), BodyFault> {
+        if self.trailers.len() + 2 >= TRAILER_BYTES_MAX {
+            return Err(BodyFault::Chunk("the trailer section is too large"));
+        }
+        self.trailers.push(byte);
+        Ok(())
+    }
+
+    /// A line of the trailer section is whole: it must be a field, and is kept unless it would change
+    /// what the message means (RFC 9110, section 6.5.1).
+    fn end_trailer_line(&mut self) -> Result<(), BodyFault> {
+        self.trailers.extend_from_slice(b"\r\n");
+        let start = memchr::memrchr(b'\n', &self.trailers[..self.trailers.len() - 2]).map_or(0, |newline| newline + 1);
+        let mut line = self.trailers[start..].to_vec();
+        line.extend_from_slice(b"\r\n");
+        let mut slots = [httparse::EMPTY_HEADER; 1];
+        let fields = match httparse::parse_headers(&line, &mut slots) {
+            Ok(httparse::Status::Complete((_, fields))) if fields.len() == 1 && !fields[0].name.is_empty() => fields,
+            _ => return Err(BodyFault::Chunk("a trailer field is malformed")),
+        };
+        if FORBIDDEN_TRAILERS.iter().any(|name| fields[0].name.eq_ignore_ascii_case(name)) {
+            self.trailers.truncate(start);
+        }
+        Ok(())
+    }
+}
+
+/// Fields that must not come after the content: they frame, route, authenticate or describe it.
+const FORBIDDEN_TRAILERS: [&str; 14] = [
+    "transfer-encoding",
+    "content-length",
+    "content-encoding",
+    "content-type",
+    "content-range",
+    "host",
+    "connection",
+    "keep-alive",
+    "te",
+    "trailer",
+    "upgrade",
+    "authorization",
+    "set-cookie",
+    "cookie",
+];
+
+/// What ends a chunked body that has no trailers.
+pub const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
+
+/// The line that announces a chunk.
+#[derive(Debug)]
+pub struct ChunkPrefix {
+    bytes: [u8; 18],
+    start: usize,
+}
+
+impl ChunkPrefix {
+    /// The line for a chunk of `size` bytes.
+    pub fn new(size: usize) -> Self {
+        let mut bytes = *b"0000000000000000\r\n";
+        let mut start = 16;
+        let mut rest = size;
+        while rest > 0 || start == 16 {
+            start -= 1;
+            bytes[start] = b"0123456789abcdef"[rest & 15];
+            rest >>= 4;
+        }
+        ChunkPrefix { bytes, start }
+    }
+
+    /// Its bytes.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.bytes[self.start..]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn decode_all(framing: Framing, pieces: &[&[u8]]) -> Result<(Vec<u8>, BodyDecoder, usize), BodyFault> {
+        let mut decoder = BodyDecoder::new(framing);
+        let (mut content, mut consumed) = (Vec::new(), 0);
+        for piece in pieces {
+            let mut piece = piece.to_vec();
+            let decoded = decoder.decode(&mut piece)?;
+            content.extend_from_slice(&piece[..decoded.content]);
+            consumed += decoded.consumed;
+        }
+        Ok((content, decoder, consumed))
+    }
+
+    fn chunk_fault(text: &str) -> bool {
+        matches!(decode_all(Framing::Chunked, &[text.as_bytes()]), Err(BodyFault::Chunk(_)))
+    }
+
+    #[test]
+    fn a_length_ends_where_it_says_and_leaves_the_rest() {
+        let (content, decoder, consumed) = decode_all(Framing::Length(5), &[b"he", b"llo, next"]).unwrap();
+        assert_eq!((content.as_slice(), consumed), (b"hello".as_slice(), 5));
+        assert!(decoder.is_complete());
+    }
+
+    #[test]
+    fn a_body_that_breaks_off_is_not_an_end() {
+        let (_, mut decoder, _) = decode_all(Framing::Length(5), &[b"he"]).unwrap();
+        assert_eq!(decoder.end_of_input(), Err(BodyFault::Incomplete));
+        let (_, mut decoder, _) = decode_all(Framing::Chunked, &[b"2\r\nhe\r\n"]).unwrap();
+        assert_eq!(decoder.end_of_input(), Err(BodyFault::Incomplete));
+        let (_, mut decoder, _) = decode_all(Framing::UntilClose, &[b"he"]).unwrap();
+        assert_eq!(decoder.end_of_input(), Ok(()));
+    }
+
+    #[test]
+    fn chunks_extensions_and_trailers() {
+        let text = b"4;a=\"b\"\r\nWiki\r\n5 \r\npedia\r\nE\r\n in\r\n\r\nchunks.\r\n0\r\nX-Sum: 1\r\nContent-Length: 9\r\nB: 2\r\n\r\nnext";
+        let (content, decoder, consumed) = decode_all(Framing::Chunked, &[text]).unwrap();
+        assert_eq!(content, b"Wikipedia in\r\n\r\nchunks.");
+        assert!(decoder.is_complete());
+        assert_eq!(decoder.trailers(), b"X-Sum: 1\r\nB: 2\r\n");
+        assert_eq!(consumed, text.len() - 4);
+    }
+
+    #[test]
+    fn broken_chunks_are_refused() {
+        for bad in [
+            "\r\n",
+            "g\r\n",
+            "-1\r\n",
+            "0x5\r\n",
+            "5\nhello\r\n",
+            "5\r\nhelloX\r\n",
+            "5\r\nhello\n",
+            "5\r\nhello\r\r\n",
+            "1000000000000000\r\n",
+            "ffffffffffffffff1\r\n",
+            "5;a\nhello",
+            "5;\u{1}\r\n",
+            "0\r\nbad trailer\r\n\r\n",
+            "0\r\n: x\r\n\r\n",
+            "0\r\nA: b\n\r\n",
+            "0\r\n\n",
+        ] {
+            assert!(chunk_fault(bad), "{bad:?}");
+        }
+        assert!(chunk_fault(&format!("5;{}", "x".repeat(CHUNK_LINE_BYTES_MAX + 1))));
+        assert!(chunk_fault(&format!("0\r\nA: {}", "x".repeat(TRAILER_BYTES_MAX))));
+    }
+
+    #[test]
+    fn prefixes_are_minimal() {
+        for (size, line) in [(0, "0\r\n"), (1, "1\r\n"), (255, "ff\r\n"), (65_536, "10000\r\n")] {
+            assert_eq!(ChunkPrefix::new(size).as_bytes(), line.as_bytes());
+        }
+        assert_eq!(ChunkPrefix::new(usize::MAX).as_bytes(), b"ffffffffffffffff\r\n");
+    }
+
+    fn chunked(chunks: &[Vec<u8>]) -> Vec<u8> {
+        let mut out = Vec::new();
+        for chunk in chunks.iter().filter(|chunk| !chunk.is_empty()) {
+            out.extend_from_slice(ChunkPrefix::new(chunk.len()).as_bytes());
+            out.extend_from_slice(chunk);
+            out.extend_from_slice(b"\r\n");
+        }
+        out.extend_from_slice(LAST_CHUNK);
+        out
+    }
+
+    proptest! {
+        #[test]
+        fn a_chunked_body_reads_the_same_however_it_is_cut(
+            chunks in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..40), 0..8),
+            cuts in prop::collection::vec(1usize..20, 1..40),
+        ) {
+            let encoded = chunked(&chunks);
+            let mut pieces: Vec<&[u8]> = Vec::new();
+            let mut rest = encoded.as_slice();
+            for cut in cuts.iter().cycle().take(encoded.len()) {
+                let (piece, left) = rest.split_at((*cut).min(rest.len()));
+                pieces.push(piece);
+                rest = left;
+            }
+            let (content, decoder, consumed) = decode_all(Framing::Chunked, &pieces).unwrap();
+            prop_assert_eq!(content, chunks.concat());
+            prop_assert!(decoder.is_complete());
+            prop_assert_eq!(consumed, encoded.len());
+        }
+
+        #[test]
+        fn no_bytes_make_it_panic(pieces in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..60), 0..6)) {
+            let pieces: Vec<&[u8]> = pieces.iter().map(Vec::as_slice).collect();
+            for framing in [Framing::Chunked, Framing::Length(33), Framing::UntilClose] {
+                let _ = decode_all(framing, &pieces);
+            }
+        }
+    }
+}

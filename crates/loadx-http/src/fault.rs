@@ -1,0 +1,64 @@
+//! What makes a message unacceptable.
+
+use std::fmt;
+
+/// Why a message is refused. A request with a fault never reaches a backend; a response with one
+/// never reaches a client.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// The head breaks the grammar.
+    Malformed(&'static str),
+    /// The head, or the number of its fields, is over the limit.
+    HeadTooLarge,
+    /// The request target is over the limit.
+    TargetTooLong,
+    /// Not a version of HTTP/1.
+    Version,
+    /// Where the body ends can be read in more than one way.
+    Framing(&'static str),
+    /// A transfer coding other than chunked.
+    TransferCoding,
+    /// A method that a reverse proxy does not serve.
+    Method,
+}
+
+impl Fault {
+    /// The status that tells a client of the fault in its request (RFC 9110, section 15).
+    pub fn status(self) -> u16 {
+        match self {
+            Fault::Malformed(_) | Fault::Framing(_) => 400,
+            Fault::HeadTooLarge => 431,
+            Fault::TargetTooLong => 414,
+            Fault::Version => 505,
+            Fault::TransferCoding => 501,
+            Fault::Method => 501,
+        }
+    }
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Fault::Malformed(what) | Fault::Framing(what) => f.write_str(what),
+            Fault::HeadTooLarge => f.write_str("the head is too large"),
+            Fault::TargetTooLong => f.write_str("the request target is too long"),
+            Fault::Version => f.write_str("the version is not HTTP/1.0 or HTTP/1.1"),
+            Fault::TransferCoding => f.write_str("the only transfer coding here is chunked"),
+            Fault::Method => f.write_str("this method is not served here"),
+        }
+    }
+}
+
+impl From<httparse::Error> for Fault {
+    fn from(error: httparse::Error) -> Self {
+        match error {
+            httparse::Error::HeaderName => Fault::Malformed("a field name is malformed"),
+            httparse::Error::HeaderValue => Fault::Malformed("a field value holds a forbidden byte"),
+            httparse::Error::NewLine => Fault::Malformed("a line does not end in CR LF"),
+            httparse::Error::Status => Fault::Malformed("the status line is malformed"),
+            httparse::Error::Token => Fault::Malformed("the start line is malformed"),
+            httparse::Error::TooManyHeaders => Fault::HeadTooLarge,
+            httparse::Error::Version => Fault::Version,
+        }
+    }
+}

@@ -1,0 +1,238 @@
+//! Response heads: reading them, and writing what a client gets.
+
+use crate::fields::{
+    ConnectionOptions, Dropped, Field, FramingFields, Known, check_line_ends, check_names, copy_kept, offset_in,
+};
+use crate::limits::HEAD_BYTES_MAX;
+use crate::{Fault, FieldSlots, Framing, Parsed, Version};
+
+/// A response head, read and found sound.
+#[derive(Debug)]
+pub struct Response<'s, 'b> {
+    head: &'b [u8],
+    fields: &'s [Field<'b>],
+    status: u16,
+    version: Version,
+    framing: Framing,
+    connection: ConnectionOptions,
+    dropped: Dropped,
+}
+
+/// What a gateway must know of the client to write a response for it.
+#[derive(Copy, Clone, Debug)]
+pub struct Answering {
+    /// The version of the client's request.
+    pub version: Version,
+    /// How the body will be framed towards the client; none when the response has no content, but
+    /// its fields say what it would have had.
+    pub framing: Option<Framing>,
+    /// Whether the connection stays open after the response.
+    pub persistent: bool,
+}
+
+/// Reads the head of a response at the start of `bytes`; `to_head` tells that it answers a HEAD.
+///
+/// # Errors
+/// Any [`Fault`]: the response must not be used and the connection closed.
+pub fn parse_response<'s, 'b>(
+    bytes: &'b [u8],
+    to_head: bool,
+    slots: &'s mut FieldSlots<'b>,
+) -> Result<Parsed<Response<'s, 'b>>, Fault> {
+    if let Some(b'\r' | b'\n') = bytes.first() {
+        return Err(Fault::Malformed("the message begins with an empty line"));
+    }
+    let mut raw = httparse::Response::new(&mut []);
+    let status = httparse::ParserConfig::default().parse_response_with_uninit_headers(&mut raw, bytes, &mut slots.0)?;
+    let httparse::Status::Complete(length) = status else {
+        return if bytes.len() >= HEAD_BYTES_MAX { Err(Fault::HeadTooLarge) } else { Ok(Parsed::Partial) };
+    };
+    if length > HEAD_BYTES_MAX {
+        return Err(Fault::HeadTooLarge);
+    }
+    let head = &bytes[..length];
+    let fields: &'s [Field<'b>] = raw.headers;
+    check_line_ends(head)?;
+    check_names(fields)?;
+    let version = if raw.version == Some(1) { Version::Http11 } else { Version::Http10 };
+    let code = raw.code.unwrap_or_default();
+    if !(100..=599).contains(&code) {
+        return Err(Fault::Malformed("the status code is out of range"));
+    }
+    let response = Response {
+        head,
+        fields,
+        status: code,
+        version,
+        framing: Framing::UntilClose,
+        connection: ConnectionOptions::default(),
+        dropped: Dropped::default(),
+    };
+    Ok(Parsed::Complete(response.scan(to_head)?, length))
+}
+
+impl Response<'_, '_> {
+    fn scan(mut self, to_head: bool) -> Result<Self, Fault> {
+        let mut framing = FramingFields::default();
+        for (index, field) in self.fields.iter().enumerate() {
+            match Known::of(field.name) {
+                Some(Known::ContentLength) => framing.add_length(field.value)?,
+                Some(Known::TransferEncoding) => {
+                    framing.add_coding(field.value)?;
+                    self.dropped.add(index);
+                }
+                Some(Known::Connection) => {
+                    self.connection.add(field.value);
+                    self.dropped.add(index);
+                }
+                Some(Known::HopByHop) => self.dropped.add(index),
+                _ => {}
+            }
+        }
+        let declared = framing.framing(self.version)?;
+        self.framing = if to_head || self.never_has_content() {
+            Framing::Length(0)
+        } else {
+            declared.unwrap_or(Framing::UntilClose)
+        };
+        self.connection.drop_named(self.fields, &mut self.dropped);
+        Ok(self)
+    }
+
+    fn never_has_content(&self) -> bool {
+        matches!(self.status, 100..=199 | 204 | 304)
+    }
+
+    /// The status code.
+    pub fn status(&self) -> u16 {
+        self.status
+    }
+
+    /// Whether another response follows that is the answer (RFC 9110, section 15.2).
+    pub fn is_interim(&self) -> bool {
+        self.status < 200
+    }
+
+    /// How the body is framed on the backend's connection; without content, a length of 0.
+    pub fn framing(&self) -> Framing {
+        self.framing
+    }
+
+    /// How to frame the body for a client of this version: the length stays; what has none becomes
+    /// chunks, which HTTP/1.0 does not know. None where the response never has content.
+    pub fn framing_for(&self, version: Version, to_head: bool) -> Option<Framing> {
+        if to_head || self.never_has_content() {
+            return None;
+        }
+        Some(match self.framing {
+            Framing::Length(length) => Framing::Length(length),
+            Framing::Chunked | Framing::UntilClose if version == Version::Http11 => Framing::Chunked,
+            Framing::Chunked | Framing::UntilClose => Framing::UntilClose,
+        })
+    }
+
+    /// Whether the backend wants to go on with its connection.
+    pub fn persistent(&self) -> bool {
+        self.framing != Framing::UntilClose && self.connection.persistent(self.version)
+    }
+
+    /// Writes the head that the client gets: fields as they came, without those meant for this hop.
+    pub fn encode(&self, answering: &Answering, out: &mut Vec<u8>) {
+        let version_length = "HTTP/1.1".len();
+        let line_end =
+            self.fields.first().map_or(self.head.len() - 2, |field| offset_in(self.head, field.name.as_bytes()));
+        out.extend_from_slice(b"HTTP/1.1");
+        out.extend_from_slice(&self.head[version_length..line_end]);
+        copy_kept(self.head, self.fields, self.dropped, out);
+        if answering.framing == Some(Framing::Chunked) {
+            out.extend_from_slice(b"Transfer-Encoding: chunked\r\n");
+        }
+        if !self.is_interim() {
+            match (answering.persistent, answering.version) {
+                (false, _) => out.extend_from_slice(b"Connection: close\r\n"),
+                (true, Version::Http10) => out.extend_from_slice(b"Connection: keep-alive\r\n"),
+                (true, Version::Http11) => {}
+            }
+        }
+        out.extend_from_slice(b"\r\n");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn framing_of(text: &str, to_head: bool) -> Result<Framing, Fault> {
+        let mut slots = FieldSlots::new();
+        match parse_response(text.as_bytes(), to_head, &mut slots)? {
+            Parsed::Complete(response, _) => Ok(response.framing()),
+            Parsed::Partial => panic!("the head is complete"),
+        }
+    }
+
+    fn framing(text: &str) -> Result<Framing, Fault> {
+        framing_of(text, false)
+    }
+
+    fn encoded(text: &str, version: Version, persistent: bool) -> String {
+        let mut slots = FieldSlots::new();
+        let Ok(Parsed::Complete(response, _)) = parse_response(text.as_bytes(), false, &mut slots) else {
+            panic!("the head is complete and sound")
+        };
+        let mut out = Vec::new();
+        let framing = response.framing_for(version, false);
+        response.encode(&Answering { version, framing, persistent }, &mut out);
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn the_body_ends_where_the_rfc_says() {
+        assert_eq!(framing("HTTP/1.1 200 OK\r\nContent-Length: 7\r\n\r\n"), Ok(Framing::Length(7)));
+        assert_eq!(framing("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"), Ok(Framing::Chunked));
+        assert_eq!(framing("HTTP/1.1 200 OK\r\n\r\n"), Ok(Framing::UntilClose));
+        assert_eq!(framing("HTTP/1.1 204 No Content\r\n\r\n"), Ok(Framing::Length(0)));
+        assert_eq!(framing("HTTP/1.1 304 Not Modified\r\nContent-Length: 7\r\n\r\n"), Ok(Framing::Length(0)));
+        let head = framing_of("HTTP/1.1 200 OK\r\nContent-Length: 7\r\n\r\n", true);
+        assert_eq!(head, Ok(Framing::Length(0)));
+    }
+
+    #[test]
+    fn ambiguous_responses_are_refused() {
+        for bad in [
+            "HTTP/1.1 200 OK\r\nContent-Length: 7\r\nTransfer-Encoding: chunked\r\n\r\n",
+            "HTTP/1.1 200 OK\r\nContent-Length: 7\r\nContent-Length: 8\r\n\r\n",
+            "HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip\r\n\r\n",
+            "HTTP/1.0 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n",
+            "HTTP/1.1 200 OK\nContent-Length: 7\n\n",
+            "HTTP/1.1 200 OK\r\nA: b\r\n c\r\n\r\n",
+            "HTTP/1.1 200 OK\r\nA : b\r\n\r\n",
+            "HTTP/1.1 099 No\r\n\r\n",
+            "HTTP/1.1 600 No\r\n\r\n",
+            "\r\nHTTP/1.1 200 OK\r\n\r\n",
+            "HTTP/2 200 OK\r\n\r\n",
+            "SSH-2.0-OpenSSH_9.2\r\n\r\n",
+        ] {
+            assert!(framing(bad).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn fields_reach_the_client_as_they_came() {
+        let text = "HTTP/1.0 404 Nicht  da\r\nset-cookie: a\r\nConnection: X-Hop\r\nX-Hop: 1\r\nSet-Cookie: b\r\nContent-Length: 0\r\n\r\n";
+        assert_eq!(
+            encoded(text, Version::Http11, true),
+            "HTTP/1.1 404 Nicht  da\r\nset-cookie: a\r\nSet-Cookie: b\r\nContent-Length: 0\r\n\r\n"
+        );
+    }
+
+    #[test]
+    fn each_client_gets_a_framing_that_it_knows() {
+        let chunked = "HTTP/1.1 200 OK\r\nA: b\r\nTransfer-Encoding: chunked\r\n\r\n";
+        assert_eq!(encoded(chunked, Version::Http11, true), chunked);
+        assert_eq!(encoded(chunked, Version::Http10, false), "HTTP/1.1 200 OK\r\nA: b\r\nConnection: close\r\n\r\n");
+        let endless = "HTTP/1.1 200 OK\r\n\r\n";
+        assert_eq!(encoded(endless, Version::Http11, true), "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n");
+        let sized = "HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\n";
+        assert!(encoded(sized, Version::Http10, true).ends_with("Connection: keep-alive\r\n\r\n"));
+    }
+}
