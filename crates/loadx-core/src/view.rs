@@ -59,7 +59,7 @@ impl View {
         let index = self.balancer.choose(&self.backends, query).ok_or(NoBackend::AllTried)?;
         let backend = &self.backends[index];
         backend.load.begin();
-        Ok(Pick { backend, at: now })
+        Ok(Pick { backend, index, at: now })
     }
 
     /// Ends what [`pick`](View::pick) began. What control should hear of it is returned.
@@ -84,6 +84,7 @@ impl View {
 #[derive(Debug)]
 pub struct Pick<'v> {
     backend: &'v Backend,
+    index: usize,
     at: Time,
 }
 
@@ -91,6 +92,11 @@ impl<'v> Pick<'v> {
     /// The backend that was chosen.
     pub fn backend(&self) -> &'v Backend {
         self.backend
+    }
+
+    /// Its place in [`View::backends`].
+    pub fn index(&self) -> usize {
+        self.index
     }
 }
 

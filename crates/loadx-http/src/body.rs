@@ -33,7 +33,7 @@ impl BodyFault {
 }
 
 /// What a call of [`BodyDecoder::decode`] found.
-#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+#[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
 pub struct Decoded {
     /// Bytes of content, now at the front of the input.
     pub content: usize,

@@ -1,1 +1,31 @@
+//! All of LoadX's I/O: workers that carry exchanges, and the control that judges backends.
+//!
+//! A request's way, each step one module: accept ([`worker`]), head ([`client`]), route, pick and
+//! retry ([`exchange`]), connection ([`pool`] or connect), both bodies ([`relay`]), metrics and access
+//! log. Control ([`control`]) probes backends, resolves names, publishes the view that workers pick
+//! from and answers the status endpoints.
+//!
+//! Everything is generic over the [`Network`], so that the whole proxy also runs on a simulated one.
 
+mod access_log;
+mod address;
+mod buffers;
+mod client;
+mod clock;
+mod control;
+mod exchange;
+mod io;
+pub mod limits;
+mod metrics;
+mod net;
+mod origin;
+mod pool;
+mod proxy;
+mod relay;
+mod reply;
+mod shared;
+mod timer;
+mod worker;
+
+pub use net::{Listener, Network, Stream, Tcp};
+pub use proxy::{Running, StartError, start};

@@ -1,0 +1,334 @@
+//! The log of requests: one line each, written by a thread of its own.
+//!
+//! Workers collect lines and hand them over in batches. When the disk cannot keep up, requests do not
+//! wait: lines are lost and counted.
+
+use std::cell::{Cell, RefCell};
+use std::fs::File;
+use std::io::{self, Write};
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::thread::JoinHandle;
+use std::time::{Duration, SystemTime};
+
+use loadx_core::config::{AccessLogConfig, LogFormat};
+use tokio::sync::Notify;
+
+use crate::exchange::RequestId;
+use crate::limits::{LOG_BATCH_BYTES, LOG_BATCHES_MAX, LOG_FLUSH_INTERVAL};
+
+/// What there is to say about one exchange.
+#[derive(Debug)]
+pub(crate) struct Line<'l> {
+    pub(crate) at: SystemTime,
+    pub(crate) client: IpAddr,
+    pub(crate) method: &'l [u8],
+    pub(crate) target: &'l [u8],
+    pub(crate) status: u16,
+    /// Content sent to the client, in bytes.
+    pub(crate) bytes: u64,
+    pub(crate) took: Duration,
+    pub(crate) backend: Option<&'l str>,
+    pub(crate) tries: usize,
+    pub(crate) id: RequestId,
+    /// What went wrong, in a few words.
+    pub(crate) error: Option<&'l str>,
+}
+
+/// Lines that were lost, over all workers.
+#[derive(Debug, Default)]
+pub(crate) struct Lost(AtomicU64);
+
+impl Lost {
+    pub(crate) fn count(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// The thread that writes. It ends when all [`Batches`] have been dropped.
+#[derive(Debug)]
+pub(crate) struct Writer {
+    thread: JoinHandle<()>,
+}
+
+/// Where workers leave batches of lines.
+#[derive(Clone, Debug)]
+pub(crate) struct Batches {
+    format: LogFormat,
+    sender: SyncSender<Vec<u8>>,
+    lost: Arc<Lost>,
+}
+
+/// Opens the log and starts its thread.
+pub(crate) fn start(config: &AccessLogConfig, lost: &Arc<Lost>) -> io::Result<(Batches, Writer)> {
+    let output: Box<dyn Write + Send> = match &config.file {
+        None => Box::new(io::stdout()),
+        Some(path) => Box::new(File::options().create(true).append(true).open(path)?),
+    };
+    let (sender, receiver) = sync_channel(LOG_BATCHES_MAX);
+    let counter = Arc::clone(lost);
+    let thread = std::thread::Builder::new()
+        .name("loadx-log".to_owned())
+        .spawn(move || write_all(&receiver, output, &counter))?;
+    Ok((Batches { format: config.format, sender, lost: Arc::clone(lost) }, Writer { thread }))
+}
+
+fn write_all(receiver: &Receiver<Vec<u8>>, mut output: Box<dyn Write + Send>, lost: &Lost) {
+    let mut failing = false;
+    for batch in receiver {
+        match output.write_all(&batch).and_then(|()| output.flush()) {
+            Ok(()) => failing = false,
+            Err(error) => {
+                lost.0.fetch_add(lines_in(&batch), Ordering::Relaxed);
+                if !std::mem::replace(&mut failing, true) {
+                    tracing::error!("the access log cannot be written, lines are lost: {error}");
+                }
+            }
+        }
+    }
+}
+
+fn lines_in(batch: &[u8]) -> u64 {
+    batch.iter().filter(|byte| **byte == b'\n').count() as u64
+}
+
+impl Writer {
+    /// Waits until everything is written.
+    pub(crate) fn join(self) {
+        if self.thread.join().is_err() {
+            tracing::error!("the access log's thread panicked");
+        }
+    }
+}
+
+/// One worker's end of the log.
+#[derive(Debug)]
+pub(crate) struct AccessLog {
+    batches: Option<Batches>,
+    batch: RefCell<Vec<u8>>,
+    begun: Notify,
+    second: RefCell<SecondText>,
+    last_flush_full: Cell<bool>,
+}
+
+/// The time of day, spelled out once a second.
+#[derive(Debug, Default)]
+struct SecondText {
+    second: u64,
+    text: String,
+}
+
+impl AccessLog {
+    pub(crate) fn new(batches: Option<Batches>) -> Self {
+        AccessLog {
+            batches,
+            batch: RefCell::default(),
+            begun: Notify::new(),
+            second: RefCell::default(),
+            last_flush_full: Cell::new(false),
+        }
+    }
+
+    /// Adds a line.
+    pub(crate) fn write(&self, line: &Line<'_>) {
+        let Some(batches) = &self.batches else { return };
+        let mut batch = self.batch.borrow_mut();
+        if batch.is_empty() {
+            self.begun.notify_one();
+        }
+        let mut second = self.second.borrow_mut();
+        let since_epoch = line.at.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        second.update(since_epoch.as_secs());
+        let time = Stamp { second: &second.text, millis: since_epoch.subsec_millis() };
+        match batches.format {
+            LogFormat::Human => write_human(&mut batch, &time, line),
+            LogFormat::Json => write_json(&mut batch, &time, line),
+        }
+        let full = batch.len() >= LOG_BATCH_BYTES;
+        drop(batch);
+        if full {
+            self.flush();
+        }
+    }
+
+    /// Hands over what was collected; when there is no room for it, it is lost.
+    pub(crate) fn flush(&self) {
+        let Some(batches) = &self.batches else { return };
+        let batch = std::mem::take(&mut *self.batch.borrow_mut());
+        if batch.is_empty() {
+            return;
+        }
+        let capacity = batch.capacity();
+        if let Err(error) = batches.sender.try_send(batch) {
+            let (std::sync::mpsc::TrySendError::Full(batch) | std::sync::mpsc::TrySendError::Disconnected(batch)) =
+                error;
+            batches.lost.0.fetch_add(lines_in(&batch), Ordering::Relaxed);
+            if !self.last_flush_full.replace(true) {
+                tracing::warn!("the access log cannot keep up, lines are lost; /__status__ counts them");
+            }
+        } else {
+            self.last_flush_full.set(false);
+            self.batch.borrow_mut().reserve(capacity.min(LOG_BATCH_BYTES + 1_024));
+        }
+    }
+
+    /// Hands batches over soon after they have begun, for as long as the worker lives.
+    pub(crate) async fn flush_regularly(&self) {
+        loop {
+            self.begun.notified().await;
+            tokio::time::sleep(LOG_FLUSH_INTERVAL).await;
+            self.flush();
+        }
+    }
+}
+
+impl SecondText {
+    fn update(&mut self, second: u64) {
+        if self.second != second || self.text.is_empty() {
+            self.second = second;
+            let time = jiff::Timestamp::from_second(i64::try_from(second).unwrap_or(0)).unwrap_or_default();
+            let spelled = time.to_string();
+            self.text.clear();
+            self.text.push_str(spelled.trim_end_matches('Z'));
+        }
+    }
+}
+
+struct Stamp<'s> {
+    second: &'s str,
+    millis: u32,
+}
+
+impl std::fmt::Display for Stamp<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}.{:03}Z", self.second, self.millis)
+    }
+}
+
+const TAKES_ALL: &str = "a Vec takes what is written to it";
+
+fn write_human(out: &mut Vec<u8>, time: &Stamp<'_>, line: &Line<'_>) {
+    write!(out, "{time} {} \"", line.client).expect(TAKES_ALL);
+    put_visible(out, line.method);
+    out.push(b' ');
+    put_visible(out, line.target);
+    write!(out, "\" {} {}B {:.3}ms ", line.status, line.bytes, line.took.as_secs_f64() * 1_000.0).expect(TAKES_ALL);
+    out.extend_from_slice(line.backend.unwrap_or("-").as_bytes());
+    write!(out, " tries={} id={}", line.tries, line.id).expect(TAKES_ALL);
+    if let Some(error) = line.error {
+        out.extend_from_slice(b" error=\"");
+        put_visible(out, error.as_bytes());
+        out.push(b'"');
+    }
+    out.push(b'\n');
+}
+
+/// What a client sent must not forge lines or steer terminals: everything but visible ASCII is
+/// escaped, and the quote.
+fn put_visible(out: &mut Vec<u8>, bytes: &[u8]) {
+    for byte in bytes {
+        match byte {
+            b'"' | b'\\' => out.extend_from_slice(&[b'\\', *byte]),
+            b' '..=b'~' => out.push(*byte),
+            _ => write!(out, "\\x{byte:02x}").expect(TAKES_ALL),
+        }
+    }
+}
+
+fn write_json(out: &mut Vec<u8>, time: &Stamp<'_>, line: &Line<'_>) {
+    write!(out, "{{\"time\":\"{time}\",\"client\":\"{}\",\"method\":\"", line.client).expect(TAKES_ALL);
+    put_json(out, line.method);
+    out.extend_from_slice(b"\",\"target\":\"");
+    put_json(out, line.target);
+    let duration_ms = line.took.as_secs_f64() * 1_000.0;
+    write!(out, "\",\"status\":{},\"bytes\":{},\"duration_ms\":{duration_ms:.3},\"backend\":", line.status, line.bytes)
+        .expect(TAKES_ALL);
+    match line.backend {
+        None => out.extend_from_slice(b"null"),
+        Some(name) => {
+            out.push(b'"');
+            put_json(out, name.as_bytes());
+            out.push(b'"');
+        }
+    }
+    write!(out, ",\"tries\":{},\"id\":\"{}\"", line.tries, line.id).expect(TAKES_ALL);
+    if let Some(error) = line.error {
+        out.extend_from_slice(b",\"error\":\"");
+        put_json(out, error.as_bytes());
+        out.push(b'"');
+    }
+    out.extend_from_slice(b"}\n");
+}
+
+/// The inside of a JSON string; bytes that are not ASCII stand as the characters of Latin-1.
+fn put_json(out: &mut Vec<u8>, bytes: &[u8]) {
+    for byte in bytes {
+        match byte {
+            b'"' | b'\\' => out.extend_from_slice(&[b'\\', *byte]),
+            b' '..=b'~' => out.push(*byte),
+            _ => write!(out, "\\u{:04x}", u32::from(*byte)).expect(TAKES_ALL),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn line() -> Line<'static> {
+        Line {
+            at: SystemTime::UNIX_EPOCH + Duration::from_millis(1_700_000_000_042),
+            client: [192, 0, 2, 1].into(),
+            method: b"GET",
+            target: b"/a\"b\n\xe9",
+            status: 200,
+            bytes: 13,
+            took: Duration::from_micros(1_234),
+            backend: Some("backend-1"),
+            tries: 1,
+            id: RequestId(0xab),
+            error: None,
+        }
+    }
+
+    fn written(format: LogFormat, line: &Line<'_>) -> String {
+        let (sender, receiver) = sync_channel(1);
+        let log = AccessLog::new(Some(Batches { format, sender, lost: Arc::default() }));
+        log.write(line);
+        log.flush();
+        String::from_utf8(receiver.recv().unwrap()).unwrap()
+    }
+
+    #[test]
+    fn a_line_for_eyes() {
+        assert_eq!(
+            written(LogFormat::Human, &line()),
+            "2023-11-14T22:13:20.042Z 192.0.2.1 \"GET /a\\\"b\\x0a\\xe9\" 200 13B 1.234ms backend-1 tries=1 id=00000000000000ab\n"
+        );
+    }
+
+    #[test]
+    fn a_line_of_json_is_json() {
+        let text = written(LogFormat::Json, &Line { error: Some("gone"), backend: None, ..line() });
+        let json: serde_json::Value = serde_json::from_str(&text).unwrap();
+        assert_eq!(json["target"], "/a\"b\n\u{e9}");
+        assert_eq!(json["duration_ms"], 1.234);
+        assert_eq!(json["backend"], serde_json::Value::Null);
+        assert_eq!(json["error"], "gone");
+    }
+
+    #[test]
+    fn when_nobody_writes_lines_are_counted_and_nobody_waits() {
+        let (sender, _receiver) = sync_channel(1);
+        let lost = Arc::<Lost>::default();
+        let log = AccessLog::new(Some(Batches { format: LogFormat::Human, sender, lost: Arc::clone(&lost) }));
+        for _ in 0..3 {
+            log.write(&line());
+            log.write(&line());
+            log.flush();
+        }
+        assert_eq!(lost.count(), 4);
+    }
+}

@@ -1,0 +1,78 @@
+//! Who the client is, and whether it may see the status endpoints.
+
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+use loadx_http::Request;
+
+/// Whether one of `networks` holds `ip`.
+pub(crate) fn is_in(networks: &[IpNet], ip: IpAddr) -> bool {
+    networks.iter().any(|network| network.contains(&ip))
+}
+
+/// The client's address, and whether the peer was believed about it.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub(crate) struct ClientAddress {
+    /// The nearest address that is not one of the trusted proxies.
+    pub(crate) ip: IpAddr,
+    /// Whether the peer is a trusted proxy.
+    pub(crate) peer_trusted: bool,
+}
+
+/// Finds the client behind `peer`. X-Forwarded-For is read only when the peer is trusted, from its
+/// end, and as far as those who wrote the entries are trusted too.
+pub(crate) fn client_address(request: &Request<'_, '_>, peer: IpAddr, trusted: &[IpNet]) -> ClientAddress {
+    if trusted.is_empty() || !is_in(trusted, peer) {
+        return ClientAddress { ip: peer, peer_trusted: false };
+    }
+    let mut ip = peer;
+    for entry in request.forwarded_for() {
+        let Some(named) = parse_entry(entry) else { break };
+        ip = named;
+        if !is_in(trusted, ip) {
+            break;
+        }
+    }
+    ClientAddress { ip, peer_trusted: true }
+}
+
+/// An entry of X-Forwarded-For: an address, in practice sometimes with a port.
+fn parse_entry(entry: &[u8]) -> Option<IpAddr> {
+    let text = std::str::from_utf8(entry).ok()?;
+    let ip = text.parse::<IpAddr>().ok().or_else(|| {
+        let with_port = text.parse::<std::net::SocketAddr>().ok().map(|address| address.ip());
+        with_port.or_else(|| text.strip_prefix('[')?.strip_suffix(']')?.parse().ok())
+    });
+    ip.map(|ip| ip.to_canonical())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use loadx_http::{FieldSlots, Parsed, parse_request};
+
+    fn client(peer: &str, forwarded_for: &str) -> String {
+        let trusted: Vec<IpNet> = ["10.0.0.0/8", "127.0.0.1/32"].map(|net| net.parse().unwrap()).to_vec();
+        let text = format!("GET / HTTP/1.1\r\nHost: a\r\n{forwarded_for}\r\n");
+        let mut slots = FieldSlots::new();
+        let Ok(Parsed::Complete(request, _)) = parse_request(text.as_bytes(), &mut slots) else {
+            panic!("the head is complete")
+        };
+        client_address(&request, peer.parse().unwrap(), &trusted).ip.to_string()
+    }
+
+    #[test]
+    fn a_strangers_word_is_not_taken() {
+        assert_eq!(client("192.0.2.1", "X-Forwarded-For: 1.1.1.1\r\n"), "192.0.2.1");
+    }
+
+    #[test]
+    fn a_trusted_peer_is_believed_as_far_as_its_sources_are() {
+        assert_eq!(client("10.0.0.1", "X-Forwarded-For: 1.1.1.1\r\n"), "1.1.1.1");
+        assert_eq!(client("10.0.0.1", "X-Forwarded-For: 6.6.6.6, 1.1.1.1, 10.0.0.2\r\n"), "1.1.1.1");
+        assert_eq!(client("10.0.0.1", "X-Forwarded-For: 6.6.6.6\r\nX-Forwarded-For: 1.1.1.1:55\r\n"), "1.1.1.1");
+        assert_eq!(client("10.0.0.1", "X-Forwarded-For: [2001:db8::1]\r\n"), "2001:db8::1");
+        assert_eq!(client("10.0.0.1", "X-Forwarded-For: 1.1.1.1, unknown\r\n"), "10.0.0.1");
+        assert_eq!(client("10.0.0.1", ""), "10.0.0.1");
+    }
+}

@@ -1,0 +1,224 @@
+//! One client's connection: reading heads, one exchange after the other, and how it ends.
+
+use std::future::poll_fn;
+use std::net::{IpAddr, SocketAddr};
+use std::rc::Rc;
+use std::task::Poll;
+
+use loadx_core::Time;
+use loadx_http::limits::HEAD_BYTES_MAX;
+use loadx_http::{Fault, FieldSlots, Forwarding, Parsed, Request, Version, parse_request};
+
+use crate::address::{client_address, is_in};
+use crate::buffers::Input;
+use crate::exchange::{self, Incoming, Next, RequestId};
+use crate::io::{Broken, write_all};
+use crate::limits::{HEAD_TIMEOUT, LINGER, LINGER_BYTES_MAX};
+use crate::net::{Network, Stream};
+use crate::relay::{Waiting, fill};
+use crate::reply::{ErrorReply, Manner, write_error};
+use crate::timer::Timer;
+use crate::worker::{Session, Worker};
+
+/// A client's connection.
+#[derive(Debug)]
+pub(crate) struct Client<S> {
+    pub(crate) stream: S,
+    pub(crate) peer: IpAddr,
+    pub(crate) timer: Timer,
+    /// What was read and belongs to a request that is still to be served.
+    pub(crate) input: Input,
+}
+
+/// What a client sent.
+enum Head {
+    Request(Incoming),
+    Refused(Refusal),
+    /// Nothing more, and nothing that was begun.
+    Gone,
+}
+
+/// A request that goes nowhere, and what its client is told.
+struct Refusal {
+    reply: ErrorReply,
+}
+
+/// Serves a client until its connection ends.
+pub(crate) async fn serve<N: Network>(worker: Rc<Worker<N>>, stream: N::Stream, peer: SocketAddr) {
+    let session = Session::enroll(&worker).await;
+    let timer = Timer::new(worker.clock);
+    let mut client = Client { stream, peer: peer.ip().to_canonical(), timer, input: Input::default() };
+    loop {
+        let next = match client.next_head(&worker, &session).await {
+            Head::Request(incoming) => exchange::run(&worker, &mut client, incoming).await,
+            Head::Refused(refusal) => client.refuse(&worker, &refusal.reply).await,
+            Head::Gone => Next::Close,
+        };
+        match next {
+            Next::KeepAlive if !worker.is_stopping() => {}
+            Next::KeepAlive | Next::Close => return,
+            Next::Linger => return client.linger(&worker).await,
+            Next::BreakOff => return client.stream.break_off(),
+        }
+    }
+}
+
+impl<S: Stream> Client<S> {
+    /// Waits for the next request head. While nothing comes, no buffer is held.
+    async fn next_head<N: Network<Stream = S>>(&mut self, worker: &Rc<Worker<N>>, session: &Session<N>) -> Head {
+        let mut head_deadline: Option<Time> = None;
+        // Bytes that were looked at already and held no complete head.
+        let mut seen = 0;
+        loop {
+            let fresh = &self.input.bytes()[seen..];
+            // A head that goes on is read again only when a line was added to it: whoever sends byte by
+            // byte must not make LoadX read it all each time.
+            let worth_reading = fresh.contains(&b'\n') || self.input.bytes().len() >= HEAD_BYTES_MAX;
+            if worth_reading {
+                match self.read_head(worker) {
+                    Ok(Some(incoming)) => return Head::Request(incoming),
+                    Ok(None) => {}
+                    Err(fault) => return Head::Refused(refusal_of(fault)),
+                }
+            }
+            seen = self.input.bytes().len();
+            if seen == 0 {
+                let idle_since = worker.clock.now();
+                let deadline = idle_since + worker.settings().timeouts.keepalive;
+                if session.idle(&self.stream, &self.timer, deadline).await.is_err() {
+                    return Head::Gone;
+                }
+            }
+            let deadline = *head_deadline.get_or_insert_with(|| worker.clock.now() + HEAD_TIMEOUT);
+            let waiting = Waiting { timer: &self.timer, buffers: &worker.buffers, idle: HEAD_TIMEOUT };
+            match fill(&self.stream, &mut self.input, waiting, || deadline).await {
+                Ok(0) | Err(Broken::Closed | Broken::Failed(_)) => return Head::Gone,
+                Ok(_) => {}
+                Err(Broken::TimedOut) => {
+                    let message = format!("the request head did not arrive within {} s", HEAD_TIMEOUT.as_secs());
+                    return Head::Refused(Refusal { reply: ErrorReply::new(408, "http_request_error", message) });
+                }
+            }
+        }
+    }
+
+    /// Reads the head at the front of the input, if all of it is there, and writes what a backend
+    /// gets. The input is consumed up to the body.
+    fn read_head<N: Network<Stream = S>>(&mut self, worker: &Rc<Worker<N>>) -> Result<Option<Incoming>, Fault> {
+        let began = worker.clock.now();
+        let mut slots = FieldSlots::new();
+        let (incoming, length) = {
+            let Parsed::Complete(request, length) = parse_request(self.input.bytes(), &mut slots)? else {
+                return Ok(None);
+            };
+            (self.incoming(worker, &request, began), length)
+        };
+        self.input.consume(length);
+        self.input.release_if_empty();
+        Ok(Some(incoming))
+    }
+
+    fn incoming<N: Network<Stream = S>>(
+        &self,
+        worker: &Rc<Worker<N>>,
+        request: &Request<'_, '_>,
+        began: Time,
+    ) -> Incoming {
+        let settings = worker.settings();
+        let address = client_address(request, self.peer, &settings.trusted_proxies);
+        let local_authority = match request.version() {
+            Version::Http11 => String::new(),
+            Version::Http10 => self.stream.local_addr().map_or_else(|_| String::new(), |local| local.to_string()),
+        };
+        let forwarding = Forwarding {
+            peer: self.peer,
+            trusted: address.peer_trusted,
+            scheme: "http",
+            local_authority: &local_authority,
+        };
+        let mut head = worker.buffers.head();
+        request.encode(&forwarding, &mut head);
+        // Somebody on the way says that another client asks: it may be a stranger.
+        let vouched = address.peer_trusted || !request.claims_forwarded();
+        let may_see_endpoints = vouched && is_in(&settings.endpoints_allow, address.ip);
+        Incoming {
+            id: worker.next_request_id(),
+            began,
+            client: address.ip,
+            endpoint: if may_see_endpoints { worker.endpoint(request) } else { None },
+            method_length: request.method().len(),
+            target_length: request.path_and_query().len(),
+            framing: request.framing(),
+            version: request.version(),
+            persistent: request.persistent(),
+            to_head: request.is_head(),
+            idempotent: request.idempotent(),
+            head,
+        }
+    }
+
+    /// Tells the client why its request goes nowhere.
+    async fn refuse<N: Network<Stream = S>>(&mut self, worker: &Rc<Worker<N>>, reply: &ErrorReply) -> Next {
+        let id = worker.next_request_id();
+        let manner = Manner { version: Version::Http11, persistent: false, to_head: false };
+        let mut out = worker.buffers.head();
+        let bytes = write_error(reply, id, manner, &mut out);
+        let sent = self.send(worker, &out).await;
+        worker.log_refusal(self.peer, id, reply, if sent.is_ok() { bytes } else { 0 });
+        if sent.is_ok() { Next::Linger } else { Next::Close }
+    }
+
+    /// Writes a whole reply of LoadX's own.
+    pub(crate) async fn send<N: Network<Stream = S>>(&self, worker: &Worker<N>, bytes: &[u8]) -> Result<(), Broken> {
+        let mut pieces = [std::io::IoSlice::new(bytes)];
+        let idle = worker.settings().timeouts.request;
+        write_all(&self.stream, &mut pieces, &self.timer, idle, &mut 0).await
+    }
+
+    /// Ends the connection so that the reply arrives although the client is still sending: closing at
+    /// once would make the system answer those bytes with a reset, and the client could lose the reply
+    /// (RFC 9112, section 9.6).
+    async fn linger<N: Network<Stream = S>>(&mut self, worker: &Rc<Worker<N>>) {
+        self.stream.shut_write();
+        let deadline = worker.clock.now() + LINGER;
+        let mut left = LINGER_BYTES_MAX;
+        let mut rest = Input::default();
+        while left > 0 {
+            let waiting = Waiting { timer: &self.timer, buffers: &worker.buffers, idle: LINGER };
+            match fill(&self.stream, &mut rest, waiting, || deadline).await {
+                Ok(0) | Err(_) => return,
+                Ok(count) => {
+                    left = left.saturating_sub(count);
+                    rest.consume(count);
+                }
+            }
+        }
+    }
+}
+
+fn refusal_of(fault: Fault) -> Refusal {
+    Refusal { reply: ErrorReply::new(fault.status(), "http_request_error", fault.to_string()) }
+}
+
+impl<N: Network> Session<N> {
+    /// Waits, without a buffer, for the client to go on. An error is the end: it left, stayed silent
+    /// until `deadline`, or the worker wants the connection closed.
+    async fn idle(&self, stream: &N::Stream, timer: &Timer, deadline: Time) -> Result<(), Broken> {
+        poll_fn(|cx| {
+            if let Poll::Ready(outcome) = stream.poll_readable(cx) {
+                return Poll::Ready(outcome.map_err(Broken::Failed));
+            }
+            if self.should_close_idle() {
+                return Poll::Ready(Err(Broken::Closed));
+            }
+            timer.poll_expired(cx, deadline).map(|()| Err(Broken::TimedOut))
+        })
+        .await
+    }
+}
+
+impl std::fmt::Display for RequestId {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{:016x}", self.0)
+    }
+}

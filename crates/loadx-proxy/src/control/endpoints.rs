@@ -1,0 +1,185 @@
+//! What `/__health__`, `/__metrics__` and `/__status__` answer.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use loadx_core::{BackendSnapshot, Snapshot, Time};
+use serde_json::{Value, json};
+use tokio::sync::oneshot;
+
+use crate::access_log::Lost;
+use crate::clock::Clock;
+use crate::limits::{self, MEASURE_TIMEOUT};
+use crate::metrics::{Shard, round};
+use crate::shared::{Shared, WorkerLoad};
+use crate::worker::{Mailbox, Order};
+
+/// The status endpoints on the proxy's port.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Endpoint {
+    /// `/__health__`
+    Health,
+    /// `/__metrics__`
+    Metrics,
+    /// `/__status__`
+    Status,
+}
+
+impl Endpoint {
+    pub(crate) fn of_path(path: &str) -> Option<Endpoint> {
+        match path {
+            "/__health__" => Some(Endpoint::Health),
+            "/__metrics__" => Some(Endpoint::Metrics),
+            "/__status__" => Some(Endpoint::Status),
+            _ => None,
+        }
+    }
+}
+
+/// Answers questions about the proxy.
+#[derive(Debug)]
+pub(super) struct Desk<P> {
+    pub(super) clock: Clock,
+    pub(super) shared: Arc<Shared>,
+    pub(super) listening: Vec<SocketAddr>,
+    pub(super) mailboxes: Vec<Mailbox<P>>,
+    pub(super) lost_log_lines: Arc<Lost>,
+}
+
+impl<P> Clone for Desk<P> {
+    fn clone(&self) -> Self {
+        Desk {
+            clock: self.clock,
+            shared: Arc::clone(&self.shared),
+            listening: self.listening.clone(),
+            mailboxes: self.mailboxes.clone(),
+            lost_log_lines: Arc::clone(&self.lost_log_lines),
+        }
+    }
+}
+
+impl<P> Desk<P> {
+    /// The status and the body of the answer.
+    pub(super) async fn answer(&self, endpoint: Endpoint, snapshot: &Snapshot) -> (u16, Vec<u8>) {
+        let now = self.clock.now();
+        let (status, body) = match endpoint {
+            Endpoint::Health => health(now, snapshot),
+            Endpoint::Metrics => (200, self.measure().await.to_json(now)),
+            Endpoint::Status => (200, self.status(now, snapshot, &self.measure().await)),
+        };
+        (status, format!("{body:#}\n").into_bytes())
+    }
+
+    /// What all workers counted. One that does not answer in time is left out.
+    async fn measure(&self) -> Shard {
+        let mut answers = Vec::new();
+        for mailbox in &self.mailboxes {
+            let (reply, answer) = oneshot::channel();
+            if mailbox.send(Order::Measure(reply)).is_ok() {
+                answers.push(answer);
+            }
+        }
+        let deadline = tokio::time::Instant::now() + MEASURE_TIMEOUT;
+        let mut shards = Vec::new();
+        for answer in answers {
+            match tokio::time::timeout_at(deadline, answer).await {
+                Ok(Ok(shard)) => shards.push(*shard),
+                Ok(Err(_)) | Err(_) => tracing::warn!("a worker did not tell its counts in time"),
+            }
+        }
+        Shard::merged(&shards)
+    }
+
+    fn status(&self, now: Time, snapshot: &Snapshot, counts: &Shard) -> Value {
+        let open: Vec<usize> = self.shared.loads.iter().map(WorkerLoad::connections).collect();
+        let backends: Vec<Value> = snapshot.backends.iter().map(|backend| describe(backend, counts)).collect();
+        json!({
+            "status": health_word(snapshot),
+            "version": env!("CARGO_PKG_VERSION"),
+            "uptime_seconds": seconds(now.since(Time::ZERO)),
+            "listening": self.listening.iter().map(ToString::to_string).collect::<Vec<_>>(),
+            "algorithm": snapshot.algorithm.as_str(),
+            "healthy_backends": snapshot.admitted(),
+            "total_backends": snapshot.backends.len(),
+            "backends": backends,
+            "connections": {
+                "open": open.iter().sum::<usize>(),
+                "max": self.shared.settings.max_connections,
+                "by_worker": open,
+            },
+            "access_log": { "lost_lines": self.lost_log_lines.count() },
+            "limits": bounds(),
+        })
+    }
+}
+
+fn health(now: Time, snapshot: &Snapshot) -> (u16, Value) {
+    let body = json!({
+        "status": health_word(snapshot),
+        "healthy_backends": snapshot.admitted(),
+        "total_backends": snapshot.backends.len(),
+        "uptime_seconds": seconds(now.since(Time::ZERO)),
+    });
+    (if snapshot.admitted() > 0 { 200 } else { 503 }, body)
+}
+
+fn health_word(snapshot: &Snapshot) -> &'static str {
+    match snapshot.admitted() {
+        0 => "unhealthy",
+        all if all == snapshot.backends.len() => "healthy",
+        _ => "degraded",
+    }
+}
+
+fn describe(backend: &BackendSnapshot, counts: &Shard) -> Value {
+    let counted = counts.backends().get(&backend.id);
+    json!({
+        "name": &*backend.name,
+        "host": &*backend.host,
+        "port": backend.port,
+        "weight": backend.weight,
+        "healthy": backend.admitted,
+        "state": backend.standing.as_str(),
+        "reason": &*backend.reason,
+        "since_seconds": seconds(backend.since),
+        "addresses": backend.addresses.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        "active_connections": backend.in_flight,
+        "total_requests": counted.map_or(0, |counts| counts.requests),
+        "total_errors": counted.map_or(0, |counts| counts.errors),
+        "last_probe_seconds_ago": backend.last_probe.map(seconds),
+        "probe_ms": backend.probe_took.map(|took| round(took.as_secs_f64() * 1_000.0, 3)),
+    })
+}
+
+fn seconds(span: Duration) -> f64 {
+    round(span.as_secs_f64(), 2)
+}
+
+/// Every bound that the config does not set.
+fn bounds() -> Value {
+    json!({
+        "head_bytes": loadx_http::limits::HEAD_BYTES_MAX,
+        "target_bytes": loadx_http::limits::TARGET_BYTES_MAX,
+        "fields": loadx_http::limits::FIELDS_MAX,
+        "chunk_line_bytes": loadx_http::limits::CHUNK_LINE_BYTES_MAX,
+        "trailer_bytes": loadx_http::limits::TRAILER_BYTES_MAX,
+        "buffer_bytes": limits::BUFFER_BYTES,
+        "spare_buffers_per_worker": limits::SPARE_BUFFERS_MAX,
+        "idle_connections_per_backend_and_worker": limits::IDLE_PER_BACKEND_MAX,
+        "idle_to_backend_seconds": limits::IDLE_TO_BACKEND.as_secs(),
+        "head_timeout_seconds": limits::HEAD_TIMEOUT.as_secs(),
+        "tries": limits::TRIES_MAX,
+        "resends": limits::RESENDS_MAX,
+        "interim_responses": limits::INTERIM_RESPONSES_MAX,
+        "linger_bytes": limits::LINGER_BYTES_MAX,
+        "linger_seconds": limits::LINGER.as_secs(),
+        "accept_backlog": limits::ACCEPT_BACKLOG,
+        "control_queue": limits::CONTROL_QUEUE_MAX,
+        "probes_at_once": limits::PROBES_MAX,
+        "addresses_per_backend": limits::ADDRESSES_MAX,
+        "resolve_interval_seconds": limits::RESOLVE_INTERVAL.as_secs(),
+        "access_log_batches": limits::LOG_BATCHES_MAX,
+        "access_log_batch_bytes": limits::LOG_BATCH_BYTES,
+    })
+}

@@ -1,0 +1,119 @@
+//! One health probe: a GET on a connection of its own.
+
+use std::io::IoSlice;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use loadx_core::{Evidence, HealthPolicy, Observation};
+use loadx_http::{BodyDecoder, FieldSlots, Framing, Parsed, parse_response};
+
+use crate::buffers::{Buffers, Input};
+use crate::clock::Clock;
+use crate::io::{describe, write_all};
+use crate::net::{Network, Stream};
+use crate::relay::{Waiting, fill};
+use crate::timer::Timer;
+
+/// What a probe needs to know.
+#[derive(Debug)]
+pub(super) struct Probe {
+    pub(super) clock: Clock,
+    pub(super) policy: Arc<HealthPolicy>,
+    pub(super) authority: String,
+    pub(super) addresses: Arc<[SocketAddr]>,
+}
+
+impl Probe {
+    /// Probes, within the policy's time.
+    pub(super) async fn run<N: Network>(&self, net: &N) -> Observation {
+        let began = self.clock.now();
+        let evidence = match tokio::time::timeout(self.policy.timeout, self.ask(net)).await {
+            Ok(Ok(status @ 200..=399)) => Evidence::ProbePassed { status },
+            Ok(Ok(status)) => Evidence::ProbeFailed { reason: format!("status {status}").into() },
+            Ok(Err(reason)) => Evidence::ProbeFailed { reason: reason.into() },
+            Err(_) => {
+                let limit = self.policy.timeout.as_secs_f64();
+                Evidence::ProbeFailed { reason: format!("no answer within {limit} s").into() }
+            }
+        };
+        Observation { began, evidence }
+    }
+
+    /// The status of the backend's answer, or what went wrong.
+    async fn ask<N: Network>(&self, net: &N) -> Result<u16, String> {
+        let stream = self.connect(net).await?;
+        let timer = Timer::new(self.clock);
+        let buffers = Rc::<Buffers>::default();
+        let waiting = Waiting { timer: &timer, buffers: &buffers, idle: self.policy.timeout };
+        let request = format!(
+            "GET {} HTTP/1.1\r\nHost: {}\r\nUser-Agent: LoadX-health\r\nAccept: */*\r\nConnection: close\r\n\r\n",
+            self.policy.path, self.authority
+        );
+        write_all(&stream, &mut [IoSlice::new(request.as_bytes())], &timer, waiting.idle, &mut 0)
+            .await
+            .map_err(|broken| broken.describe())?;
+        let mut input = Input::default();
+        loop {
+            if let Some((status, framing)) = read_head(&mut input)? {
+                drain(&stream, &mut input, framing, waiting).await;
+                return Ok(status);
+            }
+            let count = fill(&stream, &mut input, waiting, || waiting.deadline()).await;
+            match count.map_err(|broken| broken.describe())? {
+                0 => return Err("the connection closed without an answer".to_owned()),
+                _ => continue,
+            }
+        }
+    }
+
+    /// A connection to the first address that takes one.
+    async fn connect<N: Network>(&self, net: &N) -> Result<N::Stream, String> {
+        let mut reason = "its name has no address".to_owned();
+        for address in self.addresses.iter() {
+            match net.connect(*address).await {
+                Ok(stream) => return Ok(stream),
+                Err(error) => reason = describe(&error),
+            }
+        }
+        Err(reason)
+    }
+}
+
+fn read_head(input: &mut Input) -> Result<Option<(u16, Framing)>, String> {
+    loop {
+        let mut slots = FieldSlots::new();
+        if input.is_empty() {
+            return Ok(None);
+        }
+        let parsed = parse_response(input.bytes(), false, &mut slots);
+        let Parsed::Complete(response, length) = parsed.map_err(|fault| format!("not valid HTTP: {fault}"))? else {
+            return Ok(None);
+        };
+        let (status, framing, interim) = (response.status(), response.framing(), response.is_interim());
+        input.consume(length);
+        if !interim {
+            return Ok(Some((status, framing)));
+        }
+    }
+}
+
+/// Takes the body off the connection where it is here already or soon, so that closing does not look
+/// like an abort to the backend. The verdict does not depend on it.
+async fn drain<S: Stream>(stream: &S, input: &mut Input, framing: Framing, waiting: Waiting<'_>) {
+    const BODY_BYTES_MAX: usize = 64 * 1024;
+    let mut decoder = BodyDecoder::new(framing);
+    let mut left = BODY_BYTES_MAX;
+    while framing != Framing::UntilClose && left > 0 {
+        let Ok(decoded) = decoder.decode(input.bytes_mut()) else { return };
+        input.consume(decoded.consumed);
+        left = left.saturating_sub(decoded.consumed);
+        if decoder.is_complete() {
+            return;
+        }
+        match fill(stream, input, waiting, || waiting.deadline()).await {
+            Ok(0) | Err(_) => return,
+            Ok(_) => {}
+        }
+    }
+}

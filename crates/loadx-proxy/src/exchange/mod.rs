@@ -1,0 +1,397 @@
+//! One request and its response: pick a backend, carry the request there and the response back, and
+//! go to another backend while that is safe. Retries happen here and nowhere else.
+
+mod download;
+mod failure;
+
+use std::cell::Cell;
+use std::future::{Future, poll_fn};
+use std::net::IpAddr;
+use std::pin::pin;
+use std::rc::Rc;
+use std::task::Poll;
+
+use loadx_core::{Backend, BackendId, Key, Outcome, Query, Time};
+use loadx_http::{BodyDecoder, Decoded, Framing, Version};
+
+use crate::buffers::{HeadBuffer, Input};
+use crate::client::Client;
+use crate::control::Endpoint;
+use crate::limits::{RESENDS_MAX, TRIES_MAX};
+use crate::net::Network;
+use crate::origin;
+use crate::relay::{RelayFault, Sink, Source, Waiting, relay};
+use crate::reply::{Manner, write_error, write_json};
+use crate::shared::LocalView;
+use crate::worker::{Account, Worker};
+
+use download::Download;
+use failure::{Failure, Unserved, no_backend, unanswered, upload_failure};
+
+/// Names one request in logs and replies.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub(crate) struct RequestId(pub(crate) u64);
+
+/// A request whose head was read and found sound.
+#[derive(Debug)]
+pub(crate) struct Incoming {
+    pub(crate) id: RequestId,
+    pub(crate) began: Time,
+    /// Who asks, behind trusted proxies.
+    pub(crate) client: IpAddr,
+    /// Set when the request is for LoadX itself.
+    pub(crate) endpoint: Option<Endpoint>,
+    /// The head as a backend gets it. It begins with the method, a space and the target.
+    pub(crate) head: HeadBuffer,
+    pub(crate) method_length: usize,
+    pub(crate) target_length: usize,
+    pub(crate) framing: Framing,
+    pub(crate) version: Version,
+    pub(crate) persistent: bool,
+    /// Whether it is a HEAD.
+    pub(crate) to_head: bool,
+    pub(crate) idempotent: bool,
+}
+
+impl Incoming {
+    pub(crate) fn method(&self) -> &[u8] {
+        &self.head[..self.method_length]
+    }
+
+    pub(crate) fn target(&self) -> &[u8] {
+        let start = self.method_length + 1;
+        &self.head[start..start + self.target_length]
+    }
+
+    fn has_body(&self) -> bool {
+        self.framing != Framing::Length(0)
+    }
+}
+
+/// What becomes of the client's connection after an exchange.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Next {
+    KeepAlive,
+    Close,
+    /// Close, but let the client finish sending.
+    Linger,
+    /// Close visibly broken.
+    BreakOff,
+}
+
+/// A response that reached the client.
+#[derive(Debug)]
+struct Answer {
+    status: u16,
+    client_persistent: bool,
+}
+
+/// How an exchange ended, for the client, the log and the counts.
+#[derive(Debug)]
+struct Ended {
+    status: u16,
+    next: Next,
+    error: Option<String>,
+}
+
+/// What the two directions of an exchange tell each other.
+#[derive(Debug)]
+struct Progress {
+    /// When bytes of the request last left.
+    sent_at: Cell<Time>,
+    /// Whether all of the request has left.
+    upload_done: Cell<bool>,
+    /// The status of the response whose head has begun to leave; 0 before.
+    answered: Cell<u16>,
+    /// Content that reached the client, in bytes.
+    content: Cell<u64>,
+}
+
+/// Carries out one request. Its response is with the client, or the reason why not.
+pub(crate) async fn run<N: Network>(
+    worker: &Rc<Worker<N>>,
+    client: &mut Client<N::Stream>,
+    incoming: Incoming,
+) -> Next {
+    if let Some(endpoint) = incoming.endpoint {
+        return answer_endpoint(worker, client, &incoming, endpoint).await;
+    }
+    let mut exchange = Exchange {
+        worker,
+        upload: BodyDecoder::new(incoming.framing),
+        first_piece: None,
+        began_upload: false,
+        progress: Progress {
+            sent_at: Cell::new(incoming.began),
+            upload_done: Cell::new(!incoming.has_body()),
+            answered: Cell::new(0),
+            content: Cell::new(0),
+        },
+        incoming,
+        tried: Vec::new(),
+        resends: 0,
+        served_by: None,
+    };
+    let outcome = exchange.carry(client).await;
+    let ended = exchange.end(client, outcome).await;
+    exchange.account(&ended);
+    ended.next
+}
+
+async fn answer_endpoint<N: Network>(
+    worker: &Rc<Worker<N>>,
+    client: &mut Client<N::Stream>,
+    incoming: &Incoming,
+    endpoint: Endpoint,
+) -> Next {
+    let (status, body) = worker.ask(endpoint).await;
+    let persistent = incoming.persistent && !incoming.has_body() && !worker.is_stopping();
+    let manner = Manner { version: incoming.version, persistent, to_head: incoming.to_head };
+    let mut out = worker.buffers.head();
+    write_json(status, "", &body, manner, &mut out);
+    match client.send(worker, &out).await {
+        Ok(()) if persistent => Next::KeepAlive,
+        Ok(()) => Next::Linger,
+        Err(_) => Next::Close,
+    }
+}
+
+struct Exchange<'w, N: Network> {
+    worker: &'w Rc<Worker<N>>,
+    incoming: Incoming,
+    upload: BodyDecoder,
+    /// What of the body was there when the head was, and waits in the input to leave with it.
+    first_piece: Option<Decoded>,
+    /// Whether body bytes were taken that no other backend could get any more.
+    began_upload: bool,
+    progress: Progress,
+    tried: Vec<BackendId>,
+    /// How often the request was sent again after a backend might have seen it.
+    resends: usize,
+    /// The backend of the last attempt.
+    served_by: Option<ServedBy>,
+}
+
+/// What is kept of a backend for the log and the counts, beyond the view that it came from.
+struct ServedBy {
+    view: Rc<LocalView>,
+    index: usize,
+}
+
+impl ServedBy {
+    fn backend(&self) -> &Backend {
+        &self.view.backends()[self.index]
+    }
+}
+
+impl<N: Network> Exchange<'_, N> {
+    /// Goes from backend to backend until one answers or there is no other to go to.
+    async fn carry(&mut self, client: &mut Client<N::Stream>) -> Result<Answer, Unserved> {
+        let mut last: Option<Failure> = None;
+        loop {
+            let view = self.worker.view();
+            let query = Query { key: Key::from_ip(self.incoming.client), tried: &self.tried };
+            let pick = match view.pick(self.worker.clock.now(), &query) {
+                Ok(pick) => pick,
+                Err(none) => return Err(last.map_or_else(|| no_backend(none), Unserved::from)),
+            };
+            let backend = pick.backend();
+            self.served_by = Some(ServedBy { view: Rc::clone(&view), index: pick.index() });
+            let attempt = self.attempt(client, backend).await;
+            let outcome = match &attempt {
+                Ok(_) => Outcome::Answered,
+                Err(failure) => failure.outcome(),
+            };
+            if let Some(observation) = view.finish(self.worker.clock.now(), pick, outcome) {
+                self.worker.report(backend.id(), observation);
+            }
+            match attempt {
+                Ok(answer) => return Ok(answer),
+                Err(failure) if self.may_try_another(&failure) => {
+                    tracing::debug!(
+                        request = %self.incoming.id, backend = backend.name(), "trying another backend: {failure:?}"
+                    );
+                    self.tried.push(backend.id());
+                    last = Some(failure);
+                }
+                Err(failure) => return Err(failure.into()),
+            }
+        }
+    }
+
+    /// Whether another backend may get the request, and there is reason to expect more of it.
+    fn may_try_another(&mut self, failure: &Failure) -> bool {
+        let tries = self.tried.len() + 1;
+        let patience = self.worker.settings().timeouts.request;
+        let in_time = self.worker.clock.now().since(self.incoming.began) < patience;
+        if tries >= TRIES_MAX || !in_time || self.worker.is_stopping() && tries > 1 {
+            return false;
+        }
+        match failure {
+            // No byte of the request has left: it is as if it had not been tried.
+            Failure::Connect(_) | Failure::Unanswered { unsent: true, .. } => true,
+            Failure::Unanswered { .. } if self.may_send_again() => {
+                self.resends += 1;
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// Whether a request that a backend may have seen can be sent again: only one that does no harm
+    /// twice (RFC 9110, section 9.2.2), and whose body is still whole.
+    fn may_send_again(&self) -> bool {
+        self.incoming.idempotent && !self.began_upload && self.resends < RESENDS_MAX
+    }
+
+    /// Carries the request to one backend and its response back.
+    async fn attempt(&mut self, client: &mut Client<N::Stream>, backend: &Backend) -> Result<Answer, Failure> {
+        if let Some(stream) = self.worker.pool.take(backend.id()) {
+            let attempt = self.converse(client, backend, stream).await;
+            match attempt {
+                // An idle connection that breaks was most likely closed by the backend just now: that is
+                // no sign of trouble, and a new connection to the same backend the natural next step.
+                Err(Failure::Unanswered { unsent, .. }) if unsent || self.may_send_again() => {}
+                attempt => return attempt,
+            }
+        }
+        let stream = origin::connect(self.worker, backend).await.map_err(Failure::Connect)?;
+        self.converse(client, backend, stream).await
+    }
+
+    /// Sends the request on this connection and brings the response back.
+    async fn converse(
+        &mut self,
+        client: &mut Client<N::Stream>,
+        backend: &Backend,
+        stream: N::Stream,
+    ) -> Result<Answer, Failure> {
+        let Exchange { worker, incoming, upload, first_piece, began_upload, progress, .. } = self;
+        let Client { stream: client_stream, timer, input, .. } = client;
+        let waiting = Waiting { timer, buffers: &worker.buffers, idle: worker.settings().timeouts.request };
+        let to_backend = &mut Sink::new(&stream, incoming.framing);
+
+        let sent = if incoming.has_body() {
+            // The first bytes of the body leave with the head. They are decoded once, whatever the number
+            // of tries, and stay until they have left.
+            if first_piece.is_none() {
+                let decoded = upload.decode(input.bytes_mut());
+                *first_piece = Some(decoded.map_err(|fault| upload_failure(RelayFault::Body(fault), 0))?);
+            }
+            let piece = first_piece.unwrap_or_default();
+            let trailers = upload.is_complete().then(|| upload.trailers());
+            let sent = to_backend.send(&incoming.head, &input.bytes()[..piece.content], trailers, waiting).await;
+            *began_upload = to_backend.written > 0;
+            if sent.is_ok() {
+                input.consume(piece.consumed);
+            }
+            sent
+        } else {
+            to_backend.send(&incoming.head, b"", None, waiting).await
+        };
+        sent.map_err(|broken| unanswered(&broken, to_backend.written))?;
+        progress.sent_at.set(timer.now());
+        progress.upload_done.set(upload.is_complete());
+
+        let mut download = Download {
+            incoming,
+            progress,
+            waiting,
+            from_backend: &stream,
+            input: Input::default(),
+            to_client: client_stream,
+            stopping: worker.is_stopping(),
+        };
+        let answer = if upload.is_complete() {
+            download.run().await?
+        } else {
+            let source = Source { stream: client_stream, input, decoder: upload };
+            let moved = || progress.sent_at.set(timer.now());
+            let rest = async {
+                let outcome = relay(source, to_backend, waiting, moved).await;
+                progress.upload_done.set(outcome.is_ok());
+                match outcome {
+                    // The backend reads no more. Its response tells why, if it sent one.
+                    Ok(()) | Err(RelayFault::Sink(_)) => Ok(()),
+                    Err(fault) => Err(upload_failure(fault, 1)),
+                }
+            };
+            alongside(rest, download.run()).await?
+        };
+        let reusable = answer.backend_persistent && download.input.is_empty() && progress.upload_done.get();
+        if reusable {
+            worker.pool.put(backend.id(), stream, timer.now());
+        }
+        Ok(Answer { status: answer.status, client_persistent: answer.client_persistent })
+    }
+
+    /// Tells the client how a failed exchange ended, as far as it can still be told.
+    async fn end(&mut self, client: &mut Client<N::Stream>, outcome: Result<Answer, Unserved>) -> Ended {
+        let reply = match outcome {
+            Ok(Answer { status, client_persistent }) => {
+                let next = match (client_persistent, self.progress.upload_done.get()) {
+                    (true, _) => Next::KeepAlive,
+                    (false, true) => Next::Close,
+                    (false, false) => Next::Linger,
+                };
+                return Ended { status, next, error: None };
+            }
+            Err(Unserved::Gone(reason)) => {
+                self.worker.metrics.borrow_mut().client_aborts += 1;
+                return Ended { status: 499, next: Next::BreakOff, error: Some(reason) };
+            }
+            Err(Unserved::Reply(reply)) => reply,
+        };
+        let answered = self.progress.answered.get();
+        if answered != 0 {
+            // Part of a response is out; breaking off is the only honest end.
+            return Ended { status: answered, next: Next::BreakOff, error: Some(reply.message) };
+        }
+        let persistent = self.incoming.persistent && self.progress.upload_done.get() && !self.worker.is_stopping();
+        let manner = Manner { version: self.incoming.version, persistent, to_head: self.incoming.to_head };
+        let mut out = self.worker.buffers.head();
+        let bytes = write_error(&reply, self.incoming.id, manner, &mut out);
+        let next = match client.send(self.worker, &out).await {
+            Ok(()) if persistent => Next::KeepAlive,
+            Ok(()) => Next::Linger,
+            Err(_) => Next::Close,
+        };
+        self.progress.content.set(bytes);
+        Ended { status: reply.status, next, error: Some(reply.message) }
+    }
+
+    /// Counts and logs the exchange.
+    fn account(&self, ended: &Ended) {
+        let backend = self.served_by.as_ref().map(ServedBy::backend);
+        let tries = self.tried.len() + usize::from(self.served_by.is_some());
+        self.worker.account(&Account {
+            incoming: &self.incoming,
+            status: ended.status,
+            broke_off: ended.next == Next::BreakOff && ended.status != 499,
+            content: self.progress.content.get(),
+            backend,
+            tries: tries.max(1),
+            error: ended.error.as_deref(),
+        });
+    }
+}
+
+/// Runs an upload beside a download. The download decides when it is over; an upload that fails for
+/// the client's sake ends both.
+async fn alongside<T>(
+    upload: impl Future<Output = Result<(), Failure>>,
+    download: impl Future<Output = Result<T, Failure>>,
+) -> Result<T, Failure> {
+    let (mut upload, mut download) = (pin!(upload), pin!(download));
+    let mut uploading = true;
+    poll_fn(|cx| {
+        if uploading && let Poll::Ready(outcome) = upload.as_mut().poll(cx) {
+            uploading = false;
+            if let Err(failure) = outcome {
+                return Poll::Ready(Err(failure));
+            }
+        }
+        download.as_mut().poll(cx)
+    })
+    .await
+}

@@ -1,0 +1,90 @@
+//! Waiting for streams, with deadlines.
+
+use std::future::poll_fn;
+use std::io::{self, IoSlice};
+use std::task::{Poll, ready};
+
+use loadx_core::Time;
+
+use crate::net::Stream;
+use crate::timer::Timer;
+
+/// Why bytes could not be moved.
+#[derive(Debug)]
+pub(crate) enum Broken {
+    /// Nothing moved until the deadline.
+    TimedOut,
+    /// The other end closed the connection.
+    Closed,
+    /// The connection failed.
+    Failed(io::Error),
+}
+
+impl Broken {
+    /// What happened, in words.
+    pub(crate) fn describe(&self) -> String {
+        match self {
+            Broken::TimedOut => "timed out".to_owned(),
+            Broken::Closed => "connection closed".to_owned(),
+            Broken::Failed(error) => describe(error),
+        }
+    }
+}
+
+/// An error of the system in the words that people look for.
+pub(crate) fn describe(error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::ConnectionRefused => "connection refused".to_owned(),
+        io::ErrorKind::ConnectionReset => "connection reset".to_owned(),
+        io::ErrorKind::BrokenPipe => "connection closed while writing".to_owned(),
+        io::ErrorKind::TimedOut => "timed out".to_owned(),
+        _ => error.to_string(),
+    }
+}
+
+/// Waits until `stream` can be read, or `deadline` has passed.
+pub(crate) async fn readable<S: Stream>(stream: &S, timer: &Timer, deadline: Time) -> Result<(), Broken> {
+    poll_fn(|cx| {
+        if let Poll::Ready(outcome) = stream.poll_readable(cx) {
+            return Poll::Ready(outcome.map_err(Broken::Failed));
+        }
+        ready!(timer.poll_expired(cx, deadline));
+        Poll::Ready(Err(Broken::TimedOut))
+    })
+    .await
+}
+
+/// Writes all of the pieces, in order. `idle` bounds each wait: a reader that goes on reading is never
+/// cut. `written` counts what left, also when the rest could not.
+pub(crate) async fn write_all<S: Stream>(
+    stream: &S,
+    mut pieces: &mut [IoSlice<'_>],
+    timer: &Timer,
+    idle: std::time::Duration,
+    written: &mut u64,
+) -> Result<(), Broken> {
+    IoSlice::advance_slices(&mut pieces, 0);
+    while !pieces.is_empty() {
+        match stream.try_write(pieces) {
+            Ok(0) => return Err(Broken::Closed),
+            Ok(count) => {
+                *written += count as u64;
+                IoSlice::advance_slices(&mut pieces, count);
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                let deadline = timer.now() + idle;
+                poll_fn(|cx| {
+                    if let Poll::Ready(outcome) = stream.poll_writable(cx) {
+                        return Poll::Ready(outcome.map_err(Broken::Failed));
+                    }
+                    ready!(timer.poll_expired(cx, deadline));
+                    Poll::Ready(Err(Broken::TimedOut))
+                })
+                .await?;
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(Broken::Failed(error)),
+        }
+    }
+    Ok(())
+}

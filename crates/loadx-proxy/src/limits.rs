@@ -1,0 +1,77 @@
+//! Every bound of the proxy that the config does not set, with its reason. Those of HTTP messages are
+//! in [`loadx_http::limits`]. `/__status__` shows them.
+
+use std::time::Duration;
+
+/// A buffer that reads go to, in bytes. Two of them serve an exchange that has a body. Larger ones
+/// cost cache and save few system calls.
+pub const BUFFER_BYTES: usize = 64 * 1024;
+
+/// Buffers that a worker keeps for the next exchange; those beyond are freed.
+pub const SPARE_BUFFERS_MAX: usize = 256;
+
+/// A body up to this size is copied behind the head, to leave in one piece with it.
+pub const COPY_BEHIND_HEAD_BYTES_MAX: usize = 8 * 1024;
+
+/// Idle connections that a worker keeps to one backend.
+pub const IDLE_PER_BACKEND_MAX: usize = 256;
+
+/// How long a connection to a backend may be idle before it is closed. Shorter than what servers
+/// commonly allow (nginx 75 s, Node.js 5 s is the exception), so that LoadX closes first.
+pub const IDLE_TO_BACKEND: Duration = Duration::from_secs(50);
+
+/// How long a client may take for a request head, from its first byte.
+pub const HEAD_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// Backends that one request tries to reach, at most. A refused connection costs next to nothing, so
+/// that a client need not notice even when most backends died at once.
+pub const TRIES_MAX: usize = 16;
+
+/// How often a request is sent again after a backend may have seen it. Only idempotent ones are.
+pub const RESENDS_MAX: usize = 2;
+
+/// Interim (1xx) responses of one exchange; more is a flood.
+pub const INTERIM_RESPONSES_MAX: usize = 16;
+
+/// What a client that is refused may still send before its connection is cut, so that the refusal
+/// reaches it (RFC 9112, section 9.6).
+pub const LINGER_BYTES_MAX: usize = 1024 * 1024;
+
+/// How long a client that is refused may still send.
+pub const LINGER: Duration = Duration::from_secs(2);
+
+/// Connections waiting to be accepted, a worker. The kernel's own limit applies too.
+pub const ACCEPT_BACKLOG: i32 = 4_096;
+
+/// How long a worker waits after accepting failed for want of file descriptors or memory.
+pub const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Reports and questions from workers that wait for control, each; a report beyond is dropped (the
+/// next failure reports again), a question waits.
+pub const CONTROL_QUEUE_MAX: usize = 1_024;
+
+/// Probes that run at the same time; the others wait for a place.
+pub const PROBES_MAX: usize = 256;
+
+/// Between two look-ups of a backend's name while it resolves.
+pub const RESOLVE_INTERVAL: Duration = Duration::from_secs(30);
+
+/// Between two look-ups of a backend's name while it does not resolve.
+pub const RESOLVE_RETRY_INTERVAL: Duration = Duration::from_secs(2);
+
+/// How long a start waits for names to resolve before it serves without those that have not.
+pub const RESOLVE_AT_START: Duration = Duration::from_secs(3);
+
+/// Addresses of one backend that are tried and kept.
+pub const ADDRESSES_MAX: usize = 16;
+
+/// How long control waits for a worker's measurements before it answers without them.
+pub const MEASURE_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Lines of the access log collect in a worker this long, in time and bytes, before they leave it.
+pub const LOG_FLUSH_INTERVAL: Duration = Duration::from_millis(10);
+/// See [`LOG_FLUSH_INTERVAL`].
+pub const LOG_BATCH_BYTES: usize = 32 * 1024;
+
+/// Batches that wait for the disk, over all workers; lines beyond are lost and counted.
+pub const LOG_BATCHES_MAX: usize = 256;

@@ -1,0 +1,154 @@
+//! Moving a body from one connection to another, piece by piece: never more than a buffer of it is
+//! here, and nothing is read before what was read has been passed on.
+
+use std::io::IoSlice;
+use std::rc::Rc;
+use std::time::Duration;
+
+use loadx_core::Time;
+use loadx_http::{BodyDecoder, BodyFault, ChunkPrefix, Framing};
+
+use crate::buffers::{Buffers, Input};
+use crate::io::{Broken, readable, write_all};
+use crate::net::Stream;
+use crate::timer::Timer;
+
+/// Where a relay stopped short.
+#[derive(Debug)]
+pub(crate) enum RelayFault {
+    /// The side that sends failed.
+    Source(Broken),
+    /// The side that sends broke the rules of its body's framing, or broke it off.
+    Body(BodyFault),
+    /// The side that receives failed.
+    Sink(Broken),
+}
+
+/// What every wait of a connection's task needs.
+#[derive(Copy, Clone, Debug)]
+pub(crate) struct Waiting<'w> {
+    pub(crate) timer: &'w Timer,
+    pub(crate) buffers: &'w Rc<Buffers>,
+    /// How long either side may be silent.
+    pub(crate) idle: Duration,
+}
+
+impl Waiting<'_> {
+    /// When a side that is silent from now on has been so for too long.
+    pub(crate) fn deadline(&self) -> Time {
+        self.timer.now() + self.idle
+    }
+}
+
+/// Reads more into `input`; 0 is the end. While nothing comes, no buffer is held.
+pub(crate) async fn fill<S: Stream>(
+    stream: &S,
+    input: &mut Input,
+    waiting: Waiting<'_>,
+    deadline: impl Fn() -> Time,
+) -> Result<usize, Broken> {
+    loop {
+        match stream.try_read(input.room(waiting.buffers)) {
+            Ok(count) => {
+                input.filled(count);
+                return Ok(count);
+            }
+            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {
+                input.release_if_empty();
+                readable(stream, waiting.timer, deadline()).await?;
+            }
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(Broken::Failed(error)),
+        }
+    }
+}
+
+/// One end of a body's way: where its bytes come from and how they are framed there.
+#[derive(Debug)]
+pub(crate) struct Source<'s, S> {
+    pub(crate) stream: &'s S,
+    pub(crate) input: &'s mut Input,
+    pub(crate) decoder: &'s mut BodyDecoder,
+}
+
+/// The other end: where they go and how they are framed there.
+#[derive(Debug)]
+pub(crate) struct Sink<'s, S> {
+    pub(crate) stream: &'s S,
+    pub(crate) framing: Framing,
+    /// Bytes that left, framing included.
+    pub(crate) written: u64,
+    /// Bytes of content that left.
+    pub(crate) content: u64,
+}
+
+impl<'s, S: Stream> Sink<'s, S> {
+    pub(crate) fn new(stream: &'s S, framing: Framing) -> Self {
+        Sink { stream, framing, written: 0, content: 0 }
+    }
+
+    /// Writes `head`, then `content` in this side's framing, and the end of the body with its
+    /// `trailers` when it is there; all of it in one go.
+    pub(crate) async fn send(
+        &mut self,
+        head: &[u8],
+        content: &[u8],
+        trailers: Option<&[u8]>,
+        waiting: Waiting<'_>,
+    ) -> Result<(), Broken> {
+        let prefix = ChunkPrefix::new(content.len());
+        let chunked = self.framing == Framing::Chunked;
+        let around: [&[u8]; 2] = if chunked && !content.is_empty() { [prefix.as_bytes(), b"\r\n"] } else { [b"", b""] };
+        let ending: [&[u8]; 3] = match trailers {
+            Some(trailers) if chunked => [b"0\r\n", trailers, b"\r\n"],
+            _ => [b"", b"", b""],
+        };
+        let pieces = [head, around[0], content, around[1], ending[0], ending[1], ending[2]];
+        let mut slices = [IoSlice::new(b""); 7];
+        let mut used = 0;
+        for piece in pieces.into_iter().filter(|piece| !piece.is_empty()) {
+            slices[used] = IoSlice::new(piece);
+            used += 1;
+        }
+        write_all(self.stream, &mut slices[..used], waiting.timer, waiting.idle, &mut self.written).await?;
+        self.content += content.len() as u64;
+        Ok(())
+    }
+}
+
+/// Moves the rest of a body. `progress` is called whenever bytes left.
+pub(crate) async fn relay<A: Stream, B: Stream>(
+    source: Source<'_, A>,
+    sink: &mut Sink<'_, B>,
+    waiting: Waiting<'_>,
+    progress: impl Fn(),
+) -> Result<(), RelayFault> {
+    let Source { stream, input, decoder } = source;
+    while !decoder.is_complete() {
+        if input.is_empty() {
+            let count = fill(stream, input, waiting, || waiting.deadline()).await.map_err(RelayFault::Source)?;
+            if count == 0 {
+                decoder.end_of_input().map_err(RelayFault::Body)?;
+            }
+        }
+        pass_on(input, decoder, b"", sink, waiting).await?;
+        progress();
+    }
+    Ok(())
+}
+
+/// Passes on what of the body is in `input`, behind `head`.
+pub(crate) async fn pass_on<S: Stream>(
+    input: &mut Input,
+    decoder: &mut BodyDecoder,
+    head: &[u8],
+    sink: &mut Sink<'_, S>,
+    waiting: Waiting<'_>,
+) -> Result<(), RelayFault> {
+    let decoded = decoder.decode(input.bytes_mut()).map_err(RelayFault::Body)?;
+    let content = &input.bytes()[..decoded.content];
+    let trailers = decoder.is_complete().then(|| decoder.trailers());
+    sink.send(head, content, trailers, waiting).await.map_err(RelayFault::Sink)?;
+    input.consume(decoded.consumed);
+    Ok(())
+}

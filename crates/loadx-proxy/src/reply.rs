@@ -1,0 +1,90 @@
+//! Responses that LoadX itself makes: errors, and its status endpoints.
+
+use std::io::Write as _;
+
+use loadx_http::Version;
+
+use crate::exchange::RequestId;
+
+/// An error that LoadX tells a client.
+///
+/// `kind` is one of the proxy error types of RFC 9209, section 2.3, and goes to the Proxy-Status field.
+#[derive(Clone, Debug)]
+pub(crate) struct ErrorReply {
+    pub(crate) status: u16,
+    pub(crate) kind: &'static str,
+    pub(crate) message: String,
+}
+
+impl ErrorReply {
+    pub(crate) fn new(status: u16, kind: &'static str, message: impl Into<String>) -> Self {
+        ErrorReply { status, kind, message: message.into() }
+    }
+
+    /// The body: small JSON with the same words.
+    fn body(&self, id: RequestId) -> Vec<u8> {
+        let body = serde_json::json!({
+            "error": self.kind,
+            "message": self.message,
+            "status": self.status,
+            "request_id": id.to_string(),
+        });
+        let mut bytes = body.to_string().into_bytes();
+        bytes.push(b'\n');
+        bytes
+    }
+}
+
+/// How a reply ends up with its client.
+#[derive(Copy, Clone, Debug)]
+pub(crate) struct Manner {
+    pub(crate) version: Version,
+    pub(crate) persistent: bool,
+    /// Whether it answers a HEAD.
+    pub(crate) to_head: bool,
+}
+
+/// Writes an error reply.
+pub(crate) fn write_error(error: &ErrorReply, id: RequestId, manner: Manner, out: &mut Vec<u8>) -> u64 {
+    let extra = format!("Proxy-Status: LoadX; error={}\r\nX-Request-Id: {id}\r\n", error.kind);
+    write_json(error.status, &extra, &error.body(id), manner, out)
+}
+
+/// Writes a JSON reply; `extra` holds whole field lines. Returns how many bytes of content it has.
+pub(crate) fn write_json(status: u16, extra: &str, body: &[u8], manner: Manner, out: &mut Vec<u8>) -> u64 {
+    let connection = match (manner.persistent, manner.version) {
+        (false, _) => "Connection: close\r\n",
+        (true, Version::Http10) => "Connection: keep-alive\r\n",
+        (true, Version::Http11) => "",
+    };
+    write!(
+        out,
+        "HTTP/1.1 {status} {}\r\nContent-Type: application/json\r\nContent-Length: {}\r\nCache-Control: no-store\r\n{extra}{connection}\r\n",
+        reason_phrase(status),
+        body.len(),
+    )
+    .expect("a Vec takes what is written to it");
+    if manner.to_head {
+        return 0;
+    }
+    out.extend_from_slice(body);
+    body.len() as u64
+}
+
+fn reason_phrase(status: u16) -> &'static str {
+    match status {
+        200 => "OK",
+        400 => "Bad Request",
+        405 => "Method Not Allowed",
+        408 => "Request Timeout",
+        414 => "URI Too Long",
+        431 => "Request Header Fields Too Large",
+        500 => "Internal Server Error",
+        501 => "Not Implemented",
+        502 => "Bad Gateway",
+        503 => "Service Unavailable",
+        504 => "Gateway Timeout",
+        505 => "HTTP Version Not Supported",
+        _ => "Unknown",
+    }
+}
