@@ -108,6 +108,11 @@ impl Response<'_, '_> {
         self.status
     }
 
+    /// The value of the first field of this name.
+    pub fn field(&self, name: &str) -> Option<&[u8]> {
+        self.fields.iter().find(|field| field.name.eq_ignore_ascii_case(name)).map(|field| field.value)
+    }
+
     /// Whether another response follows that is the answer (RFC 9110, section 15.2).
     pub fn is_interim(&self) -> bool {
         self.status < 200

@@ -1,1 +1,21 @@
-fn main() {}
+//! The `loadx` command.
+
+mod backend;
+mod cli;
+mod logging;
+mod signals;
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+fn main() -> ExitCode {
+    let arguments = cli::Arguments::parse();
+    match arguments.run() {
+        Ok(code) => code,
+        Err(trouble) => {
+            eprintln!("error: {trouble}");
+            trouble.exit_code()
+        }
+    }
+}

@@ -1,0 +1,73 @@
+//! `loadx backend`: a test backend at the command line.
+
+use std::net::SocketAddr;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::Args;
+
+use super::trouble::Trouble;
+use crate::backend::{Behaviour, TestBackend};
+use crate::logging;
+use crate::signals::Signals;
+
+/// What can be typed after `loadx backend`.
+#[derive(Debug, Args)]
+pub(super) struct BackendArguments {
+    /// The TCP port to listen on
+    #[arg(long, short, default_value_t = 8001)]
+    port: u16,
+    /// The address to listen on
+    #[arg(long, default_value = "0.0.0.0")]
+    host: std::net::IpAddr,
+    /// What to call it [default: backend-PORT]
+    #[arg(long)]
+    name: Option<String>,
+    /// Milliseconds to wait before each answer
+    #[arg(long, default_value_t = 0)]
+    latency: u64,
+    /// The share of requests to answer with 500, from 0 to 1
+    #[arg(long, default_value_t = 0.0, value_parser = parse_share)]
+    fail_rate: f64,
+    /// Answer /health with 503, until POST /health/recover
+    #[arg(long)]
+    unhealthy: bool,
+}
+
+pub(super) fn backend(arguments: BackendArguments) -> Result<ExitCode, Trouble> {
+    logging::start(false);
+    let mut signals = Signals::catch().map_err(|error| Trouble::Failure(format!("cannot catch signals: {error}")))?;
+    let address = SocketAddr::new(arguments.host, arguments.port);
+    let name = arguments.name.unwrap_or_else(|| format!("backend-{}", arguments.port));
+    let behaviour = Behaviour {
+        latency: Duration::from_millis(arguments.latency),
+        fail_rate: arguments.fail_rate,
+        healthy: !arguments.unhealthy,
+    };
+    let running = start(&name, address, behaviour)?;
+    tracing::info!("{name} listening on http://{}", running.address());
+    signals.wait();
+    running.stop();
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Starts a test backend, or says why it cannot be.
+pub(super) fn start(name: &str, address: SocketAddr, behaviour: Behaviour) -> Result<TestBackend, Trouble> {
+    TestBackend::start(name, address, behaviour).map_err(|error| {
+        let port = address.port();
+        let help = match error.kind() {
+            std::io::ErrorKind::AddrInUse => {
+                format!("port {port} is in use by another process (`lsof -i :{port}` names it); choose another")
+            }
+            _ => "choose another --host or --port".to_owned(),
+        };
+        Trouble::Input(format!("{name} cannot listen on {address}: {error}\n  help: {help}"))
+    })
+}
+
+fn parse_share(text: &str) -> Result<f64, String> {
+    match text.parse() {
+        Ok(share) if (0.0..=1.0).contains(&share) => Ok(share),
+        _ => Err("write a number from 0 (never) to 1 (always)".to_owned()),
+    }
+}

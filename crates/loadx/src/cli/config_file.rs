@@ -1,0 +1,50 @@
+//! Reading a config file, and telling its faults.
+
+use std::io;
+use std::path::Path;
+
+use loadx_core::config::{self, Config, Faults};
+
+use super::trouble::Trouble;
+
+/// The config in the file at `path`.
+pub(super) fn load(path: &Path) -> Result<Config, Trouble> {
+    config::parse(&read(path)?).map_err(|faults| Trouble::Input(describe(&faults, &path.display().to_string())))
+}
+
+fn read(path: &Path) -> Result<String, Trouble> {
+    let shown = path.display();
+    std::fs::read(path)
+        .map_err(|error| {
+            let help = match error.kind() {
+                io::ErrorKind::NotFound => {
+                    "name the file with --config, or do without one: loadx run --to localhost:8001 --to localhost:8002"
+                }
+                io::ErrorKind::PermissionDenied => "let this user read it",
+                _ => "the config must be a file",
+            };
+            Trouble::Input(format!("cannot read {shown}: {}\n  help: {help}", plain(&error)))
+        })
+        .and_then(|bytes| {
+            String::from_utf8(bytes).map_err(|error| {
+                let at = error.utf8_error().valid_up_to();
+                Trouble::Input(format!("{shown}: not UTF-8 text from byte {at} on\n  help: save it as UTF-8"))
+            })
+        })
+}
+
+/// The system's words without its number.
+fn plain(error: &io::Error) -> String {
+    let text = error.to_string();
+    text.split(" (os error").next().unwrap_or(&text).to_owned()
+}
+
+/// All faults of a config, each with its place, and how many there are.
+pub(super) fn describe(faults: &Faults, name: &str) -> String {
+    let each: Vec<String> = faults.iter().map(|fault| fault.display(name).to_string()).collect();
+    let count = match faults.len() {
+        1 => "1 fault".to_owned(),
+        count => format!("{count} faults"),
+    };
+    format!("{name} has {count}\n\n{}", each.join("\n\n"))
+}
