@@ -79,7 +79,8 @@ pub(crate) struct Worker<N: Network> {
     sessions: RefCell<Slab<Waker>>,
     /// Idle connections that are to close.
     to_shed: Cell<usize>,
-    stopping: Cell<bool>,
+    /// Set when no further exchanges are to begin.
+    pub(crate) stopping: Cell<bool>,
     ended: Notify,
 }
 

@@ -96,8 +96,8 @@ file_object! {
             log_file: Text,
         }
         default {
-            /// The TCP port that clients connect to.
-            proxy_port: Port = Whole(8_080),
+            /// The TCP port that clients connect to; with 0 the system chooses one, and the log tells it.
+            proxy_port: Whole<0, 65_535> = Whole(8_080),
             /// The address or name to listen on; a name is listened on at each of its addresses.
             proxy_host: Host = Host("0.0.0.0".into()),
             /// How a backend is chosen: in turns, by the fewest running exchanges, or by the client's address.

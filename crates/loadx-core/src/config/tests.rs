@@ -54,7 +54,7 @@ fn every_fault_is_told_at_once_with_its_place() {
     assert_eq!(
         faults(text),
         [
-            r#"2:17: "proxy_port" must be a whole number from 1 to 65535, not 80800 | write a whole number from 1 to 65535"#,
+            r#"2:17: "proxy_port" must be a whole number from 0 to 65535, not 80800 | write a whole number from 0 to 65535"#,
             r#"3:3: unknown key "algoritm" | did you mean "algorithm"?"#,
             r#"4:16: "algorithm" cannot be "round_robbin" | did you mean "round_robin"? It can be: round_robin, least_connections, ip_hash"#,
             r#"6:14: "host" is not a host name or IP address | leave out the scheme and the port: "a""#,

@@ -300,7 +300,7 @@ impl<N: Network> Exchange<'_, N> {
             from_backend: &stream,
             input: Input::default(),
             to_client: client_stream,
-            stopping: worker.is_stopping(),
+            stopping: &worker.stopping,
         };
         let answer = if upload.is_complete() {
             download.run().await?

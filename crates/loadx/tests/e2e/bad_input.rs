@@ -1,0 +1,146 @@
+//! Whatever is typed wrong is told clearly, ends with exit status 2, and never panics.
+
+use crate::support::{Output, loadx};
+
+fn check(text: &str) -> Output {
+    let directory = tempfile::TempDir::new().unwrap();
+    let path = directory.path().join("config.json");
+    std::fs::write(&path, text).unwrap();
+    let check = loadx(&["check", path.to_str().unwrap()]);
+    let run = loadx(&["run", "--config", path.to_str().unwrap()]);
+    assert_eq!((check.code, &check.stderr), (run.code, &run.stderr), "run and check tell the same");
+    check
+}
+
+#[test]
+fn bad_configs_are_told_clearly() {
+    let good = r#"{"host": "a", "port": 1}"#;
+    let with = |entry: &str| format!("{{\"backend_servers\": [{good}], {entry}}}");
+    let backends = |list: &str| format!("{{\"backend_servers\": {list}}}");
+    for (text, told) in [
+        (
+            with(r#""proxy_port": "8080""#),
+            "\"proxy_port\" must be a whole number from 0 to 65535, not the text \"8080\"",
+        ),
+        (with(r#""proxy_port": 65536"#), "\"proxy_port\" must be"),
+        (with(r#""proxy_port": 80.5"#), "\"proxy_port\" must be"),
+        (with(r#""proxy_port": null"#), "\"proxy_port\" must be"),
+        (with(r#""proxy_host": 7"#), "\"proxy_host\" must be"),
+        (with(r#""algorithm": "random""#), "it can be: round_robin, least_connections, ip_hash"),
+        (
+            with(r#""health_check_interval": 0"#),
+            "\"health_check_interval\" must be a number of seconds from 0.01 to 86400",
+        ),
+        (with(r#""health_check_timeout": 1e300"#), "\"health_check_timeout\" must be"),
+        (with(r#""max_connections": 0"#), "\"max_connections\" must be"),
+        (with(r#""max_connections": -1"#), "\"max_connections\" must be"),
+        (with(r#""enable_logging": 1"#), "\"enable_logging\" must be true or false"),
+        (with(r#""workers": 0"#), "\"workers\" must be"),
+        (with(r#""health_check_path": "health""#), "must be a path that begins with /"),
+        (with(r#""trusted_proxies": "10.0.0.0/8""#), "\"trusted_proxies\" must be a list"),
+        (with(r#""max_conections": 5"#), "did you mean \"max_connections\"?"),
+        (with(r#""zzz": 5"#), "known keys here: "),
+        (backends("[]"), "\"backend_servers\" is empty"),
+        (backends("{}"), "\"backend_servers\" must be a list"),
+        (backends(&format!("[{good}, {good}]")), "a:1 is listed twice"),
+        (backends(r#"[{"host": "a"}]"#), "lacks \"port\""),
+        (backends(r#"[{"host": "a", "port": 0}]"#), "\"port\" must be"),
+        (backends(r#"["a:1"]"#), "must be an object"),
+        (backends(r#"[{"host": "", "port": 1}]"#), "\"host\" must not be empty"),
+        ("{}".to_owned(), "lacks \"backend_servers\""),
+        (String::new(), "the file is empty"),
+        ("[1, 2".to_owned(), "not valid JSON"),
+        ("{\"a\": 1,}".to_owned(), "remove the comma"),
+    ] {
+        let output = check(&text);
+        assert_eq!(output.code, Some(2), "{text}: {output:?}");
+        assert!(output.stderr.contains(told), "{text}\n{}", output.stderr);
+        assert!(output.stderr.contains("help: "), "{}", output.stderr);
+        assert!(!output.stderr.contains("panicked"), "{}", output.stderr);
+    }
+}
+
+#[test]
+fn all_faults_of_a_file_are_told_at_once() {
+    let output = check("{\n  \"proxy_port\": 99999,\n  \"algoritm\": 1,\n  \"backend_servers\": []\n}");
+    for place in ["config.json has 3 faults", "config.json:2:17:", "config.json:3:3:", "config.json:4:22:"] {
+        assert!(output.stderr.contains(place), "{place}: {}", output.stderr);
+    }
+}
+
+#[test]
+fn files_that_cannot_be_read_are_told() {
+    let directory = tempfile::TempDir::new().unwrap();
+    let missing = directory.path().join("none.json");
+    let output = loadx(&["run", "--config", missing.to_str().unwrap()]);
+    assert_eq!(output.code, Some(2));
+    assert!(
+        output.stderr.contains("No such file or directory") && output.stderr.contains("loadx run --to"),
+        "{output:?}"
+    );
+    let output = loadx(&["check", directory.path().to_str().unwrap()]);
+    assert_eq!(output.code, Some(2), "{output:?}");
+    let binary = directory.path().join("binary.json");
+    std::fs::write(&binary, [b'{', 0xff, 0xfe]).unwrap();
+    let output = loadx(&["check", binary.to_str().unwrap()]);
+    assert_eq!(output.code, Some(2));
+    assert!(output.stderr.contains("not UTF-8 text from byte 1 on"), "{output:?}");
+}
+
+#[test]
+fn arguments_are_checked() {
+    for (arguments, told) in [
+        (vec!["run", "--to", "localhost"], "port is missing"),
+        (vec!["run", "--to", "a:1", "--to", "a:1", "--listen", "127.0.0.1:9"], "listed twice"),
+        (vec!["run", "--listen", "127.0.0.1:9"], "--to"),
+        (vec!["run", "--config", "x", "--to", "a:1"], "cannot be used with"),
+        (vec!["run", "--listen", "192.0.2.1:8080", "--to", "a:1"], "must be an address of this machine"),
+        (
+            vec!["run", "--listen", "no-such-host.invalid:8080", "--to", "a:1"],
+            "cannot listen on \"no-such-host.invalid\"",
+        ),
+        (vec!["bench", "-n", "0"], "0"),
+        (vec!["bench", "--url", "https://a"], "only http"),
+        (vec!["bench", "--path", "x"], "must begin with /"),
+        (vec!["bench", "-o", "/no/such/dir/x.json"], "cannot write"),
+        (vec!["backend", "--fail-rate", "2"], "from 0 (never) to 1 (always)"),
+        (vec!["frobnicate"], "unrecognized subcommand"),
+        (vec![], "Usage"),
+    ] {
+        let output = loadx(&arguments);
+        assert_eq!(output.code, Some(2), "{arguments:?}: {output:?}");
+        assert!(output.stderr.contains(told), "{arguments:?}: {}", output.stderr);
+        assert!(!output.stderr.contains("panicked"), "{}", output.stderr);
+    }
+}
+
+#[test]
+fn an_access_log_that_cannot_be_opened_is_told() {
+    let directory = tempfile::TempDir::new().unwrap();
+    let path = directory.path().join("config.json");
+    let text =
+        r#"{"proxy_port": 0, "backend_servers": [{"host": "a", "port": 1}], "log_file": "/no/such/dir/access.log"}"#;
+    std::fs::write(&path, text).unwrap();
+    let output = loadx(&["run", "--config", path.to_str().unwrap()]);
+    assert_eq!(output.code, Some(2), "{output:?}");
+    assert!(output.stderr.contains("cannot open the access log \"/no/such/dir/access.log\""), "{output:?}");
+}
+
+#[test]
+fn good_input_is_told_too() {
+    let root = concat!(env!("CARGO_MANIFEST_DIR"), "/../../config.json");
+    let output = loadx(&["check", root]);
+    assert_eq!((output.code, output.stderr.as_str()), (Some(0), ""));
+    assert!(output.stdout.starts_with("ok: ") && output.stdout.ends_with("3 backends, round_robin\n"), "{output:?}");
+    let schema: serde_json::Value = serde_json::from_str(&loadx(&["schema"]).stdout).unwrap();
+    assert_eq!(schema["properties"]["algorithm"]["default"], "round_robin");
+}
+
+#[test]
+fn a_bench_against_nobody_counts_every_failure() {
+    let refusing = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let output = loadx(&["bench", "-n", "7", "-c", "2", "--url", &format!("http://{refusing}")]);
+    assert_eq!(output.code, Some(1), "{output:?}");
+    assert!(output.stdout.contains("failed       7"), "{output:?}");
+    assert!(output.stdout.contains("connect: connection refused"), "{output:?}");
+}

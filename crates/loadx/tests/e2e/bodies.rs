@@ -1,0 +1,149 @@
+//! Bodies: streamed, bounded in memory, and never ended cleanly when they broke off.
+
+use serde_json::json;
+
+use crate::support::{LoadX, Origin, TestBackend, eventually};
+
+#[test]
+fn large_bodies_pass_through_in_little_memory() {
+    let backend = TestBackend::start("backend-1");
+    let loadx = LoadX::with(&[backend.address], json!({ "workers": 1 }));
+    loadx.get("/");
+    let before = loadx.peak_memory_kib();
+    let mebibytes = 256;
+    let response = loadx.bench(1, 1, &format!("/bytes/{}", mebibytes << 20)).results();
+    assert_eq!(response["content_bytes"], mebibytes << 20);
+    let mut client = loadx.client();
+    client.send(format!("POST /echo HTTP/1.1\r\nHost: a\r\nContent-Length: {}\r\n\r\n", mebibytes << 20));
+    let piece = vec![b'y'; 1 << 20];
+    for _ in 0..mebibytes {
+        client.send(&piece);
+    }
+    assert_eq!(client.response().json()["body_bytes"], mebibytes << 20);
+    let grown = loadx.peak_memory_kib() - before;
+    assert!(grown < 2_048, "512 MiB passed through, and memory grew by {grown} KiB");
+}
+
+#[test]
+fn chunked_responses_and_their_trailers_pass_through() {
+    let origin = Origin::answering(
+        "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3;x=y\r\nabc\r\n4\r\ndefg\r\n0\r\nX-Sum: 7\r\n\r\n",
+    );
+    let loadx = LoadX::before(&[origin.address()]);
+    let mut client = loadx.client();
+    let response = client.send("GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").until_end();
+    assert!(response.ends_with("\r\n\r\n7\r\nabcdefg\r\n0\r\nX-Sum: 7\r\n\r\n"), "{response}");
+}
+
+#[test]
+fn a_body_that_ends_with_its_connection_gets_an_end_that_shows() {
+    let origin = Origin::start(|connection| {
+        connection.request();
+        connection.send("HTTP/1.1 200 OK\r\n\r\nuntil the end");
+        connection.end();
+    });
+    let loadx = LoadX::before(&[origin.address()]);
+    let mut client = loadx.client();
+    let response = client.get("/").response();
+    assert_eq!((response.text().as_str(), response.field("transfer-encoding")), ("until the end", Some("chunked")));
+    assert_eq!(client.get("/").response().status, 200, "the client's connection goes on");
+}
+
+#[test]
+fn a_body_that_broke_off_never_looks_whole() {
+    for (name, response) in [
+        ("length", "HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\npart"),
+        ("chunked", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\npart\r\n"),
+        ("bad chunk", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\npart\r\nxyz\r\n"),
+    ] {
+        let origin = Origin::start(move |connection| {
+            connection.request();
+            connection.send(response);
+        });
+        let loadx = LoadX::with(&[origin.address()], json!({ "log_file": "LOG" }));
+        for version in ["HTTP/1.1", "HTTP/1.0"] {
+            let mut client = loadx.client();
+            let broken = client.send(format!("GET / {version}\r\nHost: a\r\n\r\n")).try_response();
+            assert!(broken.is_err(), "{name}, {version}: {broken:?}");
+        }
+        assert_eq!(loadx.metrics()["total_errors"], 2, "{name}");
+    }
+}
+
+#[test]
+fn bytes_beyond_a_response_reach_nobody() {
+    let origin = Origin::start(|connection| {
+        connection.request();
+        connection
+            .send("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nokHTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil");
+        while connection.request().is_some() {
+            connection.send("HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nlate");
+        }
+    });
+    let loadx = LoadX::with(&[origin.address()], json!({ "workers": 1 }));
+    let mut client = loadx.client();
+    for _ in 0..5 {
+        assert_eq!(client.get("/").response().text(), "ok");
+    }
+    assert_eq!(origin.connections(), 5, "each was closed instead of kept");
+}
+
+#[test]
+fn nonsense_from_a_backend_becomes_502() {
+    for response in [
+        "SSH-2.0-OpenSSH\r\n\r\n",
+        "HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nab",
+        "HTTP/1.1 200 OK\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n",
+        "HTTP/1.1 200 OK\nContent-Length: 1\n\na",
+        "HTTP/1.1 101 Switching Protocols\r\n\r\n",
+    ] {
+        let origin = Origin::start(move |connection| {
+            connection.request();
+            connection.send(response);
+        });
+        let loadx = LoadX::before(&[origin.address()]);
+        let answer = loadx.get("/");
+        assert_eq!(answer.status, 502, "{response:?}");
+        assert_eq!(answer.json()["error"], "http_protocol_error");
+        assert_eq!(answer.field("connection"), None, "the client's connection is sound");
+    }
+}
+
+#[test]
+fn an_answer_before_the_upload_ends_arrives() {
+    let origin = Origin::start(|connection| {
+        connection.head();
+        connection.send("HTTP/1.1 413 Content Too Large\r\nContent-Length: 3\r\nConnection: close\r\n\r\nno!");
+        // Reads nothing of the body, and closes.
+    });
+    let loadx = LoadX::before(&[origin.address()]);
+    let mut client = loadx.client();
+    client.send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1000000\r\n\r\n");
+    let piece = [b'x'; 10_000];
+    for _ in 0..20 {
+        if !client.try_send(&piece) {
+            break;
+        }
+    }
+    let response = client.response();
+    assert_eq!((response.status, response.text().as_str()), (413, "no!"));
+    assert_eq!(response.field("connection"), Some("close"));
+}
+
+#[test]
+fn a_client_that_leaves_in_its_upload_takes_the_backend_connection_along() {
+    let origin = Origin::start(|connection| {
+        connection.head();
+        let whole = connection.take(1_000);
+        assert!(whole.is_none(), "the body must not look whole");
+    });
+    let loadx = LoadX::before(&[origin.address()]);
+    let mut client = loadx.client();
+    client.send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1000\r\n\r\npart");
+    eventually("the request is under way", || (origin.connections() == 1).then_some(()));
+    drop(client);
+    eventually("the abort is counted as the client's", || (loadx.metrics()["client_aborts"] == 1).then_some(()));
+    let status = loadx.status();
+    assert_eq!(status["backends"][0]["active_connections"], 0);
+    assert_eq!(loadx.metrics()["total_errors"], 0);
+}

@@ -1,0 +1,129 @@
+//! Backends that die, hang and come back.
+
+use serde_json::json;
+
+use crate::support::{LoadX, Origin, TestBackend, eventually};
+
+const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
+
+#[test]
+fn a_backend_dies_under_load_and_no_request_fails() {
+    let mut backends: Vec<TestBackend> =
+        (1..=3).map(|number| TestBackend::start(&format!("backend-{number}"))).collect();
+    let addresses: Vec<_> = backends.iter().map(|backend| backend.address).collect();
+    let loadx = LoadX::with(&addresses, json!({ "health_check_interval": 0.1, "workers": 2, "enable_logging": false }));
+    let requests_to_first = || loadx.status()["backends"][0]["total_requests"].as_u64().unwrap();
+
+    let bench = loadx.bench(20_000, 20, "/");
+    eventually("load is under way", || (requests_to_first() > 200).then_some(()));
+    backends[0].kill();
+    loadx.wait_for_healthy(2);
+    let results = bench.results();
+    assert_eq!(results["failed"], 0, "{results}");
+    assert_eq!(results["errors"], json!({}), "{results}");
+
+    backends[0].restart();
+    loadx.wait_for_healthy(3);
+    let before = requests_to_first();
+    assert_eq!(loadx.bench(30, 3, "/").results()["failed"], 0);
+    assert_eq!(requests_to_first() - before, 10, "it serves again, its whole share");
+
+    for backend in &mut backends {
+        backend.kill();
+    }
+    loadx.wait_for_healthy(0);
+    let response = loadx.get("/");
+    assert_eq!(response.status, 503);
+    assert_eq!(response.field("proxy-status"), Some("LoadX; error=destination_unavailable"));
+    assert_eq!(response.json()["message"], "no backend is in rotation");
+    assert_eq!(loadx.get("/__health__").status, 503);
+    for backend in &mut backends {
+        backend.restart();
+    }
+    loadx.wait_for_healthy(3);
+    assert_eq!(loadx.get("/").status, 200);
+    assert_eq!(loadx.get("/__health__").status, 200);
+}
+
+#[test]
+fn one_that_refuses_connections_leaves_without_waiting_for_a_probe() {
+    let origin = Origin::answering(OK);
+    // A port that refuses: bound once, and free again.
+    let refusing = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let loadx = LoadX::with(&[refusing, origin.address()], json!({ "health_check_interval": 3600 }));
+    for _ in 0..10 {
+        assert_eq!(loadx.get("/").text(), "ok");
+    }
+    let status = loadx.status();
+    assert_eq!(status["backends"][0]["healthy"], false);
+    assert!(loadx.log().contains("is down"), "{}", loadx.log());
+}
+
+#[test]
+fn an_unhealthy_answer_takes_a_backend_out_and_a_healthy_one_back_in() {
+    let backend = TestBackend::start_on("backend-1", 0, &["--unhealthy"]);
+    let loadx = LoadX::with(&[backend.address], json!({ "health_check_interval": 0.05 }));
+    loadx.wait_for_healthy(0);
+    assert_eq!(loadx.get("/").status, 503);
+    let mut direct = crate::support::Client::connect(backend.address);
+    assert_eq!(direct.send("POST /health/recover HTTP/1.1\r\nHost: a\r\n\r\n").response().status, 200);
+    loadx.wait_for_healthy(1);
+    assert_eq!(loadx.get("/").status, 200);
+    assert!(loadx.log().contains("is down: probe failed: status 503"), "{}", loadx.log());
+    assert!(loadx.log().contains("is up: probe answered 200"), "{}", loadx.log());
+}
+
+#[test]
+fn a_stale_idle_connection_is_not_the_clients_problem() {
+    let origin = Origin::start(|connection| {
+        // One request a connection, without a word about it.
+        connection.request();
+        connection.send(OK);
+    });
+    let loadx = LoadX::with(&[origin.address()], json!({ "workers": 1 }));
+    let mut client = loadx.client();
+    for _ in 0..50 {
+        assert_eq!(client.get("/").response().text(), "ok");
+    }
+    assert_eq!(origin.requests().len(), 50);
+}
+
+#[test]
+fn what_is_safe_twice_is_sent_again_and_a_post_never() {
+    // The first connection takes a request and breaks; later ones answer.
+    let breaking = || {
+        Origin::start(|connection| {
+            connection.request();
+            if connection.number == 0 {
+                return connection.reset();
+            }
+            connection.send(OK);
+        })
+    };
+    let (first, second) = (breaking(), Origin::answering(OK));
+    let loadx = LoadX::with(&[first.address(), second.address()], json!({ "workers": 1 }));
+    for _ in 0..4 {
+        assert_eq!(loadx.get("/").status, 200);
+    }
+    assert_eq!(loadx.metrics()["retries"], 1);
+    let post = breaking();
+    let loadx = LoadX::before(&[post.address()]);
+    let mut client = loadx.client();
+    let response = client.send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nhi").response();
+    assert_eq!(response.status, 502);
+    assert_eq!(response.json()["error"], "connection_terminated");
+    assert_eq!(post.requests().len(), 1, "a POST is never sent twice");
+}
+
+#[test]
+fn a_silent_backend_is_504() {
+    let origin = Origin::start(|connection| {
+        connection.request();
+        connection.take(1);
+    });
+    let loadx = LoadX::with(&[origin.address()], json!({ "request_timeout": 0.2 }));
+    let response = loadx.get("/");
+    assert_eq!(response.status, 504);
+    assert_eq!(response.json()["error"], "http_response_timeout");
+    assert_eq!(origin.requests().len(), 1, "it may be at work on it: nobody else gets the request");
+}

@@ -1,0 +1,115 @@
+//! Starting, stopping, and the limit of connections.
+
+use serde_json::json;
+
+use crate::support::{Client, LoadX, Origin, eventually, loadx};
+
+const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
+
+#[test]
+fn on_sigterm_what_runs_finishes_and_the_rest_closes() {
+    let (answer, wait) = std::sync::mpsc::channel::<()>();
+    let wait = std::sync::Mutex::new(wait);
+    let origin = Origin::start(move |connection| {
+        let request = connection.request().unwrap();
+        if request.starts_with("GET /slow ") {
+            wait.lock().unwrap().recv().unwrap();
+        }
+        connection.send(OK);
+    });
+    let mut loadx = LoadX::with(&[origin.address()], json!({ "workers": 2 }));
+    let mut idle = loadx.client();
+    assert_eq!(idle.get("/").response().status, 200);
+    let mut running = loadx.client();
+    running.get("/slow");
+    eventually("the slow request is with the origin", || (origin.requests().len() == 2).then_some(()));
+    loadx.terminate();
+    assert!(idle.is_closed(), "idle connections close at once");
+    eventually("it listens no more", || std::net::TcpStream::connect(loadx.address).is_err().then_some(()));
+    answer.send(()).unwrap();
+    let response = running.response();
+    assert_eq!((response.status, response.field("connection")), (200, Some("close")));
+    assert_eq!(loadx.wait().code(), Some(0));
+}
+
+#[test]
+fn ctrl_c_stops_and_the_grace_has_an_end() {
+    let origin = Origin::start(|connection| {
+        connection.request();
+        connection.take(1);
+    });
+    let mut loadx = LoadX::with(&[origin.address()], json!({ "shutdown_grace": 0.2 }));
+    let mut running = loadx.client();
+    running.get("/");
+    eventually("the request is with the origin", || (origin.requests().len() == 1).then_some(()));
+    loadx.interrupt();
+    assert_eq!(loadx.wait().code(), Some(0));
+    assert!(running.try_response().is_err());
+    assert!(loadx.log().contains("the shutdown grace of 0.2 s is over"), "{}", loadx.log());
+}
+
+#[test]
+fn a_second_loadx_on_the_port_is_told_so() {
+    let origin = Origin::answering(OK);
+    let first = LoadX::with(&[origin.address()], json!({ "workers": 2 }));
+    let listen = first.address.to_string();
+    let output = loadx(&["run", "--listen", &listen, "--to", "127.0.0.1:1"]);
+    assert_eq!(output.code, Some(2), "{output:?}");
+    let port = first.address.port();
+    assert!(output.stderr.contains(&format!("cannot listen on {listen}: port {port} is in use")), "{output:?}");
+    for _ in 0..20 {
+        assert_eq!(first.get("/").text(), "ok", "and nothing was shared");
+    }
+}
+
+#[test]
+fn connections_beyond_the_limit_wait_and_idle_ones_make_room() {
+    let origin = Origin::answering(OK);
+    let loadx = LoadX::with(&[origin.address()], json!({ "max_connections": 2, "workers": 2 }));
+    let mut first = loadx.client();
+    assert_eq!(first.get("/").response().status, 200);
+    // Each of these finds the places taken by idle connections.
+    for _ in 0..10 {
+        let mut client = loadx.client();
+        assert_eq!(client.get("/").response().status, 200);
+        std::mem::forget(client);
+    }
+    let open = loadx.status()["connections"]["open"].as_u64().unwrap();
+    assert!(open <= 2, "{open}");
+}
+
+#[test]
+fn few_connections_are_spread_over_the_workers() {
+    let origin = Origin::answering(OK);
+    let loadx = LoadX::with(&[origin.address()], json!({ "workers": 4 }));
+    let mut clients: Vec<Client> = (0..8).map(|_| loadx.client()).collect();
+    for client in &mut clients {
+        assert_eq!(client.get("/").response().status, 200);
+    }
+    let status = clients[0].get("/__status__").response().json();
+    let by_worker: Vec<u64> =
+        status["connections"]["by_worker"].as_array().unwrap().iter().map(|n| n.as_u64().unwrap()).collect();
+    assert!(by_worker.iter().all(|count| (1..=3).contains(count)), "{by_worker:?}");
+}
+
+#[test]
+fn no_file_is_needed() {
+    let origin = Origin::answering(OK);
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let child = std::process::Command::new(env!("CARGO_BIN_EXE_loadx"))
+        .args(["run", "--listen", &free.to_string(), "--to", &origin.address().to_string()])
+        .stdout(std::process::Stdio::null())
+        .stderr(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
+    struct Killed(std::process::Child);
+    impl Drop for Killed {
+        fn drop(&mut self) {
+            let _ = self.0.kill();
+            let _ = self.0.wait();
+        }
+    }
+    let _child = Killed(child);
+    let stream = eventually("it listens", || std::net::TcpStream::connect(free).ok());
+    assert_eq!(Client::over(stream).get("/").response().text(), "ok");
+}

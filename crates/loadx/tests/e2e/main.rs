@@ -1,0 +1,12 @@
+//! LoadX through its public doors: bytes on a socket, and the command line. One binary, so that it
+//! links once. Every test has processes and ports of its own; none waits for a fixed time.
+
+mod bad_input;
+mod balancing;
+mod bodies;
+mod endpoints;
+mod failover;
+mod forwarding;
+mod lifecycle;
+mod logs;
+mod support;

@@ -1,0 +1,176 @@
+//! A client that sends just the bytes it is told to, and reads responses apart.
+
+use std::io::{ErrorKind, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+
+use super::PATIENCE;
+
+/// A raw connection.
+pub(crate) struct Client {
+    stream: TcpStream,
+    unread: Vec<u8>,
+}
+
+/// A response as it stood on the wire.
+#[derive(Debug)]
+pub(crate) struct Response {
+    pub(crate) status: u16,
+    /// From the status line to the empty line.
+    pub(crate) head: String,
+    pub(crate) body: Vec<u8>,
+}
+
+impl Response {
+    pub(crate) fn field(&self, name: &str) -> Option<&str> {
+        let lines = self.head.lines().skip(1);
+        let mut fields = lines.filter_map(|line| line.split_once(':'));
+        fields.find(|(field, _)| field.eq_ignore_ascii_case(name)).map(|(_, value)| value.trim())
+    }
+
+    pub(crate) fn text(&self) -> String {
+        String::from_utf8_lossy(&self.body).into_owned()
+    }
+
+    pub(crate) fn json(&self) -> serde_json::Value {
+        serde_json::from_slice(&self.body).unwrap_or_else(|error| panic!("not JSON ({error}): {}", self.text()))
+    }
+}
+
+impl Client {
+    pub(crate) fn connect(address: SocketAddr) -> Self {
+        Self::over(TcpStream::connect(address).expect("the server listens"))
+    }
+
+    pub(crate) fn over(stream: TcpStream) -> Self {
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream.set_nodelay(true).unwrap();
+        Client { stream, unread: Vec::new() }
+    }
+
+    pub(crate) fn send(&mut self, bytes: impl AsRef<[u8]>) -> &mut Self {
+        self.stream.write_all(bytes.as_ref()).expect("the server takes what is sent");
+        self
+    }
+
+    /// Sends as much as the server takes; whether it took it all.
+    pub(crate) fn try_send(&mut self, bytes: &[u8]) -> bool {
+        self.stream.write_all(bytes).is_ok()
+    }
+
+    /// Sends a GET.
+    pub(crate) fn get(&mut self, path: &str) -> &mut Self {
+        self.send(format!("GET {path} HTTP/1.1\r\nHost: test\r\n\r\n"))
+    }
+
+    /// Reads the next response whole.
+    pub(crate) fn response(&mut self) -> Response {
+        self.try_response().expect("a whole response")
+    }
+
+    /// Reads the next response to a HEAD.
+    pub(crate) fn response_to_head(&mut self) -> Response {
+        self.head().expect("a response head")
+    }
+
+    /// Reads the next response; an error tells how much of it came before it broke off.
+    pub(crate) fn try_response(&mut self) -> Result<Response, String> {
+        let mut response = self.head()?;
+        if response.status < 200 || matches!(response.status, 204 | 304) {
+            return Ok(response);
+        }
+        response.body = if response.field("transfer-encoding") == Some("chunked") {
+            self.chunks()?
+        } else if let Some(length) = response.field("content-length") {
+            let length: usize = length.parse().unwrap();
+            self.take(length)?
+        } else {
+            self.rest()?
+        };
+        Ok(response)
+    }
+
+    fn head(&mut self) -> Result<Response, String> {
+        let end = loop {
+            if let Some(at) = self.unread.windows(4).position(|window| window == b"\r\n\r\n") {
+                break at + 4;
+            }
+            self.more()?;
+        };
+        let head = String::from_utf8(self.take(end)?).unwrap();
+        let status = head.split(' ').nth(1).and_then(|code| code.parse().ok()).expect("a status code");
+        Ok(Response { status, head, body: Vec::new() })
+    }
+
+    fn chunks(&mut self) -> Result<Vec<u8>, String> {
+        let mut body = Vec::new();
+        loop {
+            let line = self.line()?;
+            let size = usize::from_str_radix(line.trim_end(), 16).expect("a chunk size");
+            if size == 0 {
+                while self.line()? != "\r\n" {}
+                return Ok(body);
+            }
+            body.extend(self.take(size)?);
+            assert_eq!(self.take(2)?, b"\r\n");
+        }
+    }
+
+    fn line(&mut self) -> Result<String, String> {
+        loop {
+            if let Some(at) = self.unread.iter().position(|byte| *byte == b'\n') {
+                return Ok(String::from_utf8(self.take(at + 1)?).unwrap());
+            }
+            self.more()?;
+        }
+    }
+
+    /// Takes so many bytes, waiting for them.
+    fn take(&mut self, count: usize) -> Result<Vec<u8>, String> {
+        while self.unread.len() < count {
+            self.more()?;
+        }
+        let rest = self.unread.split_off(count);
+        Ok(std::mem::replace(&mut self.unread, rest))
+    }
+
+    fn more(&mut self) -> Result<(), String> {
+        let mut buffer = [0; 16 * 1024];
+        match self.stream.read(&mut buffer) {
+            Ok(0) => Err(format!("the connection ended after {} bytes", self.unread.len())),
+            Ok(count) => {
+                self.unread.extend_from_slice(&buffer[..count]);
+                Ok(())
+            }
+            Err(error) => Err(format!("the connection broke after {} bytes: {error}", self.unread.len())),
+        }
+    }
+
+    /// Everything until the server closes cleanly.
+    fn rest(&mut self) -> Result<Vec<u8>, String> {
+        let mut rest = std::mem::take(&mut self.unread);
+        match self.stream.read_to_end(&mut rest) {
+            Ok(_) => Ok(rest),
+            Err(error) => Err(format!("the connection broke after {} bytes: {error}", rest.len())),
+        }
+    }
+
+    /// Everything that still comes, as text, until the connection ends one way or another.
+    pub(crate) fn until_end(&mut self) -> String {
+        let mut rest = std::mem::take(&mut self.unread);
+        let mut buffer = [0; 4096];
+        loop {
+            match self.stream.read(&mut buffer) {
+                Ok(0) => break,
+                Ok(count) => rest.extend_from_slice(&buffer[..count]),
+                Err(error) if error.kind() == ErrorKind::ConnectionReset => break,
+                Err(error) => panic!("the connection did not end: {error}"),
+            }
+        }
+        String::from_utf8_lossy(&rest).into_owned()
+    }
+
+    /// Whether the server has closed the connection, with nothing left unread.
+    pub(crate) fn is_closed(&mut self) -> bool {
+        self.until_end().is_empty()
+    }
+}

@@ -1,0 +1,273 @@
+//! LoadX and its test backend as processes.
+
+use std::io::{BufRead, BufReader, Read};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Arc, Mutex};
+
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use super::{Client, Response, eventually};
+
+/// What a command left behind.
+#[derive(Debug)]
+pub(crate) struct Output {
+    pub(crate) code: Option<i32>,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
+}
+
+/// Runs `loadx` with these arguments to its end.
+pub(crate) fn loadx(arguments: &[&str]) -> Output {
+    let output = command().args(arguments).output().unwrap();
+    Output {
+        code: output.status.code(),
+        stdout: String::from_utf8(output.stdout).unwrap(),
+        stderr: String::from_utf8(output.stderr).unwrap(),
+    }
+}
+
+fn command() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_loadx"));
+    command.stdin(Stdio::null()).env("NO_COLOR", "1");
+    command
+}
+
+/// A process whose standard error is read as it comes. It is killed when dropped.
+struct Process {
+    child: Child,
+    log: Arc<Mutex<String>>,
+}
+
+impl Process {
+    fn start(mut command: Command) -> Self {
+        let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+        let log = Arc::<Mutex<String>>::default();
+        let stderr = child.stderr.take().unwrap();
+        let shared = Arc::clone(&log);
+        std::thread::spawn(move || {
+            let mut reader = BufReader::new(stderr);
+            let mut line = String::new();
+            while reader.read_line(&mut line).is_ok_and(|count| count > 0) {
+                shared.lock().unwrap().push_str(&line);
+                line.clear();
+            }
+        });
+        Process { child, log }
+    }
+
+    fn log(&self) -> String {
+        self.log.lock().unwrap().clone()
+    }
+
+    fn address(&mut self) -> SocketAddr {
+        let found = eventually("the process listens", || {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                return Some(Err(status));
+            }
+            let log = self.log();
+            let (_, rest) = log.split_once("listening on http://")?;
+            rest.split_once('\n').map(|(address, _)| Ok(address.parse().unwrap()))
+        });
+        found.unwrap_or_else(|status| panic!("the process ended with {status}: {}", self.log()))
+    }
+
+    fn signal(&self, signal: rustix::process::Signal) {
+        let pid = rustix::process::Pid::from_child(&self.child);
+        rustix::process::kill_process(pid, signal).unwrap();
+    }
+
+    fn wait(&mut self) -> ExitStatus {
+        eventually("the process ends", || self.child.try_wait().unwrap())
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// A LoadX that runs.
+pub(crate) struct LoadX {
+    process: Process,
+    directory: TempDir,
+    pub(crate) address: SocketAddr,
+}
+
+impl LoadX {
+    /// In front of `backends`, listening on a port of its own.
+    pub(crate) fn before(backends: &[SocketAddr]) -> Self {
+        Self::with(backends, json!({}))
+    }
+
+    /// The same, with more settings.
+    pub(crate) fn with(backends: &[SocketAddr], settings: Value) -> Self {
+        let backends: Vec<Value> =
+            backends.iter().map(|at| json!({ "host": at.ip().to_string(), "port": at.port() })).collect();
+        let mut config = json!({ "proxy_port": 0, "proxy_host": "127.0.0.1", "backend_servers": backends });
+        config.as_object_mut().unwrap().extend(settings.as_object().unwrap().clone());
+        Self::of(&config)
+    }
+
+    /// With this config; `LOG` in it stands for a file in a directory of its own.
+    pub(crate) fn of(config: &Value) -> Self {
+        let directory = TempDir::new().unwrap();
+        let log = directory.path().join("access.log");
+        let text = config.to_string().replace("LOG", log.to_str().unwrap());
+        let path = directory.path().join("config.json");
+        std::fs::write(&path, text).unwrap();
+        let mut run = command();
+        run.arg("run").arg("--verbose").arg("--config").arg(path);
+        let mut process = Process::start(run);
+        let address = process.address();
+        LoadX { process, directory, address }
+    }
+
+    pub(crate) fn client(&self) -> Client {
+        Client::connect(self.address)
+    }
+
+    /// A GET on a connection of its own.
+    pub(crate) fn get(&self, path: &str) -> Response {
+        self.client().get(path).response()
+    }
+
+    pub(crate) fn status(&self) -> Value {
+        self.get("/__status__").json()
+    }
+
+    pub(crate) fn metrics(&self) -> Value {
+        self.get("/__metrics__").json()
+    }
+
+    /// Waits until so many backends are in rotation, by evidence.
+    pub(crate) fn wait_for_healthy(&self, count: usize) {
+        eventually(&format!("{count} backends are healthy"), || {
+            let status = self.status();
+            let backends = status["backends"].as_array().unwrap();
+            let proven = backends.iter().all(|backend| backend["state"] != "unproven");
+            (proven && status["healthy_backends"] == count).then_some(())
+        });
+    }
+
+    /// Its events so far.
+    pub(crate) fn log(&self) -> String {
+        self.process.log()
+    }
+
+    pub(crate) fn access_log(&self) -> String {
+        std::fs::read_to_string(self.access_log_path()).unwrap_or_default()
+    }
+
+    pub(crate) fn access_log_path(&self) -> PathBuf {
+        self.directory.path().join("access.log")
+    }
+
+    pub(crate) fn terminate(&self) {
+        self.process.signal(rustix::process::Signal::TERM);
+    }
+
+    pub(crate) fn interrupt(&self) {
+        self.process.signal(rustix::process::Signal::INT);
+    }
+
+    pub(crate) fn wait(&mut self) -> ExitStatus {
+        self.process.wait()
+    }
+
+    /// The most memory it has held so far, in KiB.
+    pub(crate) fn peak_memory_kib(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.process.child.id())).unwrap();
+        let line = status.lines().find(|line| line.starts_with("VmHWM:")).unwrap();
+        line.split_whitespace().nth(1).unwrap().parse().unwrap()
+    }
+}
+
+impl Drop for LoadX {
+    fn drop(&mut self) {
+        let log = self.log();
+        if !std::thread::panicking() {
+            assert!(!log.contains("panicked"), "LoadX panicked:\n{log}");
+        } else {
+            eprintln!("LoadX said:\n{log}");
+        }
+    }
+}
+
+/// A `loadx backend` that runs.
+pub(crate) struct TestBackend {
+    process: Process,
+    name: String,
+    pub(crate) address: SocketAddr,
+}
+
+impl TestBackend {
+    pub(crate) fn start(name: &str) -> Self {
+        Self::start_on(name, 0, &[])
+    }
+
+    pub(crate) fn start_on(name: &str, port: u16, arguments: &[&str]) -> Self {
+        let mut backend = command();
+        backend.args(["backend", "--host", "127.0.0.1", "--name", name, "--port", &port.to_string()]).args(arguments);
+        let mut process = Process::start(backend);
+        let address = process.address();
+        TestBackend { process, name: name.to_owned(), address }
+    }
+
+    /// Kills it, as a crash would.
+    pub(crate) fn kill(&mut self) {
+        self.process.child.kill().unwrap();
+        self.process.child.wait().unwrap();
+    }
+
+    /// Starts it again where it was.
+    pub(crate) fn restart(&mut self) {
+        let (name, port) = (self.name.clone(), self.address.port());
+        *self =
+            eventually("the port is free again", || std::net::TcpListener::bind(("127.0.0.1", port)).ok().map(|_| ()))
+                .pipe(|()| Self::start_on(&name, port, &[]));
+    }
+}
+
+trait Pipe: Sized {
+    fn pipe<T>(self, into: impl FnOnce(Self) -> T) -> T {
+        into(self)
+    }
+}
+
+impl Pipe for () {}
+
+impl LoadX {
+    /// A `loadx bench` against this LoadX, on its way.
+    pub(crate) fn bench(&self, requests: u64, concurrency: usize, path: &str) -> Bench {
+        let results = self.directory.path().join(format!("results-{requests}-{concurrency}.json"));
+        let mut bench = command();
+        bench
+            .args(["bench", "-n", &requests.to_string(), "-c", &concurrency.to_string(), "--path", path])
+            .args(["--url", &format!("http://{}", self.address), "-o"])
+            .arg(&results);
+        Bench { child: bench.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap(), results }
+    }
+}
+
+/// A `loadx bench` on its way.
+pub(crate) struct Bench {
+    child: Child,
+    results: PathBuf,
+}
+
+impl Bench {
+    /// Waits for it; its results.
+    pub(crate) fn results(mut self) -> Value {
+        eventually("the bench ends", || self.child.try_wait().unwrap());
+        let mut said = String::new();
+        self.child.stdout.take().unwrap().read_to_string(&mut said).unwrap();
+        self.child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
+        let results = std::fs::read_to_string(&self.results).unwrap_or_default();
+        serde_json::from_str(&results).unwrap_or_else(|error| panic!("no results ({error}): {said}"))
+    }
+}
