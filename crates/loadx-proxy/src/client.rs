@@ -55,7 +55,7 @@ pub(crate) async fn serve<N: Network>(worker: Rc<Worker<N>>, stream: N::Stream, 
             Head::Gone => Next::Close,
         };
         match next {
-            Next::KeepAlive if !worker.is_stopping() => {}
+            Next::KeepAlive if !worker.is_stopping() => session.set_idle(true),
             Next::KeepAlive | Next::Close => return,
             Next::Linger => return client.linger(&worker).await,
             Next::BreakOff => return client.stream.break_off(),
@@ -76,16 +76,20 @@ impl<S: Stream> Client<S> {
             let worth_reading = fresh.contains(&b'\n') || self.input.bytes().len() >= HEAD_BYTES_MAX;
             if worth_reading {
                 match self.read_head(worker) {
-                    Ok(Some(incoming)) => return Head::Request(incoming),
+                    Ok(Some(incoming)) => {
+                        session.set_idle(false);
+                        return Head::Request(incoming);
+                    }
                     Ok(None) => {}
                     Err(fault) => return Head::Refused(refusal_of(fault)),
                 }
             }
             seen = self.input.bytes().len();
             if seen == 0 {
-                let idle_since = worker.clock.now();
-                let deadline = idle_since + worker.settings().timeouts.keepalive;
-                if session.idle(&self.stream, &self.timer, deadline).await.is_err() {
+                // A client that has never been served has less time, and is not sent away for others.
+                let patience = if session.is_idle() { worker.settings().timeouts.keepalive } else { HEAD_TIMEOUT };
+                let deadline = worker.clock.now() + patience;
+                if session.silence(&self.stream, &self.timer, deadline).await.is_err() {
                     return Head::Gone;
                 }
             }
@@ -203,12 +207,12 @@ fn refusal_of(fault: Fault) -> Refusal {
 impl<N: Network> Session<N> {
     /// Waits, without a buffer, for the client to go on. An error is the end: it left, stayed silent
     /// until `deadline`, or the worker wants the connection closed.
-    async fn idle(&self, stream: &N::Stream, timer: &Timer, deadline: Time) -> Result<(), Broken> {
+    async fn silence(&self, stream: &N::Stream, timer: &Timer, deadline: Time) -> Result<(), Broken> {
         poll_fn(|cx| {
             if let Poll::Ready(outcome) = stream.poll_readable(cx) {
                 return Poll::Ready(outcome.map_err(Broken::Failed));
             }
-            if self.should_close_idle() {
+            if self.should_close() {
                 return Poll::Ready(Err(Broken::Closed));
             }
             timer.poll_expired(cx, deadline).map(|()| Err(Broken::TimedOut))

@@ -12,14 +12,14 @@ use arc_swap::ArcSwap;
 use loadx_core::config::{Config, HostPort};
 use loadx_core::{Cluster, Rng as _, SplitMix64, Time};
 use tokio::runtime::{Builder, LocalOptions, LocalRuntime};
-use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot};
 
 use crate::access_log::{self, AccessLog, Batches, Lost};
 use crate::clock::Clock;
 use crate::control;
 use crate::limits::CONTROL_QUEUE_MAX;
 use crate::net::{Network, Tcp};
-use crate::shared::{Settings, Shared};
+use crate::shared::{Places, Settings, Shared};
 use crate::worker::{self, Mailbox, Order};
 
 /// Why a proxy could not be started.
@@ -146,7 +146,7 @@ pub fn start(config: &Config) -> Result<Running, StartError> {
     let shared = Arc::new(Shared {
         view: ArcSwap::new(cluster.view()),
         settings: Settings::new(config),
-        slots: Arc::new(Semaphore::new(config.max_connections)),
+        places: Places::new(config.max_connections),
         loads: (0..workers).map(|_| Default::default()).collect(),
     });
     let (report_to, reports) = mpsc::channel(CONTROL_QUEUE_MAX);

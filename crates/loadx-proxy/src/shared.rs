@@ -9,7 +9,7 @@ use arc_swap::ArcSwap;
 use ipnet::IpNet;
 use loadx_core::View;
 use loadx_core::config::{Config, Timeouts};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// What one running proxy shares among its threads.
 #[derive(Debug)]
@@ -17,8 +17,7 @@ pub(crate) struct Shared {
     /// The backends in rotation; control writes, workers read.
     pub(crate) view: ArcSwap<View>,
     pub(crate) settings: Settings,
-    /// Client connections that may still be opened.
-    pub(crate) slots: Arc<Semaphore>,
+    pub(crate) places: Places,
     /// Client connections, by worker.
     pub(crate) loads: Box<[WorkerLoad]>,
 }
@@ -65,6 +64,50 @@ impl Settings {
             metrics: config.metrics,
             max_connections: config.max_connections,
         }
+    }
+}
+
+/// The places for client connections, over all workers.
+#[derive(Debug)]
+pub(crate) struct Places {
+    free: Arc<Semaphore>,
+    /// Clients that were accepted and wait for a place.
+    awaited: AtomicUsize,
+}
+
+impl Places {
+    pub(crate) fn new(count: usize) -> Self {
+        Places { free: Arc::new(Semaphore::new(count)), awaited: AtomicUsize::new(0) }
+    }
+
+    /// A place, if one is free.
+    pub(crate) fn try_take(&self) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.free).try_acquire_owned().ok()
+    }
+
+    /// The next place that comes free.
+    pub(crate) async fn take(&self) -> OwnedSemaphorePermit {
+        Arc::clone(&self.free).acquire_owned().await.expect("the places are never closed")
+    }
+
+    /// Lets everybody know, while the guard lives, that somebody waits.
+    pub(crate) fn wait(&self) -> Awaiting<'_> {
+        self.awaited.fetch_add(1, Ordering::Relaxed);
+        Awaiting(self)
+    }
+
+    pub(crate) fn is_awaited(&self) -> bool {
+        self.awaited.load(Ordering::Relaxed) > 0
+    }
+}
+
+/// Somebody waits for a place.
+#[derive(Debug)]
+pub(crate) struct Awaiting<'p>(&'p Places);
+
+impl Drop for Awaiting<'_> {
+    fn drop(&mut self) {
+        self.0.awaited.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

@@ -25,13 +25,13 @@ use crate::metrics::{Ending, Shard};
 use crate::net::{Listener, Network};
 use crate::pool::Pool;
 use crate::reply::ErrorReply;
-use crate::shared::{LocalView, Settings, Shared};
+use crate::shared::{LocalView, OpenConnection, Settings, Shared};
 
 /// What others ask of a worker.
 #[derive(Debug)]
 pub(crate) enum Order<P> {
     /// Take over a client that another worker accepted.
-    Serve(P, SocketAddr, OwnedSemaphorePermit),
+    Serve(P, SocketAddr, Place),
     /// Close an idle client connection, if there is one: somebody waits for its place.
     Shed,
     /// Tell what was counted.
@@ -75,12 +75,9 @@ pub(crate) struct Worker<N: Network> {
     reports: mpsc::Sender<Report>,
     questions: mpsc::Sender<Question>,
     ids: RefCell<SplitMix64>,
-    /// The tasks of all clients, to be woken when something concerns idle ones.
-    sessions: RefCell<Slab<Waker>>,
-    /// Idle connections that are to close.
-    to_shed: Cell<usize>,
-    /// Set when no further exchanges are to begin.
-    pub(crate) stopping: Cell<bool>,
+    /// All clients, to be reached when something concerns idle ones.
+    sessions: RefCell<Slab<Rc<SessionState>>>,
+    stopping: Cell<bool>,
     ended: Notify,
 }
 
@@ -111,7 +108,6 @@ pub(crate) async fn run<N: Network>(parts: Parts<N>) -> std::io::Result<()> {
         questions: parts.questions,
         ids: RefCell::new(SplitMix64::new(parts.seed)),
         sessions: RefCell::default(),
-        to_shed: Cell::new(0),
         stopping: Cell::new(false),
         ended: Notify::new(),
     });
@@ -124,8 +120,8 @@ pub(crate) async fn run<N: Network>(parts: Parts<N>) -> std::io::Result<()> {
     let sweeping = spawn_local(sweep(Rc::clone(&worker)));
     while let Some(order) = orders.recv().await {
         match order {
-            Order::Serve(parcel, peer, permit) => match worker.net.unpack(parcel) {
-                Ok(stream) => worker.serve(stream, peer, permit),
+            Order::Serve(parcel, peer, place) => match worker.net.unpack(parcel) {
+                Ok(stream) => worker.serve(stream, peer, place),
                 Err(error) => tracing::warn!("a client that was handed over is lost: {error}"),
             },
             Order::Shed => worker.shed(),
@@ -154,7 +150,7 @@ async fn accept<N: Network>(worker: Rc<Worker<N>>, listener: Rc<N::Listener>) {
     loop {
         match poll_fn(|cx| listener.poll_accept(cx)).await {
             Ok((stream, peer)) => {
-                let permit = worker.place().await;
+                let permit = worker.permit().await;
                 worker.metrics.borrow_mut().connections += 1;
                 worker.place_client(stream, peer, permit);
             }
@@ -200,17 +196,19 @@ impl<N: Network> Worker<N> {
         RequestId(self.ids.borrow_mut().next_u64())
     }
 
-    /// Waits for a place among all client connections. When there is none, idle ones have to go.
-    async fn place(&self) -> OwnedSemaphorePermit {
-        let slots = Arc::clone(&self.shared.slots);
-        if let Ok(permit) = Arc::clone(&slots).try_acquire_owned() {
+    /// Waits for a place among all client connections. When there is none, an idle one has to go; and
+    /// while somebody waits, connections end with their exchange.
+    async fn permit(&self) -> OwnedSemaphorePermit {
+        let places = &self.shared.places;
+        if let Some(permit) = places.try_take() {
             return permit;
         }
+        let _waiting = places.wait();
         for mailbox in &self.mailboxes {
             // A worker that ended has no idle connections.
             let _ = mailbox.send(Order::Shed);
         }
-        slots.acquire_owned().await.expect("the places are never closed")
+        places.take().await
     }
 
     /// Serves a client here, or hands it to a worker that has clearly less to do.
@@ -221,12 +219,16 @@ impl<N: Network> Worker<N> {
         let theirs = loads[least].connections();
         // The system spreads clients by a hash of their address: well when they are many. A difference
         // of an eighth is left alone, so that handing over stays rare.
-        if mine <= theirs + theirs / 8 {
-            return self.serve(stream, peer, permit);
+        let here = mine <= theirs + theirs / 8;
+        // Counted at once, so that the next client finds the count as it will be.
+        let place =
+            Place { _open: self.shared.count_connection(if here { self.index } else { least }), _permit: permit };
+        if here {
+            return self.serve(stream, peer, place);
         }
         match self.net.pack(stream) {
             Ok(parcel) => {
-                if let Err(refused) = self.mailboxes[least].send(Order::Serve(parcel, peer, permit)) {
+                if let Err(refused) = self.mailboxes[least].send(Order::Serve(parcel, peer, place)) {
                     tracing::debug!("worker {least} ended, a client is lost: {refused}");
                 }
             }
@@ -234,19 +236,27 @@ impl<N: Network> Worker<N> {
         }
     }
 
-    fn serve(self: &Rc<Self>, stream: N::Stream, peer: SocketAddr, permit: OwnedSemaphorePermit) {
+    fn serve(self: &Rc<Self>, stream: N::Stream, peer: SocketAddr, place: Place) {
         let worker = Rc::clone(self);
-        let open = self.shared.count_connection(self.index);
         spawn_local(async move {
             client::serve(worker, stream, peer).await;
-            drop((open, permit));
+            drop(place);
         });
+    }
+
+    /// Whether a connection may serve another request after the one it serves now.
+    pub(crate) fn keeps_connections(&self) -> bool {
+        !self.is_stopping() && !self.shared.places.is_awaited()
     }
 
     /// Closes one idle client connection, if there is one.
     fn shed(&self) {
-        self.to_shed.set(1);
-        self.wake_sessions();
+        let sessions = self.sessions.borrow();
+        let idle = sessions.iter().find(|(_, session)| session.idle.get() && !session.close.get());
+        if let Some((_, session)) = idle {
+            session.close.set(true);
+            session.waker.wake_by_ref();
+        }
     }
 
     fn stop(&self) {
@@ -255,8 +265,8 @@ impl<N: Network> Worker<N> {
     }
 
     fn wake_sessions(&self) {
-        for (_, waker) in self.sessions.borrow().iter() {
-            waker.wake_by_ref();
+        for (_, session) in self.sessions.borrow().iter() {
+            session.waker.wake_by_ref();
         }
     }
 
@@ -353,26 +363,51 @@ pub(crate) struct Account<'a> {
     pub(crate) error: Option<&'a str>,
 }
 
-/// A client's place in its worker's list, while it is served.
+/// A client's claim to be connected: its place among all connections, and in its worker's count.
+#[derive(Debug)]
+pub(crate) struct Place {
+    _open: OpenConnection,
+    _permit: OwnedSemaphorePermit,
+}
+
+/// A client on its worker's list, while it is served.
 pub(crate) struct Session<N: Network> {
     worker: Rc<Worker<N>>,
     key: usize,
+    state: Rc<SessionState>,
+}
+
+/// What a worker knows of each client.
+struct SessionState {
+    /// Wakes the client's task.
+    waker: Waker,
+    /// Whether it has been served and has not begun another request.
+    idle: Cell<bool>,
+    /// Whether it has to go when it is idle.
+    close: Cell<bool>,
 }
 
 impl<N: Network> Session<N> {
     /// Puts the calling task on the list.
     pub(crate) async fn enroll(worker: &Rc<Worker<N>>) -> Self {
-        let key = poll_fn(|cx| Poll::Ready(worker.sessions.borrow_mut().insert(cx.waker().clone()))).await;
-        Session { worker: Rc::clone(worker), key }
+        let waker = poll_fn(|cx| Poll::Ready(cx.waker().clone())).await;
+        let state = Rc::new(SessionState { waker, idle: Cell::new(false), close: Cell::new(false) });
+        let key = worker.sessions.borrow_mut().insert(Rc::clone(&state));
+        Session { worker: Rc::clone(worker), key, state }
     }
 
-    /// Whether this connection, being idle, is to close.
-    pub(crate) fn should_close_idle(&self) -> bool {
-        let to_shed = self.worker.to_shed.get();
-        if to_shed > 0 {
-            self.worker.to_shed.set(to_shed - 1);
-        }
-        to_shed > 0 || self.worker.is_stopping()
+    /// Notes that the client has been served and has, or has not, begun another request.
+    pub(crate) fn set_idle(&self, idle: bool) {
+        self.state.idle.set(idle);
+    }
+
+    pub(crate) fn is_idle(&self) -> bool {
+        self.state.idle.get()
+    }
+
+    /// Whether this connection, having nothing to do, is to close.
+    pub(crate) fn should_close(&self) -> bool {
+        self.state.close.get() || self.worker.is_stopping()
     }
 }
 

@@ -1,7 +1,5 @@
 //! The response's way back: wait for its head, pass on what is meant for the client, then the body.
 
-use std::cell::Cell;
-
 use loadx_http::limits::HEAD_BYTES_MAX;
 use loadx_http::{Answering, BodyDecoder, FieldSlots, Framing, Parsed, Version, parse_response};
 
@@ -21,8 +19,9 @@ pub(super) struct Download<'d, S> {
     pub(super) from_backend: &'d S,
     pub(super) input: Input,
     pub(super) to_client: &'d S,
-    /// Looked at when the head is written: the shutdown may begin while the backend works.
-    pub(super) stopping: &'d Cell<bool>,
+    /// Whether the client's connection may go on. Asked when the head is written: that can change
+    /// while the backend works.
+    pub(super) keeps_connection: &'d dyn Fn() -> bool,
 }
 
 /// What a response head says, apart from the bytes that the client gets.
@@ -106,7 +105,7 @@ impl<S: Stream> Download<'_, S> {
         let client_persistent = self.incoming.persistent
             && client_framing != Some(Framing::UntilClose)
             && self.progress.upload_done.get()
-            && !self.stopping.get();
+            && (self.keeps_connection)();
         let answering =
             Answering { version: self.incoming.version, framing: client_framing, persistent: client_persistent };
         response.encode(&answering, out);

@@ -145,7 +145,7 @@ async fn answer_endpoint<N: Network>(
     endpoint: Endpoint,
 ) -> Next {
     let (status, body) = worker.ask(endpoint).await;
-    let persistent = incoming.persistent && !incoming.has_body() && !worker.is_stopping();
+    let persistent = incoming.persistent && !incoming.has_body() && worker.keeps_connections();
     let manner = Manner { version: incoming.version, persistent, to_head: incoming.to_head };
     let mut out = worker.buffers.head();
     write_json(status, "", &body, manner, &mut out);
@@ -300,7 +300,7 @@ impl<N: Network> Exchange<'_, N> {
             from_backend: &stream,
             input: Input::default(),
             to_client: client_stream,
-            stopping: &worker.stopping,
+            keeps_connection: &|| worker.keeps_connections(),
         };
         let answer = if upload.is_complete() {
             download.run().await?
@@ -347,7 +347,7 @@ impl<N: Network> Exchange<'_, N> {
             // Part of a response is out; breaking off is the only honest end.
             return Ended { status: answered, next: Next::BreakOff, error: Some(reply.message) };
         }
-        let persistent = self.incoming.persistent && self.progress.upload_done.get() && !self.worker.is_stopping();
+        let persistent = self.incoming.persistent && self.progress.upload_done.get() && self.worker.keeps_connections();
         let manner = Manner { version: self.incoming.version, persistent, to_head: self.incoming.to_head };
         let mut out = self.worker.buffers.head();
         let bytes = write_error(&reply, self.incoming.id, manner, &mut out);

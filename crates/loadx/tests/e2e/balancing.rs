@@ -16,7 +16,7 @@ fn three() -> (Vec<TestBackend>, Vec<SocketAddr>) {
 #[test]
 fn round_robin_is_exact_over_all_workers() {
     let (_backends, addresses) = three();
-    let loadx = LoadX::with(&addresses, json!({ "workers": 4, "enable_logging": false }));
+    let loadx = LoadX::with(&addresses, &json!({ "workers": 4, "enable_logging": false }));
     let results = loadx.bench(10_000, 50, "/").results();
     let mut counts: Vec<u64> = results["backends"].as_object().unwrap().values().map(|n| n.as_u64().unwrap()).collect();
     counts.sort_unstable();
@@ -42,7 +42,7 @@ fn weights_share_the_traffic() {
 #[test]
 fn least_connections_avoids_the_busy_one() {
     let (_backends, addresses) = three();
-    let loadx = LoadX::with(&addresses, json!({ "algorithm": "least_connections", "workers": 2 }));
+    let loadx = LoadX::with(&addresses, &json!({ "algorithm": "least_connections", "workers": 2 }));
     // One backend is busy with a long request; everything else goes to the other two.
     let mut long = loadx.client();
     long.get("/delay/60000");
@@ -64,8 +64,8 @@ fn ip_hash_keeps_clients_with_their_backend_and_moves_only_who_must() {
     let settings = json!({
         "algorithm": "ip_hash", "workers": 2, "trusted_proxies": ["127.0.0.1"], "health_check_interval": 0.1,
     });
-    let loadx = LoadX::with(&addresses, settings.clone());
-    let other = LoadX::with(&addresses, settings);
+    let loadx = LoadX::with(&addresses, &settings);
+    let other = LoadX::with(&addresses, &settings);
     let assignment = |loadx: &LoadX| -> BTreeMap<String, String> {
         let mut client = loadx.client();
         (0..60)

@@ -7,7 +7,7 @@ use crate::support::{LoadX, Origin, TestBackend, eventually};
 #[test]
 fn large_bodies_pass_through_in_little_memory() {
     let backend = TestBackend::start("backend-1");
-    let loadx = LoadX::with(&[backend.address], json!({ "workers": 1 }));
+    let loadx = LoadX::with(&[backend.address], &json!({ "workers": 1 }));
     loadx.get("/");
     let before = loadx.peak_memory_kib();
     let mebibytes = 256;
@@ -60,7 +60,7 @@ fn a_body_that_broke_off_never_looks_whole() {
             connection.request();
             connection.send(response);
         });
-        let loadx = LoadX::with(&[origin.address()], json!({ "log_file": "LOG" }));
+        let loadx = LoadX::with(&[origin.address()], &json!({ "log_file": "LOG" }));
         for version in ["HTTP/1.1", "HTTP/1.0"] {
             let mut client = loadx.client();
             let broken = client.send(format!("GET / {version}\r\nHost: a\r\n\r\n")).try_response();
@@ -80,7 +80,7 @@ fn bytes_beyond_a_response_reach_nobody() {
             connection.send("HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nlate");
         }
     });
-    let loadx = LoadX::with(&[origin.address()], json!({ "workers": 1 }));
+    let loadx = LoadX::with(&[origin.address()], &json!({ "workers": 1 }));
     let mut client = loadx.client();
     for _ in 0..5 {
         assert_eq!(client.get("/").response().text(), "ok");

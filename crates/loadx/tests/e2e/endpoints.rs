@@ -59,10 +59,10 @@ fn health_and_status_tell_how_backends_stand() {
 #[test]
 fn strangers_get_what_any_path_gets() {
     let origin = Origin::answering(OK);
-    let closed = LoadX::with(&[origin.address()], json!({ "endpoints_allow": ["192.0.2.0/24"] }));
+    let closed = LoadX::with(&[origin.address()], &json!({ "endpoints_allow": ["192.0.2.0/24"] }));
     assert_eq!(closed.get("/__status__").text(), "origin");
 
-    let behind = LoadX::with(&[origin.address()], json!({ "trusted_proxies": ["127.0.0.1"] }));
+    let behind = LoadX::with(&[origin.address()], &json!({ "trusted_proxies": ["127.0.0.1"] }));
     let asked_for = |loadx: &LoadX, client: &str| {
         let request = format!("GET /__status__ HTTP/1.1\r\nHost: a\r\nX-Forwarded-For: {client}\r\n\r\n");
         loadx.client().send(request).response().text()
@@ -83,7 +83,7 @@ fn strangers_get_what_any_path_gets() {
 #[test]
 fn metrics_can_be_switched_off() {
     let origin = Origin::answering(OK);
-    let loadx = LoadX::with(&[origin.address()], json!({ "enable_metrics": false }));
+    let loadx = LoadX::with(&[origin.address()], &json!({ "enable_metrics": false }));
     assert_eq!(loadx.get("/__metrics__").text(), "origin");
     assert_eq!(loadx.get("/__health__").status, 200);
 }

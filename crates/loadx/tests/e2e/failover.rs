@@ -11,7 +11,8 @@ fn a_backend_dies_under_load_and_no_request_fails() {
     let mut backends: Vec<TestBackend> =
         (1..=3).map(|number| TestBackend::start(&format!("backend-{number}"))).collect();
     let addresses: Vec<_> = backends.iter().map(|backend| backend.address).collect();
-    let loadx = LoadX::with(&addresses, json!({ "health_check_interval": 0.1, "workers": 2, "enable_logging": false }));
+    let loadx =
+        LoadX::with(&addresses, &json!({ "health_check_interval": 0.1, "workers": 2, "enable_logging": false }));
     let requests_to_first = || loadx.status()["backends"][0]["total_requests"].as_u64().unwrap();
 
     let bench = loadx.bench(20_000, 20, "/");
@@ -50,7 +51,7 @@ fn one_that_refuses_connections_leaves_without_waiting_for_a_probe() {
     let origin = Origin::answering(OK);
     // A port that refuses: bound once, and free again.
     let refusing = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    let loadx = LoadX::with(&[refusing, origin.address()], json!({ "health_check_interval": 3600 }));
+    let loadx = LoadX::with(&[refusing, origin.address()], &json!({ "health_check_interval": 3600 }));
     for _ in 0..10 {
         assert_eq!(loadx.get("/").text(), "ok");
     }
@@ -62,7 +63,7 @@ fn one_that_refuses_connections_leaves_without_waiting_for_a_probe() {
 #[test]
 fn an_unhealthy_answer_takes_a_backend_out_and_a_healthy_one_back_in() {
     let backend = TestBackend::start_on("backend-1", 0, &["--unhealthy"]);
-    let loadx = LoadX::with(&[backend.address], json!({ "health_check_interval": 0.05 }));
+    let loadx = LoadX::with(&[backend.address], &json!({ "health_check_interval": 0.05 }));
     loadx.wait_for_healthy(0);
     assert_eq!(loadx.get("/").status, 503);
     let mut direct = crate::support::Client::connect(backend.address);
@@ -80,7 +81,7 @@ fn a_stale_idle_connection_is_not_the_clients_problem() {
         connection.request();
         connection.send(OK);
     });
-    let loadx = LoadX::with(&[origin.address()], json!({ "workers": 1 }));
+    let loadx = LoadX::with(&[origin.address()], &json!({ "workers": 1 }));
     let mut client = loadx.client();
     for _ in 0..50 {
         assert_eq!(client.get("/").response().text(), "ok");
@@ -101,7 +102,7 @@ fn what_is_safe_twice_is_sent_again_and_a_post_never() {
         })
     };
     let (first, second) = (breaking(), Origin::answering(OK));
-    let loadx = LoadX::with(&[first.address(), second.address()], json!({ "workers": 1 }));
+    let loadx = LoadX::with(&[first.address(), second.address()], &json!({ "workers": 1 }));
     for _ in 0..4 {
         assert_eq!(loadx.get("/").status, 200);
     }
@@ -121,7 +122,7 @@ fn a_silent_backend_is_504() {
         connection.request();
         connection.take(1);
     });
-    let loadx = LoadX::with(&[origin.address()], json!({ "request_timeout": 0.2 }));
+    let loadx = LoadX::with(&[origin.address()], &json!({ "request_timeout": 0.2 }));
     let response = loadx.get("/");
     assert_eq!(response.status, 504);
     assert_eq!(response.json()["error"], "http_response_timeout");

@@ -54,7 +54,7 @@ fn a_response_reaches_the_client_as_it_was_sent() {
 #[test]
 fn connections_are_kept_on_both_sides() {
     let origin = Origin::answering(OK);
-    let loadx = LoadX::with(&[origin.address()], json!({ "workers": 1 }));
+    let loadx = LoadX::with(&[origin.address()], &json!({ "workers": 1 }));
     let mut client = loadx.client();
     for _ in 0..20 {
         assert_eq!(client.get("/").response().text(), "ok");
@@ -138,7 +138,7 @@ fn responses_without_content_end_with_their_head() {
             });
         }
     });
-    let loadx = LoadX::with(&[origin.address()], json!({ "workers": 1 }));
+    let loadx = LoadX::with(&[origin.address()], &json!({ "workers": 1 }));
     let mut client = loadx.client();
     assert_eq!(client.get("/204").response().status, 204);
     assert_eq!(client.get("/304").response().status, 304);
@@ -189,7 +189,7 @@ fn the_client_behind_a_trusted_proxy_is_known() {
     let origin = Origin::answering(OK);
     let loadx = LoadX::with(
         &[origin.address()],
-        json!({ "trusted_proxies": ["127.0.0.0/8"], "log_file": "LOG", "log_format": "json" }),
+        &json!({ "trusted_proxies": ["127.0.0.0/8"], "log_file": "LOG", "log_format": "json" }),
     );
     let mut client = loadx.client();
     client

@@ -1,6 +1,8 @@
 //! LoadX through its public doors: bytes on a socket, and the command line. One binary, so that it
 //! links once. Every test has processes and ports of its own; none waits for a fixed time.
 
+#![expect(clippy::unwrap_used, reason = "in a test, a panic is the report")]
+
 mod bad_input;
 mod balancing;
 mod bodies;

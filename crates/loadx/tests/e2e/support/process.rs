@@ -101,11 +101,11 @@ pub(crate) struct LoadX {
 impl LoadX {
     /// In front of `backends`, listening on a port of its own.
     pub(crate) fn before(backends: &[SocketAddr]) -> Self {
-        Self::with(backends, json!({}))
+        Self::with(backends, &json!({}))
     }
 
     /// The same, with more settings.
-    pub(crate) fn with(backends: &[SocketAddr], settings: Value) -> Self {
+    pub(crate) fn with(backends: &[SocketAddr], settings: &Value) -> Self {
         let backends: Vec<Value> =
             backends.iter().map(|at| json!({ "host": at.ip().to_string(), "port": at.port() })).collect();
         let mut config = json!({ "proxy_port": 0, "proxy_host": "127.0.0.1", "backend_servers": backends });
@@ -227,19 +227,10 @@ impl TestBackend {
     /// Starts it again where it was.
     pub(crate) fn restart(&mut self) {
         let (name, port) = (self.name.clone(), self.address.port());
-        *self =
-            eventually("the port is free again", || std::net::TcpListener::bind(("127.0.0.1", port)).ok().map(|_| ()))
-                .pipe(|()| Self::start_on(&name, port, &[]));
+        eventually("the port is free again", || std::net::TcpListener::bind(("127.0.0.1", port)).ok());
+        *self = Self::start_on(&name, port, &[]);
     }
 }
-
-trait Pipe: Sized {
-    fn pipe<T>(self, into: impl FnOnce(Self) -> T) -> T {
-        into(self)
-    }
-}
-
-impl Pipe for () {}
 
 impl LoadX {
     /// A `loadx bench` against this LoadX, on its way.
