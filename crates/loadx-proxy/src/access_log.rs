@@ -16,8 +16,8 @@ use std::time::{Duration, SystemTime};
 use loadx_core::config::{AccessLogConfig, LogFormat};
 use tokio::sync::Notify;
 
-use crate::exchange::RequestId;
 use crate::limits::{LOG_BATCH_BYTES, LOG_BATCHES_MAX, LOG_FLUSH_INTERVAL};
+use crate::request_id::RequestId;
 
 /// What there is to say about one exchange.
 #[derive(Debug)]

@@ -1,7 +1,7 @@
 //! One client's connection: reading heads, one exchange after the other, and how it ends.
 
 use std::future::poll_fn;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::task::Poll;
 
@@ -11,47 +11,36 @@ use loadx_http::{Fault, FieldSlots, Forwarding, Parsed, Request, Version, parse_
 
 use crate::address::{client_address, is_in};
 use crate::buffers::Input;
-use crate::exchange::{self, Incoming, Next, RequestId};
-use crate::io::{Broken, write_all};
+use crate::connection::Client;
+use crate::context::Worker;
+use crate::exchange::{self, Next};
+use crate::incoming::Incoming;
+use crate::io::Broken;
 use crate::limits::{HEAD_TIMEOUT, LINGER, LINGER_BYTES_MAX};
 use crate::net::{Network, Stream};
 use crate::relay::{Waiting, fill};
 use crate::reply::{ErrorReply, Manner, write_error};
+use crate::sessions::Session;
 use crate::timer::Timer;
-use crate::worker::{Session, Worker};
-
-/// A client's connection.
-#[derive(Debug)]
-pub(crate) struct Client<S> {
-    pub(crate) stream: S,
-    pub(crate) peer: IpAddr,
-    pub(crate) timer: Timer,
-    /// What was read and belongs to a request that is still to be served.
-    pub(crate) input: Input,
-}
 
 /// What a client sent.
 enum Head {
     Request(Incoming),
-    Refused(Refusal),
+    /// A request that goes nowhere, and what its client is told.
+    Refused(ErrorReply),
     /// Nothing more, and nothing that was begun.
     Gone,
 }
 
-/// A request that goes nowhere, and what its client is told.
-struct Refusal {
-    reply: ErrorReply,
-}
-
 /// Serves a client until its connection ends.
 pub(crate) async fn serve<N: Network>(worker: Rc<Worker<N>>, stream: N::Stream, peer: SocketAddr) {
-    let session = Session::enroll(&worker).await;
+    let session = worker.sessions.enroll().await;
     let timer = Timer::new(worker.clock);
     let mut client = Client { stream, peer: peer.ip().to_canonical(), timer, input: Input::default() };
     loop {
         let next = match client.next_head(&worker, &session).await {
             Head::Request(incoming) => exchange::run(&worker, &mut client, incoming).await,
-            Head::Refused(refusal) => client.refuse(&worker, &refusal.reply).await,
+            Head::Refused(reply) => client.refuse(&worker, &reply).await,
             Head::Gone => Next::Close,
         };
         match next {
@@ -65,7 +54,7 @@ pub(crate) async fn serve<N: Network>(worker: Rc<Worker<N>>, stream: N::Stream, 
 
 impl<S: Stream> Client<S> {
     /// Waits for the next request head. While nothing comes, no buffer is held.
-    async fn next_head<N: Network<Stream = S>>(&mut self, worker: &Rc<Worker<N>>, session: &Session<N>) -> Head {
+    async fn next_head<N: Network<Stream = S>>(&mut self, worker: &Rc<Worker<N>>, session: &Session) -> Head {
         let mut head_deadline: Option<Time> = None;
         // Bytes that were looked at already and held no complete head.
         let mut seen = 0;
@@ -89,7 +78,7 @@ impl<S: Stream> Client<S> {
                 // A client that has never been served has less time, and is not sent away for others.
                 let patience = if session.is_idle() { worker.settings().timeouts.keepalive } else { HEAD_TIMEOUT };
                 let deadline = worker.clock.now() + patience;
-                if session.silence(&self.stream, &self.timer, deadline).await.is_err() {
+                if silence(self, session, deadline).await.is_err() {
                     return Head::Gone;
                 }
             }
@@ -100,7 +89,7 @@ impl<S: Stream> Client<S> {
                 Ok(_) => {}
                 Err(Broken::TimedOut) => {
                     let message = format!("the request head did not arrive within {} s", HEAD_TIMEOUT.as_secs());
-                    return Head::Refused(Refusal { reply: ErrorReply::new(408, "http_request_error", message) });
+                    return Head::Refused(ErrorReply::new(408, "http_request_error", message));
                 }
             }
         }
@@ -167,16 +156,9 @@ impl<S: Stream> Client<S> {
         let manner = Manner { version: Version::Http11, persistent: false, to_head: false };
         let mut out = worker.buffers.head();
         let bytes = write_error(reply, id, manner, &mut out);
-        let sent = self.send(worker, &out).await;
+        let sent = self.send(&out, worker.settings().timeouts.request).await;
         worker.log_refusal(self.peer, id, reply, if sent.is_ok() { bytes } else { 0 });
         if sent.is_ok() { Next::Linger } else { Next::Close }
-    }
-
-    /// Writes a whole reply of LoadX's own.
-    pub(crate) async fn send<N: Network<Stream = S>>(&self, worker: &Worker<N>, bytes: &[u8]) -> Result<(), Broken> {
-        let mut pieces = [std::io::IoSlice::new(bytes)];
-        let idle = worker.settings().timeouts.request;
-        write_all(&self.stream, &mut pieces, &self.timer, idle, &mut 0).await
     }
 
     /// Ends the connection so that the reply arrives although the client is still sending: closing at
@@ -200,29 +182,21 @@ impl<S: Stream> Client<S> {
     }
 }
 
-fn refusal_of(fault: Fault) -> Refusal {
-    Refusal { reply: ErrorReply::new(fault.status(), "http_request_error", fault.to_string()) }
+fn refusal_of(fault: Fault) -> ErrorReply {
+    ErrorReply::new(fault.status(), "http_request_error", fault.to_string())
 }
 
-impl<N: Network> Session<N> {
-    /// Waits, without a buffer, for the client to go on. An error is the end: it left, stayed silent
-    /// until `deadline`, or the worker wants the connection closed.
-    async fn silence(&self, stream: &N::Stream, timer: &Timer, deadline: Time) -> Result<(), Broken> {
-        poll_fn(|cx| {
-            if let Poll::Ready(outcome) = stream.poll_readable(cx) {
-                return Poll::Ready(outcome.map_err(Broken::Failed));
-            }
-            if self.should_close() {
-                return Poll::Ready(Err(Broken::Closed));
-            }
-            timer.poll_expired(cx, deadline).map(|()| Err(Broken::TimedOut))
-        })
-        .await
-    }
-}
-
-impl std::fmt::Display for RequestId {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{:016x}", self.0)
-    }
+/// Waits, without a buffer, for the client to go on. An error is the end: it left, stayed silent until
+/// `deadline`, or the worker wants the connection closed.
+async fn silence<S: Stream>(client: &Client<S>, session: &Session, deadline: Time) -> Result<(), Broken> {
+    poll_fn(|cx| {
+        if let Poll::Ready(outcome) = client.stream.poll_readable(cx) {
+            return Poll::Ready(outcome.map_err(Broken::Failed));
+        }
+        if session.should_close() {
+            return Poll::Ready(Err(Broken::Closed));
+        }
+        client.timer.poll_expired(cx, deadline).map(|()| Err(Broken::TimedOut))
+    })
+    .await
 }

@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use loadx_core::Backend;
 
+use crate::context::Worker;
 use crate::io::describe;
 use crate::net::Network;
-use crate::worker::Worker;
 
 /// Why no connection could be opened.
 #[derive(Clone, Debug)]

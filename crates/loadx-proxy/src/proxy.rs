@@ -16,11 +16,13 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::access_log::{self, AccessLog, Batches, Lost};
 use crate::clock::Clock;
+use crate::context;
 use crate::control;
 use crate::limits::CONTROL_QUEUE_MAX;
+use crate::messages::{Mailbox, Order};
 use crate::net::{Network, Tcp};
 use crate::shared::{Places, Settings, Shared};
-use crate::worker::{self, Mailbox, Order};
+use crate::worker;
 
 /// Why a proxy could not be started.
 #[derive(Debug)]
@@ -177,13 +179,11 @@ pub fn start(config: &Config) -> Result<Running, StartError> {
 
     let mut threads = Vec::new();
     for (index, (sockets, orders)) in sockets.into_iter().zip(orders).enumerate() {
-        let parts = worker::Parts {
+        let parts = context::Parts {
             net: Tcp,
             index,
             clock,
             shared: Arc::clone(&shared),
-            sockets,
-            orders,
             mailboxes: mailboxes.clone(),
             reports: report_to.clone(),
             questions: ask.clone(),
@@ -191,7 +191,7 @@ pub fn start(config: &Config) -> Result<Running, StartError> {
             seed: seeds.next_u64(),
         };
         threads.push(spawn(&format!("loadx-worker-{index}"), move |runtime| {
-            if let Err(error) = runtime.block_on(worker::run(parts)) {
+            if let Err(error) = runtime.block_on(worker::run(parts, sockets, orders)) {
                 tracing::error!("worker {index} cannot listen: {error}");
             }
         })?);

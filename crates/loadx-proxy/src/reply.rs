@@ -4,7 +4,7 @@ use std::io::Write as _;
 
 use loadx_http::Version;
 
-use crate::exchange::RequestId;
+use crate::request_id::RequestId;
 
 /// An error that LoadX tells a client.
 ///

@@ -111,6 +111,13 @@ impl Drop for Awaiting<'_> {
     }
 }
 
+/// A client's claim to be connected: its place among all connections, and in its worker's count.
+#[derive(Debug)]
+pub(crate) struct Place {
+    pub(crate) _open: OpenConnection,
+    pub(crate) _permit: OwnedSemaphorePermit,
+}
+
 /// How many client connections one worker has; written by that worker when one opens or closes.
 #[derive(Debug, Default)]
 #[repr(align(128))]

@@ -11,31 +11,9 @@ use tokio::sync::oneshot;
 use crate::access_log::Lost;
 use crate::clock::Clock;
 use crate::limits::{self, MEASURE_TIMEOUT};
+use crate::messages::{Endpoint, Mailbox, Order};
 use crate::metrics::{Shard, round};
 use crate::shared::{Shared, WorkerLoad};
-use crate::worker::{Mailbox, Order};
-
-/// The status endpoints on the proxy's port.
-#[derive(Copy, Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Endpoint {
-    /// `/__health__`
-    Health,
-    /// `/__metrics__`
-    Metrics,
-    /// `/__status__`
-    Status,
-}
-
-impl Endpoint {
-    pub(crate) fn of_path(path: &str) -> Option<Endpoint> {
-        match path {
-            "/__health__" => Some(Endpoint::Health),
-            "/__metrics__" => Some(Endpoint::Metrics),
-            "/__status__" => Some(Endpoint::Status),
-            _ => None,
-        }
-    }
-}
 
 /// Answers questions about the proxy.
 #[derive(Debug)]

@@ -15,25 +15,9 @@ use tokio::task::spawn_local;
 use crate::access_log::Lost;
 use crate::clock::Clock;
 use crate::limits::{CONTROL_QUEUE_MAX, PROBES_MAX};
+use crate::messages::{Mailbox, Question, Report};
 use crate::net::Network;
 use crate::shared::Shared;
-use crate::worker::Mailbox;
-
-pub(crate) use endpoints::Endpoint;
-
-/// What a worker saw of a backend.
-#[derive(Debug)]
-pub(crate) struct Report {
-    pub(crate) backend: BackendId,
-    pub(crate) observation: Observation,
-}
-
-/// A status endpoint that a client of a worker asked for.
-#[derive(Debug)]
-pub(crate) struct Question {
-    pub(crate) endpoint: Endpoint,
-    pub(crate) reply: oneshot::Sender<(u16, Vec<u8>)>,
-}
 
 /// What control is made of.
 pub(crate) struct Parts<N: Network> {

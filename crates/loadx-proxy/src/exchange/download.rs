@@ -3,9 +3,10 @@
 use loadx_http::limits::HEAD_BYTES_MAX;
 use loadx_http::{Answering, BodyDecoder, FieldSlots, Framing, Parsed, Version, parse_response};
 
+use super::Progress;
 use super::failure::{Failure, client_gone, unanswered};
-use super::{Incoming, Progress};
 use crate::buffers::Input;
+use crate::incoming::Incoming;
 use crate::io::Broken;
 use crate::limits::{COPY_BEHIND_HEAD_BYTES_MAX, INTERIM_RESPONSES_MAX};
 use crate::net::Stream;

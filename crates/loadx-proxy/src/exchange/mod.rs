@@ -6,67 +6,27 @@ mod failure;
 
 use std::cell::Cell;
 use std::future::{Future, poll_fn};
-use std::net::IpAddr;
 use std::pin::pin;
 use std::rc::Rc;
 use std::task::Poll;
 
 use loadx_core::{Backend, BackendId, Key, Outcome, Query, Time};
-use loadx_http::{BodyDecoder, Decoded, Framing, Version};
+use loadx_http::{BodyDecoder, Decoded};
 
-use crate::buffers::{HeadBuffer, Input};
-use crate::client::Client;
-use crate::control::Endpoint;
+use crate::buffers::Input;
+use crate::connection::Client;
+use crate::context::{Account, Worker};
+use crate::incoming::Incoming;
 use crate::limits::{RESENDS_MAX, TRIES_MAX};
+use crate::messages::Endpoint;
 use crate::net::Network;
 use crate::origin;
 use crate::relay::{RelayFault, Sink, Source, Waiting, relay};
 use crate::reply::{Manner, write_error, write_json};
 use crate::shared::LocalView;
-use crate::worker::{Account, Worker};
 
 use download::Download;
 use failure::{Failure, Unserved, no_backend, unanswered, upload_failure};
-
-/// Names one request in logs and replies.
-#[derive(Copy, Clone, Debug, PartialEq, Eq)]
-pub(crate) struct RequestId(pub(crate) u64);
-
-/// A request whose head was read and found sound.
-#[derive(Debug)]
-pub(crate) struct Incoming {
-    pub(crate) id: RequestId,
-    pub(crate) began: Time,
-    /// Who asks, behind trusted proxies.
-    pub(crate) client: IpAddr,
-    /// Set when the request is for LoadX itself.
-    pub(crate) endpoint: Option<Endpoint>,
-    /// The head as a backend gets it. It begins with the method, a space and the target.
-    pub(crate) head: HeadBuffer,
-    pub(crate) method_length: usize,
-    pub(crate) target_length: usize,
-    pub(crate) framing: Framing,
-    pub(crate) version: Version,
-    pub(crate) persistent: bool,
-    /// Whether it is a HEAD.
-    pub(crate) to_head: bool,
-    pub(crate) idempotent: bool,
-}
-
-impl Incoming {
-    pub(crate) fn method(&self) -> &[u8] {
-        &self.head[..self.method_length]
-    }
-
-    pub(crate) fn target(&self) -> &[u8] {
-        let start = self.method_length + 1;
-        &self.head[start..start + self.target_length]
-    }
-
-    fn has_body(&self) -> bool {
-        self.framing != Framing::Length(0)
-    }
-}
 
 /// What becomes of the client's connection after an exchange.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
@@ -149,7 +109,7 @@ async fn answer_endpoint<N: Network>(
     let manner = Manner { version: incoming.version, persistent, to_head: incoming.to_head };
     let mut out = worker.buffers.head();
     write_json(status, "", &body, manner, &mut out);
-    match client.send(worker, &out).await {
+    match client.send(&out, worker.settings().timeouts.request).await {
         Ok(()) if persistent => Next::KeepAlive,
         Ok(()) => Next::Linger,
         Err(_) => Next::Close,
@@ -351,7 +311,7 @@ impl<N: Network> Exchange<'_, N> {
         let manner = Manner { version: self.incoming.version, persistent, to_head: self.incoming.to_head };
         let mut out = self.worker.buffers.head();
         let bytes = write_error(&reply, self.incoming.id, manner, &mut out);
-        let next = match client.send(self.worker, &out).await {
+        let next = match client.send(&out, self.worker.settings().timeouts.request).await {
             Ok(()) if persistent => Next::KeepAlive,
             Ok(()) => Next::Linger,
             Err(_) => Next::Close,

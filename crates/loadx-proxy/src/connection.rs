@@ -1,0 +1,27 @@
+//! A client's connection, as serving it and carrying out its exchanges both need it.
+
+use std::io::IoSlice;
+use std::net::IpAddr;
+use std::time::Duration;
+
+use crate::buffers::Input;
+use crate::io::{Broken, write_all};
+use crate::net::Stream;
+use crate::timer::Timer;
+
+/// A client's connection.
+#[derive(Debug)]
+pub(crate) struct Client<S> {
+    pub(crate) stream: S,
+    pub(crate) peer: IpAddr,
+    pub(crate) timer: Timer,
+    /// What was read and belongs to a request that is still to be served.
+    pub(crate) input: Input,
+}
+
+impl<S: Stream> Client<S> {
+    /// Writes a whole reply of LoadX's own. `idle` bounds how long the client may not read.
+    pub(crate) async fn send(&self, bytes: &[u8], idle: Duration) -> Result<(), Broken> {
+        write_all(&self.stream, &mut [IoSlice::new(bytes)], &self.timer, idle, &mut 0).await
+    }
+}

@@ -1,0 +1,194 @@
+//! What the tasks of one worker share: its buffers, its idle connections, its counts, its log, and the
+//! ways to control and to the other workers.
+
+use std::cell::RefCell;
+use std::net::IpAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use loadx_core::{Backend, BackendId, Observation, Rng as _, SplitMix64};
+use loadx_http::Request;
+use tokio::sync::{mpsc, oneshot};
+
+use crate::access_log::{AccessLog, Line};
+use crate::buffers::Buffers;
+use crate::clock::Clock;
+use crate::incoming::Incoming;
+use crate::messages::{Endpoint, Mailbox, Question, Report};
+use crate::metrics::{Ending, Shard};
+use crate::net::Network;
+use crate::pool::Pool;
+use crate::reply::ErrorReply;
+use crate::request_id::RequestId;
+use crate::sessions::Sessions;
+use crate::shared::{LocalView, Settings, Shared};
+
+/// What the tasks of one worker share.
+pub(crate) struct Worker<N: Network> {
+    pub(crate) net: N,
+    pub(crate) clock: Clock,
+    pub(crate) buffers: Rc<Buffers>,
+    pub(crate) pool: Pool<N::Stream>,
+    pub(crate) metrics: RefCell<Shard>,
+    pub(crate) index: usize,
+    pub(crate) shared: Arc<Shared>,
+    /// The published view, held by this worker so that taking it costs no shared count.
+    view: RefCell<Rc<LocalView>>,
+    pub(crate) log: AccessLog,
+    /// The ways to all workers, by index.
+    pub(crate) mailboxes: Vec<Mailbox<N::Parcel>>,
+    reports: mpsc::Sender<Report>,
+    questions: mpsc::Sender<Question>,
+    ids: RefCell<SplitMix64>,
+    pub(crate) sessions: Rc<Sessions>,
+}
+
+/// What a worker's context is made of.
+pub(crate) struct Parts<N: Network> {
+    pub(crate) net: N,
+    pub(crate) index: usize,
+    pub(crate) clock: Clock,
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) mailboxes: Vec<Mailbox<N::Parcel>>,
+    pub(crate) reports: mpsc::Sender<Report>,
+    pub(crate) questions: mpsc::Sender<Question>,
+    pub(crate) log: AccessLog,
+    pub(crate) seed: u64,
+}
+
+impl<N: Network> Worker<N> {
+    pub(crate) fn new(parts: Parts<N>) -> Rc<Self> {
+        let Parts { net, index, clock, shared, mailboxes, reports, questions, log, seed } = parts;
+        Rc::new(Worker {
+            net,
+            clock,
+            buffers: Rc::default(),
+            pool: Pool::new(),
+            metrics: RefCell::new(Shard::new()),
+            sessions: Rc::default(),
+            index,
+            view: RefCell::new(LocalView::new(shared.view.load_full())),
+            shared,
+            log,
+            mailboxes,
+            reports,
+            questions,
+            ids: RefCell::new(SplitMix64::new(seed)),
+        })
+    }
+
+    pub(crate) fn settings(&self) -> &Settings {
+        &self.shared.settings
+    }
+
+    /// The backends in rotation. A new view also closes idle connections to those that left.
+    pub(crate) fn view(&self) -> Rc<LocalView> {
+        let published = self.shared.view.load();
+        let mut held = self.view.borrow_mut();
+        if !held.is(&published) {
+            *held = LocalView::new(Arc::clone(&published));
+            self.pool.retain_admitted(&held);
+        }
+        Rc::clone(&held)
+    }
+
+    pub(crate) fn is_stopping(&self) -> bool {
+        self.sessions.is_stopping()
+    }
+
+    pub(crate) fn next_request_id(&self) -> RequestId {
+        RequestId(self.ids.borrow_mut().next_u64())
+    }
+
+    /// Whether a connection may serve another request after the one it serves now.
+    pub(crate) fn keeps_connections(&self) -> bool {
+        !self.is_stopping() && !self.shared.places.is_awaited()
+    }
+
+    /// Tells control how a backend failed. When control cannot keep up, the report is dropped: the
+    /// next failure brings another.
+    pub(crate) fn report(&self, backend: BackendId, observation: Observation) {
+        let _ = self.reports.try_send(Report { backend, observation });
+    }
+
+    /// The endpoint that the request asks for, if it asks for one that is on.
+    pub(crate) fn endpoint(&self, request: &Request<'_, '_>) -> Option<Endpoint> {
+        let path = request.path_and_query();
+        if !path.starts_with("/__") || !matches!(request.method(), "GET" | "HEAD") {
+            return None;
+        }
+        let endpoint = Endpoint::of_path(path.split('?').next().unwrap_or(path))?;
+        (endpoint != Endpoint::Metrics || self.settings().metrics).then_some(endpoint)
+    }
+
+    /// Has control answer an endpoint.
+    pub(crate) async fn ask(&self, endpoint: Endpoint) -> (u16, Vec<u8>) {
+        let (reply, answer) = oneshot::channel();
+        if self.questions.send(Question { endpoint, reply }).await.is_ok()
+            && let Ok(answer) = answer.await
+        {
+            return answer;
+        }
+        (503, b"{\"status\":\"stopping\"}\n".to_vec())
+    }
+
+    /// Counts and logs an exchange that ended.
+    pub(crate) fn account(&self, account: &Account<'_>) {
+        let Account { incoming, status, broke_off, content, backend, tries, error } = *account;
+        let now = self.clock.now();
+        let took = now.since(incoming.began);
+        let mut metrics = self.metrics.borrow_mut();
+        metrics.retries += tries as u64 - 1;
+        metrics.record(&Ending { now, took, status, error: status >= 500 || broke_off, backend });
+        drop(metrics);
+        self.log.write(&Line {
+            at: self.clock.wall(now),
+            client: incoming.client,
+            method: incoming.method(),
+            target: incoming.target(),
+            status,
+            bytes: content,
+            took,
+            backend: backend.map(Backend::name),
+            tries,
+            id: incoming.id,
+            error,
+        });
+    }
+
+    /// Counts and logs a request that was refused before it became an exchange.
+    pub(crate) fn log_refusal(&self, client: IpAddr, id: RequestId, reply: &ErrorReply, bytes: u64) {
+        let now = self.clock.now();
+        let took = Duration::ZERO;
+        let error = reply.status >= 500;
+        self.metrics.borrow_mut().record(&Ending { now, took, status: reply.status, error, backend: None });
+        self.log.write(&Line {
+            at: self.clock.wall(now),
+            client,
+            method: b"-",
+            target: b"-",
+            status: reply.status,
+            bytes,
+            took,
+            backend: None,
+            tries: 0,
+            id,
+            error: Some(&reply.message),
+        });
+    }
+}
+
+/// An exchange that ended, as it is counted and logged.
+#[derive(Debug)]
+pub(crate) struct Account<'a> {
+    pub(crate) incoming: &'a Incoming,
+    pub(crate) status: u16,
+    /// Whether the client got only part of the response.
+    pub(crate) broke_off: bool,
+    /// Content sent to the client, in bytes.
+    pub(crate) content: u64,
+    pub(crate) backend: Option<&'a Backend>,
+    pub(crate) tries: usize,
+    pub(crate) error: Option<&'a str>,
+}

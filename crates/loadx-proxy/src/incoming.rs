@@ -1,0 +1,47 @@
+//! A request on its way from the client's connection to an exchange.
+
+use std::net::IpAddr;
+
+use loadx_core::Time;
+use loadx_http::{Framing, Version};
+
+use crate::buffers::HeadBuffer;
+use crate::messages::Endpoint;
+use crate::request_id::RequestId;
+
+/// A request whose head was read and found sound.
+#[derive(Debug)]
+pub(crate) struct Incoming {
+    pub(crate) id: RequestId,
+    pub(crate) began: Time,
+    /// Who asks, behind trusted proxies.
+    pub(crate) client: IpAddr,
+    /// Set when the request is for LoadX itself.
+    pub(crate) endpoint: Option<Endpoint>,
+    /// The head as a backend gets it. It begins with the method, a space and the target.
+    pub(crate) head: HeadBuffer,
+    pub(crate) method_length: usize,
+    pub(crate) target_length: usize,
+    pub(crate) framing: Framing,
+    pub(crate) version: Version,
+    pub(crate) persistent: bool,
+    /// Whether it is a HEAD.
+    pub(crate) to_head: bool,
+    pub(crate) idempotent: bool,
+}
+
+impl Incoming {
+    pub(crate) fn method(&self) -> &[u8] {
+        &self.head[..self.method_length]
+    }
+
+    pub(crate) fn target(&self) -> &[u8] {
+        let start = self.method_length + 1;
+        &self.head[start..start + self.target_length]
+    }
+
+    /// Whether there is content to read behind the head.
+    pub(crate) fn has_body(&self) -> bool {
+        self.framing != Framing::Length(0)
+    }
+}

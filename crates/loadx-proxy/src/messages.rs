@@ -1,0 +1,61 @@
+//! What threads say to one another. They share nothing else but [`Shared`](crate::shared::Shared).
+
+use std::net::SocketAddr;
+
+use loadx_core::{BackendId, Observation};
+use tokio::sync::{mpsc, oneshot};
+
+use crate::metrics::Shard;
+use crate::shared::Place;
+
+/// What others ask of a worker.
+#[derive(Debug)]
+pub(crate) enum Order<P> {
+    /// Take over a client that another worker accepted.
+    Serve(P, SocketAddr, Place),
+    /// Close an idle client connection, if there is one: somebody waits for its place.
+    Shed,
+    /// Tell what was counted.
+    Measure(oneshot::Sender<Box<Shard>>),
+    /// Accept no more, finish what runs, end.
+    Stop,
+}
+
+/// The way to a worker.
+pub(crate) type Mailbox<P> = mpsc::UnboundedSender<Order<P>>;
+
+/// What a worker saw of a backend.
+#[derive(Debug)]
+pub(crate) struct Report {
+    pub(crate) backend: BackendId,
+    pub(crate) observation: Observation,
+}
+
+/// A status endpoint that a client of a worker asked for.
+#[derive(Debug)]
+pub(crate) struct Question {
+    pub(crate) endpoint: Endpoint,
+    pub(crate) reply: oneshot::Sender<(u16, Vec<u8>)>,
+}
+
+/// The status endpoints on the proxy's port.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Endpoint {
+    /// `/__health__`
+    Health,
+    /// `/__metrics__`
+    Metrics,
+    /// `/__status__`
+    Status,
+}
+
+impl Endpoint {
+    pub(crate) fn of_path(path: &str) -> Option<Endpoint> {
+        match path {
+            "/__health__" => Some(Endpoint::Health),
+            "/__metrics__" => Some(Endpoint::Metrics),
+            "/__status__" => Some(Endpoint::Status),
+            _ => None,
+        }
+    }
+}
