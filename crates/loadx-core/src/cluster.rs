@@ -286,7 +286,7 @@ mod tests {
     fn a_failed_connection_becomes_an_observation_and_nothing_else_does() {
         let fixture = Fixture::new(&[1]);
         let view = fixture.cluster.view();
-        let pick = |outcome| view.finish(at(9), view.pick(at(4), &query()).unwrap(), outcome);
+        let pick = |outcome| view.pick(at(4), &query()).unwrap().finish(at(9), outcome);
         let expected = Observation { began: at(4), evidence: Evidence::ConnectFailed { reason: "no route".into() } };
         assert_eq!(pick(Outcome::ConnectFailed("no route".into())), Some(expected));
         assert_eq!(pick(Outcome::Answered), None);
@@ -301,7 +301,7 @@ mod tests {
         let second = view.pick(at(0), &query()).unwrap();
         assert_eq!(view.backends()[0].in_flight(), 2);
         drop(first);
-        view.finish(at(1), second, Outcome::Broke);
+        second.finish(at(1), Outcome::Broke);
         assert_eq!(view.backends()[0].in_flight(), 0);
     }
 

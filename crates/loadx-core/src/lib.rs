@@ -19,7 +19,7 @@
 //! let query = Query { key: Key::from_ip("192.0.2.7".parse().unwrap()), tried: &[] };
 //! let pick = view.pick(Time::ZERO, &query).unwrap();
 //! assert_eq!(pick.backend().name(), "127.0.0.1:8001");
-//! view.finish(Time::ZERO, pick, Outcome::Answered);
+//! pick.finish(Time::ZERO, Outcome::Answered);
 //! ```
 
 mod backend;

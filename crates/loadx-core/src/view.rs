@@ -1,5 +1,6 @@
 //! What workers see: the backends in rotation, immutable, and the choice among them.
 
+use std::ops::Deref;
 use std::sync::Arc;
 
 use crate::backend::Backend;
@@ -48,28 +49,12 @@ pub enum Outcome {
 }
 
 impl View {
-    /// Chooses a backend for one exchange and counts it as in flight.
+    /// Chooses a backend for one exchange and counts it as in flight. See [`Pick::choose`].
     ///
     /// # Errors
     /// When no backend is in rotation, or all of them are in `query.tried`.
-    pub fn pick(&self, now: Time, query: &Query<'_>) -> Result<Pick<'_>, NoBackend> {
-        if self.backends.is_empty() {
-            return Err(NoBackend::NoneAdmitted);
-        }
-        let index = self.balancer.choose(&self.backends, query).ok_or(NoBackend::AllTried)?;
-        let backend = &self.backends[index];
-        backend.load.begin();
-        Ok(Pick { backend, index, at: now })
-    }
-
-    /// Ends what [`pick`](View::pick) began. What control should hear of it is returned.
-    pub fn finish(&self, _now: Time, pick: Pick<'_>, outcome: Outcome) -> Option<Observation> {
-        let began = pick.at;
-        drop(pick);
-        match outcome {
-            Outcome::ConnectFailed(reason) => Some(Observation { began, evidence: Evidence::ConnectFailed { reason } }),
-            Outcome::Answered | Outcome::Broke | Outcome::Cancelled => None,
-        }
+    pub fn pick(&self, now: Time, query: &Query<'_>) -> Result<Pick<&View>, NoBackend> {
+        Pick::choose(self, now, query)
     }
 
     /// The backends in rotation, in the order of the config.
@@ -78,30 +63,56 @@ impl View {
     }
 }
 
-/// One exchange's claim on one backend. Hand it to [`View::finish`]; dropped, it counts as
-/// cancelled, so that in-flight counts cannot leak.
+/// One exchange's claim on one backend. [Finish](Pick::finish) it; dropped, it counts as cancelled, so
+/// that in-flight counts cannot leak.
+///
+/// It keeps the view that it came from, by whatever pointer the caller chose: a worker's costs no
+/// atomic count.
 #[must_use = "a pick counts as in flight until it is finished"]
 #[derive(Debug)]
-pub struct Pick<'v> {
-    backend: &'v Backend,
+pub struct Pick<V: Deref<Target = View>> {
+    view: V,
     index: usize,
     at: Time,
 }
 
-impl<'v> Pick<'v> {
+impl<V: Deref<Target = View>> Pick<V> {
+    /// Chooses a backend of `view` for one exchange and counts it as in flight.
+    ///
+    /// # Errors
+    /// When no backend is in rotation, or all of them are in `query.tried`.
+    pub fn choose(view: V, now: Time, query: &Query<'_>) -> Result<Self, NoBackend> {
+        if view.backends.is_empty() {
+            return Err(NoBackend::NoneAdmitted);
+        }
+        let index = view.balancer.choose(&view.backends, query).ok_or(NoBackend::AllTried)?;
+        view.backends[index].load.begin();
+        Ok(Pick { view, index, at: now })
+    }
+
     /// The backend that was chosen.
-    pub fn backend(&self) -> &'v Backend {
-        self.backend
+    pub fn backend(&self) -> &Backend {
+        &self.view.backends[self.index]
     }
 
     /// Its place in [`View::backends`].
     pub fn index(&self) -> usize {
         self.index
     }
+
+    /// Ends the exchange. What control should hear of it is returned.
+    pub fn finish(self, _now: Time, outcome: Outcome) -> Option<Observation> {
+        match outcome {
+            Outcome::ConnectFailed(reason) => {
+                Some(Observation { began: self.at, evidence: Evidence::ConnectFailed { reason } })
+            }
+            Outcome::Answered | Outcome::Broke | Outcome::Cancelled => None,
+        }
+    }
 }
 
-impl Drop for Pick<'_> {
+impl<V: Deref<Target = View>> Drop for Pick<V> {
     fn drop(&mut self) {
-        self.backend.load.end();
+        self.backend().load.end();
     }
 }

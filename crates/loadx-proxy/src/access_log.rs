@@ -9,14 +9,13 @@ use std::io::{self, Write};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
-use std::thread::JoinHandle;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
 use std::time::{Duration, SystemTime};
 
 use loadx_core::config::{AccessLogConfig, LogFormat};
 use tokio::sync::Notify;
 
-use crate::limits::{LOG_BATCH_BYTES, LOG_BATCHES_MAX, LOG_FLUSH_INTERVAL};
+use crate::limits::{LOG_BATCH_BYTES, LOG_BATCHES_MAX, LOG_FLUSH_INTERVAL, LOG_LAST_WRITE};
 use crate::request_id::RequestId;
 
 /// What there is to say about one exchange.
@@ -50,7 +49,8 @@ impl Lost {
 /// The thread that writes. It ends when all [`Batches`] have been dropped.
 #[derive(Debug)]
 pub(crate) struct Writer {
-    thread: JoinHandle<()>,
+    /// Ends when the thread does.
+    done: Receiver<()>,
 }
 
 /// Where workers leave batches of lines.
@@ -69,10 +69,12 @@ pub(crate) fn start(config: &AccessLogConfig, lost: &Arc<Lost>) -> io::Result<(B
     };
     let (sender, receiver) = sync_channel(LOG_BATCHES_MAX);
     let counter = Arc::clone(lost);
-    let thread = std::thread::Builder::new()
-        .name("loadx-log".to_owned())
-        .spawn(move || write_all(&receiver, output, &counter))?;
-    Ok((Batches { format: config.format, sender, lost: Arc::clone(lost) }, Writer { thread }))
+    let (working, done) = sync_channel(0);
+    std::thread::Builder::new().name("loadx-log".to_owned()).spawn(move || {
+        let _working = working;
+        write_all(&receiver, output, &counter);
+    })?;
+    Ok((Batches { format: config.format, sender, lost: Arc::clone(lost) }, Writer { done }))
 }
 
 fn write_all(receiver: &Receiver<Vec<u8>>, mut output: Box<dyn Write + Send>, lost: &Lost) {
@@ -95,10 +97,11 @@ fn lines_in(batch: &[u8]) -> u64 {
 }
 
 impl Writer {
-    /// Waits until everything is written.
+    /// Waits until everything is written, but not for ever: a terminal or pipe that nobody reads must
+    /// not keep LoadX from ending.
     pub(crate) fn join(self) {
-        if self.thread.join().is_err() {
-            tracing::error!("the access log's thread panicked");
+        if self.done.recv_timeout(LOG_LAST_WRITE) == Err(RecvTimeoutError::Timeout) {
+            tracing::warn!("the last lines of the access log could not be written in time");
         }
     }
 }
@@ -162,8 +165,7 @@ impl AccessLog {
         }
         let capacity = batch.capacity();
         if let Err(error) = batches.sender.try_send(batch) {
-            let (std::sync::mpsc::TrySendError::Full(batch) | std::sync::mpsc::TrySendError::Disconnected(batch)) =
-                error;
+            let (TrySendError::Full(batch) | TrySendError::Disconnected(batch)) = error;
             batches.lost.0.fetch_add(lines_in(&batch), Ordering::Relaxed);
             if !self.last_flush_full.replace(true) {
                 tracing::warn!("the access log cannot keep up, lines are lost; /__status__ counts them");

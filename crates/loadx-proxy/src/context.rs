@@ -34,7 +34,7 @@ pub(crate) struct Worker<N: Network> {
     pub(crate) index: usize,
     pub(crate) shared: Arc<Shared>,
     /// The published view, held by this worker so that taking it costs no shared count.
-    view: RefCell<Rc<LocalView>>,
+    view: RefCell<LocalView>,
     pub(crate) log: AccessLog,
     /// The ways to all workers, by index.
     pub(crate) mailboxes: Vec<Mailbox<N::Parcel>>,
@@ -83,14 +83,14 @@ impl<N: Network> Worker<N> {
     }
 
     /// The backends in rotation. A new view also closes idle connections to those that left.
-    pub(crate) fn view(&self) -> Rc<LocalView> {
+    pub(crate) fn view(&self) -> LocalView {
         let published = self.shared.view.load();
         let mut held = self.view.borrow_mut();
         if !held.is(&published) {
             *held = LocalView::new(Arc::clone(&published));
             self.pool.retain_admitted(&held);
         }
-        Rc::clone(&held)
+        held.clone()
     }
 
     pub(crate) fn is_stopping(&self) -> bool {

@@ -75,3 +75,6 @@ pub const LOG_BATCH_BYTES: usize = 32 * 1024;
 
 /// Batches that wait for the disk, over all workers; lines beyond are lost and counted.
 pub const LOG_BATCHES_MAX: usize = 256;
+
+/// How long the end of LoadX waits for the last lines of the access log to be written.
+pub const LOG_LAST_WRITE: Duration = Duration::from_secs(2);

@@ -22,14 +22,15 @@ pub(crate) struct Shared {
     pub(crate) loads: Box<[WorkerLoad]>,
 }
 
-/// A published view in the hands of one worker. Counting its holders there, without atomics, keeps
-/// the count that all workers share out of the request path.
-#[derive(Debug)]
-pub(crate) struct LocalView(Arc<View>);
+/// A published view in the hands of one worker. Its holders are counted there, without atomics: the
+/// count that all workers share stays out of the request path.
+#[derive(Clone, Debug)]
+#[expect(clippy::redundant_allocation, reason = "two counts, one for this worker and one for all, are the point")]
+pub(crate) struct LocalView(Rc<Arc<View>>);
 
 impl LocalView {
-    pub(crate) fn new(published: Arc<View>) -> Rc<Self> {
-        Rc::new(LocalView(published))
+    pub(crate) fn new(published: Arc<View>) -> Self {
+        LocalView(Rc::new(published))
     }
 
     pub(crate) fn is(&self, published: &Arc<View>) -> bool {

@@ -3,6 +3,7 @@
 use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::rc::Rc;
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
@@ -29,7 +30,7 @@ pub(crate) async fn run<N: Network>(
         sockets.into_iter().map(|socket| parts.net.adopt(socket).map(Rc::new)).collect::<std::io::Result<Vec<_>>>()?;
     let worker = Worker::new(parts);
     let accepting: Vec<_> =
-        listeners.into_iter().map(|listener| spawn_local(accept(Rc::clone(&worker), listener))).collect();
+        listeners.iter().map(|listener| spawn_local(accept(Rc::clone(&worker), Rc::clone(listener)))).collect();
     let flushing = spawn_local({
         let worker = Rc::clone(&worker);
         async move { worker.log.flush_regularly().await }
@@ -47,6 +48,8 @@ pub(crate) async fn run<N: Network>(
         }
     }
     accepting.iter().for_each(tokio::task::JoinHandle::abort);
+    take_last_clients(&worker, &listeners, &mut orders);
+    drop(listeners);
     worker.sessions.stop();
     if tokio::time::timeout(grace, worker.sessions.all_ended()).await.is_err() {
         tracing::warn!(
@@ -60,6 +63,31 @@ pub(crate) async fn run<N: Network>(
     worker.pool.clear();
     worker.log.flush();
     Ok(())
+}
+
+/// Takes over the clients that were on their way when the stop came: accepted by the system, or handed
+/// over by another worker. Closing without would cut requests that were already sent.
+fn take_last_clients<N: Network>(
+    worker: &Rc<Worker<N>>,
+    listeners: &[Rc<N::Listener>],
+    orders: &mut mpsc::UnboundedReceiver<Order<N::Parcel>>,
+) {
+    let mut cx = Context::from_waker(Waker::noop());
+    for listener in listeners {
+        while let Some(permit) = worker.shared.places.try_take() {
+            let Poll::Ready(Ok((stream, peer))) = listener.poll_accept(&mut cx) else { break };
+            let place = Place { _open: worker.shared.count_connection(worker.index), _permit: permit };
+            serve(worker, stream, peer, place);
+        }
+    }
+    orders.close();
+    while let Ok(order) = orders.try_recv() {
+        if let Order::Serve(parcel, peer, place) = order
+            && let Ok(stream) = worker.net.unpack(parcel)
+        {
+            serve(worker, stream, peer, place);
+        }
+    }
 }
 
 /// Accepts clients until aborted.

@@ -217,8 +217,10 @@ mod tests {
         let mut cluster = cluster(Algorithm::IpHash, &[1, 1, 1]);
         let view = cluster.view();
         let key = Key::from_ip([192, 0, 2, 1].into());
-        let first = view.pick(Time::ZERO, &Query { key, tried: &[] }).unwrap().backend();
-        let second = view.pick(Time::ZERO, &Query { key, tried: &[first.id()] }).unwrap().backend();
+        let first = view.pick(Time::ZERO, &Query { key, tried: &[] }).unwrap();
+        let first = first.backend();
+        let second = view.pick(Time::ZERO, &Query { key, tried: &[first.id()] }).unwrap();
+        let second = second.backend();
         set(&mut cluster, all.into_iter().filter(|spec| *spec.name != *first.name()).collect());
         assert_eq!(server(&cluster.view(), key), second.name());
     }

@@ -47,7 +47,7 @@ mod tests {
     use super::super::testing::*;
     use crate::{Algorithm, Pick, Time, View};
 
-    fn hold(view: &View, count: usize) -> Vec<Pick<'_>> {
+    fn hold(view: &View, count: usize) -> Vec<Pick<&View>> {
         (0..count).map(|_| view.pick(Time::ZERO, &query()).unwrap()).collect()
     }
 

@@ -10,7 +10,7 @@ use std::pin::pin;
 use std::rc::Rc;
 use std::task::Poll;
 
-use loadx_core::{Backend, BackendId, Key, Outcome, Query, Time};
+use loadx_core::{Backend, BackendId, Key, Outcome, Pick, Query, Time};
 use loadx_http::{BodyDecoder, Decoded};
 
 use crate::buffers::Input;
@@ -134,7 +134,7 @@ struct Exchange<'w, N: Network> {
 
 /// What is kept of a backend for the log and the counts, beyond the view that it came from.
 struct ServedBy {
-    view: Rc<LocalView>,
+    view: LocalView,
     index: usize,
 }
 
@@ -149,29 +149,28 @@ impl<N: Network> Exchange<'_, N> {
     async fn carry(&mut self, client: &mut Client<N::Stream>) -> Result<Answer, Unserved> {
         let mut last: Option<Failure> = None;
         loop {
-            let view = self.worker.view();
             let query = Query { key: Key::from_ip(self.incoming.client), tried: &self.tried };
-            let pick = match view.pick(self.worker.clock.now(), &query) {
+            let view = self.worker.view();
+            let pick = match Pick::choose(view.clone(), self.worker.clock.now(), &query) {
                 Ok(pick) => pick,
                 Err(none) => return Err(last.map_or_else(|| no_backend(none), Unserved::from)),
             };
             let backend = pick.backend();
-            self.served_by = Some(ServedBy { view: Rc::clone(&view), index: pick.index() });
+            let id = backend.id();
             let attempt = self.attempt(client, backend).await;
             let outcome = match &attempt {
                 Ok(_) => Outcome::Answered,
                 Err(failure) => failure.outcome(),
             };
-            if let Some(observation) = view.finish(self.worker.clock.now(), pick, outcome) {
-                self.worker.report(backend.id(), observation);
+            self.served_by = Some(ServedBy { index: pick.index(), view });
+            if let Some(observation) = pick.finish(self.worker.clock.now(), outcome) {
+                self.worker.report(id, observation);
             }
             match attempt {
                 Ok(answer) => return Ok(answer),
                 Err(failure) if self.may_try_another(&failure) => {
-                    tracing::debug!(
-                        request = %self.incoming.id, backend = backend.name(), "trying another backend: {failure:?}"
-                    );
-                    self.tried.push(backend.id());
+                    tracing::debug!(request = %self.incoming.id, "trying another backend: {failure:?}");
+                    self.tried.push(id);
                     last = Some(failure);
                 }
                 Err(failure) => return Err(failure.into()),
