@@ -139,7 +139,7 @@ impl<N: Network> Worker<N> {
         let now = self.clock.now();
         let took = now.since(incoming.began);
         let mut metrics = self.metrics.borrow_mut();
-        metrics.retries += tries as u64 - 1;
+        metrics.retries += tries.saturating_sub(1) as u64;
         metrics.record(&Ending { now, took, status, error: status >= 500 || broke_off, backend });
         drop(metrics);
         self.log.write(&Line {

@@ -1,5 +1,5 @@
 //! Every bound of the proxy that the config does not set, with its reason. Those of HTTP messages are
-//! in [`loadx_http::limits`]. `/__status__` shows them.
+//! in [`loadx_http::limits`], those of retries in [`loadx_core::Tries`]. `/__status__` shows them.
 
 use std::time::Duration;
 
@@ -22,13 +22,6 @@ pub const IDLE_TO_BACKEND: Duration = Duration::from_secs(50);
 
 /// How long a client may take for a request head, from its first byte.
 pub const HEAD_TIMEOUT: Duration = Duration::from_secs(15);
-
-/// Backends that one request tries to reach, at most. A refused connection costs next to nothing, so
-/// that a client need not notice even when most backends died at once.
-pub const TRIES_MAX: usize = 16;
-
-/// How often a request is sent again after a backend may have seen it. Only idempotent ones are.
-pub const RESENDS_MAX: usize = 2;
 
 /// Interim (1xx) responses of one exchange; more is a flood.
 pub const INTERIM_RESPONSES_MAX: usize = 16;

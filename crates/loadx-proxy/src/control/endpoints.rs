@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use loadx_core::{BackendSnapshot, Snapshot, Time};
+use loadx_core::{BackendSnapshot, Snapshot, Time, Tries};
 use serde_json::{Value, json};
 use tokio::sync::oneshot;
 
@@ -147,8 +147,8 @@ fn bounds() -> Value {
         "idle_connections_per_backend_and_worker": limits::IDLE_PER_BACKEND_MAX,
         "idle_to_backend_seconds": limits::IDLE_TO_BACKEND.as_secs(),
         "head_timeout_seconds": limits::HEAD_TIMEOUT.as_secs(),
-        "tries": limits::TRIES_MAX,
-        "resends": limits::RESENDS_MAX,
+        "tries": Tries::MAX,
+        "resends": Tries::RESENDS_MAX,
         "interim_responses": limits::INTERIM_RESPONSES_MAX,
         "linger_bytes": limits::LINGER_BYTES_MAX,
         "linger_seconds": limits::LINGER.as_secs(),

@@ -10,14 +10,13 @@ use std::pin::pin;
 use std::rc::Rc;
 use std::task::Poll;
 
-use loadx_core::{Backend, BackendId, Key, Outcome, Pick, Query, Time};
+use loadx_core::{Backend, Key, Outcome, Pick, Query, Time, Trace, Tries};
 use loadx_http::{BodyDecoder, Decoded};
 
 use crate::buffers::Input;
 use crate::connection::Client;
 use crate::context::{Account, Worker};
 use crate::incoming::Incoming;
-use crate::limits::{RESENDS_MAX, TRIES_MAX};
 use crate::messages::Endpoint;
 use crate::net::Network;
 use crate::origin;
@@ -88,8 +87,7 @@ pub(crate) async fn run<N: Network>(
             content: Cell::new(0),
         },
         incoming,
-        tried: Vec::new(),
-        resends: 0,
+        tries: Tries::default(),
         served_by: None,
     };
     let outcome = exchange.carry(client).await;
@@ -125,9 +123,7 @@ struct Exchange<'w, N: Network> {
     /// Whether body bytes were taken that no other backend could get any more.
     began_upload: bool,
     progress: Progress,
-    tried: Vec<BackendId>,
-    /// How often the request was sent again after a backend might have seen it.
-    resends: usize,
+    tries: Tries,
     /// The backend of the last attempt.
     served_by: Option<ServedBy>,
 }
@@ -149,7 +145,7 @@ impl<N: Network> Exchange<'_, N> {
     async fn carry(&mut self, client: &mut Client<N::Stream>) -> Result<Answer, Unserved> {
         let mut last: Option<Failure> = None;
         loop {
-            let query = Query { key: Key::from_ip(self.incoming.client), tried: &self.tried };
+            let query = Query { key: Key::from_ip(self.incoming.client), tried: self.tries.tried() };
             let view = self.worker.view();
             let pick = match Pick::choose(view.clone(), self.worker.clock.now(), &query) {
                 Ok(pick) => pick,
@@ -168,49 +164,41 @@ impl<N: Network> Exchange<'_, N> {
             }
             match attempt {
                 Ok(answer) => return Ok(answer),
-                Err(failure) if self.may_try_another(&failure) => {
+                Err(failure) => {
+                    let trace = self.trace(&failure);
+                    if !self.tries.failed(id, trace) {
+                        return Err(failure.into());
+                    }
                     tracing::debug!(request = %self.incoming.id, "trying another backend: {failure:?}");
-                    self.tried.push(id);
                     last = Some(failure);
                 }
-                Err(failure) => return Err(failure.into()),
             }
         }
     }
 
-    /// Whether another backend may get the request, and there is reason to expect more of it.
-    fn may_try_another(&mut self, failure: &Failure) -> bool {
-        let tries = self.tried.len() + 1;
-        let patience = self.worker.settings().timeouts.request;
-        let in_time = self.worker.clock.now().since(self.incoming.began) < patience;
-        if tries >= TRIES_MAX || !in_time || self.worker.is_stopping() && tries > 1 {
-            return false;
-        }
+    /// What the failed attempt may have left behind. A request whose body went on its way is not whole
+    /// any more.
+    fn trace(&self, failure: &Failure) -> Trace {
         match failure {
-            // No byte of the request has left: it is as if it had not been tried.
-            Failure::Connect(_) | Failure::Unanswered { unsent: true, .. } => true,
-            Failure::Unanswered { .. } if self.may_send_again() => {
-                self.resends += 1;
-                true
-            }
-            _ => false,
+            Failure::Connect(_) | Failure::Unanswered { unsent: true, .. } => Trace::None,
+            Failure::Unanswered { .. } if self.incoming.idempotent && !self.began_upload => Trace::Repeatable,
+            _ => Trace::Lasting,
         }
-    }
-
-    /// Whether a request that a backend may have seen can be sent again: only one that does no harm
-    /// twice (RFC 9110, section 9.2.2), and whose body is still whole.
-    fn may_send_again(&self) -> bool {
-        self.incoming.idempotent && !self.began_upload && self.resends < RESENDS_MAX
     }
 
     /// Carries the request to one backend and its response back.
     async fn attempt(&mut self, client: &mut Client<N::Stream>, backend: &Backend) -> Result<Answer, Failure> {
         if let Some(stream) = self.worker.pool.take(backend.id()) {
             let attempt = self.converse(client, backend, stream).await;
+            // An idle connection that breaks was most likely closed by the backend just now: that is no
+            // sign of trouble, and a new connection to the same backend the natural next step.
             match attempt {
-                // An idle connection that breaks was most likely closed by the backend just now: that is
-                // no sign of trouble, and a new connection to the same backend the natural next step.
-                Err(Failure::Unanswered { unsent, .. }) if unsent || self.may_send_again() => {}
+                Err(failure @ Failure::Unanswered { .. }) => {
+                    let trace = self.trace(&failure);
+                    if !self.tries.may_repeat(trace) {
+                        return Err(failure);
+                    }
+                }
                 attempt => return attempt,
             }
         }
@@ -322,14 +310,15 @@ impl<N: Network> Exchange<'_, N> {
     /// Counts and logs the exchange.
     fn account(&self, ended: &Ended) {
         let backend = self.served_by.as_ref().map(ServedBy::backend);
-        let tries = self.tried.len() + usize::from(self.served_by.is_some());
+        // Each attempt that failed is there; the one that did not comes on top.
+        let tries = self.tries.tried().len() + usize::from(ended.error.is_none());
         self.worker.account(&Account {
             incoming: &self.incoming,
             status: ended.status,
             broke_off: ended.next == Next::BreakOff && ended.status != 499,
             content: self.progress.content.get(),
             backend,
-            tries: tries.max(1),
+            tries,
             error: ended.error.as_deref(),
         });
     }

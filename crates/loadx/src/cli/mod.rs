@@ -6,6 +6,7 @@ mod check;
 mod config_file;
 mod demo;
 mod run;
+mod sim;
 mod trouble;
 
 use std::process::ExitCode;
@@ -36,6 +37,8 @@ enum Command {
     Backend(backend::BackendArguments),
     /// Send many requests and report what came of them
     Bench(bench::BenchArguments),
+    /// Simulate the config's cluster under load, in virtual time
+    Sim(sim::SimArguments),
 }
 
 impl Arguments {
@@ -51,6 +54,7 @@ impl Arguments {
             Command::Demo(arguments) => demo::demo(&arguments),
             Command::Backend(arguments) => backend::backend(arguments),
             Command::Bench(arguments) => bench::bench(arguments),
+            Command::Sim(arguments) => sim::sim(&arguments),
         }
     }
 }

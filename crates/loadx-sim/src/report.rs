@@ -1,0 +1,100 @@
+//! What a run came to.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// The results of a run.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Report {
+    /// Requests that arrived.
+    pub requests: u64,
+    /// Those that got no answer: no backend was left to try, or the request could not be sent again.
+    pub failed: u64,
+    /// How often a request went to another backend.
+    pub retries: u64,
+    /// How long answered requests took.
+    pub latency: Latency,
+    /// How each backend fared, in the order of the scenario.
+    pub backends: Vec<BackendReport>,
+    /// What changed, and when.
+    pub timeline: Vec<TimelineEntry>,
+}
+
+/// How long requests took.
+#[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the names say it")]
+pub struct Latency {
+    pub mean: Duration,
+    pub p50: Duration,
+    pub p90: Duration,
+    pub p99: Duration,
+    pub p99_9: Duration,
+    pub max: Duration,
+}
+
+/// How one backend fared.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BackendReport {
+    /// Its name.
+    pub name: Arc<str>,
+    /// Requests that it answered.
+    pub answered: u64,
+    /// The most exchanges that it had at the same time, waiting ones included.
+    pub most_at_once: u32,
+}
+
+/// A change, and when it happened.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TimelineEntry {
+    /// From the start of the run.
+    pub at: Duration,
+    /// In the words of the log.
+    pub what: String,
+}
+
+impl Latency {
+    /// Sorts the samples to find them.
+    pub(crate) fn of(samples: &mut [Duration]) -> Self {
+        samples.sort_unstable();
+        let Some(max) = samples.last().copied() else { return Latency::default() };
+        let quantile = |q: f64| samples[((samples.len() - 1) as f64 * q).round() as usize];
+        let sum: Duration = samples.iter().sum();
+        Latency {
+            mean: sum.div_f64(samples.len() as f64),
+            p50: quantile(0.5),
+            p90: quantile(0.9),
+            p99: quantile(0.99),
+            p99_9: quantile(0.999),
+            max,
+        }
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let ms = |span: Duration| span.as_secs_f64() * 1_000.0;
+        writeln!(f, "{} requests, {} failed, {} retries", self.requests, self.failed, self.retries)?;
+        let Latency { mean, p50, p90, p99, p99_9, max } = self.latency;
+        writeln!(
+            f,
+            "  response   mean {:.2} ms, p50 {:.2}, p90 {:.2}, p99 {:.2}, p99.9 {:.2}, max {:.2}",
+            ms(mean),
+            ms(p50),
+            ms(p90),
+            ms(p99),
+            ms(p99_9),
+            ms(max)
+        )?;
+        let answered = (self.requests - self.failed).max(1) as f64;
+        writeln!(f, "  backends")?;
+        for BackendReport { name, answered: own, most_at_once } in &self.backends {
+            let share = 100.0 * *own as f64 / answered;
+            writeln!(f, "    {name:<24} {own:>9}  {share:5.1} %   at most {most_at_once} at once")?;
+        }
+        for TimelineEntry { at, what } in &self.timeline {
+            writeln!(f, "  {:>9.3} s  {what}", at.as_secs_f64())?;
+        }
+        Ok(())
+    }
+}

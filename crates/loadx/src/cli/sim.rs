@@ -1,0 +1,136 @@
+//! `loadx sim`: what would happen, in virtual time.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::Args;
+use loadx_core::Algorithm;
+use loadx_core::config::Config;
+use loadx_sim::{BackendModel, Outage, Scenario, simulate};
+
+use super::config_file;
+use super::trouble::{Trouble, print};
+
+/// What can be typed after `loadx sim`.
+#[derive(Debug, Args)]
+pub(super) struct SimArguments {
+    /// The config file whose cluster is simulated
+    #[arg(long, short, default_value = "config.json")]
+    config: PathBuf,
+    /// Another algorithm than that of the config
+    #[arg(long, value_parser = parse_algorithm)]
+    algorithm: Option<Algorithm>,
+    /// Requests a second, on average
+    #[arg(long, default_value_t = 100.0)]
+    rate: f64,
+    /// Seconds during which requests arrive
+    #[arg(long, default_value_t = 60.0, value_parser = parse_seconds)]
+    duration: f64,
+    /// Milliseconds that a request takes to serve, on average
+    #[arg(long, default_value_t = 10.0, value_parser = parse_milliseconds)]
+    service_ms: f64,
+    /// Another service time for one backend, such as backend-1=50
+    #[arg(long, value_name = "NAME=MS", value_parser = parse_slow)]
+    slow: Vec<(String, f64)>,
+    /// Requests that a backend serves at the same time
+    #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    parallel: u32,
+    /// Clients that the requests come from
+    #[arg(long, default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    clients: u32,
+    /// A backend that is gone from one second until another, such as backend-1@20..40
+    #[arg(long, value_name = "NAME@FROM..UNTIL", value_parser = parse_outage)]
+    down: Vec<(String, f64, f64)>,
+    /// Chooses arrivals and service times; the same seed gives the same run
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+}
+
+pub(super) fn sim(arguments: &SimArguments) -> Result<ExitCode, Trouble> {
+    let config = config_file::load(&arguments.config)?;
+    let scenario = arguments.scenario(&config)?;
+    let report = simulate(&scenario).map_err(|error| Trouble::Input(error.to_string()))?;
+    let algorithm = scenario.algorithm.as_str();
+    print(&format!(
+        "{algorithm}, {} requests/s for {} s, seed {}\n{report}",
+        arguments.rate, arguments.duration, arguments.seed
+    ))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+impl SimArguments {
+    fn scenario(&self, config: &Config) -> Result<Scenario, Trouble> {
+        let mut backends: Vec<BackendModel> = config
+            .backends
+            .iter()
+            .map(|spec| BackendModel {
+                spec: spec.clone(),
+                service: Duration::from_secs_f64(self.service_ms / 1_000.0),
+                parallel: self.parallel as usize,
+            })
+            .collect();
+        for (name, ms) in &self.slow {
+            let index = named(config, name)?;
+            backends[index].service = Duration::from_secs_f64(ms / 1_000.0);
+        }
+        let outages = self.down.iter().map(|(name, from, until)| {
+            Ok(Outage {
+                backend: named(config, name)?,
+                from: Duration::from_secs_f64(*from),
+                until: Duration::from_secs_f64(*until),
+            })
+        });
+        Ok(Scenario {
+            algorithm: self.algorithm.unwrap_or(config.algorithm),
+            health: config.health.clone(),
+            outages: outages.collect::<Result<_, Trouble>>()?,
+            backends,
+            rate: self.rate,
+            duration: Duration::from_secs_f64(self.duration),
+            clients: self.clients,
+            seed: self.seed,
+        })
+    }
+}
+
+fn named(config: &Config, name: &str) -> Result<usize, Trouble> {
+    let place = config.backends.iter().position(|backend| *backend.name == *name);
+    place.ok_or_else(|| {
+        let names: Vec<&str> = config.backends.iter().map(|backend| &*backend.name).collect();
+        Trouble::Input(format!("no backend is named \"{name}\"; the config has {}", names.join(", ")))
+    })
+}
+
+fn parse_algorithm(text: &str) -> Result<Algorithm, String> {
+    let all = Algorithm::ALL;
+    all.into_iter()
+        .find(|algorithm| algorithm.as_str() == text)
+        .ok_or_else(|| format!("it can be: {}", all.map(Algorithm::as_str).join(", ")))
+}
+
+fn parse_seconds(text: &str) -> Result<f64, String> {
+    number(text, 0.001, 1e9).ok_or_else(|| "write a number of seconds above 0".to_owned())
+}
+
+fn parse_milliseconds(text: &str) -> Result<f64, String> {
+    number(text, 0.001, 1e9).ok_or_else(|| "write a number of milliseconds above 0".to_owned())
+}
+
+fn number(text: &str, min: f64, max: f64) -> Option<f64> {
+    text.parse().ok().filter(|number| (min..=max).contains(number))
+}
+
+fn parse_slow(text: &str) -> Result<(String, f64), String> {
+    let parsed = text.rsplit_once('=').and_then(|(name, ms)| Some((name.to_owned(), number(ms, 0.001, 1e9)?)));
+    parsed.ok_or_else(|| "write NAME=MS, such as backend-1=50".to_owned())
+}
+
+fn parse_outage(text: &str) -> Result<(String, f64, f64), String> {
+    let parse = || {
+        let (name, times) = text.rsplit_once('@')?;
+        let (from, until) = times.split_once("..")?;
+        Some((name.to_owned(), number(from, 0.0, 1e9)?, number(until, 0.0, 1e9)?))
+    };
+    parse().ok_or_else(|| "write NAME@FROM..UNTIL in seconds, such as backend-1@20..40".to_owned())
+}
