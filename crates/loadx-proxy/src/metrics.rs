@@ -235,18 +235,20 @@ impl Shard {
         })
     }
 
-    /// The last `slots` whole slots of time.
-    fn recent(&self, now: Time, slots: u64) -> serde_json::Value {
+    /// The slot that is being filled and the `whole` ones before it: what happened just now shows, and
+    /// the rate is over the time that they cover.
+    fn recent(&self, now: Time, whole: u64) -> serde_json::Value {
         let current = slot_number(now);
-        let first = current.saturating_sub(slots);
+        let first = current.saturating_sub(whole);
         let mut latency = Histogram::<u32>::new_with_bounds(1, LATENCY_MAX_US, 2).expect("the bounds are sound");
         let (mut requests, mut errors) = (0, 0);
-        for slot in self.recent.iter().filter(|slot| (first..current).contains(&slot.number)) {
+        for slot in self.recent.iter().filter(|slot| (first..=current).contains(&slot.number)) {
             requests += slot.requests;
             errors += slot.errors;
             latency.add(&slot.latency).expect("the bounds are the same");
         }
-        let seconds = (slots.min(current) * SLOT.as_secs()).max(1) as f64;
+        let began = Time::ZERO + SLOT * u32::try_from(first).unwrap_or(u32::MAX);
+        let seconds = now.since(began).as_secs_f64().max(f64::MIN_POSITIVE);
         let quantile = |q: f64| if requests == 0 { 0.0 } else { ms(latency.value_at_quantile(q)) };
         serde_json::json!({
             "requests_per_second": round(requests as f64 / seconds, 2),
@@ -335,9 +337,11 @@ mod tests {
         for second in 0..20 {
             shard.record(&ending(at(second), 5, 200));
         }
-        assert_eq!(shard.to_json(at(21))["recent"]["10s"]["requests_per_second"], 1.0);
-        assert_eq!(shard.to_json(at(21))["recent"]["60s"]["requests_per_second"], 1.0);
-        assert_eq!(shard.to_json(at(31))["recent"]["10s"]["requests_per_second"], 0.0);
-        assert_eq!(shard.to_json(at(200))["recent"]["60s"]["requests_per_second"], 0.0);
+        let rate = |now, window: &str| shard.to_json(at(now))["recent"][window]["requests_per_second"].clone();
+        assert_eq!(rate(5, "10s"), 2.0, "10 requests in the slot that has lasted for 5 s");
+        assert_eq!(rate(20, "10s"), 1.0);
+        assert_eq!(rate(25, "60s"), 0.8);
+        assert_eq!(rate(31, "10s"), 0.0);
+        assert_eq!(rate(200, "60s"), 0.0);
     }
 }

@@ -6,6 +6,7 @@
 mod bad_input;
 mod balancing;
 mod bodies;
+mod docs;
 mod endpoints;
 mod failover;
 mod forwarding;
