@@ -33,5 +33,5 @@ mod shared;
 mod timer;
 mod worker;
 
-pub use net::{Listener, Network, Stream, Tcp};
+pub use net::{Listener, Network, Resolved, Stream, Tcp};
 pub use proxy::{Running, StartError, start};

@@ -46,11 +46,16 @@ pub const CONTROL_QUEUE_MAX: usize = 1_024;
 /// Probes that run at the same time; the others wait for a place.
 pub const PROBES_MAX: usize = 256;
 
-/// Between two look-ups of a backend's name while it resolves.
-pub const RESOLVE_INTERVAL: Duration = Duration::from_secs(30);
+/// Between two look-ups of a backend's name, whatever DNS says of how long its answer holds: not more
+/// often, so that a time to live of 0 is no flood, and not more seldom, so that a backend that moved is
+/// found.
+pub const RESOLVE_INTERVAL_MIN: Duration = Duration::from_secs(1);
+/// See [`RESOLVE_INTERVAL_MIN`].
+pub const RESOLVE_INTERVAL_MAX: Duration = Duration::from_secs(30);
 
-/// Between two look-ups of a backend's name while it does not resolve.
-pub const RESOLVE_RETRY_INTERVAL: Duration = Duration::from_secs(2);
+/// Between two look-ups of a name that does not resolve, or whose backend is down: it may be back
+/// elsewhere.
+pub const RESOLVE_IN_DOUBT: Duration = Duration::from_secs(2);
 
 /// How long a start waits for names to resolve before it serves without those that have not.
 pub const RESOLVE_AT_START: Duration = Duration::from_secs(3);

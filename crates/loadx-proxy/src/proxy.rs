@@ -31,6 +31,8 @@ pub enum StartError {
     ListenName(HostPort, io::Error),
     /// The address to listen on cannot be taken.
     Listen(SocketAddr, io::Error),
+    /// How the system resolves names cannot be read.
+    Names(io::Error),
     /// The access log's file cannot be opened.
     LogFile(PathBuf, io::Error),
     /// The system refused what every program needs: threads, descriptors.
@@ -64,6 +66,12 @@ impl fmt::Display for StartError {
                 write!(
                     f,
                     "cannot listen on {address}: {error}\n  help: \"proxy_host\" must be an address of this machine"
+                )
+            }
+            StartError::Names(error) => {
+                write!(
+                    f,
+                    "cannot resolve names: {error}\n  help: /etc/resolv.conf must be readable and name a DNS server"
                 )
             }
             StartError::LogFile(path, error) => {
@@ -138,7 +146,8 @@ fn join(thread: JoinHandle<()>) {
 /// Any [`StartError`]; nothing is left running then.
 pub fn start(config: &Config) -> Result<Running, StartError> {
     let workers = config.workers.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, Into::into));
-    let (addresses, sockets) = listen(&config.listen, workers)?;
+    let net = Tcp::new().map_err(StartError::Names)?;
+    let (addresses, sockets) = listen(&net, &config.listen, workers)?;
     let lost = Arc::<Lost>::default();
     let (batches, log) = open_log(config, &lost)?;
     let clock = Clock::start();
@@ -158,7 +167,7 @@ pub fn start(config: &Config) -> Result<Running, StartError> {
     let (stop_control, stop) = oneshot::channel();
 
     let control_parts = control::Parts {
-        net: Tcp,
+        net: net.clone(),
         clock,
         cluster,
         shared: Arc::clone(&shared),
@@ -180,7 +189,7 @@ pub fn start(config: &Config) -> Result<Running, StartError> {
     let mut threads = Vec::new();
     for (index, (sockets, orders)) in sockets.into_iter().zip(orders).enumerate() {
         let parts = context::Parts {
-            net: Tcp,
+            net: net.clone(),
             index,
             clock,
             shared: Arc::clone(&shared),
@@ -209,7 +218,7 @@ fn open_log(config: &Config, lost: &Arc<Lost>) -> Result<(Option<Batches>, Optio
 /// Takes every address that the name to listen on has; for each worker, a socket of each.
 type Sockets = Vec<Vec<<Tcp as Network>::Socket>>;
 
-fn listen(at: &HostPort, workers: usize) -> Result<(Vec<SocketAddr>, Sockets), StartError> {
+fn listen(net: &Tcp, at: &HostPort, workers: usize) -> Result<(Vec<SocketAddr>, Sockets), StartError> {
     let mut addresses: Vec<SocketAddr> = (at.host.as_str(), at.port)
         .to_socket_addrs()
         .map_err(|error| StartError::ListenName(at.clone(), error))?
@@ -219,13 +228,13 @@ fn listen(at: &HostPort, workers: usize) -> Result<(Vec<SocketAddr>, Sockets), S
     let mut taken = Vec::new();
     let mut sockets: Sockets = (0..workers).map(|_| Vec::new()).collect();
     for address in &addresses {
-        let group = match Tcp.listen(*address, workers) {
+        let group = match net.listen(*address, workers) {
             // A name such as localhost has an IPv6 address also where the system has no IPv6.
             Err(error) if error.kind() == io::ErrorKind::AddrNotAvailable && addresses.len() > 1 => continue,
             group => group.map_err(|error| StartError::Listen(*address, error))?,
         };
         let first = group.first().expect("there is at least one worker");
-        taken.push(Tcp.address(first).map_err(StartError::System)?);
+        taken.push(net.address(first).map_err(StartError::System)?);
         for (worker, socket) in sockets.iter_mut().zip(group) {
             worker.push(socket);
         }

@@ -156,7 +156,9 @@ fn bounds() -> Value {
         "control_queue": limits::CONTROL_QUEUE_MAX,
         "probes_at_once": limits::PROBES_MAX,
         "addresses_per_backend": limits::ADDRESSES_MAX,
-        "resolve_interval_seconds": limits::RESOLVE_INTERVAL.as_secs(),
+        "resolve_interval_min_seconds": limits::RESOLVE_INTERVAL_MIN.as_secs(),
+        "resolve_interval_max_seconds": limits::RESOLVE_INTERVAL_MAX.as_secs(),
+        "resolve_in_doubt_seconds": limits::RESOLVE_IN_DOUBT.as_secs(),
         "access_log_batches": limits::LOG_BATCHES_MAX,
         "access_log_batch_bytes": limits::LOG_BATCH_BYTES,
     })

@@ -5,7 +5,9 @@ mod endpoints;
 mod probe;
 mod resolve;
 
+use std::collections::HashMap;
 use std::net::SocketAddr;
+use std::rc::Rc;
 use std::sync::Arc;
 
 use loadx_core::{BackendId, Cluster, Event, Observation, SplitMix64};
@@ -47,6 +49,7 @@ pub(crate) async fn run<N: Network>(mut parts: Parts<N>) {
         rng: SplitMix64::new(parts.seed),
         found,
         probes: Arc::new(Semaphore::new(PROBES_MAX)),
+        doubts: HashMap::new(),
     };
     control.resolve_names(&mut findings).await;
     control.publish();
@@ -105,13 +108,19 @@ struct Control<N: Network> {
     rng: SplitMix64,
     found: mpsc::Sender<Finding>,
     probes: Arc<Semaphore>,
+    /// Of each backend that has a name, whether it leads where it should.
+    doubts: HashMap<BackendId, Rc<resolve::Doubt>>,
 }
 
 impl<N: Network> Control<N> {
     fn take_in(&mut self, finding: Finding) {
         let event = match finding {
             Finding::Observed(id, observation) => {
-                self.cluster.observe(self.clock.now(), id, &observation, &mut self.rng)
+                let event = self.cluster.observe(self.clock.now(), id, &observation, &mut self.rng);
+                if let Some(event) = &event {
+                    self.doubt(id, event.is_warning());
+                }
+                event
             }
             Finding::Resolved(id, answer) => self.cluster.resolved(id, answer),
         };

@@ -1,15 +1,18 @@
 //! From names to addresses, and again: what a name leads to may change while LoadX runs.
 
+use std::cell::Cell;
 use std::net::SocketAddr;
+use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use loadx_core::BackendId;
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 use tokio::task::spawn_local;
 
 use super::{Control, Finding, tell};
-use crate::limits::{ADDRESSES_MAX, RESOLVE_AT_START, RESOLVE_INTERVAL, RESOLVE_RETRY_INTERVAL};
-use crate::net::Network;
+use crate::limits::{ADDRESSES_MAX, RESOLVE_AT_START, RESOLVE_IN_DOUBT, RESOLVE_INTERVAL_MAX, RESOLVE_INTERVAL_MIN};
+use crate::net::{Network, Resolved};
 
 impl<N: Network> Control<N> {
     /// Starts to resolve every name, and waits for the first answers, but not for long: names that do
@@ -48,38 +51,66 @@ impl<N: Network> Control<N> {
         }
     }
 
-    fn keep_resolved(&self, id: BackendId) {
+    /// Looks the name up for as long as control runs: when DNS says that its answer is old, within
+    /// bounds, and often while the backend is down.
+    fn keep_resolved(&mut self, id: BackendId) {
         let Some(spec) = self.cluster.spec(id) else { return };
         let (host, port) = (Arc::clone(&spec.host), spec.port);
         let (net, found) = (self.net.clone(), self.found.clone());
+        let doubt = Rc::new(Doubt::default());
+        self.doubts.insert(id, Rc::clone(&doubt));
         spawn_local(async move {
             loop {
-                let answer = look_up(&net, &host, port).await;
-                let pause = if answer.is_ok() { RESOLVE_INTERVAL } else { RESOLVE_RETRY_INTERVAL };
+                let (answer, valid_for) = look_up(&net, &host, port).await;
                 if found.send(Finding::Resolved(id, answer)).await.is_err() {
                     return;
                 }
-                tokio::time::sleep(pause).await;
+                let pause = tokio::time::sleep(valid_for.clamp(RESOLVE_INTERVAL_MIN, RESOLVE_INTERVAL_MAX));
+                tokio::select! {
+                    () = pause => {}
+                    () = doubt.wait() => {}
+                }
             }
         });
     }
+
+    /// A backend went down or came up: how soon must its name be looked up again?
+    pub(super) fn doubt(&self, id: BackendId, down: bool) {
+        if let Some(doubt) = self.doubts.get(&id) {
+            doubt.down.set(down);
+            doubt.changed.notify_one();
+        }
+    }
 }
 
-async fn look_up<N: Network>(net: &N, host: &str, port: u16) -> Result<Arc<[SocketAddr]>, Arc<str>> {
+/// Whether the addresses of a backend may be wrong, because it is down.
+#[derive(Debug, Default)]
+pub(super) struct Doubt {
+    down: Cell<bool>,
+    changed: Notify,
+}
+
+impl Doubt {
+    /// Returns when it is time to look again, which is never while the backend is up.
+    async fn wait(&self) {
+        while !self.down.get() {
+            self.changed.notified().await;
+        }
+        tokio::time::sleep(RESOLVE_IN_DOUBT).await;
+    }
+}
+
+async fn look_up<N: Network>(net: &N, host: &str, port: u16) -> (Result<Arc<[SocketAddr]>, Arc<str>>, Duration) {
     match net.resolve(host, port).await {
-        Ok(addresses) if addresses.is_empty() => Err("the name has no address".into()),
-        Ok(mut addresses) => {
-            // Several socket types or sources can name one address twice. Each answer may come in another
-            // order; sorted, only a real change is one. IPv4 leads: it works wherever there is a choice.
+        Ok(resolved) if resolved.addresses.is_empty() => (Err("the name has no address".into()), RESOLVE_IN_DOUBT),
+        Ok(Resolved { mut addresses, valid_for }) => {
+            // Several sources can name one address twice, and each answer may come in another order: sorted,
+            // only a real change is one. IPv4 leads: it works wherever there is a choice.
             addresses.sort_unstable();
             addresses.dedup();
             addresses.truncate(ADDRESSES_MAX);
-            Ok(addresses.into())
+            (Ok(addresses.into()), valid_for)
         }
-        Err(error) => {
-            let text = error.to_string();
-            let reason = text.strip_prefix("failed to lookup address information: ").unwrap_or(&text);
-            Err(reason.into())
-        }
+        Err(error) => (Err(error.to_string().into()), RESOLVE_IN_DOUBT),
     }
 }

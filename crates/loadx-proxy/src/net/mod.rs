@@ -1,5 +1,6 @@
 //! What the proxy needs of a network. [`Tcp`] is the real one; tests bring their own.
 
+mod names;
 mod tcp;
 
 use std::future::Future;
@@ -7,6 +8,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::task::{Context, Poll};
 
+pub use names::Resolved;
 pub use tcp::Tcp;
 
 /// A byte stream between two ends. Both directions work through a shared reference, so that one task
@@ -85,8 +87,8 @@ pub trait Network: Clone + Send + 'static {
     /// Opens a connection.
     fn connect(&self, address: SocketAddr) -> impl Future<Output = io::Result<Self::Stream>>;
 
-    /// The addresses of a name, in the order to try.
-    fn resolve(&self, host: &str, port: u16) -> impl Future<Output = io::Result<Vec<SocketAddr>>>;
+    /// What a name leads to.
+    fn resolve(&self, host: &str, port: u16) -> impl Future<Output = io::Result<Resolved>>;
 
     /// Prepares a stream for another worker.
     ///

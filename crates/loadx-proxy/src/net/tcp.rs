@@ -8,12 +8,25 @@ use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use tokio::io::Interest;
 use tokio::net::{TcpListener, TcpStream};
 
-use super::{Listener, Network, Stream};
+use super::names::Names;
+use super::{Listener, Network, Resolved, Stream};
 use crate::limits::ACCEPT_BACKLOG;
 
 /// The network of the machine.
-#[derive(Copy, Clone, Debug, Default)]
-pub struct Tcp;
+#[derive(Clone, Debug)]
+pub struct Tcp {
+    names: Names,
+}
+
+impl Tcp {
+    /// Reads how the system resolves names.
+    ///
+    /// # Errors
+    /// When the system's configuration cannot be read.
+    pub fn new() -> io::Result<Self> {
+        Ok(Tcp { names: Names::from_system()? })
+    }
+}
 
 impl Stream for TcpStream {
     fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -113,8 +126,8 @@ impl Network for Tcp {
         Ok(stream)
     }
 
-    async fn resolve(&self, host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
-        Ok(tokio::net::lookup_host((host, port)).await?.collect())
+    async fn resolve(&self, host: &str, port: u16) -> io::Result<Resolved> {
+        self.names.resolve(host, port).await
     }
 
     fn pack(&self, stream: TcpStream) -> io::Result<Self::Parcel> {
@@ -146,11 +159,12 @@ mod tests {
     #[test]
     fn a_taken_port_is_never_shared() {
         let loopback: SocketAddr = "127.0.0.1:0".parse().unwrap();
-        let first = Tcp.listen(loopback, 3).unwrap();
-        let taken = Tcp.address(&first[0]).unwrap();
-        assert!(first.iter().all(|socket| Tcp.address(socket).unwrap() == taken));
-        assert_eq!(Tcp.listen(taken, 3).unwrap_err().kind(), io::ErrorKind::AddrInUse);
+        let tcp = Tcp::new().unwrap();
+        let first = tcp.listen(loopback, 3).unwrap();
+        let taken = tcp.address(&first[0]).unwrap();
+        assert!(first.iter().all(|socket| tcp.address(socket).unwrap() == taken));
+        assert_eq!(tcp.listen(taken, 3).unwrap_err().kind(), io::ErrorKind::AddrInUse);
         drop(first);
-        assert!(Tcp.listen(taken, 3).is_ok(), "once let go, it is free at once");
+        assert!(tcp.listen(taken, 3).is_ok(), "once let go, it is free at once");
     }
 }

@@ -74,7 +74,7 @@ fn run(plan: &Plan) -> Result<Report, Trouble> {
     report.map_err(|error| Trouble::Failure(format!("cannot begin: {error}")))
 }
 
-fn parse_seconds(text: &str) -> Result<f64, String> {
+pub(super) fn parse_seconds(text: &str) -> Result<f64, String> {
     match text.parse() {
         Ok(seconds) if (0.001..=86_400.0).contains(&seconds) => Ok(seconds),
         _ => Err("write a number of seconds from 0.001 to 86400".to_owned()),

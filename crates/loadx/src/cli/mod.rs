@@ -5,6 +5,7 @@ mod bench;
 mod check;
 mod config_file;
 mod demo;
+mod health;
 mod run;
 mod sim;
 mod trouble;
@@ -37,6 +38,8 @@ enum Command {
     Backend(backend::BackendArguments),
     /// Send many requests and report what came of them
     Bench(bench::BenchArguments),
+    /// Ask a LoadX or a backend whether it is well
+    Health(health::HealthArguments),
     /// Simulate the config's cluster under load, in virtual time
     Sim(sim::SimArguments),
 }
@@ -54,6 +57,7 @@ impl Arguments {
             Command::Demo(arguments) => demo::demo(&arguments),
             Command::Backend(arguments) => backend::backend(arguments),
             Command::Bench(arguments) => bench::bench(arguments),
+            Command::Health(arguments) => health::health(arguments),
             Command::Sim(arguments) => sim::sim(&arguments),
         }
     }

@@ -1,0 +1,43 @@
+# LoadX as an image that holds one static binary and nothing else: no shell, no libraries, no root.
+#
+# Where no registry can be reached, docker/toolchain-image.sh makes a build image out of this machine's
+# toolchain: docker build --build-arg BUILD_IMAGE=loadx-toolchain .
+ARG BUILD_IMAGE=rust:1-bookworm
+FROM ${BUILD_IMAGE} AS build
+WORKDIR /src
+ENV RUSTFLAGS="-C target-feature=+crt-static" \
+    CARGO_PROFILE_RELEASE_STRIP=symbols \
+    CARGO_TERM_COLOR=never
+
+# The dependencies by themselves, with empty crates in place of ours: a change of the source does not
+# build them again.
+COPY Cargo.toml Cargo.lock ./
+COPY crates/loadx/Cargo.toml crates/loadx/
+COPY crates/loadx-bench/Cargo.toml crates/loadx-bench/
+COPY crates/loadx-core/Cargo.toml crates/loadx-core/
+COPY crates/loadx-http/Cargo.toml crates/loadx-http/
+COPY crates/loadx-proxy/Cargo.toml crates/loadx-proxy/
+COPY crates/loadx-sim/Cargo.toml crates/loadx-sim/
+RUN for crate in bench core http proxy sim; do mkdir crates/loadx-$crate/src && touch crates/loadx-$crate/src/lib.rs; done \
+ && mkdir -p crates/loadx/src crates/loadx/tests/e2e \
+ && echo 'fn main() {}' >crates/loadx/src/main.rs && touch crates/loadx/tests/e2e/main.rs \
+ # A target of its own keeps the static linking away from build scripts and macros.
+ && cargo build --release --locked --target "$(rustc -vV | sed -n 's/^host: //p')" \
+ && rm -rf crates/*/src
+
+COPY crates crates
+# Newer than what the empty crates left, whatever the times in the checkout.
+RUN find crates -name '*.rs' -exec touch {} + \
+ && target=$(rustc -vV | sed -n 's/^host: //p') \
+ && cargo build --release --locked --target "$target" \
+ && mkdir /out && cp "target/$target/release/loadx" /out/loadx
+
+FROM scratch
+COPY --from=build /out/loadx /loadx
+# Nobody in particular; the image has no list of users.
+USER 65534:65534
+EXPOSE 8080
+STOPSIGNAL SIGTERM
+HEALTHCHECK --interval=5s --timeout=3s --start-period=2s CMD ["/loadx", "health"]
+ENTRYPOINT ["/loadx"]
+CMD ["run", "--config", "/etc/loadx/config.json"]

@@ -1,0 +1,31 @@
+//! `loadx health`: is it well? For health checks in places that have no curl.
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::Args;
+use loadx_bench::{Plan, Target};
+
+use super::trouble::{Trouble, print};
+
+/// What can be typed after `loadx health`.
+#[derive(Debug, Args)]
+pub(super) struct HealthArguments {
+    /// Where to ask
+    #[arg(long, default_value = "http://127.0.0.1:8080/__health__", value_parser = Target::parse)]
+    url: Target,
+    /// Seconds that the answer may take
+    #[arg(long, default_value_t = 2.0, value_parser = super::bench::parse_seconds)]
+    timeout: f64,
+}
+
+/// Asks once. The exit status is 0 when the answer is 200, else 1.
+pub(super) fn health(arguments: HealthArguments) -> Result<ExitCode, Trouble> {
+    let timeout = Duration::from_secs_f64(arguments.timeout);
+    let plan = Plan { target: arguments.url, requests: 1, concurrency: 1, timeout };
+    let report = loadx_bench::run(&plan, |_| {}).map_err(|error| Trouble::Failure(format!("cannot ask: {error}")))?;
+    let answers = report.status_codes.keys().map(|status| format!("status {status}"));
+    let answer = answers.chain(report.errors.into_keys()).next().unwrap_or_default();
+    print(&format!("{}: {answer}\n", plan.target))?;
+    Ok(if answer == "status 200" { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
