@@ -19,8 +19,9 @@ COPY crates/loadx-http/Cargo.toml crates/loadx-http/
 COPY crates/loadx-proxy/Cargo.toml crates/loadx-proxy/
 COPY crates/loadx-sim/Cargo.toml crates/loadx-sim/
 RUN for crate in bench core http proxy sim; do mkdir crates/loadx-$crate/src && touch crates/loadx-$crate/src/lib.rs; done \
- && mkdir -p crates/loadx/src crates/loadx/tests/e2e \
- && echo 'fn main() {}' >crates/loadx/src/main.rs && touch crates/loadx/tests/e2e/main.rs \
+ && mkdir -p crates/loadx/src crates/loadx/tests/e2e crates/loadx/tests/containers \
+ && echo 'fn main() {}' >crates/loadx/src/main.rs \
+ && touch crates/loadx/tests/e2e/main.rs crates/loadx/tests/containers/main.rs \
  # A target of its own keeps the static linking away from build scripts and macros.
  && cargo build --release --locked --target "$(rustc -vV | sed -n 's/^host: //p')" \
  && rm -rf crates/*/src

@@ -69,6 +69,9 @@ pub(crate) struct Client {
     buffer: Box<[u8]>,
     /// Bytes of the buffer that were read and not used yet.
     filled: usize,
+    /// Whether a byte of the response to the present request has come. From then on a broken connection
+    /// is a failure, and never just an idle connection that was closed.
+    response_began: bool,
     reconnects: u64,
 }
 
@@ -86,6 +89,7 @@ impl Client {
             stream: None,
             buffer: vec![0; BUFFER_BYTES].into_boxed_slice(),
             filled: 0,
+            response_began: false,
             reconnects: 0,
         }
     }
@@ -112,7 +116,7 @@ impl Client {
         let reused = self.stream.is_some();
         match self.converse().await {
             // A server may close an idle connection at any time; a client then simply opens another.
-            Err(Failure::Closed | Failure::Io(_)) if reused && self.filled == 0 => {
+            Err(Failure::Closed | Failure::Io(_)) if reused && !self.response_began => {
                 self.close();
                 self.reconnects += 1;
                 self.converse().await
@@ -133,6 +137,7 @@ impl Client {
             stream.set_nodelay(true).map_err(Failure::Connect)?;
             self.stream = Some(stream);
         }
+        self.response_began = self.filled > 0;
         let stream = self.stream.as_mut().ok_or(Failure::Closed)?;
         stream.write_all(&self.request).await.map_err(Failure::Io)?;
         let head = self.head().await?;
@@ -193,6 +198,7 @@ impl Client {
         let stream = self.stream.as_mut().ok_or(Failure::Closed)?;
         let count = stream.read(&mut self.buffer[self.filled..]).await.map_err(Failure::Io)?;
         self.filled += count;
+        self.response_began |= count > 0;
         Ok(count)
     }
 }

@@ -5,6 +5,7 @@
 //! connections that had to be opened again are counted.
 
 mod client;
+mod compare;
 mod report;
 
 use std::cell::{Cell, RefCell};
@@ -16,6 +17,7 @@ use tokio::runtime::{Builder, LocalOptions};
 use tokio::task::spawn_local;
 
 use client::Client;
+pub use compare::Comparison;
 use report::Tally;
 pub use report::{Latency, Report};
 

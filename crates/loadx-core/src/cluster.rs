@@ -267,7 +267,6 @@ mod tests {
         let event = fixture.shows(1, at(0), refused());
         assert_eq!(event.unwrap().to_string(), "backend 127.0.0.1:1 is down: cannot connect: connection refused");
         assert_eq!(fixture.serving(), [2]);
-        assert!(fixture.shows(1, at(1), Evidence::ProbePassed { status: 200 }).is_none());
         let event = fixture.shows(1, at(2), Evidence::ProbePassed { status: 200 });
         assert_eq!(event.unwrap().to_string(), "backend 127.0.0.1:1 is up: probe answered 200");
         assert_eq!(fixture.serving(), [1, 2]);

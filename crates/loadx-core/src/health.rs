@@ -25,11 +25,13 @@ pub struct HealthPolicy {
 }
 
 impl HealthPolicy {
-    /// Between two probes of a backend whose standing is in doubt, unless `interval` is shorter.
+    /// Between two probes of a backend whose standing is in doubt, unless `interval` is shorter. The first
+    /// ones come sooner: most outages are restarts.
     pub const DOUBT_INTERVAL: Duration = Duration::from_secs(1);
 
-    fn doubt_interval(&self) -> Duration {
-        self.interval.min(Self::DOUBT_INTERVAL)
+    /// After so many probes since the standing changed: a quarter of a second, a half, then whole ones.
+    fn doubt_interval(&self, probes: u32) -> Duration {
+        self.interval.min(Self::DOUBT_INTERVAL / (4 >> probes.min(2)))
     }
 }
 
@@ -90,6 +92,11 @@ pub enum Evidence {
         /// What went wrong, in words.
         reason: Arc<str>,
     },
+    /// The probe could not be made, for want of something on our side. It says nothing about the backend.
+    ProbeImpossible {
+        /// What went wrong, in words.
+        reason: Arc<str>,
+    },
     /// Real traffic could not connect: refused, timed out, unreachable.
     ConnectFailed {
         /// What went wrong, in words.
@@ -105,6 +112,9 @@ pub(crate) struct Health {
     reason: Arc<str>,
     /// Probes in a row that disagree with the standing.
     dissent: u32,
+    /// Whether it is out because real traffic could not connect.
+    refused: bool,
+    probes_since_turn: u32,
     schedule: ProbeSchedule,
     last_probe: Option<Time>,
     probe_took: Option<Duration>,
@@ -124,6 +134,8 @@ impl Health {
             since: now,
             reason: "not probed yet".into(),
             dissent: 0,
+            refused: false,
+            probes_since_turn: 0,
             schedule: ProbeSchedule::Due(now),
             last_probe: None,
             probe_took: None,
@@ -142,13 +154,16 @@ impl Health {
         match &observation.evidence {
             Evidence::ProbePassed { status } => {
                 self.probe_took = Some(now.since(observation.began));
-                self.weigh(now, Standing::Up, policy.rise, || format!("probe answered {status}").into());
+                // Nothing but refused connections spoke against it: then one good probe clears it.
+                let rise = if self.refused { 1 } else { policy.rise };
+                self.weigh(now, Standing::Up, rise, || format!("probe answered {status}").into());
                 self.probed(now, policy, rng);
             }
             Evidence::ProbeFailed { reason } => {
                 self.weigh(now, Standing::Down, policy.fall, || format!("probe failed: {reason}").into());
                 self.probed(now, policy, rng);
             }
+            Evidence::ProbeImpossible { .. } => self.probed(now, policy, rng),
             Evidence::ConnectFailed { reason } => self.refuse(now, observation.began, reason),
         }
         debug_assert!(self.dissent < policy.rise.max(policy.fall), "dissent outlived its verdict");
@@ -175,6 +190,7 @@ impl Health {
             return;
         }
         self.turn(now, Standing::Down, format!("cannot connect: {reason}").into());
+        self.refused = true;
         if self.schedule != ProbeSchedule::Running {
             self.schedule = ProbeSchedule::Due(now);
         }
@@ -185,6 +201,8 @@ impl Health {
         self.since = now;
         self.reason = reason;
         self.dissent = 0;
+        self.refused = false;
+        self.probes_since_turn = 0;
     }
 
     /// A probe ended: when is the next? Soon while its verdict is open or the backend is out, so
@@ -192,7 +210,8 @@ impl Health {
     fn probed(&mut self, now: Time, policy: &HealthPolicy, rng: &mut impl Rng) {
         self.last_probe = Some(now);
         let firm = self.standing == Standing::Up && self.dissent == 0;
-        let pause = if firm { policy.interval } else { policy.doubt_interval() };
+        let pause = if firm { policy.interval } else { policy.doubt_interval(self.probes_since_turn) };
+        self.probes_since_turn = self.probes_since_turn.saturating_add(1);
         self.schedule = ProbeSchedule::Due(now + rng.jitter(pause));
     }
 
@@ -303,6 +322,28 @@ mod tests {
     }
 
     #[test]
+    fn one_good_probe_clears_a_refused_connection() {
+        let mut patient = Patient::new();
+        patient.passes(at(0));
+        patient.shows(at(5), Evidence::ConnectFailed { reason: "connection refused".into() });
+        assert!(!patient.fails(at(5)), "still restarting");
+        let soon = patient.health.probe_due().unwrap().since(at(5));
+        assert!(soon < Duration::from_millis(300), "{soon:?}");
+        assert!(patient.passes(at(6)));
+        assert_eq!(patient.health.standing(), Standing::Up);
+    }
+
+    #[test]
+    fn a_probe_that_could_not_be_made_says_nothing() {
+        let mut patient = Patient::new();
+        patient.passes(at(0));
+        for second in 1..10 {
+            assert!(!patient.shows(at(second), Evidence::ProbeImpossible { reason: "too many open files".into() }));
+        }
+        assert_eq!(patient.health.standing(), Standing::Up);
+    }
+
+    #[test]
     fn a_connect_that_began_before_the_recovery_does_not_undo_it() {
         let mut patient = Patient::new();
         patient.fails(at(0));
@@ -321,7 +362,7 @@ mod tests {
         assert!(pause >= Duration::from_secs(27) && pause <= Duration::from_secs(33), "{pause:?}");
         patient.fails(at(30));
         let pause = patient.health.probe_due().unwrap().since(at(30));
-        assert!(pause >= Duration::from_millis(900) && pause <= Duration::from_millis(1100), "{pause:?}");
+        assert!(pause <= Duration::from_millis(1100), "{pause:?}");
     }
 
     #[test]

@@ -45,8 +45,10 @@ pub struct Decoded {
 #[derive(Debug)]
 pub struct BodyDecoder {
     state: State,
-    /// The trailer section of a chunked body as it came, without the empty line.
+    /// The trailer section of a chunked body, without the empty line and what is not passed on.
     trailers: Vec<u8>,
+    /// Where the line that is being read begins in it.
+    trailer_line: usize,
 }
 
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
@@ -91,7 +93,7 @@ impl BodyDecoder {
             Framing::Chunked => State::Size { size: 0, digits: 0 },
             Framing::UntilClose => State::UntilClose,
         };
-        BodyDecoder { state, trailers: Vec::new() }
+        BodyDecoder { state, trailers: Vec::new(), trailer_line: 0 }
     }
 
     /// Whether the body has ended.
@@ -204,7 +206,8 @@ impl BodyDecoder {
             (State::TrailerStart, b'\r') => State::LastLf,
             (State::TrailerStart, b'\n') => return Err(BAD_LINE),
             (State::TrailerLine, b'\r') => State::TrailerLf,
-            (State::TrailerStart | State::TrailerLine, _) => {
+            // A bare LF would end the line for a reader that is less strict, and begin another field.
+            (State::TrailerStart | State::TrailerLine, b'\t' | b' '..=b'~' | 0x80..) => {
                 self.push_trailer(byte)?;
                 State::TrailerLine
             }
@@ -229,7 +232,7 @@ impl BodyDecoder {
     /// what the message means (RFC 9110, section 6.5.1).
     fn end_trailer_line(&mut self) -> Result<(), BodyFault> {
         self.trailers.extend_from_slice(b"\r\n");
-        let start = memchr::memrchr(b'\n', &self.trailers[..self.trailers.len() - 2]).map_or(0, |newline| newline + 1);
+        let start = self.trailer_line;
         let mut line = self.trailers[start..].to_vec();
         line.extend_from_slice(b"\r\n");
         let mut slots = [httparse::EMPTY_HEADER; 1];
@@ -240,12 +243,19 @@ impl BodyDecoder {
         if FORBIDDEN_TRAILERS.iter().any(|name| fields[0].name.eq_ignore_ascii_case(name)) {
             self.trailers.truncate(start);
         }
+        self.trailer_line = self.trailers.len();
         Ok(())
     }
 }
 
 /// Fields that must not come after the content: they frame, route, authenticate or describe it.
-const FORBIDDEN_TRAILERS: [&str; 14] = [
+const FORBIDDEN_TRAILERS: [&str; 20] = [
+    "cache-control",
+    "expect",
+    "forwarded",
+    "x-forwarded-for",
+    "x-forwarded-host",
+    "x-forwarded-proto",
     "transfer-encoding",
     "content-length",
     "content-encoding",
@@ -358,6 +368,9 @@ mod tests {
             "0\r\nbad trailer\r\n\r\n",
             "0\r\n: x\r\n\r\n",
             "0\r\nA: b\n\r\n",
+            "0\r\nX: y\n\nGET /admin HTTP/1.1\nHost: e\nA: b\r\n\r\n",
+            "0\r\nX: y\nContent-Length: 5\r\n\r\n",
+            "0\r\nX: a\0b\r\n\r\n",
             "0\r\n\n",
         ] {
             assert!(chunk_fault(bad), "{bad:?}");
@@ -403,6 +416,22 @@ mod tests {
             prop_assert_eq!(content, chunks.concat());
             prop_assert!(decoder.is_complete());
             prop_assert_eq!(consumed, encoded.len());
+        }
+
+        /// What is passed on holds no byte that a less strict reader could take for an end.
+        #[test]
+        fn trailers_are_clean(section in "([A-Za-z0-9:; \\t\r\n\0]|\r\n){0,60}") {
+            let body = format!("0\r\n{section}\r\n\r\n");
+            if let Ok((_, decoder, _)) = decode_all(Framing::Chunked, &[body.as_bytes()]) {
+                let trailers = decoder.trailers();
+                for (at, byte) in trailers.iter().enumerate() {
+                    match byte {
+                        b'\r' => prop_assert_eq!(trailers.get(at + 1), Some(&b'\n')),
+                        b'\n' => prop_assert_eq!(at.checked_sub(1).map(|before| trailers[before]), Some(b'\r')),
+                        byte => prop_assert!(*byte == b'\t' || *byte >= b' '),
+                    }
+                }
+            }
         }
 
         #[test]

@@ -30,6 +30,7 @@ pub(crate) enum Known {
     Connection,
     ContentLength,
     Expect,
+    Forwarded,
     Host,
     /// Keep-Alive, Proxy-Connection, TE, Upgrade: meant for this hop alone (RFC 9110, section 7.6.1).
     HopByHop,
@@ -47,6 +48,7 @@ impl Known {
             4 => &[("host", Known::Host)],
             6 => &[("expect", Known::Expect)],
             7 => &[("upgrade", Known::HopByHop)],
+            9 => &[("forwarded", Known::Forwarded)],
             10 => &[("connection", Known::Connection), ("keep-alive", Known::HopByHop)],
             14 => &[("content-length", Known::ContentLength)],
             15 => &[("x-forwarded-for", Known::XForwardedFor)],

@@ -23,9 +23,10 @@ pub struct Request<'s, 'b> {
     connection: ConnectionOptions,
     expects_continue: bool,
     dropped: Dropped,
-    /// Places of the fields that a gateway may have to rewrite.
+    /// The place of Host, which a gateway may have to rewrite.
     host: Option<usize>,
-    forwarded_for: Option<usize>,
+    /// Whether X-Forwarded-For or Forwarded is there.
+    claims_forwarded: bool,
 }
 
 /// Where the target points, apart from its form (RFC 9112, section 3.2).
@@ -84,7 +85,7 @@ pub fn parse_request<'s, 'b>(bytes: &'b [u8], slots: &'s mut FieldSlots<'b>) -> 
         expects_continue: false,
         dropped: Dropped::default(),
         host: None,
-        forwarded_for: None,
+        claims_forwarded: false,
     };
     Ok(Parsed::Complete(request.scan()?, lead + length))
 }
@@ -176,8 +177,9 @@ impl<'s, 'b> Request<'s, 'b> {
                 Some(Known::HopByHop) => self.dropped.add(index),
                 Some(Known::Expect) => self.expects_continue |= field.value.eq_ignore_ascii_case(b"100-continue"),
                 Some(Known::XForwardedFor) => {
-                    self.forwarded_for.get_or_insert(index);
+                    self.claims_forwarded = true;
                 }
+                Some(Known::Forwarded) => self.claims_forwarded = true,
                 Some(Known::XForwardedHost | Known::XForwardedProto) => {}
             }
         }
@@ -236,7 +238,7 @@ impl<'s, 'b> Request<'s, 'b> {
 
     /// Whether somebody on the way says that this request comes from another client.
     pub fn claims_forwarded(&self) -> bool {
-        self.forwarded_for.is_some() || self.fields.iter().any(|field| field.name.eq_ignore_ascii_case("forwarded"))
+        self.claims_forwarded
     }
 
     /// The addresses that X-Forwarded-For names, last first: the one that the peer added leads.
@@ -275,7 +277,9 @@ impl<'s, 'b> Request<'s, 'b> {
         for (index, field) in self.fields.iter().enumerate() {
             match Known::of(field.name) {
                 Some(Known::XForwardedFor) => dropped.add(index),
-                Some(Known::XForwardedHost | Known::XForwardedProto) if !forwarding.trusted => dropped.add(index),
+                Some(Known::Forwarded | Known::XForwardedHost | Known::XForwardedProto) if !forwarding.trusted => {
+                    dropped.add(index);
+                }
                 _ => {}
             }
         }
@@ -380,14 +384,14 @@ mod tests {
 
     #[test]
     fn a_strangers_forwarded_fields_are_replaced_and_a_trusted_peers_carried_on() {
-        let text = "GET / HTTP/1.1\r\nX-Forwarded-For: 1.1.1.1, 2.2.2.2\r\nHost: a\r\nX-Forwarded-Proto: https\r\nX-Forwarded-Host: b\r\n\r\n";
+        let text = "GET / HTTP/1.1\r\nX-Forwarded-For: 1.1.1.1, 2.2.2.2\r\nHost: a\r\nX-Forwarded-Proto: https\r\nX-Forwarded-Host: b\r\nForwarded: for=1.1.1.1\r\n\r\n";
         assert_eq!(
             encoded(text, &FORWARDING),
             "GET / HTTP/1.1\r\nHost: a\r\nX-Forwarded-For: 192.0.2.9\r\nX-Forwarded-Proto: http\r\nX-Forwarded-Host: a\r\n\r\n"
         );
         assert_eq!(
             encoded(text, &Forwarding { trusted: true, ..FORWARDING }),
-            "GET / HTTP/1.1\r\nHost: a\r\nX-Forwarded-Proto: https\r\nX-Forwarded-Host: b\r\n\
+            "GET / HTTP/1.1\r\nHost: a\r\nX-Forwarded-Proto: https\r\nX-Forwarded-Host: b\r\nForwarded: for=1.1.1.1\r\n\
              X-Forwarded-For: 1.1.1.1, 2.2.2.2, 192.0.2.9\r\n\r\n"
         );
     }

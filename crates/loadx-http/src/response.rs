@@ -16,6 +16,8 @@ pub struct Response<'s, 'b> {
     framing: Framing,
     connection: ConnectionOptions,
     dropped: Dropped,
+    /// Whether the fields announce content, be it there or not.
+    declares_content: bool,
 }
 
 /// What a gateway must know of the client to write a response for it.
@@ -67,6 +69,7 @@ pub fn parse_response<'s, 'b>(
         framing: Framing::UntilClose,
         connection: ConnectionOptions::default(),
         dropped: Dropped::default(),
+        declares_content: false,
     };
     Ok(Parsed::Complete(response.scan(to_head)?, length))
 }
@@ -76,7 +79,13 @@ impl Response<'_, '_> {
         let mut framing = FramingFields::default();
         for (index, field) in self.fields.iter().enumerate() {
             match Known::of(field.name) {
-                Some(Known::ContentLength) => framing.add_length(field.value)?,
+                Some(Known::ContentLength) => {
+                    framing.add_length(field.value)?;
+                    // RFC 9110, section 8.6: not in these; a client could wait for the content.
+                    if matches!(self.status, 100..=199 | 204) {
+                        self.dropped.add(index);
+                    }
+                }
                 Some(Known::TransferEncoding) => {
                     framing.add_coding(field.value)?;
                     self.dropped.add(index);
@@ -90,6 +99,7 @@ impl Response<'_, '_> {
             }
         }
         let declared = framing.framing(self.version)?;
+        self.declares_content = !matches!(declared, None | Some(Framing::Length(0)));
         self.framing = if to_head || self.never_has_content() {
             Framing::Length(0)
         } else {
@@ -136,9 +146,11 @@ impl Response<'_, '_> {
         })
     }
 
-    /// Whether the backend wants to go on with its connection.
+    /// Whether the backend's connection may serve another request. Not where content was announced and
+    /// must not come: a backend that sends it all the same would have it taken for the next response.
     pub fn persistent(&self) -> bool {
-        self.framing != Framing::UntilClose && self.connection.persistent(self.version)
+        let withheld = self.declares_content && self.framing == Framing::Length(0);
+        self.framing != Framing::UntilClose && !withheld && self.connection.persistent(self.version)
     }
 
     /// Writes the head that the client gets: fields as they came, without those meant for this hop.
@@ -227,6 +239,25 @@ mod tests {
         assert_eq!(
             encoded(text, Version::Http11, true),
             "HTTP/1.1 404 Nicht  da\r\nset-cookie: a\r\nSet-Cookie: b\r\nContent-Length: 0\r\n\r\n"
+        );
+    }
+
+    #[test]
+    fn what_announces_content_and_has_none_ends_its_connection() {
+        let persistent = |text: &str, to_head| {
+            let mut slots = FieldSlots::new();
+            match parse_response(text.as_bytes(), to_head, &mut slots).unwrap() {
+                Parsed::Complete(response, _) => response.persistent(),
+                Parsed::Partial => panic!("the head is complete"),
+            }
+        };
+        assert!(!persistent("HTTP/1.1 200 OK\r\nContent-Length: 7\r\n\r\n", true));
+        assert!(!persistent("HTTP/1.1 204 No Content\r\nTransfer-Encoding: chunked\r\n\r\n", false));
+        assert!(persistent("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", true));
+        assert!(persistent("HTTP/1.1 200 OK\r\nContent-Length: 7\r\n\r\n", false));
+        assert_eq!(
+            encoded("HTTP/1.1 204 No Content\r\nContent-Length: 7\r\nA: b\r\n\r\n", Version::Http11, true),
+            "HTTP/1.1 204 No Content\r\nA: b\r\n\r\n"
         );
     }
 

@@ -1,6 +1,7 @@
 //! One client's connection: reading heads, one exchange after the other, and how it ends.
 
 use std::future::poll_fn;
+use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::task::Poll;
@@ -36,23 +37,31 @@ enum Head {
 pub(crate) async fn serve<N: Network>(worker: Rc<Worker<N>>, stream: N::Stream, peer: SocketAddr) {
     let session = worker.sessions.enroll().await;
     let timer = Timer::new(worker.clock);
-    let mut client = Client { stream, peer: peer.ip().to_canonical(), timer, input: Input::default() };
-    loop {
-        let next = match client.next_head(&worker, &session).await {
-            Head::Request(incoming) => exchange::run(&worker, &mut client, incoming).await,
-            Head::Refused(reply) => client.refuse(&worker, &reply).await,
-            Head::Gone => Next::Close,
-        };
-        match next {
-            Next::KeepAlive if !worker.is_stopping() => session.set_idle(true),
-            Next::KeepAlive | Next::Close => return,
-            Next::Linger => return client.linger(&worker).await,
-            Next::BreakOff => return client.stream.break_off(),
-        }
-    }
+    let mut client =
+        Client { stream, peer: peer.ip().to_canonical(), timer, input: Input::default(), unfinished: false };
+    session.run(client.serve(&worker, &session)).await;
 }
 
 impl<S: Stream> Client<S> {
+    async fn serve<N: Network<Stream = S>>(&mut self, worker: &Rc<Worker<N>>, session: &Session) {
+        loop {
+            let next = match self.next_head(worker, session).await {
+                Head::Request(incoming) => exchange::run(worker, self, incoming).await,
+                Head::Refused(reply) => self.refuse(worker, &reply).await,
+                Head::Gone => Next::Close,
+            };
+            match next {
+                // Asked again: somebody may have begun to wait for the place since the response began.
+                Next::KeepAlive if worker.keeps_connections() => session.set_idle(true),
+                Next::KeepAlive | Next::Close => return,
+                Next::Linger => return self.linger(worker).await,
+                Next::BreakOff => return self.stream.break_off(),
+            }
+            // A client that has sent many requests at once is not served before all others.
+            tokio::task::coop::consume_budget().await;
+        }
+    }
+
     /// Waits for the next request head. While nothing comes, no buffer is held.
     async fn next_head<N: Network<Stream = S>>(&mut self, worker: &Rc<Worker<N>>, session: &Session) -> Head {
         let mut head_deadline: Option<Time> = None;
@@ -81,16 +90,27 @@ impl<S: Stream> Client<S> {
                 if silence(self, session, deadline).await.is_err() {
                     return Head::Gone;
                 }
-            }
-            let deadline = *head_deadline.get_or_insert_with(|| worker.clock.now() + HEAD_TIMEOUT);
-            let waiting = Waiting { timer: &self.timer, buffers: &worker.buffers, idle: HEAD_TIMEOUT };
-            match fill(&self.stream, &mut self.input, waiting, || deadline).await {
-                Ok(0) | Err(Broken::Closed | Broken::Failed(_)) => return Head::Gone,
-                Ok(_) => {}
-                Err(Broken::TimedOut) => {
-                    let message = format!("the request head did not arrive within {} s", HEAD_TIMEOUT.as_secs());
-                    return Head::Refused(ErrorReply::new(408, "http_request_error", message));
+            } else {
+                // A head has begun: its time counts from here.
+                session.set_idle(false);
+                let deadline = *head_deadline.get_or_insert_with(|| worker.clock.now() + HEAD_TIMEOUT);
+                match silence(self, session, deadline).await {
+                    Ok(()) => {}
+                    Err(Broken::TimedOut) => {
+                        let message = format!("the request head did not arrive within {} s", HEAD_TIMEOUT.as_secs());
+                        return Head::Refused(ErrorReply::new(408, "http_request_error", message));
+                    }
+                    Err(_) => return Head::Gone,
                 }
+            }
+            match self.stream.try_read(self.input.room(&worker.buffers)) {
+                Ok(0) => return Head::Gone,
+                Ok(count) => self.input.filled(count),
+                // Ready in name only: back to waiting, without a buffer.
+                Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {
+                    self.input.release_if_empty();
+                }
+                Err(_) => return Head::Gone,
             }
         }
     }

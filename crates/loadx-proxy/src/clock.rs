@@ -1,7 +1,5 @@
 //! The proxy's clock: monotonic, counted from its start, virtual when the runtime's time is.
 
-use std::time::SystemTime;
-
 use loadx_core::Time;
 use tokio::time::Instant;
 
@@ -9,13 +7,12 @@ use tokio::time::Instant;
 #[derive(Copy, Clone, Debug)]
 pub(crate) struct Clock {
     origin: Instant,
-    origin_wall: SystemTime,
 }
 
 impl Clock {
     /// A clock that reads zero now.
     pub(crate) fn start() -> Self {
-        Clock { origin: Instant::now(), origin_wall: SystemTime::now() }
+        Clock { origin: Instant::now() }
     }
 
     pub(crate) fn now(&self) -> Time {
@@ -25,11 +22,5 @@ impl Clock {
     /// When the runtime's clock will show `time`.
     pub(crate) fn instant(&self, time: Time) -> Instant {
         self.origin + time.since(Time::ZERO)
-    }
-
-    /// The time of day at `time`. It follows the clock of the start: steps of the system clock later
-    /// on do not show in it.
-    pub(crate) fn wall(&self, time: Time) -> SystemTime {
-        self.origin_wall + time.since(Time::ZERO)
     }
 }

@@ -11,12 +11,23 @@ use crate::timer::Timer;
 
 /// A client's connection.
 #[derive(Debug)]
-pub(crate) struct Client<S> {
+pub(crate) struct Client<S: Stream> {
     pub(crate) stream: S,
     pub(crate) peer: IpAddr,
     pub(crate) timer: Timer,
     /// What was read and belongs to a request that is still to be served.
     pub(crate) input: Input,
+    /// Whether a response has begun and not ended. Dropped so, whatever the reason, the connection
+    /// breaks off instead of ending: half a response must not look whole.
+    pub(crate) unfinished: bool,
+}
+
+impl<S: Stream> Drop for Client<S> {
+    fn drop(&mut self) {
+        if self.unfinished {
+            self.stream.break_off();
+        }
+    }
 }
 
 impl<S: Stream> Client<S> {

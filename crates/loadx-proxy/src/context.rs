@@ -5,7 +5,7 @@ use std::cell::RefCell;
 use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use loadx_core::{Backend, BackendId, Observation, Rng as _, SplitMix64};
 use loadx_http::Request;
@@ -143,7 +143,7 @@ impl<N: Network> Worker<N> {
         metrics.record(&Ending { now, took, status, error: status >= 500 || broke_off, backend });
         drop(metrics);
         self.log.write(&Line {
-            at: self.clock.wall(now),
+            at: SystemTime::now(),
             client: incoming.client,
             method: incoming.method(),
             target: incoming.target(),
@@ -164,7 +164,7 @@ impl<N: Network> Worker<N> {
         let error = reply.status >= 500;
         self.metrics.borrow_mut().record(&Ending { now, took, status: reply.status, error, backend: None });
         self.log.write(&Line {
-            at: self.clock.wall(now),
+            at: SystemTime::now(),
             client,
             method: b"-",
             target: b"-",

@@ -10,6 +10,10 @@ pub const BUFFER_BYTES: usize = 64 * 1024;
 /// Buffers that a worker keeps for the next exchange; those beyond are freed.
 pub const SPARE_BUFFERS_MAX: usize = 256;
 
+/// What a body may move, in bytes, before its worker looks at its other connections: one that always has
+/// more to read and room to write would never wait by itself.
+pub const RELAY_TURN_BYTES: u64 = 512 * 1024;
+
 /// A body up to this size is copied behind the head, to leave in one piece with it.
 pub const COPY_BEHIND_HEAD_BYTES_MAX: usize = 8 * 1024;
 
@@ -73,6 +77,10 @@ pub const LOG_BATCH_BYTES: usize = 32 * 1024;
 
 /// Batches that wait for the disk, over all workers; lines beyond are lost and counted.
 pub const LOG_BATCHES_MAX: usize = 256;
+
+/// While a connect to a backend takes its time: how often is looked whether that backend is still in
+/// rotation.
+pub const CONNECT_LOOK: Duration = Duration::from_secs(1);
 
 /// How long the end of LoadX waits for the last lines of the access log to be written.
 pub const LOG_LAST_WRITE: Duration = Duration::from_secs(2);

@@ -21,7 +21,8 @@ pub(crate) enum Order<P> {
     Stop,
 }
 
-/// The way to a worker.
+/// The way to a worker. It needs no bound of its own: there is one measurement at a time, and the other
+/// orders are bounded by the places for connections.
 pub(crate) type Mailbox<P> = mpsc::UnboundedSender<Order<P>>;
 
 /// What a worker saw of a backend.

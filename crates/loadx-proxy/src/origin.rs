@@ -1,12 +1,17 @@
 //! New connections to backends, and whose fault it is when there is none.
 
 use std::io;
+use std::net::SocketAddr;
+use std::pin::pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use loadx_core::Backend;
 
+use crate::clock::Clock;
 use crate::context::Worker;
 use crate::io::describe;
+use crate::limits::CONNECT_LOOK;
 use crate::net::Network;
 
 /// Why no connection could be opened.
@@ -27,15 +32,33 @@ pub(crate) enum ConnectFaultKind {
     Ours,
 }
 
-/// A new connection to `backend`, by the first of its addresses that answers. All of them share the
-/// time for connecting, so that a silent one does not use up what the next needs.
+/// A new connection to `backend`. It is given up when the backend leaves rotation meanwhile: the
+/// request then has better places to go than a queue that nobody serves.
 pub(crate) async fn connect<N: Network>(worker: &Worker<N>, backend: &Backend) -> Result<N::Stream, ConnectFault> {
-    let addresses = backend.addresses();
-    let deadline = worker.clock.now() + worker.settings().timeouts.connect;
+    let limit = worker.settings().timeouts.connect;
+    let mut connecting = pin!(connect_any(&worker.net, backend.addresses(), worker.clock, limit));
+    loop {
+        match tokio::time::timeout(CONNECT_LOOK, connecting.as_mut()).await {
+            Ok(outcome) => return outcome,
+            Err(_) if worker.view().backends().iter().any(|other| other.id() == backend.id()) => {}
+            Err(_) => return Err(ConnectFault { reason: "timed out".into(), kind: ConnectFaultKind::TimedOut }),
+        }
+    }
+}
+
+/// A connection to the first of `addresses` that answers. All of them share the time, so that a silent
+/// one does not use up what the next needs.
+pub(crate) async fn connect_any<N: Network>(
+    net: &N,
+    addresses: &[SocketAddr],
+    clock: Clock,
+    limit: Duration,
+) -> Result<N::Stream, ConnectFault> {
+    let deadline = clock.now() + limit;
     let mut fault = ConnectFault { reason: "its name has no address".into(), kind: ConnectFaultKind::Refused };
     for (index, address) in addresses.iter().enumerate() {
-        let left = deadline.since(worker.clock.now()) / (addresses.len() - index) as u32;
-        match tokio::time::timeout(left, worker.net.connect(*address)).await {
+        let left = deadline.since(clock.now()) / (addresses.len() - index) as u32;
+        match tokio::time::timeout(left, net.connect(*address)).await {
             Ok(Ok(stream)) => return Ok(stream),
             Ok(Err(error)) => fault = refused(&error),
             Err(_) => fault = ConnectFault { reason: "timed out".into(), kind: ConnectFaultKind::TimedOut },

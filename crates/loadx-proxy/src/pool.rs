@@ -1,10 +1,15 @@
 //! Idle connections of one worker to its backends.
+//!
+//! A connection must not be lent while it holds bytes that belong to no request: whoever came next
+//! would take them for the answer. The runtime learns of bytes only when it polls the system, so a
+//! connection that comes back *cools* until that has happened; only then its silence means something.
 
 use std::cell::RefCell;
 use std::collections::{HashMap, HashSet};
 use std::task::{Context, Waker};
 
 use loadx_core::{Backend, BackendId, Time, View};
+use tokio::sync::Notify;
 
 use crate::limits::{IDLE_PER_BACKEND_MAX, IDLE_TO_BACKEND};
 use crate::net::Stream;
@@ -13,6 +18,8 @@ use crate::net::Stream;
 #[derive(Debug)]
 pub(crate) struct Pool<S> {
     lanes: RefCell<HashMap<BackendId, Vec<Idle<S>>>>,
+    cooling: RefCell<Vec<(BackendId, Idle<S>)>>,
+    came_back: Notify,
 }
 
 #[derive(Debug)]
@@ -23,29 +30,54 @@ struct Idle<S> {
 
 impl<S: Stream> Pool<S> {
     pub(crate) fn new() -> Self {
-        Pool { lanes: RefCell::default() }
+        Pool { lanes: RefCell::default(), cooling: RefCell::default(), came_back: Notify::new() }
     }
 
     /// Takes a connection that is still silent. One that became readable while idle was closed by the
     /// backend, or holds bytes that belong to no request: it is not used. Finding that out costs no
-    /// system call.
+    /// system call, except for a connection that has not cooled, which is used when there is no other.
     pub(crate) fn take(&self, backend: BackendId) -> Option<S> {
-        let mut lanes = self.lanes.borrow_mut();
-        let lane = lanes.get_mut(&backend)?;
-        while let Some(idle) = lane.pop() {
-            if is_silent(&idle.stream) {
+        if let Some(lane) = self.lanes.borrow_mut().get_mut(&backend) {
+            while let Some(idle) = lane.pop() {
+                if is_silent(&idle.stream) {
+                    return Some(idle.stream);
+                }
+            }
+        }
+        let mut cooling = self.cooling.borrow_mut();
+        while let Some(place) = cooling.iter().rposition(|(id, _)| *id == backend) {
+            let (_, idle) = cooling.swap_remove(place);
+            if idle.stream.holds_nothing() {
                 return Some(idle.stream);
             }
         }
         None
     }
 
-    /// Keeps a connection for later; where there are many already, it is closed.
+    /// Keeps a connection for later.
     pub(crate) fn put(&self, backend: BackendId, stream: S, now: Time) {
-        let mut lanes = self.lanes.borrow_mut();
-        let lane = lanes.entry(backend).or_default();
-        if lane.len() < IDLE_PER_BACKEND_MAX {
-            lane.push(Idle { stream, since: now });
+        let mut cooling = self.cooling.borrow_mut();
+        if cooling.is_empty() {
+            self.came_back.notify_one();
+        }
+        cooling.push((backend, Idle { stream, since: now }));
+    }
+
+    /// Makes connections available once they have cooled, for as long as the worker lives.
+    pub(crate) async fn cool(&self) {
+        loop {
+            self.came_back.notified().await;
+            // The runtime polls the system before it goes on with a task that yielded.
+            tokio::task::yield_now().await;
+            let cooled = std::mem::take(&mut *self.cooling.borrow_mut());
+            let mut lanes = self.lanes.borrow_mut();
+            for (backend, idle) in cooled {
+                let lane = lanes.entry(backend).or_default();
+                // Where there are many already, or it spoke out of turn, it is closed.
+                if lane.len() < IDLE_PER_BACKEND_MAX && is_silent(&idle.stream) {
+                    lane.push(idle);
+                }
+            }
         }
     }
 
@@ -64,6 +96,7 @@ impl<S: Stream> Pool<S> {
 
     /// Closes everything.
     pub(crate) fn clear(&self) {
+        self.cooling.borrow_mut().clear();
         self.lanes.borrow_mut().clear();
     }
 }

@@ -10,6 +10,7 @@ use loadx_http::{BodyDecoder, BodyFault, ChunkPrefix, Framing};
 
 use crate::buffers::{Buffers, Input};
 use crate::io::{Broken, readable, write_all};
+use crate::limits::RELAY_TURN_BYTES;
 use crate::net::Stream;
 use crate::timer::Timer;
 
@@ -124,6 +125,7 @@ pub(crate) async fn relay<A: Stream, B: Stream>(
     progress: impl Fn(),
 ) -> Result<(), RelayFault> {
     let Source { stream, input, decoder } = source;
+    let mut since_yield = 0;
     while !decoder.is_complete() {
         if input.is_empty() {
             let count = fill(stream, input, waiting, || waiting.deadline()).await.map_err(RelayFault::Source)?;
@@ -131,8 +133,14 @@ pub(crate) async fn relay<A: Stream, B: Stream>(
                 decoder.end_of_input().map_err(RelayFault::Body)?;
             }
         }
+        let before = sink.content;
         pass_on(input, decoder, b"", sink, waiting).await?;
         progress();
+        since_yield += sink.content - before;
+        if since_yield >= RELAY_TURN_BYTES {
+            since_yield = 0;
+            tokio::task::yield_now().await;
+        }
     }
     Ok(())
 }

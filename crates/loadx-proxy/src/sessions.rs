@@ -2,7 +2,8 @@
 //! one of those with nothing to do has to go.
 
 use std::cell::{Cell, RefCell};
-use std::future::poll_fn;
+use std::future::{Future, poll_fn};
+use std::pin::pin;
 use std::rc::Rc;
 use std::task::{Poll, Waker};
 
@@ -14,6 +15,7 @@ use tokio::sync::Notify;
 pub(crate) struct Sessions {
     states: RefCell<Slab<Rc<SessionState>>>,
     stopping: Cell<bool>,
+    cut: Cell<bool>,
     ended: Notify,
 }
 
@@ -45,12 +47,25 @@ impl Sessions {
         Session { sessions: Rc::clone(self), key, state }
     }
 
-    /// Has one idle client go, if there is one.
-    pub(crate) fn shed(&self) {
+    /// Has one idle client go; false when none is idle.
+    pub(crate) fn shed(&self) -> bool {
         let states = self.states.borrow();
         let idle = states.iter().find(|(_, state)| state.idle.get() && !state.close.get());
         if let Some((_, state)) = idle {
             state.close.set(true);
+            state.waker.wake_by_ref();
+        }
+        idle.is_some()
+    }
+
+    /// Ends every client's task, whatever it is doing.
+    pub(crate) fn cut(&self) {
+        self.cut.set(true);
+        self.wake_all();
+    }
+
+    fn wake_all(&self) {
+        for (_, state) in self.states.borrow().iter() {
             state.waker.wake_by_ref();
         }
     }
@@ -58,9 +73,7 @@ impl Sessions {
     /// Has every client go that has nothing to do, now or later.
     pub(crate) fn stop(&self) {
         self.stopping.set(true);
-        for (_, state) in self.states.borrow().iter() {
-            state.waker.wake_by_ref();
-        }
+        self.wake_all();
     }
 
     pub(crate) fn is_stopping(&self) -> bool {
@@ -87,6 +100,12 @@ impl Session {
 
     pub(crate) fn is_idle(&self) -> bool {
         self.state.idle.get()
+    }
+
+    /// Runs what serves the client, until it ends or is cut.
+    pub(crate) async fn run(&self, serving: impl Future<Output = ()>) {
+        let mut serving = pin!(serving);
+        poll_fn(|cx| if self.sessions.cut.get() { Poll::Ready(()) } else { serving.as_mut().poll(cx) }).await;
     }
 
     /// Whether this client, having nothing to do, is to go.

@@ -36,13 +36,17 @@ pub(crate) async fn run<N: Network>(
         async move { worker.log.flush_regularly().await }
     });
     let sweeping = spawn_local(sweep(Rc::clone(&worker)));
+    let cooling = spawn_local({
+        let worker = Rc::clone(&worker);
+        async move { worker.pool.cool().await }
+    });
     while let Some(order) = orders.recv().await {
         match order {
             Order::Serve(parcel, peer, place) => match worker.net.unpack(parcel) {
                 Ok(stream) => serve(&worker, stream, peer, place),
                 Err(error) => tracing::warn!("a client that was handed over is lost: {error}"),
             },
-            Order::Shed => worker.sessions.shed(),
+            Order::Shed => drop(worker.sessions.shed()),
             Order::Measure(reply) => drop(reply.send(Box::new(worker.metrics.borrow().clone()))),
             Order::Stop => break,
         }
@@ -51,15 +55,20 @@ pub(crate) async fn run<N: Network>(
     take_last_clients(&worker, &listeners, &mut orders);
     drop(listeners);
     worker.sessions.stop();
+    // Tasks whose clients came last have not begun yet, and are not on the list.
+    tokio::task::yield_now().await;
     if tokio::time::timeout(grace, worker.sessions.all_ended()).await.is_err() {
         tracing::warn!(
             connections = worker.sessions.len(),
             "the shutdown grace of {} s is over; what still runs is cut",
             grace.as_secs_f64()
         );
+        worker.sessions.cut();
+        worker.sessions.all_ended().await;
     }
-    flushing.abort();
-    sweeping.abort();
+    for task in [flushing, sweeping, cooling] {
+        task.abort();
+    }
     worker.pool.clear();
     worker.log.flush();
     Ok(())
@@ -125,7 +134,8 @@ async fn permit<N: Network>(worker: &Worker<N>) -> OwnedSemaphorePermit {
         return permit;
     }
     let _waiting = places.wait();
-    for mailbox in &worker.mailboxes {
+    let somebody_goes = worker.sessions.shed();
+    for mailbox in worker.mailboxes.iter().filter(|_| !somebody_goes) {
         // A worker that ended has no idle connections.
         let _ = mailbox.send(Order::Shed);
     }

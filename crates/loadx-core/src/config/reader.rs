@@ -65,14 +65,23 @@ pub(super) trait Read: Sized {
 pub(super) struct Node<'a> {
     source: &'a str,
     raw: &'a str,
-    /// The key that it is the value of, or what the text is as a whole.
-    name: &'a str,
+    name: Name,
+}
+
+/// What a piece of JSON is, to a reader of messages.
+#[derive(Copy, Clone)]
+enum Name {
+    File,
+    /// The value of a key.
+    Key(&'static str),
+    /// An entry of a key's list, from 1.
+    Entry(&'static str, usize),
 }
 
 /// Reads the whole of `source`.
 pub(super) fn read<T: Read>(source: &str, faults: &mut Faults) -> Option<T> {
     match serde_json::from_str::<&RawValue>(source) {
-        Ok(raw) => T::read(Node { source, raw: raw.get(), name: "the file" }, faults),
+        Ok(raw) => T::read(Node { source, raw: raw.get(), name: Name::File }, faults),
         Err(error) => {
             faults.push(syntax_fault(source, &error));
             None
@@ -92,6 +101,8 @@ fn syntax_fault(source: &str, error: &serde_json::Error) -> Fault {
     let message = if after_comma { "trailing comma" } else { said.split(" at line ").next().unwrap_or(&said) };
     let help = if source.trim().is_empty() {
         "the file is empty; the smallest config is {\"backend_servers\": [{\"host\": \"localhost\", \"port\": 8001}]}"
+    } else if source.starts_with('\u{feff}') {
+        "the file begins with a byte order mark; save it as UTF-8 without one"
     } else if message.starts_with("trailing comma") {
         "remove the comma before the closing bracket"
     } else if message.starts_with("EOF") {
@@ -128,7 +139,11 @@ impl<'a> Node<'a> {
 
     /// How messages call this value.
     pub(super) fn title(&self) -> String {
-        if self.name.contains(' ') { self.name.to_owned() } else { format!("\"{}\"", self.name) }
+        match self.name {
+            Name::File => "the file".to_owned(),
+            Name::Key(key) => format!("\"{key}\""),
+            Name::Entry(key, number) => format!("entry {number} of \"{key}\""),
+        }
     }
 
     fn kind(&self) -> String {
@@ -144,7 +159,16 @@ impl<'a> Node<'a> {
     pub(super) fn list(&self, faults: &mut Faults) -> Option<Vec<Node<'a>>> {
         let raws = serde_json::Deserializer::from_str(self.raw).deserialize_seq(ListVisitor);
         match raws {
-            Ok(raws) => Some(raws.into_iter().map(|raw| Node { raw: raw.get(), ..*self }).collect()),
+            Ok(raws) => {
+                let entry = |(index, raw): (usize, &'a RawValue)| {
+                    let name = match self.name {
+                        Name::Key(key) => Name::Entry(key, index + 1),
+                        name => name,
+                    };
+                    Node { source: self.source, raw: raw.get(), name }
+                };
+                Some(raws.into_iter().enumerate().map(entry).collect())
+            }
             Err(_) => {
                 let message = format!("{} must be a list, not {}", self.title(), self.kind());
                 self.fault(faults, Problem::new(message, "write a list: [ … ]"));
@@ -163,7 +187,7 @@ impl<'a> Node<'a> {
         };
         let mut entries: Vec<(&'static str, Node<'a>)> = Vec::new();
         for (raw_key, raw) in raws {
-            let key_node = Node { source: self.source, raw: raw_key.get(), name: "key" };
+            let key_node = Node { source: self.source, raw: raw_key.get(), name: self.name };
             let key: String = serde_json::from_str(raw_key.get()).unwrap_or_default();
             match keys.iter().find(|known| **known == key) {
                 None => key_node.fault(faults, unknown_key(&key, keys)),
@@ -171,7 +195,9 @@ impl<'a> Node<'a> {
                     let help = "keep one of the two; they cannot both hold";
                     key_node.fault(faults, Problem::new(format!("\"{key}\" appears twice"), help));
                 }
-                Some(known) => entries.push((known, Node { source: self.source, raw: raw.get(), name: known })),
+                Some(known) => {
+                    entries.push((known, Node { source: self.source, raw: raw.get(), name: Name::Key(known) }));
+                }
             }
         }
         Some(Object { entries })
@@ -197,6 +223,10 @@ impl Object<'_> {
 }
 
 impl Place {
+    pub(super) fn text(self, source: &str) -> &str {
+        &source[self.start..self.start + self.length]
+    }
+
     pub(super) fn fault(self, source: &str, faults: &mut Faults, problem: Problem) {
         faults.push(Fault::new(source, self.start, self.length, problem.message, problem.help));
     }
@@ -210,9 +240,8 @@ impl<T: Read> Read for Vec<At<T>> {
     fn read(node: Node<'_>, faults: &mut Faults) -> Option<Self> {
         let nodes = node.list(faults)?;
         let read = |node: Node<'_>| T::read(node, faults).map(|value| At { value, place: node.place() });
-        // Every entry is read before the first bad one ends it, so that all faults are told.
-        let values: Vec<Option<At<T>>> = nodes.into_iter().map(read).collect();
-        values.into_iter().collect()
+        // A bad entry is told and left out, so that what is wrong among the others is told too.
+        Some(nodes.into_iter().filter_map(read).collect())
     }
 }
 

@@ -58,7 +58,7 @@ fn every_fault_is_told_at_once_with_its_place() {
             r#"3:3: unknown key "algoritm" | did you mean "algorithm"?"#,
             r#"4:16: "algorithm" cannot be "round_robbin" | did you mean "round_robin"? It can be: round_robin, least_connections, ip_hash"#,
             r#"6:14: "host" is not a host name or IP address | leave out the scheme and the port: "a""#,
-            r#"7:5: "backend_servers" lacks "port" | add "port""#,
+            r#"7:5: entry 2 of "backend_servers" lacks "port" | add "port""#,
             r#"7:19: unknown key "prt" | did you mean "port"?"#,
             r#"8:40: "weight" must be a whole number from 1 to 1000, not 0 | write a whole number from 1 to 1000"#,
             r#"10:21: "enable_logging" must be true or false, not the text "yes" | write true or false"#,
@@ -73,10 +73,10 @@ fn backends_must_exist_and_differ() {
     assert!(faults(r#"{"backend_servers": []}"#)[0].contains("is empty"));
     assert!(faults("{}")[0].contains(r#"the file lacks "backend_servers""#));
     let twice = r#"{"backend_servers": [{"host": "A", "port": 1}, {"host": "a", "port": 1, "weight": 2}]}"#;
-    assert!(faults(twice)[0].contains("a:1 is listed twice, as entries 1 and 2"));
+    assert!(faults(twice)[0].contains("a:1 is listed twice"));
     let named =
         r#"{"backend_servers": [{"host": "a", "port": 1, "name": "x"}, {"host": "b", "port": 1, "name": "x"}]}"#;
-    assert!(faults(named)[0].contains("both named \"x\""));
+    assert!(faults(named)[0].contains("two backends are named \"x\""));
 }
 
 #[test]

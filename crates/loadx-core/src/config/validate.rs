@@ -1,6 +1,6 @@
 //! From file types to the values that run, and the faults that only show when values meet.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 
 use super::file::{FileBackend, FileConfig};
 use super::reader::{At, Place, Problem};
@@ -51,7 +51,8 @@ impl Checker<'_> {
     }
 
     fn backends(&mut self, typed: &At<Vec<At<FileBackend>>>) -> Vec<BackendSpec> {
-        if typed.value.is_empty() {
+        // Entries that were told to be bad are not here, so the text is asked.
+        if typed.place.text(self.source).trim_start_matches('[').trim_start().starts_with(']') {
             let help = "add one: {\"host\": \"localhost\", \"port\": 8001}";
             self.fault(typed.place, Problem::new("\"backend_servers\" is empty: nobody could answer", help));
         }
@@ -60,17 +61,16 @@ impl Checker<'_> {
             self.fault(typed.place, Problem::new(message, "split them over several LoadX"));
         }
         let specs: Vec<BackendSpec> = typed.value.iter().map(|backend| spec(&backend.value)).collect();
-        let mut by_authority = BTreeMap::new();
-        let mut by_name = BTreeMap::new();
-        for (index, (spec, entry)) in specs.iter().zip(&typed.value).enumerate() {
+        let mut by_authority = BTreeSet::new();
+        let mut by_name = BTreeSet::new();
+        for (spec, entry) in specs.iter().zip(&typed.value) {
             let authority = spec.authority().to_ascii_lowercase();
-            if let Some(first) = by_authority.insert(authority, index) {
-                let message =
-                    format!("{} is listed twice, as entries {} and {}", spec.authority(), first + 1, index + 1);
+            if !by_authority.insert(authority) {
+                let message = format!("{} is listed twice", spec.authority());
                 let help = "remove one; to send it more requests, raise its \"weight\"";
                 self.fault(entry.place, Problem::new(message, help));
-            } else if let Some(first) = by_name.insert(spec.name.clone(), index) {
-                let message = format!("entries {} and {} are both named \"{}\"", first + 1, index + 1, spec.name);
+            } else if !by_name.insert(spec.name.clone()) {
+                let message = format!("two backends are named \"{}\"", spec.name);
                 let place = entry.value.name.as_ref().map_or(entry.place, |name| name.place);
                 self.fault(place, Problem::new(message, "give each backend a name of its own"));
             }

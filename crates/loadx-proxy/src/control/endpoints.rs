@@ -1,12 +1,13 @@
 //! What `/__health__`, `/__metrics__` and `/__status__` answer.
 
 use std::net::SocketAddr;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
 use loadx_core::{BackendSnapshot, Snapshot, Time, Tries};
 use serde_json::{Value, json};
-use tokio::sync::oneshot;
+use tokio::sync::{Mutex, oneshot};
 
 use crate::access_log::Lost;
 use crate::clock::Clock;
@@ -23,6 +24,16 @@ pub(super) struct Desk<P> {
     pub(super) listening: Vec<SocketAddr>,
     pub(super) mailboxes: Vec<Mailbox<P>>,
     pub(super) lost_log_lines: Arc<Lost>,
+    /// What was measured last, and since when. One measurement runs at a time: each copies every counter of
+    /// every worker.
+    pub(super) measured: Rc<Mutex<Option<Measured>>>,
+}
+
+/// What all workers had counted when it was measured.
+#[derive(Debug)]
+pub(super) struct Measured {
+    began: Time,
+    shard: Rc<Shard>,
 }
 
 impl<P> Clone for Desk<P> {
@@ -33,6 +44,7 @@ impl<P> Clone for Desk<P> {
             listening: self.listening.clone(),
             mailboxes: self.mailboxes.clone(),
             lost_log_lines: Arc::clone(&self.lost_log_lines),
+            measured: Rc::clone(&self.measured),
         }
     }
 }
@@ -44,13 +56,28 @@ impl<P> Desk<P> {
         let (status, body) = match endpoint {
             Endpoint::Health => health(now, snapshot),
             Endpoint::Metrics => (200, self.measure().await.to_json(now)),
-            Endpoint::Status => (200, self.status(now, snapshot, &self.measure().await)),
+            Endpoint::Status => (200, self.status(now, snapshot, &*self.measure().await)),
         };
         (status, format!("{body:#}\n").into_bytes())
     }
 
+    /// What all workers have counted by now. Whoever asks while a measurement runs shares the next one.
+    async fn measure(&self) -> Rc<Shard> {
+        let asked = self.clock.now();
+        let mut measured = self.measured.lock().await;
+        match &*measured {
+            Some(Measured { began, shard }) if *began >= asked => Rc::clone(shard),
+            _ => {
+                let began = self.clock.now();
+                let shard = Rc::new(self.measure_anew().await);
+                *measured = Some(Measured { began, shard: Rc::clone(&shard) });
+                shard
+            }
+        }
+    }
+
     /// What all workers counted. One that does not answer in time is left out.
-    async fn measure(&self) -> Shard {
+    async fn measure_anew(&self) -> Shard {
         let mut answers = Vec::new();
         for mailbox in &self.mailboxes {
             let (reply, answer) = oneshot::channel();

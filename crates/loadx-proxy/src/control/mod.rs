@@ -61,6 +61,7 @@ pub(crate) async fn run<N: Network>(mut parts: Parts<N>) {
         listening: parts.listening,
         mailboxes: parts.mailboxes,
         lost_log_lines: parts.lost_log_lines,
+        measured: Rc::default(),
     };
     loop {
         control.start_probes();

@@ -10,8 +10,9 @@ use loadx_http::{BodyDecoder, FieldSlots, Framing, Parsed, parse_response};
 
 use crate::buffers::{Buffers, Input};
 use crate::clock::Clock;
-use crate::io::{describe, write_all};
+use crate::io::write_all;
 use crate::net::{Network, Stream};
+use crate::origin::{self, ConnectFaultKind};
 use crate::relay::{Waiting, fill};
 use crate::timer::Timer;
 
@@ -31,7 +32,11 @@ impl Probe {
         let evidence = match tokio::time::timeout(self.policy.timeout, self.ask(net)).await {
             Ok(Ok(status @ 200..=399)) => Evidence::ProbePassed { status },
             Ok(Ok(status)) => Evidence::ProbeFailed { reason: format!("status {status}").into() },
-            Ok(Err(reason)) => Evidence::ProbeFailed { reason: reason.into() },
+            Ok(Err(Trouble::Theirs(reason))) => Evidence::ProbeFailed { reason: reason.into() },
+            Ok(Err(Trouble::Ours(reason))) => {
+                tracing::warn!("backend {} cannot be probed: {reason}", self.authority);
+                Evidence::ProbeImpossible { reason: reason.into() }
+            }
             Err(_) => {
                 let limit = self.policy.timeout.as_secs_f64();
                 Evidence::ProbeFailed { reason: format!("no answer within {limit} s").into() }
@@ -41,7 +46,7 @@ impl Probe {
     }
 
     /// The status of the backend's answer, or what went wrong.
-    async fn ask<N: Network>(&self, net: &N) -> Result<u16, String> {
+    async fn ask<N: Network>(&self, net: &N) -> Result<u16, Trouble> {
         let stream = self.connect(net).await?;
         let timer = Timer::new(self.clock);
         let buffers = Rc::<Buffers>::default();
@@ -52,32 +57,36 @@ impl Probe {
         );
         write_all(&stream, &mut [IoSlice::new(request.as_bytes())], &timer, waiting.idle, &mut 0)
             .await
-            .map_err(|broken| broken.describe())?;
+            .map_err(|broken| Trouble::Theirs(broken.describe()))?;
         let mut input = Input::default();
         loop {
-            if let Some((status, framing)) = read_head(&mut input)? {
+            if let Some((status, framing)) = read_head(&mut input).map_err(Trouble::Theirs)? {
                 drain(&stream, &mut input, framing, waiting).await;
                 return Ok(status);
             }
             let count = fill(&stream, &mut input, waiting, || waiting.deadline()).await;
-            match count.map_err(|broken| broken.describe())? {
-                0 => return Err("the connection closed without an answer".to_owned()),
+            match count.map_err(|broken| Trouble::Theirs(broken.describe()))? {
+                0 => return Err(Trouble::Theirs("the connection closed without an answer".to_owned())),
                 _ => continue,
             }
         }
     }
 
-    /// A connection to the first address that takes one.
-    async fn connect<N: Network>(&self, net: &N) -> Result<N::Stream, String> {
-        let mut reason = "its name has no address".to_owned();
-        for address in self.addresses.iter() {
-            match net.connect(*address).await {
-                Ok(stream) => return Ok(stream),
-                Err(error) => reason = describe(&error),
-            }
-        }
-        Err(reason)
+    async fn connect<N: Network>(&self, net: &N) -> Result<N::Stream, Trouble> {
+        let connecting = origin::connect_any(net, &self.addresses, self.clock, self.policy.timeout);
+        connecting.await.map_err(|fault| match fault.kind {
+            ConnectFaultKind::Ours => Trouble::Ours(fault.reason.to_string()),
+            ConnectFaultKind::Refused | ConnectFaultKind::TimedOut => Trouble::Theirs(fault.reason.to_string()),
+        })
     }
+}
+
+/// Why a probe got no answer.
+enum Trouble {
+    /// The backend's doing.
+    Theirs(String),
+    /// We lack what it takes to ask.
+    Ours(String),
 }
 
 fn read_head(input: &mut Input) -> Result<Option<(u16, Framing)>, String> {

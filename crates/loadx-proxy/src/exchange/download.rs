@@ -20,6 +20,8 @@ pub(super) struct Download<'d, S> {
     pub(super) from_backend: &'d S,
     pub(super) input: Input,
     pub(super) to_client: &'d S,
+    /// Set from the first byte of the response to its last.
+    pub(super) unfinished: &'d mut bool,
     /// Whether the client's connection may go on. Asked when the head is written: that can change
     /// while the backend works.
     pub(super) keeps_connection: &'d dyn Fn() -> bool,
@@ -127,7 +129,9 @@ impl<S: Stream> Download<'_, S> {
         let mut decoder = BodyDecoder::new(head.framing);
         let mut sink = Sink::new(self.to_client, framing);
         self.progress.answered.set(head.status);
+        *self.unfinished = true;
         let outcome = self.send_body(&mut decoder, &mut sink, out).await;
+        *self.unfinished = outcome.is_err();
         self.progress.content.set(sink.content);
         outcome.map_err(|fault| match fault {
             RelayFault::Source(broken) => Failure::BrokeOff(broken.describe()),

@@ -89,9 +89,12 @@ pub(crate) async fn run<N: Network>(
         incoming,
         tries: Tries::default(),
         served_by: None,
+        accounted: false,
     };
     let outcome = exchange.carry(client).await;
+    exchange.release_first_piece(client);
     let ended = exchange.end(client, outcome).await;
+    client.unfinished = false;
     exchange.account(&ended);
     ended.next
 }
@@ -126,6 +129,19 @@ struct Exchange<'w, N: Network> {
     tries: Tries,
     /// The backend of the last attempt.
     served_by: Option<ServedBy>,
+    accounted: bool,
+}
+
+impl<N: Network> Drop for Exchange<'_, N> {
+    /// An exchange that is cut in its midst, by the end of the shutdown's grace, is counted and logged too.
+    fn drop(&mut self) {
+        if !self.accounted {
+            let answered = self.progress.answered.get();
+            let status = if answered == 0 { 503 } else { answered };
+            let error = Some("cut at the end of the shutdown's grace".to_owned());
+            self.account(&Ended { status, next: Next::BreakOff, error });
+        }
+    }
 }
 
 /// What is kept of a backend for the log and the counts, beyond the view that it came from.
@@ -153,12 +169,12 @@ impl<N: Network> Exchange<'_, N> {
             };
             let backend = pick.backend();
             let id = backend.id();
+            self.served_by = Some(ServedBy { index: pick.index(), view });
             let attempt = self.attempt(client, backend).await;
             let outcome = match &attempt {
                 Ok(_) => Outcome::Answered,
                 Err(failure) => failure.outcome(),
             };
-            self.served_by = Some(ServedBy { index: pick.index(), view });
             if let Some(observation) = pick.finish(self.worker.clock.now(), outcome) {
                 self.worker.report(id, observation);
             }
@@ -183,6 +199,14 @@ impl<N: Network> Exchange<'_, N> {
             Failure::Connect(_) | Failure::Unanswered { unsent: true, .. } => Trace::None,
             Failure::Unanswered { .. } if self.incoming.idempotent && !self.began_upload => Trace::Repeatable,
             _ => Trace::Lasting,
+        }
+    }
+
+    /// Lets go of body bytes that were kept because the request might have had to be sent again.
+    fn release_first_piece(&mut self, client: &mut Client<N::Stream>) {
+        if let Some(piece) = self.first_piece.take() {
+            client.input.consume(piece.consumed);
+            client.input.release_if_empty();
         }
     }
 
@@ -214,7 +238,7 @@ impl<N: Network> Exchange<'_, N> {
         stream: N::Stream,
     ) -> Result<Answer, Failure> {
         let Exchange { worker, incoming, upload, first_piece, began_upload, progress, .. } = self;
-        let Client { stream: client_stream, timer, input, .. } = client;
+        let Client { stream: client_stream, timer, input, unfinished, .. } = client;
         let waiting = Waiting { timer, buffers: &worker.buffers, idle: worker.settings().timeouts.request };
         let to_backend = &mut Sink::new(&stream, incoming.framing);
 
@@ -228,9 +252,13 @@ impl<N: Network> Exchange<'_, N> {
             let piece = first_piece.unwrap_or_default();
             let trailers = upload.is_complete().then(|| upload.trailers());
             let sent = to_backend.send(&incoming.head, &input.bytes()[..piece.content], trailers, waiting).await;
-            *began_upload = to_backend.written > 0;
-            if sent.is_ok() {
-                input.consume(piece.consumed);
+            if !upload.is_complete() && to_backend.written > 0 {
+                // The rest follows, and cannot be had again.
+                *began_upload = true;
+                if sent.is_ok() {
+                    input.consume(piece.consumed);
+                    *first_piece = Some(Decoded::default());
+                }
             }
             sent
         } else {
@@ -247,6 +275,7 @@ impl<N: Network> Exchange<'_, N> {
             from_backend: &stream,
             input: Input::default(),
             to_client: client_stream,
+            unfinished,
             keeps_connection: &|| worker.keeps_connections(),
         };
         let answer = if upload.is_complete() {
@@ -308,7 +337,8 @@ impl<N: Network> Exchange<'_, N> {
     }
 
     /// Counts and logs the exchange.
-    fn account(&self, ended: &Ended) {
+    fn account(&mut self, ended: &Ended) {
+        self.accounted = true;
         let backend = self.served_by.as_ref().map(ServedBy::backend);
         // Each attempt that failed is there; the one that did not comes on top.
         let tries = self.tries.tried().len() + usize::from(ended.error.is_none());

@@ -33,6 +33,9 @@ pub trait Stream: 'static {
     /// `WouldBlock` when nothing fits now, anything else when the connection is broken.
     fn try_write(&self, pieces: &[io::IoSlice<'_>]) -> io::Result<usize>;
 
+    /// Asks the system whether nothing has come, neither bytes nor the end.
+    fn holds_nothing(&self) -> bool;
+
     /// Ends this side's direction; the other end reads the end.
     fn shut_write(&self);
 

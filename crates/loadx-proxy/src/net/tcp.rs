@@ -1,6 +1,7 @@
 //! TCP, by way of the runtime.
 
 use std::io::{self, IoSlice, Read};
+use std::mem::MaybeUninit;
 use std::net::{Shutdown, SocketAddr};
 use std::task::{Context, Poll, ready};
 
@@ -58,6 +59,11 @@ impl Stream for TcpStream {
             [piece] => TcpStream::try_write(self, piece),
             pieces => self.try_write_vectored(pieces),
         }
+    }
+
+    fn holds_nothing(&self) -> bool {
+        let peeked = SockRef::from(self).peek(&mut [MaybeUninit::uninit()]);
+        matches!(peeked, Err(error) if error.kind() == io::ErrorKind::WouldBlock)
     }
 
     fn shut_write(&self) {

@@ -35,7 +35,7 @@ pub(super) struct BackendArguments {
 }
 
 pub(super) fn backend(arguments: BackendArguments) -> Result<ExitCode, Trouble> {
-    logging::start(false);
+    let _events = logging::start(false);
     let mut signals = Signals::catch().map_err(|error| Trouble::Failure(format!("cannot catch signals: {error}")))?;
     let address = SocketAddr::new(arguments.host, arguments.port);
     let name = arguments.name.unwrap_or_else(|| format!("backend-{}", arguments.port));

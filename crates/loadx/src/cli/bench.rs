@@ -1,12 +1,12 @@
 //! `loadx bench`: the load tester at the command line.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
-use loadx_bench::{Plan, Report, Target};
+use loadx_bench::{Comparison, Plan, Report, Target};
 
 use super::trouble::{Trouble, print};
 
@@ -31,6 +31,9 @@ pub(super) struct BenchArguments {
     /// Write the results to a file, as JSON
     #[arg(long, short, value_name = "FILE")]
     output: Option<PathBuf>,
+    /// Tell what changed since the results in this file
+    #[arg(long, value_name = "FILE")]
+    compare: Option<PathBuf>,
 }
 
 /// Runs the load. The exit status is 1 when a request failed.
@@ -42,6 +45,7 @@ pub(super) fn bench(arguments: BenchArguments) -> Result<ExitCode, Trouble> {
         }
         Some(path) => return Err(Trouble::Input(format!("--path \"{path}\" must begin with / and hold no spaces"))),
     };
+    let before = arguments.compare.as_deref().map(read_results).transpose()?;
     // Opened first: a file that cannot be written must not cost a whole run.
     let output = arguments.output.map(|path| (std::fs::File::create(&path), path));
     if let Some((Err(error), path)) = &output {
@@ -55,12 +59,26 @@ pub(super) fn bench(arguments: BenchArguments) -> Result<ExitCode, Trouble> {
     };
     let report = run(&plan)?;
     print(&report.to_string())?;
+    if let Some(before) = &before {
+        print(&Comparison::new(before, &report).to_string())?;
+    }
     if let Some((Ok(file), path)) = output {
         let written = serde_json::to_writer_pretty(&file, &report);
         written.map_err(|error| Trouble::Failure(format!("cannot write {}: {error}", path.display())))?;
         print(&format!("results are in {}\n", path.display()))?;
     }
     Ok(if report.failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// The results that an earlier run wrote.
+fn read_results(path: &Path) -> Result<Report, Trouble> {
+    let shown = path.display();
+    let text = std::fs::read_to_string(path).map_err(|error| {
+        Trouble::Input(format!("cannot read {shown}: {error}\n  help: --compare takes a file that --output wrote"))
+    })?;
+    serde_json::from_str(&text).map_err(|error| {
+        Trouble::Input(format!("{shown} holds no results: {error}\n  help: --compare takes a file that --output wrote"))
+    })
 }
 
 fn run(plan: &Plan) -> Result<Report, Trouble> {

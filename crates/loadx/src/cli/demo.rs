@@ -28,7 +28,7 @@ pub(super) struct DemoArguments {
 }
 
 pub(super) fn demo(arguments: &DemoArguments) -> Result<ExitCode, Trouble> {
-    logging::start(false);
+    let _events = logging::start(false);
     let mut signals = Signals::catch().map_err(|error| Trouble::Failure(format!("cannot catch signals: {error}")))?;
     let backends = start_backends(arguments.backend_port)?;
     let running = loadx_proxy::start(&config(arguments)?)?;

@@ -31,7 +31,7 @@ pub(super) struct RunArguments {
 
 pub(super) fn run(arguments: &RunArguments) -> Result<ExitCode, Trouble> {
     let config = arguments.config()?;
-    logging::start(arguments.verbose);
+    let _events = logging::start(arguments.verbose);
     allow_connections(config.max_connections);
     // Caught before the start: a signal that comes early must not be lost.
     let mut signals = Signals::catch().map_err(|error| Trouble::Failure(format!("cannot catch signals: {error}")))?;

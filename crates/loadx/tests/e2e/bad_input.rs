@@ -102,6 +102,7 @@ fn arguments_are_checked() {
         (vec!["bench", "-n", "0"], "0"),
         (vec!["bench", "--url", "https://a"], "only http"),
         (vec!["bench", "--path", "x"], "must begin with /"),
+        (vec!["bench", "--compare", "/no/such/file"], "--compare takes a file that --output wrote"),
         (vec!["bench", "-o", "/no/such/dir/x.json"], "cannot write"),
         (vec!["backend", "--fail-rate", "2"], "from 0 (never) to 1 (always)"),
         (vec!["frobnicate"], "unrecognized subcommand"),

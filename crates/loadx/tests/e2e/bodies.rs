@@ -71,6 +71,25 @@ fn a_body_that_broke_off_never_looks_whole() {
 }
 
 #[test]
+fn the_bench_does_not_hide_broken_bodies() {
+    let origin = Origin::start(|connection| {
+        let mut served = 0;
+        while connection.request().is_some() {
+            served += 1;
+            if served == 3 {
+                connection.send("HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\npart");
+                return;
+            }
+            connection.send("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok");
+        }
+    });
+    let loadx = LoadX::with(&[origin.address()], &json!({ "workers": 1 }));
+    let results = loadx.bench(30, 1, "/").results();
+    assert_eq!(results["failed"], 10, "{results}");
+    assert_eq!(loadx.metrics()["total_errors"], 10);
+}
+
+#[test]
 fn bytes_beyond_a_response_reach_nobody() {
     let origin = Origin::start(|connection| {
         connection.request();

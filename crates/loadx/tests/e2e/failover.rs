@@ -90,6 +90,21 @@ fn a_stale_idle_connection_is_not_the_clients_problem() {
 }
 
 #[test]
+fn an_idempotent_request_with_its_whole_body_at_hand_is_sent_again() {
+    let origin = Origin::start(|connection| {
+        connection.request();
+        connection.send(OK);
+    });
+    let loadx = LoadX::with(&[origin.address()], &json!({ "workers": 1 }));
+    let mut client = loadx.client();
+    for _ in 0..50 {
+        let response = client.send("PUT / HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nhi").response();
+        assert_eq!(response.text(), "ok");
+    }
+    assert!(origin.requests().iter().all(|request| request.ends_with("\r\n\r\nhi")));
+}
+
+#[test]
 fn what_is_safe_twice_is_sent_again_and_a_post_never() {
     // The first connection takes a request and breaks; later ones answer.
     let breaking = || {

@@ -128,6 +128,40 @@ fn ambiguous_requests_are_refused_and_reach_nobody() {
 }
 
 #[test]
+fn trailers_cannot_carry_another_request() {
+    let origin = Origin::answering(OK);
+    let loadx = LoadX::before(&[origin.address()]);
+    let head = "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n";
+    for trailers in
+        ["X: y\n\nGET /admin HTTP/1.1\nHost: e\nA: b\r\n\r\n", "X: y\nContent-Length: 5\r\n\r\n", "X: \0\r\n\r\n"]
+    {
+        assert_eq!(loadx.client().send(format!("{head}{trailers}")).response().status, 400, "{trailers:?}");
+    }
+    loadx.client().send(format!("{head}X-Sum: 1\r\nX-Forwarded-For: 10.0.0.1\r\n\r\n")).response();
+    let requests = origin.requests();
+    assert_eq!(requests.len(), 1, "{requests:?}");
+    assert!(requests[0].ends_with("\r\n\r\n0\r\nX-Sum: 1\r\n\r\n"), "{requests:?}");
+}
+
+#[test]
+fn content_that_must_not_come_reaches_nobody() {
+    let origin = Origin::start(|connection| {
+        while let Some(request) = connection.request() {
+            connection.send("HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\n");
+            // To a HEAD too, which it must not.
+            connection.send(if request.starts_with("HEAD") { "EVIL" } else { "good" });
+        }
+    });
+    let loadx = LoadX::with(&[origin.address()], &json!({ "workers": 1 }));
+    let mut client = loadx.client();
+    for _ in 0..50 {
+        client.send("HEAD / HTTP/1.1\r\nHost: a\r\n\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n");
+        client.response_to_head();
+        assert_eq!(client.response().text(), "good");
+    }
+}
+
+#[test]
 fn responses_without_content_end_with_their_head() {
     let origin = Origin::start(|connection| {
         while let Some(request) = connection.request() {
@@ -145,7 +179,8 @@ fn responses_without_content_end_with_their_head() {
     let head = client.send("HEAD / HTTP/1.1\r\nHost: a\r\n\r\n").response_to_head();
     assert_eq!(head.field("content-length"), Some("99"));
     assert_eq!(client.get("/204").response().status, 204, "the connection goes on");
-    assert_eq!(origin.connections(), 1);
+    // Twice content was announced that must not come: those connections were not used again.
+    assert_eq!(origin.connections(), 3);
 }
 
 #[test]

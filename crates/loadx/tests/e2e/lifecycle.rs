@@ -49,6 +49,65 @@ fn ctrl_c_stops_and_the_grace_has_an_end() {
 }
 
 #[test]
+fn clients_that_say_nothing_or_only_half_do_not_keep_it_from_stopping() {
+    let origin = Origin::answering(OK);
+    let mut loadx = LoadX::with(&[origin.address()], &json!({ "shutdown_grace": 20, "workers": 2 }));
+    let silent = loadx.client();
+    let mut half = loadx.client();
+    half.send("GET / HT");
+    eventually("both are connected", || (loadx.status()["connections"]["open"] == 3).then_some(()));
+    loadx.terminate();
+    assert_eq!(loadx.wait().code(), Some(0));
+    assert!(!loadx.log().contains("grace of"), "nobody used the grace up: {}", loadx.log());
+    drop(silent);
+}
+
+#[test]
+fn a_response_that_the_end_of_the_grace_cuts_looks_cut_and_is_logged() {
+    let origin = Origin::start(|connection| {
+        connection.request();
+        connection.send("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n");
+        connection.take(1);
+    });
+    let settings = json!({ "shutdown_grace": 0.2, "log_file": "LOG", "log_format": "json" });
+    let mut loadx = LoadX::with(&[origin.address()], &settings);
+    let mut client = loadx.client();
+    // For HTTP/1.0 the end of the connection is the end of the body.
+    client.send("GET / HTTP/1.0\r\nHost: a\r\n\r\n");
+    eventually("the request is with the origin", || (origin.requests().len() == 1).then_some(()));
+    loadx.terminate();
+    let broken = client.try_response();
+    assert!(broken.is_err(), "{broken:?}");
+    assert_eq!(loadx.wait().code(), Some(0));
+    let log = loadx.access_log();
+    assert!(log.contains("cut at the end of the shutdown's grace"), "{log}");
+}
+
+#[test]
+fn whoever_waits_for_a_place_gets_the_next_one() {
+    let (answer, wait) = std::sync::mpsc::channel::<()>();
+    let wait = std::sync::Mutex::new(wait);
+    let origin = Origin::start(move |connection| {
+        while let Some(request) = connection.request() {
+            connection.send("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n");
+            if request.starts_with("GET /slow ") {
+                wait.lock().unwrap().recv().unwrap();
+            }
+            connection.send("ok");
+        }
+    });
+    let loadx = LoadX::with(&[origin.address()], &json!({ "max_connections": 1, "workers": 1 }));
+    let mut first = loadx.client();
+    first.get("/slow");
+    eventually("the response has begun", || (origin.requests().len() == 1).then_some(()));
+    let mut second = loadx.client();
+    second.get("/");
+    answer.send(()).unwrap();
+    assert_eq!(first.response().status, 200);
+    assert_eq!(second.response().status, 200, "though the first one stays connected");
+}
+
+#[test]
 fn a_second_loadx_on_the_port_is_told_so() {
     let origin = Origin::answering(OK);
     let first = LoadX::with(&[origin.address()], &json!({ "workers": 2 }));

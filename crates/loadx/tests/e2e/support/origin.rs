@@ -94,7 +94,12 @@ impl Connection {
         let head = self.head()?;
         let lower = head.to_ascii_lowercase();
         let body = if lower.contains("\r\ntransfer-encoding: chunked\r\n") {
-            self.until(b"0\r\n\r\n")?
+            let mut body = self.until(b"0\r\n")?;
+            body.extend(self.until(b"\r\n")?);
+            while !body.ends_with(b"\n\r\n") {
+                body.extend(self.until(b"\r\n")?);
+            }
+            body
         } else {
             let length = lower.split("\r\ncontent-length: ").nth(1).and_then(|rest| rest.split('\r').next());
             self.take(length.map_or(0, |length| length.parse().unwrap()))?

@@ -1,0 +1,244 @@
+//! The Docker section of the documentation on real containers: algorithms, failover, scaling.
+//!
+//! It builds the image and takes minutes, so it runs only when it is asked for:
+//! `LOADX_CONTAINERS=1 cargo test --test containers -- --nocapture`. What it started it removes again, also
+//! after a failure.
+
+#![expect(clippy::unwrap_used, reason = "in a test, a panic is the report")]
+
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+/// How long anything may take before the test gives up.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// The containers of one test, under a name of their own.
+struct Composition {
+    directory: TempDir,
+    project: String,
+    port: u16,
+}
+
+impl Composition {
+    fn new() -> Self {
+        let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let directory = TempDir::new().unwrap();
+        let port = free.local_addr().unwrap().port();
+        let project = format!("loadx-test-{}", std::process::id());
+        let composition = Composition { directory, project, port };
+        let config = std::fs::read_to_string(root().join("docker/config.json")).unwrap();
+        composition.set_config(&config);
+        composition
+    }
+
+    fn config(&self) -> PathBuf {
+        self.directory.path().join("config.json")
+    }
+
+    /// In place, as an editor would: the file is mounted.
+    fn set_config(&self, text: &str) {
+        std::fs::write(self.config(), text).unwrap();
+        // The container's user is not the one who runs the test.
+        let readable = <std::fs::Permissions as std::os::unix::fs::PermissionsExt>::from_mode(0o644);
+        std::fs::set_permissions(self.config(), readable).unwrap();
+    }
+
+    fn set_algorithm(&self, algorithm: &str) {
+        let mut config: Value = serde_json::from_str(&std::fs::read_to_string(self.config()).unwrap()).unwrap();
+        config["algorithm"] = algorithm.into();
+        self.set_config(&config.to_string());
+    }
+
+    fn compose(&self, arguments: &[&str]) -> Output {
+        let mut command = Command::new("docker-compose");
+        command
+            .args(["--project-name", &self.project])
+            .args(arguments)
+            .current_dir(root())
+            .env("LOADX_ADDRESS", "127.0.0.1")
+            .env("LOADX_PORT", self.port.to_string())
+            .env("LOADX_CONFIG", self.config())
+            .stdin(Stdio::null());
+        let output = command.output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "docker-compose {arguments:?}: {said}");
+        output
+    }
+
+    fn url(&self) -> String {
+        format!("http://127.0.0.1:{}", self.port)
+    }
+
+    fn bench(&self, requests: u64, concurrency: usize, results: &str, more: &[&str]) -> Child {
+        loadx()
+            .args(["bench", "-n", &requests.to_string(), "-c", &concurrency.to_string(), "--url", &self.url(), "-o"])
+            .arg(self.directory.path().join(results))
+            .args(more)
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap()
+    }
+
+    fn results(&self, bench: Child, results: &str) -> (Value, String) {
+        let said = String::from_utf8(bench.wait_with_output().unwrap().stdout).unwrap();
+        let text = std::fs::read_to_string(self.directory.path().join(results)).unwrap();
+        (serde_json::from_str(&text).unwrap(), said)
+    }
+
+    fn benched(&self, requests: u64, concurrency: usize) -> Value {
+        self.results(self.bench(requests, concurrency, "results.json", &[]), "results.json").0
+    }
+
+    /// Waits until so many backends are in rotation; how long that took.
+    fn wait_for_healthy(&self, count: usize) -> Duration {
+        let began = Instant::now();
+        loop {
+            let healthy = self.healthy();
+            if healthy == Some(count as u64) {
+                return began.elapsed();
+            }
+            assert!(began.elapsed() < PATIENCE, "{healthy:?} backends are healthy, and not {count}");
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+
+    fn healthy(&self) -> Option<u64> {
+        use std::io::{Read as _, Write as _};
+        let mut stream = std::net::TcpStream::connect(("127.0.0.1", self.port)).ok()?;
+        stream.set_read_timeout(Some(PATIENCE)).ok()?;
+        stream.write_all(b"GET /__health__ HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").ok()?;
+        let mut response = String::new();
+        stream.read_to_string(&mut response).ok()?;
+        let body: Value = serde_json::from_str(response.split_once("\r\n\r\n")?.1).ok()?;
+        body["healthy_backends"].as_u64()
+    }
+}
+
+impl Drop for Composition {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let logs = self.compose(&["logs", "--no-color", "load-balancer"]);
+            eprintln!("{}", String::from_utf8_lossy(&logs.stdout));
+        }
+        self.compose(&["--profile", "scaling", "down", "--volumes", "--timeout", "5"]);
+    }
+}
+
+fn root() -> &'static Path {
+    Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../.."))
+}
+
+fn loadx() -> Command {
+    Command::new(env!("CARGO_BIN_EXE_loadx"))
+}
+
+/// Why the containers cannot be tested here, if they cannot.
+fn reason_to_skip() -> Option<String> {
+    if std::env::var_os("LOADX_CONTAINERS").is_none() {
+        return Some("LOADX_CONTAINERS is not set; it takes minutes".to_owned());
+    }
+    for arguments in [vec!["docker", "info"], vec!["docker-compose", "version"]] {
+        let ran = Command::new(arguments[0]).args(&arguments[1..]).output();
+        if !ran.is_ok_and(|output| output.status.success()) {
+            return Some(format!("`{}` does not work here", arguments.join(" ")));
+        }
+    }
+    None
+}
+
+#[test]
+fn the_scenarios_run_on_containers() {
+    if let Some(reason) = reason_to_skip() {
+        println!("skipped: {reason}");
+        return;
+    }
+    let composition = Composition::new();
+    let began = Instant::now();
+    composition.compose(&["up", "-d"]);
+    println!("up after {:.1} s, images built if they were not there", began.elapsed().as_secs_f64());
+    composition.wait_for_healthy(3);
+    algorithms(&composition);
+    failover(&composition);
+    scaling(&composition);
+    a_graceful_end(&composition);
+}
+
+fn algorithms(composition: &Composition) {
+    for algorithm in ["least_connections", "ip_hash", "round_robin"] {
+        composition.set_algorithm(algorithm);
+        composition.compose(&["restart", "load-balancer"]);
+        composition.wait_for_healthy(3);
+        let results = composition.benched(90, 5);
+        assert_eq!(results["failed"], 0, "{results}");
+        let shares = results["backends"].as_object().unwrap();
+        println!("{algorithm}: {}", results["backends"]);
+        match algorithm {
+            "round_robin" => {
+                assert_eq!(results["backends"], json!({ "backend-1": 30, "backend-2": 30, "backend-3": 30 }));
+            }
+            "ip_hash" => assert_eq!(shares.len(), 1, "one client, one backend"),
+            _ => assert_eq!(shares.len(), 3, "{shares:?}"),
+        }
+    }
+}
+
+fn failover(composition: &Composition) {
+    let bench = composition.bench(60_000, 10, "failover.json", &[]);
+    let stopped = Instant::now();
+    composition.compose(&["stop", "backend-1"]);
+    composition.wait_for_healthy(2);
+    println!("backend-1 out of rotation {:.2} s after `stop` was typed", stopped.elapsed().as_secs_f64());
+    let (results, _) = composition.results(bench, "failover.json");
+    assert_eq!(results["failed"], 0, "{results}");
+    println!("failover: {} requests, {} failed", results["requests"], results["failed"]);
+
+    let started = Instant::now();
+    composition.compose(&["start", "backend-1"]);
+    composition.wait_for_healthy(3);
+    println!("backend-1 back in rotation {:.2} s after `start` was typed", started.elapsed().as_secs_f64());
+    assert_eq!(composition.benched(30, 3)["backends"], json!({ "backend-1": 10, "backend-2": 10, "backend-3": 10 }));
+    let logs = composition.compose(&["logs", "--no-color", "load-balancer"]).stdout;
+    let logs = String::from_utf8_lossy(&logs);
+    assert!(logs.contains("backend backend-1 is down") && logs.contains("backend backend-1 is up"), "{logs}");
+}
+
+fn scaling(composition: &Composition) {
+    let (baseline, _) = composition.results(composition.bench(900, 30, "baseline.json", &[]), "baseline.json");
+    assert_eq!(baseline["backends"], json!({ "backend-1": 300, "backend-2": 300, "backend-3": 300 }));
+    // Under load while the two come: nobody notices.
+    let during = composition.bench(60_000, 10, "during.json", &[]);
+    composition.compose(&["--profile", "scaling", "up", "-d"]);
+    composition.wait_for_healthy(5);
+    let (during, _) = composition.results(during, "during.json");
+    assert_eq!(during["failed"], 0, "{during}");
+    let path = composition.directory.path().join("baseline.json");
+    let compare = ["--compare", path.to_str().unwrap()];
+    let (scaled, said) = composition.results(composition.bench(900, 30, "scaled.json", &compare), "scaled.json");
+    println!("{said}");
+    assert_eq!(scaled["failed"], 0, "{scaled}");
+    assert!(scaled["backends"].as_object().unwrap().values().all(|share| share == 180), "{scaled}");
+    assert_eq!(scaled["backends"].as_object().unwrap().len(), 5);
+    assert!(said.contains("backend-5"), "{said}");
+}
+
+fn a_graceful_end(composition: &Composition) {
+    let stopping = Instant::now();
+    composition.compose(&["stop", "load-balancer"]);
+    println!("load-balancer stopped after {:.2} s", stopping.elapsed().as_secs_f64());
+    let containers = composition.compose(&["ps", "-q", "load-balancer"]).stdout;
+    let container = String::from_utf8(containers).unwrap();
+    let inspect = Command::new("docker")
+        .args([
+            "inspect",
+            "--format",
+            "{{.State.ExitCode}} {{.Config.User}} {{.HostConfig.ReadonlyRootfs}}",
+            container.trim(),
+        ])
+        .output()
+        .unwrap();
+    assert_eq!(String::from_utf8(inspect.stdout).unwrap().trim(), "0 65534:65534 true");
+}
