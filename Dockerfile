@@ -4,6 +4,8 @@
 # toolchain: docker build --build-arg BUILD_IMAGE=loadx-toolchain .
 ARG BUILD_IMAGE=rust:1-bookworm
 FROM ${BUILD_IMAGE} AS build
+# By which CI finds what its builds left.
+LABEL loadx=build
 WORKDIR /src
 ENV RUSTFLAGS="-C target-feature=+crt-static" \
     CARGO_PROFILE_RELEASE_STRIP=symbols \
