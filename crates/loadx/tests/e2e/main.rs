@@ -12,4 +12,5 @@ mod failover;
 mod forwarding;
 mod lifecycle;
 mod logs;
+mod scenarios;
 mod support;

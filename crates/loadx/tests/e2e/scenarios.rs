@@ -1,0 +1,218 @@
+//! docs/scenarios.md, typed into a shell from top to bottom: what it says comes, comes.
+//!
+//! Ports are replaced by free ones. Numbers and ids may differ, words may not; `…` stands for any lines.
+
+use std::io::Write as _;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::time::Instant;
+
+use crate::support::PATIENCE;
+
+const DOCUMENT: &str = include_str!("../../../../docs/scenarios.md");
+const CONFIG: &str = include_str!("../../../../config.json");
+
+/// The ports that the document uses.
+const PORTS: [&str; 8] = ["8080", "8001", "8002", "8003", "8004", "8005", "8006", "8007"];
+
+/// A command and the lines that it, or what runs in the background, is said to print.
+struct Step {
+    command: String,
+    expected: Vec<String>,
+}
+
+/// The console blocks of the document, but for those that need containers.
+fn blocks() -> Vec<Vec<Step>> {
+    let blocks = DOCUMENT.split("```console\n").skip(1).map(|rest| rest.split("```").next().unwrap());
+    blocks.filter(|block| !block.contains("docker")).map(steps).collect()
+}
+
+fn steps(block: &str) -> Vec<Step> {
+    let mut steps: Vec<Step> = Vec::new();
+    for line in block.lines() {
+        match line.strip_prefix("$ ") {
+            Some(command) => steps.push(Step { command: command.to_owned(), expected: Vec::new() }),
+            None => steps.last_mut().expect("a block begins with a command").expected.push(line.to_owned()),
+        }
+    }
+    steps
+}
+
+/// Words and ports stay, other numbers become `#`, ids become `ID`, white space and marks lose their length.
+fn normal(line: &str) -> String {
+    line.split_whitespace().map(normal_word).collect::<Vec<_>>().join(" ")
+}
+
+fn normal_word(word: &str) -> String {
+    let bare: String = word.chars().filter(char::is_ascii_alphanumeric).collect();
+    if bare.len() >= 16 && bare.chars().rev().take(16).all(|c| c.is_ascii_hexdigit()) {
+        return "ID".to_owned();
+    }
+    let mut out = String::new();
+    let mut rest = word;
+    while let Some(first) = rest.chars().next() {
+        let digits = rest.strip_prefix(['+', '-']).unwrap_or(rest);
+        let length = digits.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(digits.len());
+        let number = digits[..length].trim_end_matches('.');
+        if number.starts_with(|c: char| c.is_ascii_digit()) {
+            out.push_str(if PORTS.contains(&number) { number } else { "#" });
+            rest = &digits[number.len()..];
+        } else {
+            if !(first == '^' && out.ends_with('^')) {
+                out.push(first);
+            }
+            rest = &rest[first.len_utf8()..];
+        }
+    }
+    out
+}
+
+/// A shell that commands are typed into; all that it and its jobs print goes to one file.
+struct Shell {
+    bash: Child,
+    directory: tempfile::TempDir,
+    ports: Vec<u16>,
+    typed: usize,
+}
+
+impl Shell {
+    fn start() -> Self {
+        let directory = tempfile::TempDir::new().unwrap();
+        let held: Vec<_> = PORTS.iter().map(|_| std::net::TcpListener::bind("127.0.0.1:0").unwrap()).collect();
+        let ports = held.iter().map(|listener| listener.local_addr().unwrap().port()).collect();
+        let output = std::fs::File::create(directory.path().join("output")).unwrap();
+        let binary = PathBuf::from(env!("CARGO_BIN_EXE_loadx"));
+        let path = format!("{}:{}", binary.parent().unwrap().display(), std::env::var("PATH").unwrap());
+        let bash = Command::new("bash")
+            .current_dir(directory.path())
+            .env("PATH", path)
+            .env("NO_COLOR", "1")
+            .stdin(Stdio::piped())
+            .stdout(output.try_clone().unwrap())
+            .stderr(output)
+            .spawn()
+            .unwrap();
+        let mut shell = Shell { bash, directory, ports, typed: 0 };
+        // Job control, as at a terminal: the document says `kill %?run`.
+        shell.type_in("set -m");
+        std::fs::write(shell.directory.path().join("config.json"), shell.adapted(CONFIG)).unwrap();
+        shell
+    }
+
+    /// With free ports, on loopback only, and with a load that a debug build can bear.
+    fn adapted(&self, text: &str) -> String {
+        let mut text = text
+            .replace("0.0.0.0", "127.0.0.1")
+            .replace("loadx backend", "loadx backend --host 127.0.0.1")
+            .replace("loadx bench", "loadx bench --url http://localhost:8080")
+            .replace("-n 100000", "-n 20000");
+        for (port, free) in PORTS.iter().zip(&self.ports) {
+            text = text.replace(port, &free.to_string());
+        }
+        text
+    }
+
+    /// Types a command and waits for its end; a background one ends at once.
+    fn type_in(&mut self, command: &str) -> String {
+        self.typed += 1;
+        let (begin, end) = (format!("@@begin {}", self.typed), format!("@@end {}", self.typed));
+        let command = self.adapted(command);
+        let stdin = self.bash.stdin.as_mut().unwrap();
+        writeln!(stdin, "echo '{begin}'\n{command}\necho '{end}'").unwrap();
+        self.wait_for(&format!("the end of `{command}`"), |output| output.contains(&end).then_some(()));
+        begin
+    }
+
+    fn output(&self) -> String {
+        let bytes = std::fs::read(self.directory.path().join("output")).unwrap();
+        let mut text = String::from_utf8_lossy(&bytes).into_owned();
+        for (port, free) in PORTS.iter().zip(&self.ports) {
+            text = text.replace(&free.to_string(), port);
+        }
+        text
+    }
+
+    fn wait_for<T>(&self, what: &str, probe: impl Fn(&str) -> Option<T>) -> T {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let output = self.output();
+            if let Some(found) = probe(&output) {
+                return found;
+            }
+            assert!(Instant::now() < deadline, "it did not come: {what}\n{output}");
+            std::thread::sleep(std::time::Duration::from_millis(20));
+        }
+    }
+}
+
+impl Drop for Shell {
+    /// Ends the jobs with the shell.
+    fn drop(&mut self) {
+        if let Some(mut stdin) = self.bash.stdin.take() {
+            let _ = writeln!(stdin, "kill -9 $(jobs -p) 2>/dev/null; exit");
+        }
+        let _ = self.bash.wait();
+    }
+}
+
+/// The first expected line that does not come after `mark`. What one command prints comes in order; jobs
+/// and their threads print when they get to it.
+fn missing(output: &str, mark: &str, expected: &[String], in_order: bool) -> Option<String> {
+    let after = output.split(&format!("{mark}\n")).nth(1).unwrap_or_default();
+    let came: Vec<String> = after.lines().map(normal).collect();
+    let mut from = 0;
+    let wanted = expected.iter().filter(|line| !line.trim().is_empty() && line.trim() != "…");
+    wanted.map(|line| normal(line)).find(|line| match came[from..].iter().position(|other| other == line) {
+        Some(at) if in_order => {
+            from += at + 1;
+            false
+        }
+        found => found.is_none(),
+    })
+}
+
+fn carry_out(shell: &mut Shell, block: &[Step]) {
+    let block_mark = shell.type_in("true");
+    for step in block {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let own_mark = shell.type_in(&step.command);
+            let in_background =
+                step.command.ends_with('&') || step.command.contains("wait ") || step.command.starts_with("kill");
+            let mark = if in_background { block_mark.clone() } else { own_mark };
+            if in_background {
+                shell.wait_for(&format!("what follows `{}`", step.command), |output| {
+                    missing(output, &mark, &step.expected, false).is_none().then_some(())
+                });
+                break;
+            }
+            let Some(line) = missing(&shell.output(), &mark, &step.expected, true) else { break };
+            // Whoever asks with curl may ask again: what is being waited for may still be on its way.
+            let again = step.command.starts_with("curl") && Instant::now() < deadline;
+            assert!(again, "`{}` does not print `{line}`:\n{}", step.command, shell.output());
+        }
+    }
+}
+
+#[test]
+fn the_document_comes_true() {
+    for tool in ["bash", "curl"] {
+        if Command::new(tool).arg("--version").output().is_err() {
+            eprintln!("skipped: this machine has no {tool}");
+            return;
+        }
+    }
+    let mut shell = Shell::start();
+    for block in blocks() {
+        carry_out(&mut shell, &block);
+    }
+}
+
+#[test]
+fn numbers_may_differ_and_words_may_not() {
+    assert_eq!(normal("  rate   26370.9 requests/s"), normal("rate 1 requests/s"));
+    assert_eq!(normal("p50 ms 1.79 1.97  +9.9 %"), normal("p50 ms 1 2 -13 %"));
+    assert_eq!(normal("X-Request-Id: a7fe2fe09190b51d"), normal("X-Request-Id: 0000000000000000"));
+    assert_ne!(normal("failed 0"), normal("successful 0"));
+    assert_eq!(normal("2026-11-22T22:44:17.295161Z  INFO a"), normal("2027-01-02T03:04:05.000001Z INFO a"));
+}
