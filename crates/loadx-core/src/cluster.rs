@@ -20,6 +20,8 @@ pub struct Cluster {
     next_id: u32,
     factory: BalancerFactory,
     view: Arc<View>,
+    /// Whether who is admitted has changed since the view was made.
+    view_is_stale: bool,
 }
 
 #[derive(Debug)]
@@ -49,11 +51,14 @@ impl Cluster {
     pub fn new(algorithm: Algorithm, policy: HealthPolicy, _now: Time) -> Self {
         let mut factory = BalancerFactory::new(algorithm);
         let view = Arc::new(View { balancer: factory.balancer(&[]), backends: Box::default() });
-        Cluster { policy, members: Vec::new(), next_id: 0, factory, view }
+        Cluster { policy, members: Vec::new(), next_id: 0, factory, view, view_is_stale: false }
     }
 
-    /// What workers pick from. It changes only with the calls that return events or change weights.
-    pub fn view(&self) -> Arc<View> {
+    /// What workers pick from, made anew if who is admitted has changed: once, however much has.
+    pub fn view(&mut self) -> Arc<View> {
+        if std::mem::take(&mut self.view_is_stale) {
+            self.view = self.publish();
+        }
         Arc::clone(&self.view)
     }
 
@@ -79,7 +84,7 @@ impl Cluster {
             self.members.push(member);
         }
         events.extend(former.into_iter().map(|member| Event::Removed { backend: member.spec.name }));
-        self.publish();
+        self.view_is_stale = true;
         events
     }
 
@@ -116,7 +121,7 @@ impl Cluster {
                 Event::Unresolved { backend, reason }
             }
         };
-        self.publish();
+        self.view_is_stale = true;
         Some(event)
     }
 
@@ -141,7 +146,7 @@ impl Cluster {
         };
         // Unproven and up look the same to workers.
         if before == Standing::Down || matches!(event, Event::Ejected { .. }) {
-            self.publish();
+            self.view_is_stale = true;
         }
         Some(event)
     }
@@ -198,7 +203,7 @@ impl Cluster {
         Snapshot { algorithm: self.factory.algorithm(), backends: backends.collect() }
     }
 
-    fn publish(&mut self) {
+    fn publish(&mut self) -> Arc<View> {
         let admitted = self.members.iter().filter(|member| member.admitted());
         let backends: Box<[Backend]> = admitted
             .map(|member| Backend {
@@ -208,7 +213,7 @@ impl Cluster {
                 load: Arc::clone(&member.load),
             })
             .collect();
-        self.view = Arc::new(View { balancer: self.factory.balancer(&backends), backends });
+        Arc::new(View { balancer: self.factory.balancer(&backends), backends })
     }
 }
 
@@ -240,7 +245,7 @@ mod tests {
             self.cluster.ids().find(|id| self.cluster.spec(*id).unwrap().port == port).unwrap()
         }
 
-        fn serving(&self) -> Vec<u16> {
+        fn serving(&mut self) -> Vec<u16> {
             self.cluster.view().backends().iter().map(|backend| backend.spec.port).collect()
         }
     }
@@ -283,7 +288,7 @@ mod tests {
 
     #[test]
     fn a_failed_connection_becomes_an_observation_and_nothing_else_does() {
-        let fixture = Fixture::new(&[1]);
+        let mut fixture = Fixture::new(&[1]);
         let view = fixture.cluster.view();
         let pick = |outcome| view.pick(at(4), &query()).unwrap().finish(at(9), outcome);
         let expected = Observation { began: at(4), evidence: Evidence::ConnectFailed { reason: "no route".into() } };
@@ -294,7 +299,7 @@ mod tests {
 
     #[test]
     fn in_flight_counts_cannot_leak() {
-        let fixture = Fixture::new(&[1]);
+        let mut fixture = Fixture::new(&[1]);
         let view = fixture.cluster.view();
         let first = view.pick(at(0), &query()).unwrap();
         let second = view.pick(at(0), &query()).unwrap();

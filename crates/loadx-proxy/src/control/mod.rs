@@ -69,7 +69,13 @@ pub(crate) async fn run<N: Network>(mut parts: Parts<N>) {
         tokio::select! {
             biased;
             _ = &mut parts.stop => return,
-            Some(finding) = findings.recv() => control.take_in(finding),
+            Some(finding) = findings.recv() => {
+                control.take_in(finding);
+                // What else is there already goes into the same view: making one costs.
+                while let Ok(finding) = findings.try_recv() {
+                    control.take_in(finding);
+                }
+            }
             Some(Report { backend, observation }) = parts.reports.recv() => {
                 control.take_in(Finding::Observed(backend, observation));
             }
@@ -84,6 +90,7 @@ pub(crate) async fn run<N: Network>(mut parts: Parts<N>) {
             }
             () = sleep_until(control.clock, deadline) => {}
         }
+        control.publish();
     }
 }
 
@@ -127,12 +134,11 @@ impl<N: Network> Control<N> {
         };
         if let Some(event) = event {
             tell(&event);
-            self.publish();
         }
     }
 
     /// Lets workers see the cluster's view, if it is another one.
-    fn publish(&self) {
+    fn publish(&mut self) {
         let view = self.cluster.view();
         if !Arc::ptr_eq(&view, &self.shared.view.load()) {
             self.shared.view.store(view);

@@ -8,6 +8,7 @@ use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 use loadx_bench::{Comparison, Plan, Report, Target};
 
+use super::open_files;
 use super::trouble::{Trouble, print};
 
 /// What can be typed after `loadx bench`.
@@ -57,6 +58,7 @@ pub(super) fn bench(arguments: BenchArguments) -> Result<ExitCode, Trouble> {
         concurrency: arguments.concurrency as usize,
         timeout: Duration::from_secs_f64(arguments.timeout),
     };
+    open_files::allow(u64::from(arguments.concurrency) + 100, "--concurrency");
     let report = run(&plan)?;
     print(&report.to_string())?;
     if let Some(before) = &before {

@@ -6,6 +6,7 @@ mod check;
 mod config_file;
 mod demo;
 mod health;
+mod open_files;
 mod run;
 mod sim;
 mod trouble;

@@ -5,9 +5,9 @@ use std::process::ExitCode;
 
 use clap::Args;
 use loadx_core::config::{self, Config, HostPort};
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use super::config_file;
+use super::open_files;
 use super::trouble::Trouble;
 use crate::logging;
 use crate::signals::Signals;
@@ -32,7 +32,8 @@ pub(super) struct RunArguments {
 pub(super) fn run(arguments: &RunArguments) -> Result<ExitCode, Trouble> {
     let config = arguments.config()?;
     let _events = logging::start(arguments.verbose);
-    allow_connections(config.max_connections);
+    // A client connection takes two files, its own and the backend's.
+    open_files::allow(2 * config.max_connections as u64 + 100, "\"max_connections\"");
     // Caught before the start: a signal that comes early must not be lost.
     let mut signals = Signals::catch().map_err(|error| Trouble::Failure(format!("cannot catch signals: {error}")))?;
     let running = loadx_proxy::start(&config)?;
@@ -80,22 +81,6 @@ fn parse_host_port(text: &str) -> Result<HostPort, String> {
         None if host.contains(':') => Err(format!("an IPv6 address stands in brackets: [{host}]:{port}")),
         None if host.is_empty() => Err("the host is missing; write HOST:PORT, such as localhost:8001".to_owned()),
         None => Ok(HostPort { host: host.to_owned(), port }),
-    }
-}
-
-/// Raises the limit of open files as far as the system lets it: a client connection takes two, its own
-/// and the backend's, and the usual limit of 1,024 would be reached long before `max_connections`.
-fn allow_connections(max_connections: usize) {
-    let limit = getrlimit(Resource::Nofile);
-    if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum }) {
-        tracing::warn!("the limit of open files could not be raised: {error}");
-    }
-    let wanted = 2 * max_connections as u64 + 100;
-    let allowed = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
-    if allowed < wanted {
-        tracing::warn!(
-            "only {allowed} files may be open, and \"max_connections\" of {max_connections} can take {wanted}; raise `ulimit -n`"
-        );
     }
 }
 
