@@ -87,8 +87,9 @@ impl<N: Network> Worker<N> {
         let published = self.shared.view.load();
         let mut held = self.view.borrow_mut();
         if !held.is(&published) {
-            *held = LocalView::new(Arc::clone(&published));
-            self.pool.retain_admitted(&held);
+            let now = LocalView::new(Arc::clone(&published));
+            self.pool.follow(&held, &now);
+            *held = now;
         }
         held.clone()
     }

@@ -5,10 +5,12 @@
 //! connection that comes back *cools* until that has happened; only then its silence means something.
 
 use std::cell::RefCell;
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
 use std::task::{Context, Waker};
 
-use loadx_core::{Backend, BackendId, Time, View};
+use loadx_core::{BackendId, Time, View};
 use tokio::sync::Notify;
 
 use crate::limits::{IDLE_PER_BACKEND_MAX, IDLE_TO_BACKEND};
@@ -88,10 +90,15 @@ impl<S: Stream> Pool<S> {
         }
     }
 
-    /// Closes the connections to backends that are not in rotation.
-    pub(crate) fn retain_admitted(&self, view: &View) {
-        let admitted: HashSet<BackendId> = view.backends().iter().map(Backend::id).collect();
-        self.lanes.borrow_mut().retain(|id, _| admitted.contains(id));
+    /// Closes the connections to backends that are not in rotation any more, or not where they were.
+    pub(crate) fn follow(&self, before: &View, now: &View) {
+        let places = |view: &View| -> HashMap<BackendId, Arc<[SocketAddr]>> {
+            view.backends().iter().map(|backend| (backend.id(), backend.shared_addresses())).collect()
+        };
+        let (before, now) = (places(before), places(now));
+        let stays = |id: &BackendId| now.get(id).is_some_and(|place| before.get(id).is_none_or(|was| was == place));
+        self.lanes.borrow_mut().retain(|id, _| stays(id));
+        self.cooling.borrow_mut().retain(|(id, _)| stays(id));
     }
 
     /// Closes everything.
