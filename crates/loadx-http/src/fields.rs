@@ -191,6 +191,30 @@ impl FramingFields {
     }
 }
 
+/// What the fields say of this hop: where the body ends, whether the connection goes on, and what is not
+/// passed on.
+#[derive(Copy, Clone, Debug, Default)]
+pub(crate) struct Hop {
+    pub(crate) framing: FramingFields,
+    pub(crate) connection: ConnectionOptions,
+    pub(crate) dropped: Dropped,
+}
+
+impl Hop {
+    /// Takes in the field at `index`.
+    pub(crate) fn note(&mut self, known: Known, index: usize, value: &[u8]) -> Result<(), Fault> {
+        match known {
+            Known::ContentLength => return self.framing.add_length(value),
+            Known::TransferEncoding => self.framing.add_coding(value)?,
+            Known::Connection => self.connection.add(value),
+            Known::HopByHop => {}
+            _ => return Ok(()),
+        }
+        self.dropped.add(index);
+        Ok(())
+    }
+}
+
 /// The members of a comma-separated list (RFC 9110, section 5.6.1), empty ones left out.
 pub(crate) fn list(value: &[u8]) -> impl Iterator<Item = &[u8]> {
     value.split(|byte| *byte == b',').map(<[u8]>::trim_ascii).filter(|member| !member.is_empty())

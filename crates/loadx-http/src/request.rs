@@ -3,8 +3,7 @@
 use std::net::IpAddr;
 
 use crate::fields::{
-    ConnectionOptions, Dropped, Field, FramingFields, Known, check_line_ends, check_names, copy_kept,
-    leading_empty_line, list,
+    ConnectionOptions, Dropped, Field, Hop, Known, check_line_ends, check_names, copy_kept, leading_empty_line, list,
 };
 use crate::limits::{HEAD_BYTES_MAX, TARGET_BYTES_MAX};
 use crate::{Fault, FieldSlots, Framing, Parsed, Version};
@@ -153,11 +152,12 @@ fn is_authority(value: &[u8]) -> bool {
 impl<'s, 'b> Request<'s, 'b> {
     /// Looks at every field once: what it means for the message, and whether it is passed on.
     fn scan(mut self) -> Result<Self, Fault> {
-        let mut framing = FramingFields::default();
+        let mut hop = Hop::default();
         for (index, field) in self.fields.iter().enumerate() {
-            match Known::of(field.name) {
-                None => {}
-                Some(Known::Host) => {
+            let Some(known) = Known::of(field.name) else { continue };
+            hop.note(known, index, field.value)?;
+            match known {
+                Known::Host => {
                     if self.host.replace(index).is_some() {
                         return Err(Fault::Malformed("Host appears more than once"));
                     }
@@ -165,29 +165,17 @@ impl<'s, 'b> Request<'s, 'b> {
                         return Err(Fault::Malformed("Host is not a host and port"));
                     }
                 }
-                Some(Known::ContentLength) => framing.add_length(field.value)?,
-                Some(Known::TransferEncoding) => {
-                    framing.add_coding(field.value)?;
-                    self.dropped.add(index);
-                }
-                Some(Known::Connection) => {
-                    self.connection.add(field.value);
-                    self.dropped.add(index);
-                }
-                Some(Known::HopByHop) => self.dropped.add(index),
-                Some(Known::Expect) => self.expects_continue |= field.value.eq_ignore_ascii_case(b"100-continue"),
-                Some(Known::XForwardedFor) => {
-                    self.claims_forwarded = true;
-                }
-                Some(Known::Forwarded) => self.claims_forwarded = true,
-                Some(Known::XForwardedHost | Known::XForwardedProto) => {}
+                Known::Expect => self.expects_continue |= field.value.eq_ignore_ascii_case(b"100-continue"),
+                Known::Forwarded | Known::XForwardedFor => self.claims_forwarded = true,
+                _ => {}
             }
         }
         if self.host.is_none() && self.version == Version::Http11 {
             return Err(Fault::Malformed("Host is missing"));
         }
-        self.framing = framing.framing(self.version)?.unwrap_or(Framing::Length(0));
-        self.connection.drop_named(self.fields, &mut self.dropped);
+        self.framing = hop.framing.framing(self.version)?.unwrap_or(Framing::Length(0));
+        hop.connection.drop_named(self.fields, &mut hop.dropped);
+        (self.connection, self.dropped) = (hop.connection, hop.dropped);
         Ok(self)
     }
 

@@ -1,7 +1,7 @@
 //! Response heads: reading them, and writing what a client gets.
 
 use crate::fields::{
-    ConnectionOptions, Dropped, Field, FramingFields, Known, check_line_ends, check_names, copy_kept, offset_in,
+    ConnectionOptions, Dropped, Field, Hop, Known, check_line_ends, check_names, copy_kept, offset_in,
 };
 use crate::limits::HEAD_BYTES_MAX;
 use crate::{Fault, FieldSlots, Framing, Parsed, Version};
@@ -76,36 +76,24 @@ pub fn parse_response<'s, 'b>(
 
 impl Response<'_, '_> {
     fn scan(mut self, to_head: bool) -> Result<Self, Fault> {
-        let mut framing = FramingFields::default();
+        let mut hop = Hop::default();
         for (index, field) in self.fields.iter().enumerate() {
-            match Known::of(field.name) {
-                Some(Known::ContentLength) => {
-                    framing.add_length(field.value)?;
-                    // RFC 9110, section 8.6: not in these; a client could wait for the content.
-                    if matches!(self.status, 100..=199 | 204) {
-                        self.dropped.add(index);
-                    }
-                }
-                Some(Known::TransferEncoding) => {
-                    framing.add_coding(field.value)?;
-                    self.dropped.add(index);
-                }
-                Some(Known::Connection) => {
-                    self.connection.add(field.value);
-                    self.dropped.add(index);
-                }
-                Some(Known::HopByHop) => self.dropped.add(index),
-                _ => {}
+            let Some(known) = Known::of(field.name) else { continue };
+            hop.note(known, index, field.value)?;
+            // RFC 9110, section 8.6: no length in these; a client could wait for the content.
+            if known == Known::ContentLength && matches!(self.status, 100..=199 | 204) {
+                hop.dropped.add(index);
             }
         }
-        let declared = framing.framing(self.version)?;
+        let declared = hop.framing.framing(self.version)?;
         self.declares_content = !matches!(declared, None | Some(Framing::Length(0)));
         self.framing = if to_head || self.never_has_content() {
             Framing::Length(0)
         } else {
             declared.unwrap_or(Framing::UntilClose)
         };
-        self.connection.drop_named(self.fields, &mut self.dropped);
+        hop.connection.drop_named(self.fields, &mut hop.dropped);
+        (self.connection, self.dropped) = (hop.connection, hop.dropped);
         Ok(self)
     }
 
