@@ -48,7 +48,7 @@ impl Member {
 
 impl Cluster {
     /// A cluster without backends; [`update`](Cluster::update) brings them.
-    pub fn new(algorithm: Algorithm, policy: HealthPolicy, _now: Time) -> Self {
+    pub fn new(algorithm: Algorithm, policy: HealthPolicy) -> Self {
         let mut factory = BalancerFactory::new(algorithm);
         let view = Arc::new(View { balancer: factory.balancer(&[]), backends: Box::default() });
         Cluster { policy, members: Vec::new(), next_id: 0, factory, view, view_is_stale: false }
@@ -69,7 +69,7 @@ impl Cluster {
 
     /// Replaces the set of backends. One that was there before, by host and port, keeps its id, its
     /// health and its counts.
-    pub fn update(&mut self, now: Time, specs: Vec<BackendSpec>, _rng: &mut impl Rng) -> Vec<Event> {
+    pub fn update(&mut self, now: Time, specs: Vec<BackendSpec>) -> Vec<Event> {
         let mut events = Vec::new();
         let mut former = std::mem::take(&mut self.members);
         for spec in specs {
@@ -230,9 +230,9 @@ mod tests {
 
     impl Fixture {
         fn new(ports: &[u16]) -> Self {
-            let mut rng = SplitMix64::new(3);
-            let mut cluster = Cluster::new(Algorithm::RoundRobin, HealthPolicy::default(), Time::ZERO);
-            cluster.update(Time::ZERO, specs(ports), &mut rng);
+            let rng = SplitMix64::new(3);
+            let mut cluster = Cluster::new(Algorithm::RoundRobin, HealthPolicy::default());
+            cluster.update(Time::ZERO, specs(ports));
             Fixture { cluster, rng }
         }
 
@@ -314,19 +314,18 @@ mod tests {
         let mut fixture = Fixture::new(&[1, 2]);
         fixture.shows(1, at(0), refused());
         let kept = fixture.id(2);
-        let events = fixture.cluster.update(at(1), specs(&[3, 2, 1]), &mut fixture.rng);
+        let events = fixture.cluster.update(at(1), specs(&[3, 2, 1]));
         assert_eq!(events, [Event::Added { backend: "127.0.0.1:3".into() }]);
         assert_eq!(fixture.id(2), kept);
         assert_eq!(fixture.serving(), [3, 2], "1 is still down");
-        let events = fixture.cluster.update(at(2), specs(&[2]), &mut fixture.rng);
+        let events = fixture.cluster.update(at(2), specs(&[2]));
         assert_eq!(events.len(), 2);
     }
 
     #[test]
     fn a_name_serves_once_it_resolves_and_keeps_its_addresses_when_dns_fails() {
-        let mut rng = SplitMix64::new(1);
-        let mut cluster = Cluster::new(Algorithm::RoundRobin, HealthPolicy::default(), Time::ZERO);
-        cluster.update(Time::ZERO, vec![BackendSpec::new("app", 80)], &mut rng);
+        let mut cluster = Cluster::new(Algorithm::RoundRobin, HealthPolicy::default());
+        cluster.update(Time::ZERO, vec![BackendSpec::new("app", 80)]);
         let id = cluster.ids().next().unwrap();
         assert!(cluster.resolved(id, Err("no such host".into())).is_some());
         assert!(cluster.resolved(id, Err("no such host".into())).is_none(), "told once");

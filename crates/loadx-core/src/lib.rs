@@ -8,12 +8,11 @@
 //! carries requests (*workers*):
 //!
 //! ```
-//! use loadx_core::{Algorithm, Cluster, BackendSpec, HealthPolicy, Key, Outcome, Query, SplitMix64, Time};
+//! use loadx_core::{Algorithm, Cluster, BackendSpec, HealthPolicy, Key, Outcome, Query, Time};
 //!
-//! let mut rng = SplitMix64::new(1);
 //! let backends = vec![BackendSpec::new("127.0.0.1", 8001), BackendSpec::new("127.0.0.1", 8002)];
-//! let mut cluster = Cluster::new(Algorithm::RoundRobin, HealthPolicy::default(), Time::ZERO);
-//! cluster.update(Time::ZERO, backends, &mut rng);
+//! let mut cluster = Cluster::new(Algorithm::RoundRobin, HealthPolicy::default());
+//! cluster.update(Time::ZERO, backends);
 //!
 //! let view = cluster.view();
 //! let query = Query { key: Key::from_ip("192.0.2.7".parse().unwrap()), tried: &[] };

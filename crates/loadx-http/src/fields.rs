@@ -29,7 +29,6 @@ impl Default for FieldSlots<'_> {
 pub(crate) enum Known {
     Connection,
     ContentLength,
-    Expect,
     Forwarded,
     Host,
     /// Keep-Alive, Proxy-Connection, TE, Upgrade: meant for this hop alone (RFC 9110, section 7.6.1).
@@ -46,7 +45,6 @@ impl Known {
         let candidates: &[(&str, Known)] = match name.len() {
             2 => &[("te", Known::HopByHop)],
             4 => &[("host", Known::Host)],
-            6 => &[("expect", Known::Expect)],
             7 => &[("upgrade", Known::HopByHop)],
             9 => &[("forwarded", Known::Forwarded)],
             10 => &[("connection", Known::Connection), ("keep-alive", Known::HopByHop)],

@@ -20,7 +20,6 @@ pub struct Request<'s, 'b> {
     version: Version,
     framing: Framing,
     connection: ConnectionOptions,
-    expects_continue: bool,
     dropped: Dropped,
     /// The place of Host, which a gateway may have to rewrite.
     host: Option<usize>,
@@ -81,7 +80,6 @@ pub fn parse_request<'s, 'b>(bytes: &'b [u8], slots: &'s mut FieldSlots<'b>) -> 
         version,
         framing: Framing::Length(0),
         connection: ConnectionOptions::default(),
-        expects_continue: false,
         dropped: Dropped::default(),
         host: None,
         claims_forwarded: false,
@@ -165,7 +163,6 @@ impl<'s, 'b> Request<'s, 'b> {
                         return Err(Fault::Malformed("Host is not a host and port"));
                     }
                 }
-                Known::Expect => self.expects_continue |= field.value.eq_ignore_ascii_case(b"100-continue"),
                 Known::Forwarded | Known::XForwardedFor => self.claims_forwarded = true,
                 _ => {}
             }
@@ -207,11 +204,6 @@ impl<'s, 'b> Request<'s, 'b> {
     /// Whether the client wants to go on with this connection.
     pub fn persistent(&self) -> bool {
         self.connection.persistent(self.version)
-    }
-
-    /// Whether the client waits for 100 (Continue) before it sends the body.
-    pub fn expects_continue(&self) -> bool {
-        self.expects_continue
     }
 
     /// Whether the method is idempotent (RFC 9110, section 9.2.2), so that it may be sent again.

@@ -152,8 +152,8 @@ pub fn start(config: &Config) -> Result<Running, StartError> {
     let (batches, log) = open_log(config, &lost)?;
     let clock = Clock::start();
     let mut seeds = SplitMix64::new(RandomState::new().hash_one(std::process::id()));
-    let mut cluster = Cluster::new(config.algorithm, config.health.clone(), Time::ZERO);
-    cluster.update(Time::ZERO, config.backends.clone(), &mut seeds);
+    let mut cluster = Cluster::new(config.algorithm, config.health.clone());
+    cluster.update(Time::ZERO, config.backends.clone());
     let shared = Arc::new(Shared {
         view: ArcSwap::new(cluster.view()),
         settings: Settings::new(config),

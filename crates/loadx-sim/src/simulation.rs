@@ -84,10 +84,10 @@ struct Run<'s> {
 
 impl<'s> Run<'s> {
     fn new(scenario: &'s Scenario) -> Self {
-        let mut rng = SplitMix64::new(scenario.seed);
-        let mut cluster = Cluster::new(scenario.algorithm, scenario.health.clone(), Time::ZERO);
+        let rng = SplitMix64::new(scenario.seed);
+        let mut cluster = Cluster::new(scenario.algorithm, scenario.health.clone());
         let specs = scenario.backends.iter().map(|backend| backend.spec.clone()).collect();
-        cluster.update(Time::ZERO, specs, &mut rng);
+        cluster.update(Time::ZERO, specs);
         // Names lead somewhere here without DNS. Where is of no consequence: nobody connects.
         let somewhere: Arc<[SocketAddr]> = [SocketAddr::from((Ipv4Addr::LOCALHOST, 1))].into();
         for id in cluster.ids().collect::<Vec<_>>() {

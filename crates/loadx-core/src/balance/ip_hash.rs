@@ -147,7 +147,7 @@ fn winner(contenders: &[Contender], slot: usize) -> (u32, f64) {
 #[cfg(test)]
 mod tests {
     use super::super::testing::*;
-    use crate::{Algorithm, BackendSpec, Cluster, Key, Query, SplitMix64, Time, View};
+    use crate::{Algorithm, BackendSpec, Cluster, Key, Query, Time, View};
     use std::collections::BTreeMap;
 
     fn clients() -> impl Iterator<Item = Key> {
@@ -164,7 +164,7 @@ mod tests {
     }
 
     fn set(cluster: &mut Cluster, backends: Vec<BackendSpec>) {
-        cluster.update(Time::ZERO, backends, &mut SplitMix64::new(0));
+        cluster.update(Time::ZERO, backends);
     }
 
     #[test]

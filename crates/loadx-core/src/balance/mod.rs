@@ -113,12 +113,12 @@ fn around(start: usize, count: usize) -> impl Iterator<Item = usize> {
 #[cfg(test)]
 mod testing {
     //! Clusters to choose from, for the tests of the policies.
-    use crate::{Algorithm, BackendSpec, Cluster, HealthPolicy, Key, Query, SplitMix64, Time, View};
+    use crate::{Algorithm, BackendSpec, Cluster, HealthPolicy, Key, Query, Time, View};
     use std::sync::Arc;
 
     pub(super) fn cluster(algorithm: Algorithm, weights: &[u32]) -> Cluster {
-        let mut cluster = Cluster::new(algorithm, HealthPolicy::default(), Time::ZERO);
-        cluster.update(Time::ZERO, specs(weights), &mut SplitMix64::new(0));
+        let mut cluster = Cluster::new(algorithm, HealthPolicy::default());
+        cluster.update(Time::ZERO, specs(weights));
         cluster
     }
 
