@@ -26,6 +26,9 @@ impl fmt::Display for Comparison<'_> {
         if (before.requests, before.concurrency, &before.url) != (after.requests, after.concurrency, &after.url) {
             writeln!(f, "  (not the same load: {} and {})", load(before), load(after))?;
         }
+        if before.failed + after.failed > 0 {
+            writeln!(f, "  (requests failed, and a failure can be quick: the rates count them too)")?;
+        }
         row(f, "requests/s", before.requests_per_second, after.requests_per_second)?;
         row(f, "failed", before.failed as f64, after.failed as f64)?;
         let (was, is) = (&before.response_times, &after.response_times);

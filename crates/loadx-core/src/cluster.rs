@@ -24,6 +24,17 @@ pub struct Cluster {
     view_is_stale: bool,
 }
 
+/// What DNS says of a name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NameAnswer {
+    /// It leads to these addresses, in the order to try.
+    Addresses(Arc<[SocketAddr]>),
+    /// It does not exist, or has no address. The reason, in words.
+    Nowhere(Arc<str>),
+    /// There was no answer. The reason, in words.
+    Failed(Arc<str>),
+}
+
 #[derive(Debug)]
 struct Member {
     id: BackendId,
@@ -31,6 +42,8 @@ struct Member {
     addresses: Arc<[SocketAddr]>,
     /// Set while the name does not resolve; shown, and no reason by itself to leave.
     unresolved: Option<Arc<str>>,
+    /// Whether the last answer was that the name leads nowhere.
+    leads_nowhere: bool,
     health: Health,
     load: Arc<Load>,
 }
@@ -38,6 +51,35 @@ struct Member {
 impl Member {
     fn admitted(&self) -> bool {
         self.health.standing() != Standing::Down && self.unreachable().is_none()
+    }
+
+    /// A look-up that failed says nothing, and keeps the addresses known before. That the name leads
+    /// nowhere is an answer: whoever has those addresses now may be somebody else. It is believed at once
+    /// of a backend that is down, and at the second time of one that is not.
+    fn resolved(&mut self, answer: NameAnswer) -> Option<Event> {
+        let backend = Arc::clone(&self.spec.name);
+        let (reason, nowhere) = match answer {
+            NameAnswer::Addresses(addresses) => {
+                self.leads_nowhere = false;
+                let was_unresolved = self.unresolved.take().is_some();
+                if addresses == self.addresses && !was_unresolved {
+                    return None;
+                }
+                let listed = addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+                self.addresses = addresses;
+                return Some(Event::Resolved { backend, addresses: listed });
+            }
+            NameAnswer::Nowhere(reason) => (reason, true),
+            NameAnswer::Failed(reason) => (reason, false),
+        };
+        let again = std::mem::replace(&mut self.leads_nowhere, nowhere);
+        let gone = nowhere && (again || self.health.standing() == Standing::Down) && !self.addresses.is_empty();
+        if gone {
+            self.addresses = Arc::default();
+        }
+        let known = self.unresolved.replace(Arc::clone(&reason));
+        let news = gone || known.as_ref() != Some(&reason);
+        news.then_some(Event::Unresolved { backend, reason })
     }
 
     /// Why it cannot be connected to, whatever its health.
@@ -95,32 +137,17 @@ impl Cluster {
             id,
             addresses: spec.literal_addresses().unwrap_or_default(),
             unresolved: None,
+            leads_nowhere: false,
             spec,
             health: Health::new(now),
             load: Arc::default(),
         }
     }
 
-    /// Takes in what DNS said of a backend's name. A failed look-up keeps the addresses known before.
-    pub fn resolved(&mut self, id: BackendId, answer: Result<Arc<[SocketAddr]>, Arc<str>>) -> Option<Event> {
+    /// Takes in what DNS said of a backend's name.
+    pub fn resolved(&mut self, id: BackendId, answer: NameAnswer) -> Option<Event> {
         let member = self.members.iter_mut().find(|member| member.id == id)?;
-        let backend = Arc::clone(&member.spec.name);
-        let event = match answer {
-            Ok(addresses) if addresses == member.addresses && member.unresolved.is_none() => return None,
-            Ok(addresses) => {
-                let listed = addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
-                member.addresses = addresses;
-                member.unresolved = None;
-                Event::Resolved { backend, addresses: listed }
-            }
-            Err(reason) => {
-                let known = member.unresolved.replace(Arc::clone(&reason));
-                if known.as_ref() == Some(&reason) {
-                    return None;
-                }
-                Event::Unresolved { backend, reason }
-            }
-        };
+        let event = member.resolved(answer)?;
         self.view_is_stale = true;
         Some(event)
     }
@@ -327,14 +354,14 @@ mod tests {
         let mut cluster = Cluster::new(Algorithm::RoundRobin, HealthPolicy::default());
         cluster.update(Time::ZERO, vec![BackendSpec::new("app", 80)]);
         let id = cluster.ids().next().unwrap();
-        assert!(cluster.resolved(id, Err("no such host".into())).is_some());
-        assert!(cluster.resolved(id, Err("no such host".into())).is_none(), "told once");
+        assert!(cluster.resolved(id, NameAnswer::Nowhere("no such host".into())).is_some());
+        assert!(cluster.resolved(id, NameAnswer::Nowhere("no such host".into())).is_none(), "told once");
         assert!(cluster.view().backends().is_empty());
         assert_eq!(cluster.next_deadline(), None, "there is nothing to probe");
-        assert!(cluster.resolved(id, Ok(["10.0.0.1:80".parse().unwrap()].into())).is_some());
+        assert!(cluster.resolved(id, NameAnswer::Addresses(["10.0.0.1:80".parse().unwrap()].into())).is_some());
         assert_eq!(cluster.view().backends().len(), 1);
         assert_eq!(cluster.next_deadline(), Some(Time::ZERO));
-        cluster.resolved(id, Err("server failure".into()));
+        cluster.resolved(id, NameAnswer::Failed("server failure".into()));
         assert_eq!(cluster.view().backends().len(), 1);
     }
 
@@ -347,5 +374,26 @@ mod tests {
         assert_eq!(fixture.cluster.next_deadline(), None);
         fixture.shows(2, at(1), Evidence::ProbePassed { status: 204 });
         assert!(fixture.cluster.next_deadline().unwrap() > at(20));
+    }
+
+    #[test]
+    fn a_name_that_leads_nowhere_does_not_keep_addresses_that_somebody_else_may_have_now() {
+        let mut cluster = Cluster::new(Algorithm::RoundRobin, HealthPolicy::default());
+        cluster.update(Time::ZERO, vec![BackendSpec::new("app", 80)]);
+        let id = cluster.ids().next().unwrap();
+        let there = || NameAnswer::Addresses(["10.0.0.1:80".parse().unwrap()].into());
+        let nowhere = || NameAnswer::Nowhere("no such host".into());
+        cluster.resolved(id, there());
+        cluster.resolved(id, nowhere());
+        assert_eq!(cluster.view().backends().len(), 1, "once may be a hiccup");
+        assert!(cluster.resolved(id, nowhere()).is_some());
+        assert_eq!(cluster.view().backends().len(), 0);
+        assert!(cluster.resolved(id, nowhere()).is_none(), "told once");
+        cluster.resolved(id, there());
+        assert_eq!(cluster.view().backends().len(), 1);
+        let refused = Observation { began: Time::ZERO, evidence: refused() };
+        cluster.observe(Time::ZERO, id, &refused, &mut SplitMix64::new(0));
+        cluster.resolved(id, nowhere());
+        assert_eq!(cluster.next_deadline(), None, "nobody probes the address that it had");
     }
 }

@@ -36,7 +36,7 @@ mod view;
 
 pub use backend::{Backend, BackendId, BackendSpec};
 pub use balance::{Algorithm, Key};
-pub use cluster::Cluster;
+pub use cluster::{Cluster, NameAnswer};
 pub use event::Event;
 pub use health::{Evidence, HealthPolicy, Observation, Standing};
 pub use retry::{Trace, Tries};

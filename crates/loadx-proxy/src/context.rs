@@ -60,15 +60,18 @@ pub(crate) struct Parts<N: Network> {
 impl<N: Network> Worker<N> {
     pub(crate) fn new(parts: Parts<N>) -> Rc<Self> {
         let Parts { net, index, clock, shared, mailboxes, reports, questions, log, seed } = parts;
+        let view = LocalView::new(shared.view.load_full());
+        let pool = Pool::new();
+        pool.follow(&view);
         Rc::new(Worker {
             net,
             clock,
             buffers: Rc::default(),
-            pool: Pool::new(),
+            pool,
             metrics: RefCell::new(Shard::new()),
             sessions: Rc::default(),
             index,
-            view: RefCell::new(LocalView::new(shared.view.load_full())),
+            view: RefCell::new(view),
             shared,
             log,
             mailboxes,
@@ -88,7 +91,7 @@ impl<N: Network> Worker<N> {
         let mut held = self.view.borrow_mut();
         if !held.is(&published) {
             let now = LocalView::new(Arc::clone(&published));
-            self.pool.follow(&held, &now);
+            self.pool.follow(&now);
             *held = now;
         }
         held.clone()

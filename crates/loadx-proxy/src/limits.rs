@@ -55,7 +55,7 @@ pub const PROBES_MAX: usize = 256;
 /// found.
 pub const RESOLVE_INTERVAL_MIN: Duration = Duration::from_secs(1);
 /// See [`RESOLVE_INTERVAL_MIN`].
-pub const RESOLVE_INTERVAL_MAX: Duration = Duration::from_secs(30);
+pub const RESOLVE_INTERVAL_MAX: Duration = Duration::from_secs(10);
 
 /// Between two look-ups of a name that does not resolve, or whose backend is down: it may be back
 /// elsewhere.
@@ -63,6 +63,9 @@ pub const RESOLVE_IN_DOUBT: Duration = Duration::from_secs(2);
 
 /// How long a start waits for names to resolve before it serves without those that have not.
 pub const RESOLVE_AT_START: Duration = Duration::from_secs(3);
+
+/// The same, when some backends have an address without asking.
+pub const RESOLVE_BESIDE_OTHERS: Duration = Duration::from_millis(200);
 
 /// Addresses of one backend that are tried and kept.
 pub const ADDRESSES_MAX: usize = 16;

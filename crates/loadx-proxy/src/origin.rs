@@ -14,6 +14,14 @@ use crate::io::describe;
 use crate::limits::CONNECT_LOOK;
 use crate::net::Network;
 
+/// A connection to a backend.
+#[derive(Debug)]
+pub(crate) struct Connection<S> {
+    pub(crate) stream: S,
+    /// Which of the backend's addresses it leads to.
+    pub(crate) address: SocketAddr,
+}
+
 /// Why no connection could be opened.
 #[derive(Clone, Debug)]
 pub(crate) struct ConnectFault {
@@ -34,7 +42,10 @@ pub(crate) enum ConnectFaultKind {
 
 /// A new connection to `backend`. It is given up when the backend leaves rotation meanwhile: the
 /// request then has better places to go than a queue that nobody serves.
-pub(crate) async fn connect<N: Network>(worker: &Worker<N>, backend: &Backend) -> Result<N::Stream, ConnectFault> {
+pub(crate) async fn connect<N: Network>(
+    worker: &Worker<N>,
+    backend: &Backend,
+) -> Result<Connection<N::Stream>, ConnectFault> {
     let limit = worker.settings().timeouts.connect;
     let mut connecting = pin!(connect_any(&worker.net, backend.addresses(), worker.clock, limit));
     loop {
@@ -53,13 +64,13 @@ pub(crate) async fn connect_any<N: Network>(
     addresses: &[SocketAddr],
     clock: Clock,
     limit: Duration,
-) -> Result<N::Stream, ConnectFault> {
+) -> Result<Connection<N::Stream>, ConnectFault> {
     let deadline = clock.now() + limit;
     let mut fault = ConnectFault { reason: "its name has no address".into(), kind: ConnectFaultKind::Refused };
     for (index, address) in addresses.iter().enumerate() {
         let left = deadline.since(clock.now()) / (addresses.len() - index) as u32;
         match tokio::time::timeout(left, net.connect(*address)).await {
-            Ok(Ok(stream)) => return Ok(stream),
+            Ok(Ok(stream)) => return Ok(Connection { stream, address: *address }),
             Ok(Err(error)) => fault = refused(&error),
             Err(_) => fault = ConnectFault { reason: "timed out".into(), kind: ConnectFaultKind::TimedOut },
         }

@@ -15,6 +15,7 @@ use tokio::sync::Notify;
 
 use crate::limits::{IDLE_PER_BACKEND_MAX, IDLE_TO_BACKEND};
 use crate::net::Stream;
+use crate::origin::Connection;
 
 /// Idle connections, by backend; of each the one that was used last is used next.
 #[derive(Debug)]
@@ -22,47 +23,54 @@ pub(crate) struct Pool<S> {
     lanes: RefCell<HashMap<BackendId, Vec<Idle<S>>>>,
     cooling: RefCell<Vec<(BackendId, Idle<S>)>>,
     came_back: Notify,
+    /// Where each backend in rotation is to be found.
+    places: RefCell<HashMap<BackendId, Arc<[SocketAddr]>>>,
 }
 
 #[derive(Debug)]
 struct Idle<S> {
-    stream: S,
+    connection: Connection<S>,
     since: Time,
 }
 
 impl<S: Stream> Pool<S> {
     pub(crate) fn new() -> Self {
-        Pool { lanes: RefCell::default(), cooling: RefCell::default(), came_back: Notify::new() }
+        Pool {
+            lanes: RefCell::default(),
+            cooling: RefCell::default(),
+            came_back: Notify::new(),
+            places: RefCell::default(),
+        }
     }
 
     /// Takes a connection that is still silent. One that became readable while idle was closed by the
     /// backend, or holds bytes that belong to no request: it is not used. Finding that out costs no
     /// system call, except for a connection that has not cooled, which is used when there is no other.
-    pub(crate) fn take(&self, backend: BackendId) -> Option<S> {
+    pub(crate) fn take(&self, backend: BackendId) -> Option<Connection<S>> {
         if let Some(lane) = self.lanes.borrow_mut().get_mut(&backend) {
             while let Some(idle) = lane.pop() {
-                if is_silent(&idle.stream) {
-                    return Some(idle.stream);
+                if is_silent(&idle.connection.stream) {
+                    return Some(idle.connection);
                 }
             }
         }
         let mut cooling = self.cooling.borrow_mut();
         while let Some(place) = cooling.iter().rposition(|(id, _)| *id == backend) {
             let (_, idle) = cooling.swap_remove(place);
-            if idle.stream.holds_nothing() {
-                return Some(idle.stream);
+            if idle.connection.stream.holds_nothing() {
+                return Some(idle.connection);
             }
         }
         None
     }
 
     /// Keeps a connection for later.
-    pub(crate) fn put(&self, backend: BackendId, stream: S, now: Time) {
+    pub(crate) fn put(&self, backend: BackendId, connection: Connection<S>, now: Time) {
         let mut cooling = self.cooling.borrow_mut();
         if cooling.is_empty() {
             self.came_back.notify_one();
         }
-        cooling.push((backend, Idle { stream, since: now }));
+        cooling.push((backend, Idle { connection, since: now }));
     }
 
     /// Makes connections available once they have cooled, for as long as the worker lives.
@@ -75,8 +83,9 @@ impl<S: Stream> Pool<S> {
             let mut lanes = self.lanes.borrow_mut();
             for (backend, idle) in cooled {
                 let lane = lanes.entry(backend).or_default();
-                // Where there are many already, or it spoke out of turn, it is closed.
-                if lane.len() < IDLE_PER_BACKEND_MAX && is_silent(&idle.stream) {
+                // Closed where there are many already, or it spoke out of turn, or the backend moved.
+                let fit = is_silent(&idle.connection.stream) && self.is_in_place(backend, &idle);
+                if fit && lane.len() < IDLE_PER_BACKEND_MAX {
                     lane.push(idle);
                 }
             }
@@ -86,19 +95,23 @@ impl<S: Stream> Pool<S> {
     /// Closes what was idle for too long or was closed by its backend.
     pub(crate) fn sweep(&self, now: Time) {
         for lane in self.lanes.borrow_mut().values_mut() {
-            lane.retain(|idle| now.since(idle.since) < IDLE_TO_BACKEND && is_silent(&idle.stream));
+            lane.retain(|idle| now.since(idle.since) < IDLE_TO_BACKEND && is_silent(&idle.connection.stream));
         }
     }
 
-    /// Closes the connections to backends that are not in rotation any more, or not where they were.
-    pub(crate) fn follow(&self, before: &View, now: &View) {
-        let places = |view: &View| -> HashMap<BackendId, Arc<[SocketAddr]>> {
-            view.backends().iter().map(|backend| (backend.id(), backend.shared_addresses())).collect()
-        };
-        let (before, now) = (places(before), places(now));
-        let stays = |id: &BackendId| now.get(id).is_some_and(|place| before.get(id).is_none_or(|was| was == place));
-        self.lanes.borrow_mut().retain(|id, _| stays(id));
-        self.cooling.borrow_mut().retain(|(id, _)| stays(id));
+    /// Closes the connections to backends that are not in rotation any more, or not at that address.
+    pub(crate) fn follow(&self, view: &View) {
+        *self.places.borrow_mut() =
+            view.backends().iter().map(|backend| (backend.id(), backend.shared_addresses())).collect();
+        for (backend, lane) in self.lanes.borrow_mut().iter_mut() {
+            lane.retain(|idle| self.is_in_place(*backend, idle));
+        }
+    }
+
+    /// Whether the connection leads where the backend is to be found today.
+    fn is_in_place(&self, backend: BackendId, idle: &Idle<S>) -> bool {
+        let places = self.places.borrow();
+        places.get(&backend).is_some_and(|addresses| addresses.contains(&idle.connection.address))
     }
 
     /// Closes everything.

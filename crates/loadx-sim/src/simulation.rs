@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use loadx_core::{
-    BackendId, Cluster, Event as Change, Evidence, Key, Observation, Outcome, Pick, Query, Rng as _, SplitMix64, Time,
-    Trace, Tries, View,
+    BackendId, Cluster, Event as Change, Evidence, Key, NameAnswer, Observation, Outcome, Pick, Query, Rng as _,
+    SplitMix64, Time, Trace, Tries, View,
 };
 
 use crate::backend::{Backend, ExchangeId, exponential};
@@ -91,7 +91,7 @@ impl<'s> Run<'s> {
         // Names lead somewhere here without DNS. Where is of no consequence: nobody connects.
         let somewhere: Arc<[SocketAddr]> = [SocketAddr::from((Ipv4Addr::LOCALHOST, 1))].into();
         for id in cluster.ids().collect::<Vec<_>>() {
-            cluster.resolved(id, Ok(Arc::clone(&somewhere)));
+            cluster.resolved(id, NameAnswer::Addresses(Arc::clone(&somewhere)));
         }
         let mut events = EventQueue::new();
         events.push(Time::ZERO, Event::Control);

@@ -10,7 +10,7 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use loadx_core::{BackendId, Cluster, Event, Observation, SplitMix64};
+use loadx_core::{BackendId, Cluster, Event, NameAnswer, Observation, SplitMix64};
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::task::spawn_local;
 
@@ -51,7 +51,10 @@ pub(crate) async fn run<N: Network>(mut parts: Parts<N>) {
         probes: Arc::new(Semaphore::new(PROBES_MAX)),
         doubts: HashMap::new(),
     };
-    control.resolve_names(&mut findings).await;
+    tokio::select! {
+        _ = &mut parts.stop => return,
+        () = control.resolve_names(&mut findings) => {}
+    }
     control.publish();
     // Whoever started this may have given up waiting.
     let _ = parts.ready.send(());
@@ -105,7 +108,7 @@ async fn sleep_until(clock: Clock, deadline: Option<loadx_core::Time>) {
 #[derive(Debug)]
 enum Finding {
     Observed(BackendId, Observation),
-    Resolved(BackendId, Result<Arc<[SocketAddr]>, Arc<str>>),
+    Resolved(BackendId, NameAnswer),
 }
 
 struct Control<N: Network> {

@@ -74,10 +74,11 @@ impl Probe {
 
     async fn connect<N: Network>(&self, net: &N) -> Result<N::Stream, Trouble> {
         let connecting = origin::connect_any(net, &self.addresses, self.clock, self.policy.timeout);
-        connecting.await.map_err(|fault| match fault.kind {
+        let connected = connecting.await.map_err(|fault| match fault.kind {
             ConnectFaultKind::Ours => Trouble::Ours(fault.reason.to_string()),
             ConnectFaultKind::Refused | ConnectFaultKind::TimedOut => Trouble::Theirs(fault.reason.to_string()),
-        })
+        });
+        connected.map(|connection| connection.stream)
     }
 }
 

@@ -1,17 +1,19 @@
 //! From names to addresses, and again: what a name leads to may change while LoadX runs.
 
 use std::cell::Cell;
-use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use loadx_core::BackendId;
+use loadx_core::{BackendId, NameAnswer};
 use tokio::sync::{Notify, mpsc};
 use tokio::task::spawn_local;
 
 use super::{Control, Finding, tell};
-use crate::limits::{ADDRESSES_MAX, RESOLVE_AT_START, RESOLVE_IN_DOUBT, RESOLVE_INTERVAL_MAX, RESOLVE_INTERVAL_MIN};
+use crate::limits::{
+    ADDRESSES_MAX, RESOLVE_AT_START, RESOLVE_BESIDE_OTHERS, RESOLVE_IN_DOUBT, RESOLVE_INTERVAL_MAX,
+    RESOLVE_INTERVAL_MIN,
+};
 use crate::net::{Network, Resolved};
 
 impl<N: Network> Control<N> {
@@ -25,9 +27,10 @@ impl<N: Network> Control<N> {
             .collect();
         for id in &named {
             // Out of rotation until DNS has answered.
-            let _ = self.cluster.resolved(*id, Err("DNS has not answered yet".into()));
+            let _ = self.cluster.resolved(*id, NameAnswer::Failed("DNS has not answered yet".into()));
             self.keep_resolved(*id);
         }
+        let all = self.cluster.ids().count();
         let mut waiting = named.len();
         let first_answers = async {
             while waiting > 0 {
@@ -36,7 +39,9 @@ impl<N: Network> Control<N> {
                 self.take_in_quietly(finding);
             }
         };
-        if tokio::time::timeout(RESOLVE_AT_START, first_answers).await.is_err() {
+        // Where some backends have addresses already, the others need not be waited for as long.
+        let patience = if named.len() < all { RESOLVE_BESIDE_OTHERS } else { RESOLVE_AT_START };
+        if tokio::time::timeout(patience, first_answers).await.is_err() {
             tracing::warn!("{waiting} backend names are still being resolved; serving with the others");
         }
     }
@@ -100,17 +105,19 @@ impl Doubt {
     }
 }
 
-async fn look_up<N: Network>(net: &N, host: &str, port: u16) -> (Result<Arc<[SocketAddr]>, Arc<str>>, Duration) {
+async fn look_up<N: Network>(net: &N, host: &str, port: u16) -> (NameAnswer, Duration) {
     match net.resolve(host, port).await {
-        Ok(resolved) if resolved.addresses.is_empty() => (Err("the name has no address".into()), RESOLVE_IN_DOUBT),
+        Ok(resolved) if resolved.addresses.is_empty() => {
+            (NameAnswer::Nowhere("the name does not exist, or has no address".into()), RESOLVE_IN_DOUBT)
+        }
         Ok(Resolved { mut addresses, valid_for }) => {
             // Several sources can name one address twice, and each answer may come in another order: sorted,
             // only a real change is one. IPv4 leads: it works wherever there is a choice.
             addresses.sort_unstable();
             addresses.dedup();
             addresses.truncate(ADDRESSES_MAX);
-            (Ok(addresses.into()), valid_for)
+            (NameAnswer::Addresses(addresses.into()), valid_for)
         }
-        Err(error) => (Err(error.to_string().into()), RESOLVE_IN_DOUBT),
+        Err(error) => (NameAnswer::Failed(error.to_string().into()), RESOLVE_IN_DOUBT),
     }
 }

@@ -19,7 +19,7 @@ use crate::context::{Account, Worker};
 use crate::incoming::Incoming;
 use crate::messages::Endpoint;
 use crate::net::Network;
-use crate::origin;
+use crate::origin::{self, Connection};
 use crate::relay::{RelayFault, Sink, Source, Waiting, relay};
 use crate::reply::{Manner, write_error, write_json};
 use crate::shared::LocalView;
@@ -212,8 +212,8 @@ impl<N: Network> Exchange<'_, N> {
 
     /// Carries the request to one backend and its response back.
     async fn attempt(&mut self, client: &mut Client<N::Stream>, backend: &Backend) -> Result<Answer, Failure> {
-        if let Some(stream) = self.worker.pool.take(backend.id()) {
-            let attempt = self.converse(client, backend, stream).await;
+        if let Some(connection) = self.worker.pool.take(backend.id()) {
+            let attempt = self.converse(client, backend, connection).await;
             // An idle connection that breaks was most likely closed by the backend just now: that is no
             // sign of trouble, and a new connection to the same backend the natural next step.
             match attempt {
@@ -226,8 +226,8 @@ impl<N: Network> Exchange<'_, N> {
                 attempt => return attempt,
             }
         }
-        let stream = origin::connect(self.worker, backend).await.map_err(Failure::Connect)?;
-        self.converse(client, backend, stream).await
+        let connection = origin::connect(self.worker, backend).await.map_err(Failure::Connect)?;
+        self.converse(client, backend, connection).await
     }
 
     /// Sends the request on this connection and brings the response back.
@@ -235,12 +235,12 @@ impl<N: Network> Exchange<'_, N> {
         &mut self,
         client: &mut Client<N::Stream>,
         backend: &Backend,
-        stream: N::Stream,
+        connection: Connection<N::Stream>,
     ) -> Result<Answer, Failure> {
         let Exchange { worker, incoming, upload, first_piece, began_upload, progress, .. } = self;
         let Client { stream: client_stream, timer, input, unfinished, .. } = client;
         let waiting = Waiting { timer, buffers: &worker.buffers, idle: worker.settings().timeouts.request };
-        let to_backend = &mut Sink::new(&stream, incoming.framing);
+        let to_backend = &mut Sink::new(&connection.stream, incoming.framing);
 
         let sent = if incoming.has_body() {
             // The first bytes of the body leave with the head. They are decoded once, whatever the number
@@ -272,7 +272,7 @@ impl<N: Network> Exchange<'_, N> {
             incoming,
             progress,
             waiting,
-            from_backend: &stream,
+            from_backend: &connection.stream,
             input: Input::default(),
             to_client: client_stream,
             unfinished,
@@ -296,7 +296,7 @@ impl<N: Network> Exchange<'_, N> {
         };
         let reusable = answer.backend_persistent && download.input.is_empty() && progress.upload_done.get();
         if reusable {
-            worker.pool.put(backend.id(), stream, timer.now());
+            worker.pool.put(backend.id(), connection, timer.now());
         }
         Ok(Answer { status: answer.status, client_persistent: answer.client_persistent })
     }

@@ -90,7 +90,7 @@ pub trait Network: Clone + Send + 'static {
     /// Opens a connection.
     fn connect(&self, address: SocketAddr) -> impl Future<Output = io::Result<Self::Stream>>;
 
-    /// What a name leads to.
+    /// What a name leads to. No addresses means that it leads nowhere, and is an answer.
     fn resolve(&self, host: &str, port: u16) -> impl Future<Output = io::Result<Resolved>>;
 
     /// Prepares a stream for another worker.

@@ -8,7 +8,8 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use hickory_resolver::TokioResolver;
-use hickory_resolver::config::{LookupIpStrategy, ResolveHosts};
+use hickory_resolver::config::{LookupIpStrategy, ResolveHosts, ResolverConfig};
+use hickory_resolver::net::runtime::TokioRuntimeProvider;
 
 /// What a name leads to.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,9 +27,13 @@ pub(super) struct Names {
 }
 
 impl Names {
-    /// Reads how the system is configured (/etc/resolv.conf, /etc/hosts).
+    /// Reads how the system is configured (/etc/resolv.conf, /etc/hosts). Where that cannot be read, names
+    /// in /etc/hosts still resolve.
     pub(super) fn from_system() -> io::Result<Self> {
-        let mut builder = TokioResolver::builder_tokio().map_err(io::Error::other)?;
+        let mut builder = TokioResolver::builder_tokio().unwrap_or_else(|error| {
+            tracing::warn!("only names in /etc/hosts will resolve: /etc/resolv.conf: {error}");
+            TokioResolver::builder_with_config(ResolverConfig::default(), TokioRuntimeProvider::default())
+        });
         let options = builder.options_mut();
         options.use_hosts_file = ResolveHosts::Always;
         options.ip_strategy = LookupIpStrategy::Ipv4AndIpv6;
@@ -38,17 +43,15 @@ impl Names {
     }
 
     pub(super) async fn resolve(&self, host: &str, port: u16) -> io::Result<Resolved> {
-        let lookup = self.resolver.lookup_ip(host).await.map_err(|error| {
-            let reason = if error.is_nx_domain() {
-                "the name does not exist".to_owned()
-            } else if error.is_no_records_found() {
-                "the name has no address".to_owned()
-            } else {
-                error.to_string()
-            };
-            io::Error::other(reason)
-        })?;
-        let addresses = lookup.iter().map(|ip| SocketAddr::new(ip, port)).collect();
-        Ok(Resolved { addresses, valid_for: lookup.valid_until().saturating_duration_since(Instant::now()) })
+        match self.resolver.lookup_ip(host).await {
+            Ok(lookup) => {
+                let addresses = lookup.iter().map(|ip| SocketAddr::new(ip, port)).collect();
+                Ok(Resolved { addresses, valid_for: lookup.valid_until().saturating_duration_since(Instant::now()) })
+            }
+            Err(error) if error.is_nx_domain() || error.is_no_records_found() => {
+                Ok(Resolved { addresses: Vec::new(), valid_for: Duration::ZERO })
+            }
+            Err(error) => Err(io::Error::other(error.to_string())),
+        }
     }
 }

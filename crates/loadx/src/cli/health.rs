@@ -11,7 +11,7 @@ use super::trouble::{Trouble, print};
 /// What can be typed after `loadx health`.
 #[derive(Debug, Args)]
 pub(super) struct HealthArguments {
-    /// Where to ask
+    /// Where to ask; a status of 200 counts as well
     #[arg(long, default_value = "http://127.0.0.1:8080/__health__", value_parser = Target::parse)]
     url: Target,
     /// Seconds that the answer may take

@@ -107,14 +107,18 @@ impl Composition {
     }
 
     fn healthy(&self) -> Option<u64> {
+        self.asked("/__health__")?["healthy_backends"].as_u64()
+    }
+
+    /// The JSON that LoadX answers at this path.
+    fn asked(&self, path: &str) -> Option<Value> {
         use std::io::{Read as _, Write as _};
         let mut stream = std::net::TcpStream::connect(("127.0.0.1", self.port)).ok()?;
         stream.set_read_timeout(Some(PATIENCE)).ok()?;
-        stream.write_all(b"GET /__health__ HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").ok()?;
+        write!(stream, "GET {path} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").ok()?;
         let mut response = String::new();
         stream.read_to_string(&mut response).ok()?;
-        let body: Value = serde_json::from_str(response.split_once("\r\n\r\n")?.1).ok()?;
-        body["healthy_backends"].as_u64()
+        serde_json::from_str(response.split_once("\r\n\r\n")?.1).ok()
     }
 }
 
@@ -163,6 +167,7 @@ fn the_scenarios_run_on_containers() {
     composition.wait_for_healthy(3);
     algorithms(&composition);
     failover(&composition);
+    an_address_changes_hands(&composition);
     scaling(&composition);
     a_graceful_end(&composition);
 }
@@ -204,6 +209,33 @@ fn failover(composition: &Composition) {
     let logs = composition.compose(&["logs", "--no-color", "load-balancer"]).stdout;
     let logs = String::from_utf8_lossy(&logs);
     assert!(logs.contains("backend backend-1 is down") && logs.contains("backend backend-1 is up"), "{logs}");
+}
+
+/// Docker gives the address of a stopped container to the next one. That must not make the stopped
+/// backend look well.
+fn an_address_changes_hands(composition: &Composition) {
+    composition.compose(&["stop", "backend-1"]);
+    composition.compose(&["--profile", "scaling", "up", "-d", "backend-4"]);
+    let began = Instant::now();
+    loop {
+        let status = composition.asked("/__status__").unwrap();
+        let healthy = |index: usize| status["backends"][index]["healthy"] == true;
+        if !healthy(0) && healthy(3) {
+            println!(
+                "the stopped backend-1 is out and the new backend-4 in after {:.2} s",
+                began.elapsed().as_secs_f64()
+            );
+            break;
+        }
+        assert!(began.elapsed() < PATIENCE, "{status:#}");
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    assert_eq!(composition.benched(90, 3)["backends"], json!({ "backend-2": 30, "backend-3": 30, "backend-4": 30 }));
+    composition.compose(&["--profile", "scaling", "rm", "--stop", "--force", "backend-4"]);
+    composition.compose(&["start", "backend-1"]);
+    composition.wait_for_healthy(3);
+    let again = composition.benched(90, 3);
+    assert_eq!(again["backends"], json!({ "backend-1": 30, "backend-2": 30, "backend-3": 30 }), "{again}");
 }
 
 fn scaling(composition: &Composition) {
