@@ -5,13 +5,13 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use loadx_core::{BackendSnapshot, Snapshot, Time, Tries};
+use loadx_core::{BackendSnapshot, HealthPolicy, Snapshot, Time, Tries};
 use serde_json::{Value, json};
 use tokio::sync::{Mutex, oneshot};
 
 use crate::access_log::Lost;
 use crate::clock::Clock;
-use crate::limits::{self, MEASURE_TIMEOUT};
+use crate::limits;
 use crate::messages::{Endpoint, Mailbox, Order};
 use crate::metrics::{Shard, round};
 use crate::shared::{Shared, WorkerLoad};
@@ -85,7 +85,7 @@ impl<P> Desk<P> {
                 answers.push(answer);
             }
         }
-        let deadline = tokio::time::Instant::now() + MEASURE_TIMEOUT;
+        let deadline = tokio::time::Instant::now() + limits::MEASURE_TIMEOUT;
         let mut shards = Vec::new();
         for answer in answers {
             match tokio::time::timeout_at(deadline, answer).await {
@@ -170,6 +170,8 @@ fn bounds() -> Value {
         "chunk_line_bytes": loadx_http::limits::CHUNK_LINE_BYTES_MAX,
         "trailer_bytes": loadx_http::limits::TRAILER_BYTES_MAX,
         "buffer_bytes": limits::BUFFER_BYTES,
+        "copy_behind_head_bytes": limits::COPY_BEHIND_HEAD_BYTES_MAX,
+        "relay_turn_bytes": limits::RELAY_TURN_BYTES,
         "spare_buffers_per_worker": limits::SPARE_BUFFERS_MAX,
         "idle_connections_per_backend_and_worker": limits::IDLE_PER_BACKEND_MAX,
         "idle_to_backend_seconds": limits::IDLE_TO_BACKEND.as_secs(),
@@ -180,12 +182,20 @@ fn bounds() -> Value {
         "linger_bytes": limits::LINGER_BYTES_MAX,
         "linger_seconds": limits::LINGER.as_secs(),
         "accept_backlog": limits::ACCEPT_BACKLOG,
+        "accept_pause_ms": limits::ACCEPT_PAUSE.as_millis(),
+        "connect_look_seconds": limits::CONNECT_LOOK.as_secs(),
+        "measure_timeout_seconds": limits::MEASURE_TIMEOUT.as_secs(),
         "control_queue": limits::CONTROL_QUEUE_MAX,
         "probes_at_once": limits::PROBES_MAX,
         "addresses_per_backend": limits::ADDRESSES_MAX,
         "resolve_interval_min_seconds": limits::RESOLVE_INTERVAL_MIN.as_secs(),
         "resolve_interval_max_seconds": limits::RESOLVE_INTERVAL_MAX.as_secs(),
         "resolve_in_doubt_seconds": limits::RESOLVE_IN_DOUBT.as_secs(),
+        "resolve_at_start_seconds": limits::RESOLVE_AT_START.as_secs(),
+        "resolve_beside_others_ms": limits::RESOLVE_BESIDE_OTHERS.as_millis(),
+        "health_doubt_interval_seconds": HealthPolicy::DOUBT_INTERVAL.as_secs(),
+        "access_log_flush_interval_ms": limits::LOG_FLUSH_INTERVAL.as_millis(),
+        "access_log_last_write_seconds": limits::LOG_LAST_WRITE.as_secs(),
         "access_log_batches": limits::LOG_BATCHES_MAX,
         "access_log_batch_bytes": limits::LOG_BATCH_BYTES,
     })
