@@ -93,21 +93,27 @@ impl Composition {
         self.results(self.bench(requests, concurrency, "results.json", &[]), "results.json").0
     }
 
-    /// Waits until so many backends are in rotation; how long that took.
+    /// Waits until so many backends are in rotation, each at an address of its own; how long that took.
+    /// Docker gives the address of a container that went to the next one, and until DNS is asked again two
+    /// names lead there.
     fn wait_for_healthy(&self, count: usize) -> Duration {
         let began = Instant::now();
         loop {
-            let healthy = self.healthy();
-            if healthy == Some(count as u64) {
+            let addresses = self.addresses_in_rotation();
+            let distinct: std::collections::BTreeSet<&String> = addresses.iter().collect();
+            if addresses.len() == count && distinct.len() == count {
                 return began.elapsed();
             }
-            assert!(began.elapsed() < PATIENCE, "{healthy:?} backends are healthy, and not {count}");
+            assert!(began.elapsed() < PATIENCE, "{addresses:?} are in rotation, and not {count}");
             std::thread::sleep(Duration::from_millis(50));
         }
     }
 
-    fn healthy(&self) -> Option<u64> {
-        self.asked("/__health__")?["healthy_backends"].as_u64()
+    fn addresses_in_rotation(&self) -> Vec<String> {
+        let status = self.asked("/__status__").unwrap_or_default();
+        let backends = status["backends"].as_array().cloned().unwrap_or_default();
+        let healthy = backends.into_iter().filter(|backend| backend["healthy"] == true);
+        healthy.map(|backend| backend["addresses"].to_string()).collect()
     }
 
     /// The JSON that LoadX answers at this path.
