@@ -6,7 +6,7 @@
 //!
 //! The model of a backend is a queue: it serves so many requests at the same time, each for an
 //! exponentially distributed time, and keeps the others waiting in order. Requests arrive as a Poisson
-//! process, or as no worse than that the theory of queues can check it (see the tests).
+//! process. So the theory of queues says what must come out, and the tests hold the simulator to it.
 
 mod backend;
 mod queue;

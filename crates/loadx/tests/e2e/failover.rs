@@ -74,13 +74,17 @@ fn an_unhealthy_answer_takes_a_backend_out_and_a_healthy_one_back_in() {
     assert!(loadx.log().contains("is up: probe answered 200"), "{}", loadx.log());
 }
 
-#[test]
-fn a_stale_idle_connection_is_not_the_clients_problem() {
-    let origin = Origin::start(|connection| {
-        // One request a connection, without a word about it.
+/// An origin that serves one request a connection, without a word about it.
+fn closing_after_each() -> Origin {
+    Origin::start(|connection| {
         connection.request();
         connection.send(OK);
-    });
+    })
+}
+
+#[test]
+fn a_stale_idle_connection_is_not_the_clients_problem() {
+    let origin = closing_after_each();
     let loadx = LoadX::with(&[origin.address()], &json!({ "workers": 1 }));
     let mut client = loadx.client();
     for _ in 0..50 {
@@ -91,10 +95,7 @@ fn a_stale_idle_connection_is_not_the_clients_problem() {
 
 #[test]
 fn an_idempotent_request_with_its_whole_body_at_hand_is_sent_again() {
-    let origin = Origin::start(|connection| {
-        connection.request();
-        connection.send(OK);
-    });
+    let origin = closing_after_each();
     let loadx = LoadX::with(&[origin.address()], &json!({ "workers": 1 }));
     let mut client = loadx.client();
     for _ in 0..50 {
