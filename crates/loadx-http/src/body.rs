@@ -20,6 +20,8 @@ pub enum BodyFault {
     Chunk(&'static str),
     /// The connection ended before the body did.
     Incomplete,
+    /// There is more content than is allowed.
+    TooLarge,
 }
 
 impl BodyFault {
@@ -28,6 +30,7 @@ impl BodyFault {
         match self {
             BodyFault::Chunk(what) => what,
             BodyFault::Incomplete => "the body broke off",
+            BodyFault::TooLarge => "the body is larger than is allowed here",
         }
     }
 }
@@ -49,6 +52,8 @@ pub struct BodyDecoder {
     trailers: Vec<u8>,
     /// Where the line that is being read begins in it.
     trailer_line: usize,
+    /// How much more content chunks may announce.
+    allowance: u64,
 }
 
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
@@ -61,6 +66,11 @@ enum State {
     Size {
         size: u64,
         digits: u8,
+    },
+    /// In white space behind the size.
+    SizeEnd {
+        size: u64,
+        bytes: usize,
     },
     /// In what follows the size up to the end of its line.
     Extension {
@@ -93,7 +103,13 @@ impl BodyDecoder {
             Framing::Chunked => State::Size { size: 0, digits: 0 },
             Framing::UntilClose => State::UntilClose,
         };
-        BodyDecoder { state, trailers: Vec::new(), trailer_line: 0 }
+        BodyDecoder { state, trailers: Vec::new(), trailer_line: 0, allowance: u64::MAX }
+    }
+
+    /// Refuses a chunked body with more content than this, in bytes. Where the length was told, it is
+    /// known before there is a decoder.
+    pub fn with_content_max(self, content_max: u64) -> Self {
+        BodyDecoder { allowance: content_max, ..self }
     }
 
     /// Whether the body has ended.
@@ -189,8 +205,16 @@ impl BodyDecoder {
             }
             (State::Size { digits: 0, .. }, _) => return Err(BAD_SIZE),
             (State::Size { size, .. }, b'\r') => State::SizeLf { size },
-            (State::Size { size, .. }, b';' | b' ' | b'\t') => State::Extension { size, bytes: 1 },
+            (State::Size { size, .. }, b';') => State::Extension { size, bytes: 1 },
+            // Some servers pad the size; a second word behind it is no padding.
+            (State::Size { size, .. }, b' ' | b'\t') => State::SizeEnd { size, bytes: 1 },
             (State::Size { .. }, _) => return Err(BAD_SIZE),
+            (State::SizeEnd { size, .. }, b'\r') => State::SizeLf { size },
+            (State::SizeEnd { size, bytes }, b';') => State::Extension { size, bytes: bytes + 1 },
+            (State::SizeEnd { size, bytes }, b' ' | b'\t') if bytes < CHUNK_LINE_BYTES_MAX => {
+                State::SizeEnd { size, bytes: bytes + 1 }
+            }
+            (State::SizeEnd { .. }, _) => return Err(BAD_SIZE),
             (State::Extension { size, .. }, b'\r') => State::SizeLf { size },
             (State::Extension { size, bytes }, b'\t' | b' '..=b'~' | 0x80..) => {
                 if bytes == CHUNK_LINE_BYTES_MAX {
@@ -200,7 +224,10 @@ impl BodyDecoder {
             }
             (State::Extension { .. }, _) => return Err(BodyFault::Chunk("a chunk extension holds a control byte")),
             (State::SizeLf { size: 0 }, b'\n') => State::TrailerStart,
-            (State::SizeLf { size }, b'\n') => State::Data { left: size },
+            (State::SizeLf { size }, b'\n') => {
+                self.allowance = self.allowance.checked_sub(size).ok_or(BodyFault::TooLarge)?;
+                State::Data { left: size }
+            }
             (State::DataCr, b'\r') => State::DataLf,
             (State::DataLf, b'\n') => State::Size { size: 0, digits: 0 },
             (State::TrailerStart, b'\r') => State::LastLf,
@@ -365,6 +392,9 @@ mod tests {
             "ffffffffffffffff1\r\n",
             "5;a\nhello",
             "5;\u{1}\r\n",
+            "5 5\r\nhello",
+            "5 x\r\nhello",
+            " 5\r\nhello",
             "0\r\nbad trailer\r\n\r\n",
             "0\r\n: x\r\n\r\n",
             "0\r\nA: b\n\r\n",
@@ -377,6 +407,16 @@ mod tests {
         }
         assert!(chunk_fault(&format!("5;{}", "x".repeat(CHUNK_LINE_BYTES_MAX + 1))));
         assert!(chunk_fault(&format!("0\r\nA: {}", "x".repeat(TRAILER_BYTES_MAX))));
+    }
+
+    #[test]
+    fn too_much_content_is_refused_before_it_is_passed_on() {
+        let decode = |text: &str| {
+            let mut decoder = BodyDecoder::new(Framing::Chunked).with_content_max(6);
+            decoder.decode(&mut text.as_bytes().to_vec()).map(|decoded| decoded.content)
+        };
+        assert_eq!(decode("5\r\nhello\r\n1\r\n!\r\n0\r\n\r\n"), Ok(6));
+        assert_eq!(decode("5\r\nhello\r\n2\r\n"), Err(BodyFault::TooLarge));
     }
 
     #[test]

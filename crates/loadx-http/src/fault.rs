@@ -20,6 +20,8 @@ pub enum Fault {
     TransferCoding,
     /// A method that a reverse proxy does not serve.
     Method,
+    /// More content than is allowed here.
+    ContentTooLarge,
 }
 
 impl Fault {
@@ -32,6 +34,7 @@ impl Fault {
             Fault::Version => 505,
             Fault::TransferCoding => 501,
             Fault::Method => 501,
+            Fault::ContentTooLarge => 413,
         }
     }
 }
@@ -45,6 +48,7 @@ impl fmt::Display for Fault {
             Fault::Version => f.write_str("the version is not HTTP/1.0 or HTTP/1.1"),
             Fault::TransferCoding => f.write_str("the only transfer coding here is chunked"),
             Fault::Method => f.write_str("this method is not served here"),
+            Fault::ContentTooLarge => f.write_str("the request body is larger than is allowed here"),
         }
     }
 }

@@ -29,11 +29,15 @@ impl Default for FieldSlots<'_> {
 pub(crate) enum Known {
     Connection,
     ContentLength,
+    Expect,
     Forwarded,
     Host,
-    /// Keep-Alive, Proxy-Connection, TE, Upgrade: meant for this hop alone (RFC 9110, section 7.6.1).
+    /// Keep-Alive, Proxy-Connection, HTTP2-Settings: meant for this hop alone (RFC 9110, section 7.6.1).
     HopByHop,
+    MaxForwards,
+    Te,
     TransferEncoding,
+    Upgrade,
     XForwardedFor,
     XForwardedHost,
     XForwardedProto,
@@ -43,12 +47,14 @@ impl Known {
     /// Most fields are told apart by the length of their name alone.
     pub(crate) fn of(name: &str) -> Option<Known> {
         let candidates: &[(&str, Known)] = match name.len() {
-            2 => &[("te", Known::HopByHop)],
+            2 => &[("te", Known::Te)],
             4 => &[("host", Known::Host)],
-            7 => &[("upgrade", Known::HopByHop)],
+            6 => &[("expect", Known::Expect)],
+            7 => &[("upgrade", Known::Upgrade)],
             9 => &[("forwarded", Known::Forwarded)],
             10 => &[("connection", Known::Connection), ("keep-alive", Known::HopByHop)],
-            14 => &[("content-length", Known::ContentLength)],
+            12 => &[("max-forwards", Known::MaxForwards)],
+            14 => &[("content-length", Known::ContentLength), ("http2-settings", Known::HopByHop)],
             15 => &[("x-forwarded-for", Known::XForwardedFor)],
             16 => &[("x-forwarded-host", Known::XForwardedHost), ("proxy-connection", Known::HopByHop)],
             17 => &[("transfer-encoding", Known::TransferEncoding), ("x-forwarded-proto", Known::XForwardedProto)],
@@ -60,8 +66,13 @@ impl Known {
 
 /// Fields that Connection cannot declare hop-by-hop: the meaning of the message hangs on them, and a
 /// stranger could have them removed on the way to a backend (RFC 9110, section 7.6.1).
-const NEVER_HOP_BY_HOP: [&str; 14] = [
+const NEVER_HOP_BY_HOP: [&str; 19] = [
     "host",
+    "date",
+    "via",
+    "forwarded",
+    "max-forwards",
+    "trailer",
     "content-length",
     "content-type",
     "content-encoding",
@@ -98,7 +109,8 @@ impl Dropped {
 pub(crate) struct ConnectionOptions {
     pub(crate) close: bool,
     pub(crate) keep_alive: bool,
-    /// Whether it names fields.
+    pub(crate) upgrade: bool,
+    /// Whether it names other fields.
     names_fields: bool,
 }
 
@@ -109,6 +121,8 @@ impl ConnectionOptions {
                 self.close = true;
             } else if option.eq_ignore_ascii_case(b"keep-alive") {
                 self.keep_alive = true;
+            } else if option.eq_ignore_ascii_case(b"upgrade") {
+                self.upgrade = true;
             } else {
                 self.names_fields = true;
             }
@@ -162,11 +176,13 @@ impl FramingFields {
         Ok(())
     }
 
-    /// RFC 9112, section 6.1.
+    /// RFC 9112, section 6.1. Empty members, which a list may have elsewhere, are refused here: a reader
+    /// that does not know them would not see the coding.
     pub(crate) fn add_coding(&mut self, value: &[u8]) -> Result<(), Fault> {
-        let mut codings = 0;
-        for coding in list(value) {
-            codings += 1;
+        for coding in value.split(|byte| *byte == b',').map(<[u8]>::trim_ascii) {
+            if coding.is_empty() {
+                return Err(Fault::Framing("Transfer-Encoding has an empty member"));
+            }
             if self.chunked {
                 return Err(Fault::Framing("chunked is not the last transfer coding, or not the only one"));
             }
@@ -175,7 +191,7 @@ impl FramingFields {
             }
             self.chunked = true;
         }
-        if codings == 0 { Err(Fault::Framing("Transfer-Encoding is empty")) } else { Ok(()) }
+        Ok(())
     }
 
     /// How the body is framed; none when the fields do not say.
@@ -196,6 +212,8 @@ pub(crate) struct Hop {
     pub(crate) framing: FramingFields,
     pub(crate) connection: ConnectionOptions,
     pub(crate) dropped: Dropped,
+    /// Whether Upgrade is there, for whatever protocols.
+    pub(crate) names_protocols: bool,
 }
 
 impl Hop {
@@ -205,7 +223,8 @@ impl Hop {
             Known::ContentLength => return self.framing.add_length(value),
             Known::TransferEncoding => self.framing.add_coding(value)?,
             Known::Connection => self.connection.add(value),
-            Known::HopByHop => {}
+            Known::Upgrade => self.names_protocols = true,
+            Known::HopByHop | Known::Te => {}
             _ => return Ok(()),
         }
         self.dropped.add(index);
@@ -216,6 +235,47 @@ impl Hop {
 /// The members of a comma-separated list (RFC 9110, section 5.6.1), empty ones left out.
 pub(crate) fn list(value: &[u8]) -> impl Iterator<Item = &[u8]> {
     value.split(|byte| *byte == b',').map(<[u8]>::trim_ascii).filter(|member| !member.is_empty())
+}
+
+/// The protocols that Upgrade names and that may be switched to through LoadX (RFC 9110, section 7.8).
+///
+/// Not those that carry further requests, which nobody here would look at any more: HTTP in another
+/// version ("h2c" above all) and HTTP over TLS.
+pub(crate) fn protocols<'b>(fields: &[Field<'b>]) -> impl Iterator<Item = &'b [u8]> {
+    let lines = fields.iter().filter(|field| Known::of(field.name) == Some(Known::Upgrade)).map(|field| field.value);
+    lines.flat_map(list).filter(|protocol| {
+        let name = protocol.split(|byte| *byte == b'/').next().unwrap_or_default();
+        let is_http =
+            name.len() >= 2 && (name[..2].eq_ignore_ascii_case(b"h2") || name[..2].eq_ignore_ascii_case(b"h3"));
+        !is_http && !name.eq_ignore_ascii_case(b"http") && !name.eq_ignore_ascii_case(b"tls")
+    })
+}
+
+/// Writes a field whose value is a list.
+pub(crate) fn put_list<'v>(out: &mut Vec<u8>, name: &str, members: impl Iterator<Item = &'v [u8]>) {
+    out.extend_from_slice(name.as_bytes());
+    for (index, member) in members.enumerate() {
+        out.extend_from_slice(if index == 0 { b": " } else { b", " });
+        out.extend_from_slice(member);
+    }
+    out.extend_from_slice(b"\r\n");
+}
+
+/// Writes a field.
+pub(crate) fn put(out: &mut Vec<u8>, name: &str, value: &[u8]) {
+    out.extend_from_slice(name.as_bytes());
+    out.extend_from_slice(b": ");
+    out.extend_from_slice(value);
+    out.extend_from_slice(b"\r\n");
+}
+
+/// Writes who passed the message on (RFC 9110, section 7.6.3).
+pub(crate) fn put_via(out: &mut Vec<u8>, received: Version, pseudonym: &str) {
+    let version = if received == Version::Http11 { b"1.1 " } else { b"1.0 " };
+    out.extend_from_slice(b"Via: ");
+    out.extend_from_slice(version);
+    out.extend_from_slice(pseudonym.as_bytes());
+    out.extend_from_slice(b"\r\n");
 }
 
 /// Where `part` begins within `whole`, of which it is a slice.

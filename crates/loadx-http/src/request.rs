@@ -4,9 +4,10 @@ use std::net::IpAddr;
 
 use crate::fields::{
     ConnectionOptions, Dropped, Field, Hop, Known, check_line_ends, check_names, copy_kept, leading_empty_line, list,
+    protocols, put, put_list, put_via,
 };
 use crate::limits::{HEAD_BYTES_MAX, TARGET_BYTES_MAX};
-use crate::{Fault, FieldSlots, Framing, Parsed, Version};
+use crate::{Fault, FieldSlots, Framing, Parsed, Response, Version};
 
 /// A request head, read and found sound.
 #[derive(Debug)]
@@ -25,6 +26,12 @@ pub struct Request<'s, 'b> {
     host: Option<usize>,
     /// Whether X-Forwarded-For or Forwarded is there.
     claims_forwarded: bool,
+    /// Whether the client takes trailers (RFC 9110, section 10.1.4).
+    takes_trailers: bool,
+    /// Whether the client offers to go on in another protocol that LoadX tunnels.
+    upgrade: bool,
+    /// Of an OPTIONS, how often it may be passed on.
+    max_forwards: Option<u64>,
 }
 
 /// Where the target points, apart from its form (RFC 9112, section 3.2).
@@ -46,6 +53,10 @@ pub struct Forwarding<'f> {
     pub scheme: &'f str,
     /// The address that the client connected to: the Host of a request that came without one.
     pub local_authority: &'f str,
+    /// By what name LoadX is in Via (RFC 9110, section 7.6.3); none means that it is not.
+    pub via: Option<&'f str>,
+    /// Whether Forwarded (RFC 7239) is written beside the X-Forwarded fields.
+    pub forwarded: bool,
 }
 
 /// Reads the head of a request at the start of `bytes`.
@@ -83,6 +94,9 @@ pub fn parse_request<'s, 'b>(bytes: &'b [u8], slots: &'s mut FieldSlots<'b>) -> 
         dropped: Dropped::default(),
         host: None,
         claims_forwarded: false,
+        takes_trailers: false,
+        upgrade: false,
+        max_forwards: None,
     };
     Ok(Parsed::Complete(request.scan()?, lead + length))
 }
@@ -164,9 +178,25 @@ impl<'s, 'b> Request<'s, 'b> {
                     }
                 }
                 Known::Forwarded | Known::XForwardedFor => self.claims_forwarded = true,
+                Known::Te => {
+                    self.takes_trailers |= list(field.value).any(|coding| coding.eq_ignore_ascii_case(b"trailers"));
+                }
+                Known::MaxForwards if self.method == "OPTIONS" => {
+                    if self.max_forwards.replace(max_forwards(field.value)?).is_some() {
+                        return Err(Fault::Malformed("Max-Forwards appears more than once"));
+                    }
+                    hop.dropped.add(index);
+                }
+                // HTTP/1.0 knows no 100 (RFC 9110, section 10.1.1).
+                Known::Expect if self.version == Version::Http10 => hop.dropped.add(index),
                 _ => {}
             }
         }
+        // HTTP/1.0 knows no Upgrade either (RFC 9110, section 7.8).
+        self.upgrade = hop.names_protocols
+            && hop.connection.upgrade
+            && self.version == Version::Http11
+            && protocols(self.fields).next().is_some();
         if self.host.is_none() && self.version == Version::Http11 {
             return Err(Fault::Malformed("Host is missing"));
         }
@@ -216,6 +246,25 @@ impl<'s, 'b> Request<'s, 'b> {
         self.method == "HEAD"
     }
 
+    /// Whether the client offers to go on in another protocol after the response, one that LoadX tunnels.
+    pub fn offers_upgrade(&self) -> bool {
+        self.upgrade
+    }
+
+    /// Whether the client offered all of the protocols that this response switches to.
+    pub fn offered(&self, response: &Response<'_, '_>) -> bool {
+        self.upgrade
+            && response
+                .protocols()
+                .all(|chosen| protocols(self.fields).any(|offered| offered.eq_ignore_ascii_case(chosen)))
+    }
+
+    /// Of an OPTIONS, how often it may still be passed on; with 0 it is for LoadX itself (RFC 9110,
+    /// section 7.6.2).
+    pub fn max_forwards(&self) -> Option<u64> {
+        self.max_forwards
+    }
+
     /// Whether somebody on the way says that this request comes from another client.
     pub fn claims_forwarded(&self) -> bool {
         self.claims_forwarded
@@ -244,6 +293,13 @@ impl<'s, 'b> Request<'s, 'b> {
         }
         copy_kept(self.head, self.fields, dropped, out);
         self.put_forwarded(forwarding, out);
+        self.put_hop(out);
+        if let Some(max_forwards) = self.max_forwards {
+            put(out, "Max-Forwards", max_forwards.saturating_sub(1).to_string().as_bytes());
+        }
+        if let Some(pseudonym) = forwarding.via {
+            put_via(out, self.version, pseudonym);
+        }
         if self.framing == Framing::Chunked {
             put(out, "Transfer-Encoding", b"chunked");
         }
@@ -265,6 +321,23 @@ impl<'s, 'b> Request<'s, 'b> {
         }
     }
 
+    /// What LoadX itself says to the backend of this connection.
+    fn put_hop(&self, out: &mut Vec<u8>) {
+        let options: &[u8] = match (self.takes_trailers, self.upgrade) {
+            (false, false) => return,
+            (true, false) => b"TE",
+            (false, true) => b"Upgrade",
+            (true, true) => b"TE, Upgrade",
+        };
+        put(out, "Connection", options);
+        if self.takes_trailers {
+            put(out, "TE", b"trailers");
+        }
+        if self.upgrade {
+            put_list(out, "Upgrade", protocols(self.fields));
+        }
+    }
+
     fn put_forwarded(&self, forwarding: &Forwarding<'_>, out: &mut Vec<u8>) {
         out.extend_from_slice(b"X-Forwarded-For: ");
         if forwarding.trusted {
@@ -283,20 +356,51 @@ impl<'s, 'b> Request<'s, 'b> {
             put(out, "X-Forwarded-Proto", forwarding.scheme.as_bytes());
         }
         if !carried(Known::XForwardedHost) {
-            let host = self.host.map_or(b"".as_slice(), |index| self.fields[index].value);
-            let host = self.origin.authority.map_or(host, str::as_bytes);
+            let host = self.authority();
             if !host.is_empty() {
                 put(out, "X-Forwarded-Host", host);
             }
         }
+        if forwarding.forwarded {
+            self.put_standard_forwarded(forwarding, out);
+        }
+    }
+
+    /// Where the client sent the request to, as it named it.
+    fn authority(&self) -> &'b [u8] {
+        let host = self.host.map_or(b"".as_slice(), |index| self.fields[index].value);
+        self.origin.authority.map_or(host, str::as_bytes)
+    }
+
+    /// RFC 7239, section 4. What a trusted peer wrote stays before it.
+    fn put_standard_forwarded(&self, forwarding: &Forwarding<'_>, out: &mut Vec<u8>) {
+        out.extend_from_slice(b"Forwarded: for=");
+        if forwarding.peer.to_canonical().is_ipv6() {
+            out.extend_from_slice(b"\"[");
+            put_ip(out, forwarding.peer);
+            out.extend_from_slice(b"]\"");
+        } else {
+            put_ip(out, forwarding.peer);
+        }
+        // Host holds no quote and no backslash (`is_authority`), so quoting it is enough.
+        if !self.authority().is_empty() {
+            out.extend_from_slice(b";host=\"");
+            out.extend_from_slice(self.authority());
+            out.extend_from_slice(b"\"");
+        }
+        out.extend_from_slice(b";proto=");
+        out.extend_from_slice(forwarding.scheme.as_bytes());
+        out.extend_from_slice(b"\r\n");
     }
 }
 
-fn put(out: &mut Vec<u8>, name: &str, value: &[u8]) {
-    out.extend_from_slice(name.as_bytes());
-    out.extend_from_slice(b": ");
-    out.extend_from_slice(value);
-    out.extend_from_slice(b"\r\n");
+fn max_forwards(value: &[u8]) -> Result<u64, Fault> {
+    const BAD: Fault = Fault::Malformed("Max-Forwards is not a plain decimal number");
+    if value.is_empty() || !value.iter().all(u8::is_ascii_digit) {
+        return Err(BAD);
+    }
+    // One that is too large to count is as good as none.
+    Ok(std::str::from_utf8(value).map_err(|_| BAD)?.parse().unwrap_or(u64::MAX))
 }
 
 fn put_ip(out: &mut Vec<u8>, ip: IpAddr) {
@@ -313,6 +417,8 @@ mod tests {
         trusted: false,
         scheme: "http",
         local_authority: "127.0.0.1:8080",
+        via: None,
+        forwarded: false,
     };
 
     fn encoded(text: &str, forwarding: &Forwarding<'_>) -> String {
@@ -354,7 +460,7 @@ mod tests {
     #[test]
     fn fields_for_this_hop_stay_here() {
         let text = "GET / HTTP/1.1\r\nHost: a\r\nConnection: close, X-Secret, Host, cookie\r\nKeep-Alive: 5\r\nx-secret: 1\r\n\
-                    Cookie: c\r\nTE: trailers\r\nUpgrade: h2c\r\nProxy-Connection: x\r\nAccept: */*\r\n\r\n";
+                    Cookie: c\r\nTE: gzip\r\nUpgrade: h2c\r\nHTTP2-Settings: x\r\nProxy-Connection: x\r\nAccept: */*\r\n\r\n";
         assert_eq!(
             encoded(text, &FORWARDING),
             "GET / HTTP/1.1\r\nHost: a\r\nCookie: c\r\nAccept: */*\r\n\
@@ -373,6 +479,78 @@ mod tests {
             encoded(text, &Forwarding { trusted: true, ..FORWARDING }),
             "GET / HTTP/1.1\r\nHost: a\r\nX-Forwarded-Proto: https\r\nX-Forwarded-Host: b\r\nForwarded: for=1.1.1.1\r\n\
              X-Forwarded-For: 1.1.1.1, 2.2.2.2, 192.0.2.9\r\n\r\n"
+        );
+    }
+
+    /// What a backend gets of a GET with these fields, without Host and the X-Forwarded fields.
+    fn fields_after(fields: &str) -> String {
+        let text = encoded(&format!("GET / HTTP/1.1\r\nHost: a\r\n{fields}\r\n"), &FORWARDING);
+        let kept = text.split_inclusive("\r\n").skip(2).filter(|line| !line.starts_with("X-Forwarded-"));
+        kept.collect::<String>().trim_end_matches("\r\n").to_owned()
+    }
+
+    #[test]
+    fn an_upgrade_goes_through_unless_it_hides_further_requests() {
+        assert_eq!(
+            fields_after("Connection: keep-alive, Upgrade\r\nUpgrade: WebSocket\r\nA: b\r\n"),
+            "A: b\r\nConnection: Upgrade\r\nUpgrade: WebSocket"
+        );
+        assert_eq!(
+            fields_after(
+                "Connection: Upgrade, TE, HTTP2-Settings\r\nUpgrade: h2c, foo/2\r\nupgrade: bar\r\nTE: gzip, trailers\r\nHTTP2-Settings: x\r\n"
+            ),
+            "Connection: TE, Upgrade\r\nTE: trailers\r\nUpgrade: foo/2, bar"
+        );
+        for not_passed_on in [
+            "Upgrade: websocket\r\n",
+            "Connection: upgrade\r\n",
+            "Connection: upgrade\r\nUpgrade:\r\n",
+            "Connection: upgrade\r\nUpgrade: h2c\r\n",
+            "Connection: upgrade\r\nUpgrade: H2C-14, HTTP/2.0, http/3, TLS/1.0\r\n",
+        ] {
+            assert_eq!(fields_after(not_passed_on), "", "{not_passed_on}");
+        }
+        let old = encoded("GET / HTTP/1.0\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n", &FORWARDING);
+        assert!(!old.contains("pgrade"), "{old}");
+    }
+
+    #[test]
+    fn an_expectation_of_http_1_0_is_ignored() {
+        assert_eq!(fields_after("Expect: 100-continue\r\n"), "Expect: 100-continue");
+        let old = encoded("PUT / HTTP/1.0\r\nHost: a\r\nExpect: 100-continue\r\n\r\n", &FORWARDING);
+        assert!(!old.contains("Expect"), "{old}");
+    }
+
+    #[test]
+    fn options_count_down_their_forwards() {
+        let options = |fields: &str| format!("OPTIONS * HTTP/1.1\r\nHost: a\r\n{fields}\r\n");
+        assert!(encoded(&options("Max-Forwards: 3\r\n"), &FORWARDING).contains("\r\nMax-Forwards: 2\r\n"));
+        assert_eq!(fields_after("Max-Forwards: 3\r\n"), "Max-Forwards: 3", "other methods carry it along");
+        for bad in ["Max-Forwards: -1\r\n", "Max-Forwards:\r\n", "Max-Forwards: 1\r\nMax-Forwards: 1\r\n"] {
+            assert_eq!(fault(options(bad).as_bytes()).status(), 400, "{bad}");
+        }
+        let text = options("Max-Forwards: 0\r\n");
+        let mut slots = FieldSlots::new();
+        let Ok(Parsed::Complete(request, _)) = parse_request(text.as_bytes(), &mut slots) else {
+            panic!("it is complete")
+        };
+        assert_eq!(request.max_forwards(), Some(0));
+    }
+
+    #[test]
+    fn via_and_forwarded_are_written_when_asked_for() {
+        let asked = Forwarding { via: Some("edge-1"), forwarded: true, ..FORWARDING };
+        let text = "GET / HTTP/1.0\r\nHost: b:81\r\nVia: 1.1 x\r\nForwarded: for=1.1.1.1\r\n\r\n";
+        let lines = |text: &str, name: &str| {
+            text.lines().filter(|line| line.starts_with(name)).map(str::to_owned).collect::<Vec<_>>()
+        };
+        let out = encoded(text, &asked);
+        assert_eq!(lines(&out, "Via"), ["Via: 1.1 x", "Via: 1.0 edge-1"]);
+        assert_eq!(lines(&out, "Forwarded"), ["Forwarded: for=192.0.2.9;host=\"b:81\";proto=http"]);
+        let six = Forwarding { trusted: true, peer: "2001:db8::1".parse().unwrap(), ..asked };
+        assert_eq!(
+            lines(&encoded(text, &six), "Forwarded"),
+            ["Forwarded: for=1.1.1.1", "Forwarded: for=\"[2001:db8::1]\";host=\"b:81\";proto=http"]
         );
     }
 
@@ -409,6 +587,8 @@ mod tests {
             "Transfer-Encoding: chunked, identity\r\n",
             "Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n",
             "Transfer-Encoding:\r\n",
+            "Transfer-Encoding: chunked,\r\n",
+            "Transfer-Encoding: , chunked\r\n",
         ] {
             assert!(matches!(framing(bad), Err(Fault::Framing(_))), "{bad:?} {:?}", framing(bad));
         }

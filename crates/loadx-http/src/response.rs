@@ -1,7 +1,8 @@
 //! Response heads: reading them, and writing what a client gets.
 
 use crate::fields::{
-    ConnectionOptions, Dropped, Field, Hop, Known, check_line_ends, check_names, copy_kept, offset_in,
+    ConnectionOptions, Dropped, Field, Hop, Known, check_line_ends, check_names, copy_kept, offset_in, protocols, put,
+    put_list, put_via,
 };
 use crate::limits::HEAD_BYTES_MAX;
 use crate::{Fault, FieldSlots, Framing, Parsed, Version};
@@ -18,11 +19,13 @@ pub struct Response<'s, 'b> {
     dropped: Dropped,
     /// Whether the fields announce content, be it there or not.
     declares_content: bool,
+    /// Whether it names protocols to switch to, and is a response that may.
+    names_protocols: bool,
 }
 
 /// What a gateway must know of the client to write a response for it.
 #[derive(Copy, Clone, Debug)]
-pub struct Answering {
+pub struct Answering<'a> {
     /// The version of the client's request.
     pub version: Version,
     /// How the body will be framed towards the client; none when the response has no content, but
@@ -30,6 +33,8 @@ pub struct Answering {
     pub framing: Option<Framing>,
     /// Whether the connection stays open after the response.
     pub persistent: bool,
+    /// By what name LoadX is in Via (RFC 9110, section 7.6.3); none means that it is not.
+    pub via: Option<&'a str>,
 }
 
 /// Reads the head of a response at the start of `bytes`; `to_head` tells that it answers a HEAD.
@@ -70,6 +75,7 @@ pub fn parse_response<'s, 'b>(
         connection: ConnectionOptions::default(),
         dropped: Dropped::default(),
         declares_content: false,
+        names_protocols: false,
     };
     Ok(Parsed::Complete(response.scan(to_head)?, length))
 }
@@ -94,6 +100,11 @@ impl Response<'_, '_> {
         };
         hop.connection.drop_named(self.fields, &mut hop.dropped);
         (self.connection, self.dropped) = (hop.connection, hop.dropped);
+        // 426 tells the client what it would have to switch to (RFC 9110, section 15.5.22).
+        self.names_protocols = hop.names_protocols
+            && matches!(self.status, 101 | 426)
+            && self.version == Version::Http11
+            && protocols(self.fields).next().is_some();
         Ok(self)
     }
 
@@ -114,6 +125,16 @@ impl Response<'_, '_> {
     /// Whether another response follows that is the answer (RFC 9110, section 15.2).
     pub fn is_interim(&self) -> bool {
         self.status < 200
+    }
+
+    /// Whether the connection goes on in another protocol (RFC 9110, section 15.2.2).
+    pub fn switches_protocols(&self) -> bool {
+        self.status == 101 && self.names_protocols && self.connection.upgrade
+    }
+
+    /// The protocols that it switches to, or asks to switch to.
+    pub(crate) fn protocols(&self) -> impl Iterator<Item = &[u8]> {
+        protocols(self.fields)
     }
 
     /// How the body is framed on the backend's connection; without content, a length of 0.
@@ -142,7 +163,7 @@ impl Response<'_, '_> {
     }
 
     /// Writes the head that the client gets: fields as they came, without those meant for this hop.
-    pub fn encode(&self, answering: &Answering, out: &mut Vec<u8>) {
+    pub fn encode(&self, answering: &Answering<'_>, out: &mut Vec<u8>) {
         let version_length = "HTTP/1.1".len();
         let line_end =
             self.fields.first().map_or(self.head.len() - 2, |field| offset_in(self.head, field.name.as_bytes()));
@@ -151,6 +172,13 @@ impl Response<'_, '_> {
         copy_kept(self.head, self.fields, self.dropped, out);
         if answering.framing == Some(Framing::Chunked) {
             out.extend_from_slice(b"Transfer-Encoding: chunked\r\n");
+        }
+        if self.names_protocols {
+            put(out, "Connection", b"Upgrade");
+            put_list(out, "Upgrade", self.protocols());
+        }
+        if let Some(pseudonym) = answering.via {
+            put_via(out, self.version, pseudonym);
         }
         if !self.is_interim() {
             match (answering.persistent, answering.version) {
@@ -186,7 +214,7 @@ mod tests {
         };
         let mut out = Vec::new();
         let framing = response.framing_for(version, false);
-        response.encode(&Answering { version, framing, persistent }, &mut out);
+        response.encode(&Answering { version, framing, persistent, via: None }, &mut out);
         String::from_utf8(out).unwrap()
     }
 
@@ -247,6 +275,49 @@ mod tests {
             encoded("HTTP/1.1 204 No Content\r\nContent-Length: 7\r\nA: b\r\n\r\n", Version::Http11, true),
             "HTTP/1.1 204 No Content\r\nA: b\r\n\r\n"
         );
+    }
+
+    #[test]
+    fn protocols_are_switched_when_the_response_says_so_in_full() {
+        let switches = |text: &str| {
+            let mut slots = FieldSlots::new();
+            match parse_response(text.as_bytes(), false, &mut slots).unwrap() {
+                Parsed::Complete(response, _) => response.switches_protocols(),
+                Parsed::Partial => panic!("the head is complete"),
+            }
+        };
+        let sound = "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Accept: x\r\n\r\n";
+        assert!(switches(sound));
+        assert_eq!(
+            encoded(sound, Version::Http11, true),
+            "HTTP/1.1 101 Switching Protocols\r\nSec-WebSocket-Accept: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n"
+        );
+        for not in [
+            "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n\r\n",
+            "HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\n\r\n",
+            "HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: h2c\r\n\r\n",
+            "HTTP/1.0 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n",
+            "HTTP/1.1 200 OK\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n",
+        ] {
+            assert!(!switches(not), "{not}");
+        }
+        let required = "HTTP/1.1 426 Upgrade Required\r\nUpgrade: websocket\r\nContent-Length: 0\r\n\r\n";
+        assert!(
+            encoded(required, Version::Http11, true).ends_with("Connection: Upgrade\r\nUpgrade: websocket\r\n\r\n")
+        );
+    }
+
+    #[test]
+    fn via_names_the_version_of_the_backend() {
+        let text = b"HTTP/1.0 200 OK\r\nContent-Length: 0\r\n\r\n";
+        let mut slots = FieldSlots::new();
+        let Ok(Parsed::Complete(response, _)) = parse_response(text, false, &mut slots) else {
+            panic!("it is complete")
+        };
+        let mut out = Vec::new();
+        let framing = Some(Framing::Length(0));
+        response.encode(&Answering { version: Version::Http11, framing, persistent: true, via: Some("e") }, &mut out);
+        assert!(String::from_utf8(out).unwrap().ends_with("\r\nVia: 1.0 e\r\n\r\n"));
     }
 
     #[test]

@@ -8,17 +8,18 @@ use std::task::Poll;
 
 use loadx_core::Time;
 use loadx_http::limits::HEAD_BYTES_MAX;
-use loadx_http::{Fault, FieldSlots, Forwarding, Parsed, Request, Version, parse_request};
+use loadx_http::{Fault, FieldSlots, Forwarding, Framing, Parsed, Request, Version, parse_request};
 
 use crate::address::{client_address, is_in};
 use crate::buffers::Input;
 use crate::connection::Client;
 use crate::context::Worker;
 use crate::exchange::{self, Next};
-use crate::incoming::Incoming;
+use crate::incoming::{Incoming, Own};
 use crate::io::Broken;
-use crate::limits::{HEAD_TIMEOUT, LINGER, LINGER_BYTES_MAX};
+use crate::limits::{LINGER, LINGER_BYTES_MAX, REFUSED_LINE_BYTES_MAX};
 use crate::net::{Network, Stream};
+use crate::patience::Patience;
 use crate::relay::{Waiting, fill};
 use crate::reply::{ErrorReply, Manner, write_error};
 use crate::sessions::Session;
@@ -37,8 +38,14 @@ enum Head {
 pub(crate) async fn serve<N: Network>(worker: Rc<Worker<N>>, stream: N::Stream, peer: SocketAddr) {
     let session = worker.sessions.enroll().await;
     let timer = Timer::new(worker.clock);
-    let mut client =
-        Client { stream, peer: peer.ip().to_canonical(), timer, input: Input::default(), unfinished: false };
+    let mut client = Client {
+        stream,
+        peer: peer.ip().to_canonical(),
+        timer,
+        input: Input::default(),
+        unfinished: false,
+        requests: 0,
+    };
     session.run(client.serve(&worker, &session)).await;
 }
 
@@ -64,6 +71,7 @@ impl<S: Stream> Client<S> {
 
     /// Waits for the next request head. While nothing comes, no buffer is held.
     async fn next_head<N: Network<Stream = S>>(&mut self, worker: &Rc<Worker<N>>, session: &Session) -> Head {
+        let head_timeout = worker.settings().timeouts.request_head;
         let mut head_deadline: Option<Time> = None;
         // Bytes that were looked at already and held no complete head.
         let mut seen = 0;
@@ -85,7 +93,7 @@ impl<S: Stream> Client<S> {
             seen = self.input.bytes().len();
             if seen == 0 {
                 // A client that has never been served has less time, and is not sent away for others.
-                let patience = if session.is_idle() { worker.settings().timeouts.keepalive } else { HEAD_TIMEOUT };
+                let patience = if session.is_idle() { worker.settings().timeouts.keepalive } else { head_timeout };
                 let deadline = worker.clock.now() + patience;
                 if silence(self, session, deadline).await.is_err() {
                     return Head::Gone;
@@ -93,11 +101,12 @@ impl<S: Stream> Client<S> {
             } else {
                 // A head has begun: its time counts from here.
                 session.set_idle(false);
-                let deadline = *head_deadline.get_or_insert_with(|| worker.clock.now() + HEAD_TIMEOUT);
+                let deadline = *head_deadline.get_or_insert_with(|| worker.clock.now() + head_timeout);
                 match silence(self, session, deadline).await {
                     Ok(()) => {}
                     Err(Broken::TimedOut) => {
-                        let message = format!("the request head did not arrive within {} s", HEAD_TIMEOUT.as_secs());
+                        let message =
+                            format!("the request head did not arrive within {} s", head_timeout.as_secs_f64());
                         return Head::Refused(ErrorReply::new(408, "http_request_error", message));
                     }
                     Err(_) => return Head::Gone,
@@ -124,10 +133,16 @@ impl<S: Stream> Client<S> {
             let Parsed::Complete(request, length) = parse_request(self.input.bytes(), &mut slots)? else {
                 return Ok(None);
             };
+            if let (Framing::Length(length), Some(max)) = (request.framing(), worker.settings().client_limits.body_max)
+                && length > max
+            {
+                return Err(Fault::ContentTooLarge);
+            }
             (self.incoming(worker, &request, began), length)
         };
         self.input.consume(length);
         self.input.release_if_empty();
+        self.requests += 1;
         Ok(Some(incoming))
     }
 
@@ -148,24 +163,32 @@ impl<S: Stream> Client<S> {
             trusted: address.peer_trusted,
             scheme: "http",
             local_authority: &local_authority,
+            via: settings.signature.via.as_deref(),
+            forwarded: settings.signature.forwarded,
         };
         let mut head = worker.buffers.head();
         request.encode(&forwarding, &mut head);
         // Somebody on the way says that another client asks: it may be a stranger.
         let vouched = address.peer_trusted || !request.claims_forwarded();
         let may_see_endpoints = vouched && is_in(&settings.endpoints_allow, address.ip);
+        let endpoint = if may_see_endpoints { worker.endpoint(request) } else { None };
+        let own = match request.max_forwards() {
+            Some(0) => Some(Own::Options),
+            _ => endpoint.map(Own::Endpoint),
+        };
         Incoming {
             id: worker.next_request_id(),
             began,
             client: address.ip,
-            endpoint: if may_see_endpoints { worker.endpoint(request) } else { None },
+            own,
             method_length: request.method().len(),
             target_length: request.path_and_query().len(),
             framing: request.framing(),
             version: request.version(),
-            persistent: request.persistent(),
+            persistent: request.persistent() && self.requests + 1 < settings.client_limits.requests_per_connection,
             to_head: request.is_head(),
             idempotent: request.idempotent(),
+            offers_upgrade: request.offers_upgrade(),
             head,
         }
     }
@@ -177,7 +200,8 @@ impl<S: Stream> Client<S> {
         let mut out = worker.buffers.head();
         let bytes = write_error(reply, id, manner, &mut out);
         let sent = self.send(&out, worker.settings().timeouts.request).await;
-        worker.log_refusal(self.peer, id, reply, if sent.is_ok() { bytes } else { 0 });
+        let line = start_line(self.input.bytes());
+        worker.log_refusal(self.peer, id, line, reply, if sent.is_ok() { bytes } else { 0 });
         if sent.is_ok() { Next::Linger } else { Next::Close }
     }
 
@@ -186,12 +210,12 @@ impl<S: Stream> Client<S> {
     /// (RFC 9112, section 9.6).
     async fn linger<N: Network<Stream = S>>(&mut self, worker: &Rc<Worker<N>>) {
         self.stream.shut_write();
-        let deadline = worker.clock.now() + LINGER;
+        let patience = Patience::total(LINGER);
         let mut left = LINGER_BYTES_MAX;
         let mut rest = Input::default();
         while left > 0 {
-            let waiting = Waiting { timer: &self.timer, buffers: &worker.buffers, idle: LINGER };
-            match fill(&self.stream, &mut rest, waiting, || deadline).await {
+            let waiting = Waiting { timer: &self.timer, buffers: &worker.buffers };
+            match fill(&self.stream, &mut rest, waiting, &patience).await {
                 Ok(0) | Err(_) => return,
                 Ok(count) => {
                     left = left.saturating_sub(count);
@@ -204,6 +228,16 @@ impl<S: Stream> Client<S> {
 
 fn refusal_of(fault: Fault) -> ErrorReply {
     ErrorReply::new(fault.status(), "http_request_error", fault.to_string())
+}
+
+/// What of a refused request may tell an operator who sent it and why: its method, and the rest of its
+/// first line, as far as they are there.
+fn start_line(bytes: &[u8]) -> (&[u8], &[u8]) {
+    let bytes = &bytes[..bytes.len().min(REFUSED_LINE_BYTES_MAX)];
+    let line = bytes.trim_ascii_start().split(|byte| matches!(byte, b'\r' | b'\n')).next().unwrap_or_default();
+    let mut words = line.splitn(2, |byte| *byte == b' ');
+    let mut word = || words.next().filter(|word| !word.is_empty()).unwrap_or(b"-");
+    (word(), word())
 }
 
 /// Waits, without a buffer, for the client to go on. An error is the end: it left, stayed silent until

@@ -7,6 +7,7 @@ use std::time::Duration;
 use crate::buffers::Input;
 use crate::io::{Broken, write_all};
 use crate::net::Stream;
+use crate::patience::Patience;
 use crate::timer::Timer;
 
 /// A client's connection.
@@ -20,6 +21,8 @@ pub(crate) struct Client<S: Stream> {
     /// Whether a response has begun and not ended. Dropped so, whatever the reason, the connection
     /// breaks off instead of ending: half a response must not look whole.
     pub(crate) unfinished: bool,
+    /// Requests that it has sent.
+    pub(crate) requests: u64,
 }
 
 impl<S: Stream> Drop for Client<S> {
@@ -33,6 +36,6 @@ impl<S: Stream> Drop for Client<S> {
 impl<S: Stream> Client<S> {
     /// Writes a whole reply of LoadX's own. `idle` bounds how long the client may not read.
     pub(crate) async fn send(&self, bytes: &[u8], idle: Duration) -> Result<(), Broken> {
-        write_all(&self.stream, &mut [IoSlice::new(bytes)], &self.timer, idle, &mut 0).await
+        write_all(&self.stream, &mut [IoSlice::new(bytes)], &self.timer, &Patience::idle(idle), &mut 0).await
     }
 }

@@ -7,7 +7,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use loadx_core::{Backend, BackendId, Observation, Rng as _, SplitMix64};
+use loadx_core::{Backend, BackendId, Observation, Rng as _, SplitMix64, Time};
 use loadx_http::Request;
 use tokio::sync::{mpsc, oneshot};
 
@@ -139,12 +139,13 @@ impl<N: Network> Worker<N> {
 
     /// Counts and logs an exchange that ended.
     pub(crate) fn account(&self, account: &Account<'_>) {
-        let Account { incoming, status, broke_off, content, backend, tries, error } = *account;
+        let Account { incoming, status, broke_off, content, backend, tries, error, answered } = *account;
         let now = self.clock.now();
         let took = now.since(incoming.began);
+        let to_answer = answered.map_or(took, |answered| answered.since(incoming.began));
         let mut metrics = self.metrics.borrow_mut();
         metrics.retries += tries.saturating_sub(1) as u64;
-        metrics.record(&Ending { now, took, status, error: status >= 500 || broke_off, backend });
+        metrics.record(&Ending { now, took: to_answer, status, error: status >= 500 || broke_off, backend });
         drop(metrics);
         self.log.write(&Line {
             at: SystemTime::now(),
@@ -162,7 +163,14 @@ impl<N: Network> Worker<N> {
     }
 
     /// Counts and logs a request that was refused before it became an exchange.
-    pub(crate) fn log_refusal(&self, client: IpAddr, id: RequestId, reply: &ErrorReply, bytes: u64) {
+    pub(crate) fn log_refusal(
+        &self,
+        client: IpAddr,
+        id: RequestId,
+        (method, target): (&[u8], &[u8]),
+        reply: &ErrorReply,
+        bytes: u64,
+    ) {
         let now = self.clock.now();
         let took = Duration::ZERO;
         let error = reply.status >= 500;
@@ -170,8 +178,8 @@ impl<N: Network> Worker<N> {
         self.log.write(&Line {
             at: SystemTime::now(),
             client,
-            method: b"-",
-            target: b"-",
+            method,
+            target,
             status: reply.status,
             bytes,
             took,
@@ -195,4 +203,7 @@ pub(crate) struct Account<'a> {
     pub(crate) backend: Option<&'a Backend>,
     pub(crate) tries: usize,
     pub(crate) error: Option<&'a str>,
+    /// When the answer was complete, if that was before the end, as with a tunnel: its hours are no
+    /// response time.
+    pub(crate) answered: Option<Time>,
 }

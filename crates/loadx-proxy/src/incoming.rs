@@ -17,7 +17,7 @@ pub(crate) struct Incoming {
     /// Who asks, behind trusted proxies.
     pub(crate) client: IpAddr,
     /// Set when the request is for LoadX itself.
-    pub(crate) endpoint: Option<Endpoint>,
+    pub(crate) own: Option<Own>,
     /// The head as a backend gets it. It begins with the method, a space and the target.
     pub(crate) head: HeadBuffer,
     pub(crate) method_length: usize,
@@ -28,6 +28,17 @@ pub(crate) struct Incoming {
     /// Whether it is a HEAD.
     pub(crate) to_head: bool,
     pub(crate) idempotent: bool,
+    /// Whether it offers to go on in another protocol.
+    pub(crate) offers_upgrade: bool,
+}
+
+/// What LoadX is asked itself.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Own {
+    /// A status endpoint.
+    Endpoint(Endpoint),
+    /// An OPTIONS that may not be passed on any more (RFC 9110, section 7.6.2).
+    Options,
 }
 
 impl Incoming {

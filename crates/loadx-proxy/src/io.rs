@@ -2,11 +2,12 @@
 
 use std::future::poll_fn;
 use std::io::{self, IoSlice};
-use std::task::{Poll, ready};
+use std::task::{Context, Poll, Waker, ready};
 
 use loadx_core::Time;
 
 use crate::net::Stream;
+use crate::patience::Patience;
 use crate::timer::Timer;
 
 /// Why bytes could not be moved.
@@ -42,6 +43,12 @@ pub(crate) fn describe(error: &io::Error) -> String {
     }
 }
 
+/// Whether nothing has come on `stream`, neither bytes nor the end, as far as the runtime has heard. It
+/// costs no system call.
+pub(crate) fn is_silent<S: Stream>(stream: &S) -> bool {
+    stream.poll_readable(&mut Context::from_waker(Waker::noop())).is_pending()
+}
+
 /// Waits until `stream` can be read, or `deadline` has passed.
 pub(crate) async fn readable<S: Stream>(stream: &S, timer: &Timer, deadline: Time) -> Result<(), Broken> {
     poll_fn(|cx| {
@@ -54,13 +61,12 @@ pub(crate) async fn readable<S: Stream>(stream: &S, timer: &Timer, deadline: Tim
     .await
 }
 
-/// Writes all of the pieces, in order. `idle` bounds each wait: a reader that goes on reading is never
-/// cut. `written` counts what left, also when the rest could not.
+/// Writes all of the pieces, in order. `written` counts what left, also when the rest could not.
 pub(crate) async fn write_all<S: Stream>(
     stream: &S,
     mut pieces: &mut [IoSlice<'_>],
     timer: &Timer,
-    idle: std::time::Duration,
+    patience: &Patience,
     written: &mut u64,
 ) -> Result<(), Broken> {
     IoSlice::advance_slices(&mut pieces, 0);
@@ -69,10 +75,11 @@ pub(crate) async fn write_all<S: Stream>(
             Ok(0) => return Err(Broken::Closed),
             Ok(count) => {
                 *written += count as u64;
+                patience.moved(count, timer);
                 IoSlice::advance_slices(&mut pieces, count);
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                let deadline = timer.now() + idle;
+                let deadline = patience.wait(timer);
                 poll_fn(|cx| {
                     if let Poll::Ready(outcome) = stream.poll_writable(cx) {
                         return Poll::Ready(outcome.map_err(Broken::Failed));

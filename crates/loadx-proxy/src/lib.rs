@@ -23,6 +23,7 @@ mod messages;
 mod metrics;
 mod net;
 mod origin;
+mod patience;
 mod pool;
 mod proxy;
 mod relay;

@@ -20,13 +20,6 @@ pub const COPY_BEHIND_HEAD_BYTES_MAX: usize = 8 * 1024;
 /// Idle connections that a worker keeps to one backend.
 pub const IDLE_PER_BACKEND_MAX: usize = 256;
 
-/// How long a connection to a backend may be idle before it is closed. Shorter than what servers
-/// commonly allow (nginx 75 s, Node.js 5 s is the exception), so that LoadX closes first.
-pub const IDLE_TO_BACKEND: Duration = Duration::from_secs(50);
-
-/// How long a client may take for a request head, from its first byte.
-pub const HEAD_TIMEOUT: Duration = Duration::from_secs(15);
-
 /// Interim (1xx) responses of one exchange; more is a flood.
 pub const INTERIM_RESPONSES_MAX: usize = 16;
 
@@ -36,6 +29,9 @@ pub const LINGER_BYTES_MAX: usize = 1024 * 1024;
 
 /// How long a client that is refused may still send.
 pub const LINGER: Duration = Duration::from_secs(2);
+
+/// Of a start line that is refused, how much the access log shows, in bytes.
+pub const REFUSED_LINE_BYTES_MAX: usize = 256;
 
 /// Connections waiting to be accepted, a worker. The kernel's own limit applies too.
 pub const ACCEPT_BACKLOG: i32 = 4_096;

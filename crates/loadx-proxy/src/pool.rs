@@ -8,12 +8,13 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::task::{Context, Waker};
+use std::time::Duration;
 
 use loadx_core::{BackendId, Time, View};
 use tokio::sync::Notify;
 
-use crate::limits::{IDLE_PER_BACKEND_MAX, IDLE_TO_BACKEND};
+use crate::io::is_silent;
+use crate::limits::IDLE_PER_BACKEND_MAX;
 use crate::net::Stream;
 use crate::origin::Connection;
 
@@ -93,9 +94,9 @@ impl<S: Stream> Pool<S> {
     }
 
     /// Closes what was idle for too long or was closed by its backend.
-    pub(crate) fn sweep(&self, now: Time) {
+    pub(crate) fn sweep(&self, now: Time, idle: Duration) {
         for lane in self.lanes.borrow_mut().values_mut() {
-            lane.retain(|idle| now.since(idle.since) < IDLE_TO_BACKEND && is_silent(&idle.connection.stream));
+            lane.retain(|kept| now.since(kept.since) < idle && is_silent(&kept.connection.stream));
         }
     }
 
@@ -119,8 +120,4 @@ impl<S: Stream> Pool<S> {
         self.cooling.borrow_mut().clear();
         self.lanes.borrow_mut().clear();
     }
-}
-
-fn is_silent<S: Stream>(stream: &S) -> bool {
-    stream.poll_readable(&mut Context::from_waker(Waker::noop())).is_pending()
 }

@@ -3,7 +3,6 @@
 
 use std::io::IoSlice;
 use std::rc::Rc;
-use std::time::Duration;
 
 use loadx_core::Time;
 use loadx_http::{BodyDecoder, BodyFault, ChunkPrefix, Framing};
@@ -12,6 +11,7 @@ use crate::buffers::{Buffers, Input};
 use crate::io::{Broken, readable, write_all};
 use crate::limits::RELAY_TURN_BYTES;
 use crate::net::Stream;
+use crate::patience::Patience;
 use crate::timer::Timer;
 
 /// Where a relay stopped short.
@@ -30,19 +30,22 @@ pub(crate) enum RelayFault {
 pub(crate) struct Waiting<'w> {
     pub(crate) timer: &'w Timer,
     pub(crate) buffers: &'w Rc<Buffers>,
-    /// How long either side may be silent.
-    pub(crate) idle: Duration,
-}
-
-impl Waiting<'_> {
-    /// When a side that is silent from now on has been so for too long.
-    pub(crate) fn deadline(&self) -> Time {
-        self.timer.now() + self.idle
-    }
 }
 
 /// Reads more into `input`; 0 is the end. While nothing comes, no buffer is held.
 pub(crate) async fn fill<S: Stream>(
+    stream: &S,
+    input: &mut Input,
+    waiting: Waiting<'_>,
+    patience: &Patience,
+) -> Result<usize, Broken> {
+    let count = fill_until(stream, input, waiting, || patience.wait(waiting.timer)).await?;
+    patience.moved(count, waiting.timer);
+    Ok(count)
+}
+
+/// The same, until a moment that may change meanwhile.
+pub(crate) async fn fill_until<S: Stream>(
     stream: &S,
     input: &mut Input,
     waiting: Waiting<'_>,
@@ -70,6 +73,7 @@ pub(crate) struct Source<'s, S> {
     pub(crate) stream: &'s S,
     pub(crate) input: &'s mut Input,
     pub(crate) decoder: &'s mut BodyDecoder,
+    pub(crate) patience: &'s Patience,
 }
 
 /// The other end: where they go and how they are framed there.
@@ -77,6 +81,7 @@ pub(crate) struct Source<'s, S> {
 pub(crate) struct Sink<'s, S> {
     pub(crate) stream: &'s S,
     pub(crate) framing: Framing,
+    pub(crate) patience: &'s Patience,
     /// Bytes that left, framing included.
     pub(crate) written: u64,
     /// Bytes of content that left.
@@ -84,8 +89,8 @@ pub(crate) struct Sink<'s, S> {
 }
 
 impl<'s, S: Stream> Sink<'s, S> {
-    pub(crate) fn new(stream: &'s S, framing: Framing) -> Self {
-        Sink { stream, framing, written: 0, content: 0 }
+    pub(crate) fn new(stream: &'s S, framing: Framing, patience: &'s Patience) -> Self {
+        Sink { stream, framing, patience, written: 0, content: 0 }
     }
 
     /// Writes `head`, then `content` in this side's framing, and the end of the body with its
@@ -111,7 +116,7 @@ impl<'s, S: Stream> Sink<'s, S> {
             slices[used] = IoSlice::new(piece);
             used += 1;
         }
-        write_all(self.stream, &mut slices[..used], waiting.timer, waiting.idle, &mut self.written).await?;
+        write_all(self.stream, &mut slices[..used], waiting.timer, self.patience, &mut self.written).await?;
         self.content += content.len() as u64;
         Ok(())
     }
@@ -124,11 +129,11 @@ pub(crate) async fn relay<A: Stream, B: Stream>(
     waiting: Waiting<'_>,
     progress: impl Fn(),
 ) -> Result<(), RelayFault> {
-    let Source { stream, input, decoder } = source;
+    let Source { stream, input, decoder, patience } = source;
     let mut since_yield = 0;
     while !decoder.is_complete() {
         if input.is_empty() {
-            let count = fill(stream, input, waiting, || waiting.deadline()).await.map_err(RelayFault::Source)?;
+            let count = fill(stream, input, waiting, patience).await.map_err(RelayFault::Source)?;
             if count == 0 {
                 decoder.end_of_input().map_err(RelayFault::Body)?;
             }

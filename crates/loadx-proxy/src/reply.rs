@@ -50,8 +50,18 @@ pub(crate) fn write_error(error: &ErrorReply, id: RequestId, manner: Manner, out
     write_json(error.status, &extra, &error.body(id), manner, out)
 }
 
+/// Writes the answer to an OPTIONS that ends here: what a gateway passes on (RFC 9110, section 9.3.7).
+pub(crate) fn write_options(manner: Manner, out: &mut Vec<u8>) {
+    write_reply(200, "", "Allow: GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS\r\n", b"", manner, out);
+}
+
 /// Writes a JSON reply; `extra` holds whole field lines. Returns how many bytes of content it has.
 pub(crate) fn write_json(status: u16, extra: &str, body: &[u8], manner: Manner, out: &mut Vec<u8>) -> u64 {
+    let extra = format!("Cache-Control: no-store\r\n{extra}");
+    write_reply(status, "Content-Type: application/json\r\n", &extra, body, manner, out)
+}
+
+fn write_reply(status: u16, kind: &str, extra: &str, body: &[u8], manner: Manner, out: &mut Vec<u8>) -> u64 {
     let connection = match (manner.persistent, manner.version) {
         (false, _) => "Connection: close\r\n",
         (true, Version::Http10) => "Connection: keep-alive\r\n",
@@ -59,9 +69,10 @@ pub(crate) fn write_json(status: u16, extra: &str, body: &[u8], manner: Manner, 
     };
     write!(
         out,
-        "HTTP/1.1 {status} {}\r\nContent-Type: application/json\r\nContent-Length: {}\r\nCache-Control: no-store\r\n{extra}{connection}\r\n",
+        "HTTP/1.1 {status} {}\r\n{kind}Content-Length: {}\r\n{extra}Date: {}\r\n{connection}\r\n",
         reason_phrase(status),
         body.len(),
+        date(),
     )
     .expect("a Vec takes what is written to it");
     if manner.to_head {
@@ -71,12 +82,19 @@ pub(crate) fn write_json(status: u16, extra: &str, body: &[u8], manner: Manner, 
     body.len() as u64
 }
 
+/// Now, as Date has it (RFC 9110, section 5.6.7).
+fn date() -> String {
+    let printer = jiff::fmt::rfc2822::DateTimePrinter::new();
+    printer.timestamp_to_rfc9110_string(&jiff::Timestamp::now()).unwrap_or_default()
+}
+
 fn reason_phrase(status: u16) -> &'static str {
     match status {
         200 => "OK",
         400 => "Bad Request",
         405 => "Method Not Allowed",
         408 => "Request Timeout",
+        413 => "Content Too Large",
         414 => "URI Too Long",
         431 => "Request Header Fields Too Large",
         500 => "Internal Server Error",

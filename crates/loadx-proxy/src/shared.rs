@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use arc_swap::ArcSwap;
 use ipnet::IpNet;
 use loadx_core::View;
-use loadx_core::config::{Config, Timeouts};
+use loadx_core::config::{ClientLimits, Config, Signature, Timeouts};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// What one running proxy shares among its threads.
@@ -50,6 +50,8 @@ impl Deref for LocalView {
 #[derive(Clone, Debug)]
 pub(crate) struct Settings {
     pub(crate) timeouts: Timeouts,
+    pub(crate) client_limits: ClientLimits,
+    pub(crate) signature: Signature,
     pub(crate) trusted_proxies: Vec<IpNet>,
     pub(crate) endpoints_allow: Vec<IpNet>,
     pub(crate) metrics: bool,
@@ -60,6 +62,8 @@ impl Settings {
     pub(crate) fn new(config: &Config) -> Self {
         Settings {
             timeouts: config.timeouts.clone(),
+            client_limits: config.client_limits.clone(),
+            signature: config.signature.clone(),
             trusted_proxies: config.trusted_proxies.clone(),
             endpoints_allow: config.endpoints_allow.clone(),
             metrics: config.metrics,

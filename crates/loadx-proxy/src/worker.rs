@@ -122,7 +122,7 @@ async fn sweep<N: Network>(worker: Rc<Worker<N>>) {
     loop {
         tokio::time::sleep(Duration::from_secs(1)).await;
         worker.view();
-        worker.pool.sweep(worker.clock.now());
+        worker.pool.sweep(worker.clock.now(), worker.settings().timeouts.backend_keepalive);
     }
 }
 

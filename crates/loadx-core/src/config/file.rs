@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 
 use super::Faults;
 use super::reader::{At, Node, Problem, Read};
-use super::values::{Host, LogFormat, Network, Port, Seconds, TargetPath, Text, Whole};
+use super::values::{Host, LogFormat, Network, Port, Seconds, TargetPath, Text, Token, Whole};
 use crate::Algorithm;
 
 /// Declares an object of the file. A key with a default has that value when it is not typed, an
@@ -94,6 +94,15 @@ file_object! {
             workers: Whole<1, 1_024>,
             /// The file that the access log is appended to. Without it: standard output.
             log_file: Text,
+            /// Seconds that a whole exchange may take, from the request's head to the response's end,
+            /// tunnels aside. Without it: as long as bytes go on moving.
+            exchange_timeout: Seconds,
+            /// The largest request body, in bytes; a larger one is refused with 413. Without it: any size,
+            /// bodies are passed on as they come and never held.
+            max_body_size: Whole<0, 9_007_199_254_740_991>,
+            /// The name that LoadX adds to Via in requests and responses. Without it: no Via. It is a
+            /// choice because some servers answer differently for it; nginx does not compress.
+            via: Token,
         }
         default {
             /// The TCP port that clients connect to; with 0 the system chooses one, and the log tells it.
@@ -120,8 +129,23 @@ file_object! {
             /// Seconds that a backend may be silent: until its response begins, and between two pieces
             /// of it. The same bound holds for a client that stops sending or reading in mid-message.
             request_timeout: Seconds = Seconds(30.0),
+            /// Seconds that a client may take for the head of a request, from its first byte; and for
+            /// that first byte, on a new connection.
+            request_head_timeout: Seconds = Seconds(15.0),
+            /// Bytes a second that a client must send of a body, or take of a response, while LoadX waits
+            /// for it: slower, its credit of request_timeout runs out. 0 asks for a byte each
+            /// request_timeout, no more.
+            min_body_rate: Whole<0, 1_000_000_000> = Whole(240),
             /// Seconds that a client connection may be idle between two requests.
             keepalive_timeout: Seconds = Seconds(75.0),
+            /// Requests that one client connection may carry; then it is closed, so that clients spread
+            /// anew over the workers.
+            max_requests_per_connection: Whole<1, 1_000_000_000> = Whole(10_000),
+            /// Seconds that a connection to a backend may be idle before LoadX closes it. It should be
+            /// shorter than what the backends allow.
+            backend_keepalive_timeout: Seconds = Seconds(50.0),
+            /// Seconds that a tunnel (WebSocket and other upgrades) may carry nothing either way.
+            tunnel_timeout: Seconds = Seconds(3_600.0),
             /// Seconds that running exchanges get to finish when LoadX is told to stop.
             shutdown_grace: Seconds = Seconds(30.0),
             /// Whether each request is logged.
@@ -132,6 +156,8 @@ file_object! {
             enable_metrics: bool = true,
             /// Peers whose X-Forwarded-For, X-Forwarded-Proto and X-Forwarded-Host are believed.
             trusted_proxies: Vec<At<Network>> = Vec::new(),
+            /// Whether backends get Forwarded (RFC 7239) beside the X-Forwarded fields.
+            forwarded: bool = false,
             /// Clients that /__health__, /__metrics__ and /__status__ answer: by default those on
             /// loopback and private addresses. For others these paths are like any other.
             endpoints_allow: Vec<At<Network>> = private_networks(),

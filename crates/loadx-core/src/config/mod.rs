@@ -39,6 +39,10 @@ pub struct Config {
     pub health: HealthPolicy,
     /// How long requests, connections and the shutdown may take.
     pub timeouts: Timeouts,
+    /// What one client may ask for.
+    pub client_limits: ClientLimits,
+    /// What LoadX writes about itself and the client into messages.
+    pub signature: Signature,
     /// The log of requests; none when it is off.
     pub access_log: Option<AccessLogConfig>,
     /// Whether `/__metrics__` answers.
@@ -61,14 +65,42 @@ pub struct HostPort {
 /// How long things may take.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Timeouts {
+    /// The head of a request, from its first byte.
+    pub request_head: Duration,
+    /// A whole exchange, tunnels aside; none means as long as bytes move.
+    pub exchange: Option<Duration>,
     /// Opening a connection to a backend.
     pub connect: Duration,
     /// A backend's silence: until its response begins, and between two pieces of it.
     pub request: Duration,
     /// A client's silence between two requests on a connection.
     pub keepalive: Duration,
+    /// How long a connection to a backend may be idle.
+    pub backend_keepalive: Duration,
+    /// The silence, both ways, of a connection that was upgraded.
+    pub tunnel: Duration,
     /// What runs when the shutdown begins.
     pub shutdown_grace: Duration,
+}
+
+/// What one client may ask for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClientLimits {
+    /// Requests of one connection.
+    pub requests_per_connection: u64,
+    /// The content of one request, in bytes; none means any.
+    pub body_max: Option<u64>,
+    /// What it must move of a body while LoadX waits for it, in bytes a second; 0 means any.
+    pub body_rate_min: u64,
+}
+
+/// What LoadX writes about itself and the client into messages, beside the X-Forwarded fields.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Signature {
+    /// Its name in Via; none means no Via.
+    pub via: Option<String>,
+    /// Whether backends get Forwarded.
+    pub forwarded: bool,
 }
 
 /// Where the log of requests goes, and how it looks.

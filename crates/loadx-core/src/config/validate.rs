@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::file::{FileBackend, FileConfig};
 use super::reader::{At, Place, Problem};
-use super::{AccessLogConfig, Config, Faults, HostPort, Timeouts};
+use super::{AccessLogConfig, ClientLimits, Config, Faults, HostPort, Signature, Timeouts};
 use crate::{BackendSpec, HealthPolicy};
 
 /// The most backends of one config; every one is probed and held in every view.
@@ -35,11 +35,21 @@ impl Checker<'_> {
                 path: file.health_check_path.0.into(),
             },
             timeouts: Timeouts {
+                request_head: file.request_head_timeout.duration(),
+                exchange: file.exchange_timeout.map(|timeout| timeout.value.duration()),
                 connect: file.connection_timeout.duration(),
                 request: file.request_timeout.duration(),
                 keepalive: file.keepalive_timeout.duration(),
+                backend_keepalive: file.backend_keepalive_timeout.duration(),
+                tunnel: file.tunnel_timeout.duration(),
                 shutdown_grace: file.shutdown_grace.duration(),
             },
+            client_limits: ClientLimits {
+                requests_per_connection: file.max_requests_per_connection.0,
+                body_max: file.max_body_size.map(|size| size.value.0),
+                body_rate_min: file.min_body_rate.0,
+            },
+            signature: Signature { via: file.via.map(|via| via.value.0), forwarded: file.forwarded },
             access_log: file.enable_logging.then(|| AccessLogConfig {
                 format: file.log_format,
                 file: file.log_file.map(|path| path.value.0.into()),

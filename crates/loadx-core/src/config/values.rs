@@ -153,6 +153,27 @@ impl Read for TargetPath {
     }
 }
 
+/// A name that can stand in a field: a token (RFC 9110, section 5.6.2).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(transparent)]
+pub(super) struct Token(pub(super) String);
+
+impl Read for Token {
+    fn schema() -> Value {
+        json!({ "type": "string", "pattern": "^[!#$%&'*+.^_`|~0-9A-Za-z-]+$" })
+    }
+
+    fn read(node: Node<'_>, faults: &mut Faults) -> Option<Self> {
+        let Text(name) = Text::read(node, faults)?;
+        if name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)) {
+            return Some(Token(name));
+        }
+        let message = format!("{} may hold letters, digits and a few signs such as - and .", node.title());
+        node.fault(faults, Problem::new(message, "write a name such as \"edge-1\""));
+        None
+    }
+}
+
 /// An IP address or a network in CIDR form.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(transparent)]

@@ -13,6 +13,7 @@ use crate::clock::Clock;
 use crate::io::write_all;
 use crate::net::{Network, Stream};
 use crate::origin::{self, ConnectFaultKind};
+use crate::patience::Patience;
 use crate::relay::{Waiting, fill};
 use crate::timer::Timer;
 
@@ -50,21 +51,22 @@ impl Probe {
         let stream = self.connect(net).await?;
         let timer = Timer::new(self.clock);
         let buffers = Rc::<Buffers>::default();
-        let waiting = Waiting { timer: &timer, buffers: &buffers, idle: self.policy.timeout };
+        let waiting = Waiting { timer: &timer, buffers: &buffers };
+        let patience = Patience::total(self.policy.timeout);
         let request = format!(
             "GET {} HTTP/1.1\r\nHost: {}\r\nUser-Agent: LoadX-health\r\nAccept: */*\r\nConnection: close\r\n\r\n",
             self.policy.path, self.authority
         );
-        write_all(&stream, &mut [IoSlice::new(request.as_bytes())], &timer, waiting.idle, &mut 0)
+        write_all(&stream, &mut [IoSlice::new(request.as_bytes())], &timer, &patience, &mut 0)
             .await
             .map_err(|broken| Trouble::Theirs(broken.describe()))?;
         let mut input = Input::default();
         loop {
             if let Some((status, framing)) = read_head(&mut input).map_err(Trouble::Theirs)? {
-                drain(&stream, &mut input, framing, waiting).await;
+                drain(&stream, &mut input, framing, waiting, &patience).await;
                 return Ok(status);
             }
-            let count = fill(&stream, &mut input, waiting, || waiting.deadline()).await;
+            let count = fill(&stream, &mut input, waiting, &patience).await;
             match count.map_err(|broken| Trouble::Theirs(broken.describe()))? {
                 0 => return Err(Trouble::Theirs("the connection closed without an answer".to_owned())),
                 _ => continue,
@@ -110,7 +112,7 @@ fn read_head(input: &mut Input) -> Result<Option<(u16, Framing)>, String> {
 
 /// Takes the body off the connection where it is here already or soon, so that closing does not look
 /// like an abort to the backend. The verdict does not depend on it.
-async fn drain<S: Stream>(stream: &S, input: &mut Input, framing: Framing, waiting: Waiting<'_>) {
+async fn drain<S: Stream>(stream: &S, input: &mut Input, framing: Framing, waiting: Waiting<'_>, patience: &Patience) {
     const BODY_BYTES_MAX: usize = 64 * 1024;
     let mut decoder = BodyDecoder::new(framing);
     let mut left = BODY_BYTES_MAX;
@@ -121,7 +123,7 @@ async fn drain<S: Stream>(stream: &S, input: &mut Input, framing: Framing, waiti
         if decoder.is_complete() {
             return;
         }
-        match fill(stream, input, waiting, || waiting.deadline()).await {
+        match fill(stream, input, waiting, patience).await {
             Ok(0) | Err(_) => return,
             Ok(_) => {}
         }

@@ -1,7 +1,11 @@
 //! The response's way back: wait for its head, pass on what is meant for the client, then the body.
 
+use std::time::Duration;
+
 use loadx_http::limits::HEAD_BYTES_MAX;
-use loadx_http::{Answering, BodyDecoder, FieldSlots, Framing, Parsed, Version, parse_response};
+use loadx_http::{
+    Answering, BodyDecoder, FieldSlots, Framing, Parsed, Response, Version, parse_request, parse_response,
+};
 
 use super::Progress;
 use super::failure::{Failure, client_gone, unanswered};
@@ -10,7 +14,8 @@ use crate::incoming::Incoming;
 use crate::io::Broken;
 use crate::limits::{COPY_BEHIND_HEAD_BYTES_MAX, INTERIM_RESPONSES_MAX};
 use crate::net::Stream;
-use crate::relay::{RelayFault, Sink, Source, Waiting, fill, pass_on, relay};
+use crate::patience::Patience;
+use crate::relay::{RelayFault, Sink, Source, Waiting, fill_until, pass_on, relay};
 
 /// The response's way back to the client.
 pub(super) struct Download<'d, S> {
@@ -18,8 +23,15 @@ pub(super) struct Download<'d, S> {
     pub(super) progress: &'d Progress,
     pub(super) waiting: Waiting<'d>,
     pub(super) from_backend: &'d S,
+    /// How long the backend may be silent before its response.
+    pub(super) silence: Duration,
+    /// How long it may be silent within.
+    pub(super) from_backend_patience: &'d Patience,
     pub(super) input: Input,
     pub(super) to_client: &'d S,
+    pub(super) to_client_patience: &'d Patience,
+    /// LoadX's name in Via.
+    pub(super) via: Option<&'d str>,
     /// Set from the first byte of the response to its last.
     pub(super) unfinished: &'d mut bool,
     /// Whether the client's connection may go on. Asked when the head is written: that can change
@@ -32,6 +44,8 @@ struct ResponseHead {
     length: usize,
     status: u16,
     interim: bool,
+    /// Whether the connection goes over to a protocol that the client asked for.
+    switches: bool,
     framing: Framing,
     client_framing: Option<Framing>,
     backend_persistent: bool,
@@ -40,6 +54,8 @@ struct ResponseHead {
 
 pub(super) struct Downloaded {
     pub(super) status: u16,
+    /// Whether the connection goes on in another protocol.
+    pub(super) switches: bool,
     pub(super) backend_persistent: bool,
     pub(super) client_persistent: bool,
 }
@@ -55,22 +71,42 @@ impl<S: Stream> Download<'_, S> {
                 break head;
             }
             interims += 1;
-            if interims > INTERIM_RESPONSES_MAX || head.status == 101 {
-                // Upgrade was not passed on, so no backend may switch protocols.
-                return Err(Failure::Flood);
+            if interims > INTERIM_RESPONSES_MAX {
+                return Err(Failure::Unasked("sent interim responses without end"));
+            }
+            if head.status == 101 && !head.switches {
+                return Err(Failure::Unasked("switched to a protocol that was not asked for"));
             }
             if self.incoming.version == Version::Http11 {
-                let mut sink = Sink::new(self.to_client, Framing::UntilClose);
-                sink.send(&out, b"", None, self.waiting).await.map_err(|broken| client_gone(&broken))?;
+                self.interim(&out).await?;
             }
             out.clear();
+            if head.switches {
+                self.progress.answered.set(head.status);
+                return Ok(Downloaded {
+                    status: head.status,
+                    switches: true,
+                    backend_persistent: false,
+                    client_persistent: false,
+                });
+            }
         };
         self.body(&head, &mut out).await?;
         Ok(Downloaded {
             status: head.status,
+            switches: false,
             backend_persistent: head.backend_persistent,
             client_persistent: head.client_persistent && self.progress.upload_done.get(),
         })
+    }
+
+    async fn interim(&mut self, head: &[u8]) -> Result<(), Failure> {
+        let mut sink = Sink::new(self.to_client, Framing::UntilClose, self.to_client_patience);
+        // Half of it, and another response behind, would be nonsense.
+        *self.unfinished = true;
+        sink.send(head, b"", None, self.waiting).await.map_err(|broken| client_gone(&broken))?;
+        *self.unfinished = false;
+        Ok(())
     }
 
     /// Waits for a response head and writes what the client gets of it to `out`.
@@ -83,10 +119,9 @@ impl<S: Stream> Download<'_, S> {
                 return Ok(head);
             }
             seen = self.input.bytes().len();
-            let Waiting { idle, .. } = self.waiting;
             // The backend's time begins when it has what it was sent.
-            let deadline = || self.progress.sent_at.get() + idle;
-            match fill(self.from_backend, &mut self.input, self.waiting, deadline).await {
+            let deadline = || self.progress.sent_at.get() + self.silence;
+            match fill_until(self.from_backend, &mut self.input, self.waiting, deadline).await {
                 Ok(0) if seen == 0 => return Err(unanswered(&Broken::Closed, 1)),
                 Ok(0) => return Err(Failure::BrokeOff("the response head broke off".to_owned())),
                 Ok(_) => {}
@@ -109,13 +144,18 @@ impl<S: Stream> Download<'_, S> {
             && client_framing != Some(Framing::UntilClose)
             && self.progress.upload_done.get()
             && (self.keeps_connection)();
-        let answering =
-            Answering { version: self.incoming.version, framing: client_framing, persistent: client_persistent };
+        let answering = Answering {
+            version: self.incoming.version,
+            framing: client_framing,
+            persistent: client_persistent,
+            via: self.via,
+        };
         response.encode(&answering, out);
         Ok(Some(ResponseHead {
             length,
             status: response.status(),
             interim: response.is_interim(),
+            switches: response.switches_protocols() && self.was_offered(&response),
             framing: response.framing(),
             client_framing,
             backend_persistent: response.persistent(),
@@ -123,11 +163,19 @@ impl<S: Stream> Download<'_, S> {
         }))
     }
 
+    /// Whether the client offered what this response switches to, and has sent all of its request.
+    fn was_offered(&self, response: &Response<'_, '_>) -> bool {
+        let mut slots = FieldSlots::new();
+        self.incoming.offers_upgrade
+            && self.progress.upload_done.get()
+            && matches!(parse_request(&self.incoming.head, &mut slots), Ok(Parsed::Complete(request, _)) if request.offered(response))
+    }
+
     /// Sends the head with as much of the body as is here, then the rest.
     async fn body(&mut self, head: &ResponseHead, out: &mut Vec<u8>) -> Result<(), Failure> {
         let framing = head.client_framing.unwrap_or(Framing::Length(0));
         let mut decoder = BodyDecoder::new(head.framing);
-        let mut sink = Sink::new(self.to_client, framing);
+        let mut sink = Sink::new(self.to_client, framing, self.to_client_patience);
         self.progress.answered.set(head.status);
         *self.unfinished = true;
         let outcome = self.send_body(&mut decoder, &mut sink, out).await;
@@ -159,7 +207,8 @@ impl<S: Stream> Download<'_, S> {
             }
             _ => {
                 pass_on(&mut self.input, decoder, out, sink, self.waiting).await?;
-                let source = Source { stream: self.from_backend, input: &mut self.input, decoder };
+                let patience = self.from_backend_patience;
+                let source = Source { stream: self.from_backend, input: &mut self.input, decoder, patience };
                 relay(source, sink, self.waiting, || {}).await
             }
         }

@@ -1,6 +1,7 @@
 //! Why an exchange failed: whose fault it was, what the client is told of it, and what control hears.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use loadx_core::{NoBackend, Outcome};
 use loadx_http::{BodyFault, Fault};
@@ -24,9 +25,18 @@ pub(super) enum Failure {
     Silent,
     /// The response cannot be trusted.
     BadResponse(Fault),
-    Flood,
+    /// It sent interim responses without end, or went over to a protocol that nobody had asked for.
+    Unasked(&'static str),
+    /// The backend spoke before it was asked.
+    Premature,
     /// The response broke off; part of it may be with the client already.
     BrokeOff(String),
+    /// The whole exchange took too long.
+    TookTooLong {
+        limit: Duration,
+        /// Whether the client was still sending.
+        uploading: bool,
+    },
     /// The client is gone.
     ClientGone(String),
     /// The client's body breaks the rules, or stalls.
@@ -59,7 +69,10 @@ pub(super) fn upload_failure(fault: RelayFault, written: u64) -> Failure {
         RelayFault::Body(BodyFault::Incomplete) => {
             Failure::ClientGone("the client left before its request body ended".to_owned())
         }
-        RelayFault::Body(fault) => Failure::ClientBody { status: 400, reason: fault.as_str().to_owned() },
+        RelayFault::Body(fault) => {
+            let status = if fault == BodyFault::TooLarge { 413 } else { 400 };
+            Failure::ClientBody { status, reason: fault.as_str().to_owned() }
+        }
         RelayFault::Sink(broken) => unanswered(&broken, written),
     }
 }
@@ -71,11 +84,14 @@ impl Failure {
             Failure::Connect(fault) if fault.kind != ConnectFaultKind::Ours => {
                 Outcome::ConnectFailed(Arc::clone(&fault.reason))
             }
-            Failure::Connect(_) | Failure::ClientGone(_) | Failure::ClientBody { .. } => Outcome::Cancelled,
+            Failure::Connect(_) | Failure::TookTooLong { .. } | Failure::ClientGone(_) | Failure::ClientBody { .. } => {
+                Outcome::Cancelled
+            }
             Failure::Unanswered { .. }
             | Failure::Silent
             | Failure::BadResponse(_)
-            | Failure::Flood
+            | Failure::Unasked(_)
+            | Failure::Premature
             | Failure::BrokeOff(_) => Outcome::Broke,
         }
     }
@@ -110,11 +126,14 @@ impl From<Failure> for Unserved {
             Failure::BadResponse(fault) => {
                 (502, "http_protocol_error", format!("the backend's response is not valid HTTP: {fault}"))
             }
-            Failure::Flood => {
-                (502, "http_protocol_error", "the backend sent interim responses that nobody asked for".to_owned())
-            }
+            Failure::Unasked(what) => (502, "http_protocol_error", format!("the backend {what}")),
+            Failure::Premature => (502, "http_protocol_error", "the backend spoke before it was asked".to_owned()),
             Failure::BrokeOff(reason) => {
                 (502, "http_response_incomplete", format!("the backend's response broke off: {reason}"))
+            }
+            Failure::TookTooLong { limit, uploading } => {
+                let message = format!("the exchange took longer than {} s", limit.as_secs_f64());
+                if uploading { (408, "http_request_error", message) } else { (504, "http_response_timeout", message) }
             }
             Failure::ClientBody { status, reason } => (status, "http_request_error", reason),
         };

@@ -1,8 +1,11 @@
 //! One request and its response: pick a backend, carry the request there and the response back, and
 //! go to another backend while that is safe. Retries happen here and nowhere else.
 
+mod departure;
 mod download;
 mod failure;
+mod own;
+mod tunnel;
 
 use std::cell::Cell;
 use std::future::{Future, poll_fn};
@@ -17,15 +20,18 @@ use crate::buffers::Input;
 use crate::connection::Client;
 use crate::context::{Account, Worker};
 use crate::incoming::Incoming;
-use crate::messages::Endpoint;
-use crate::net::Network;
+use crate::io::is_silent;
+use crate::net::{Network, Stream as _};
 use crate::origin::{self, Connection};
+use crate::patience::Patience;
 use crate::relay::{RelayFault, Sink, Source, Waiting, relay};
-use crate::reply::{Manner, write_error, write_json};
+use crate::reply::{Manner, write_error};
 use crate::shared::LocalView;
 
+use departure::departure;
 use download::Download;
-use failure::{Failure, Unserved, no_backend, unanswered, upload_failure};
+use failure::{Failure, Unserved, client_gone, no_backend, unanswered, upload_failure};
+use tunnel::{End, Tunnel};
 
 /// What becomes of the client's connection after an exchange.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
@@ -39,10 +45,18 @@ pub(crate) enum Next {
 }
 
 /// A response that reached the client.
-#[derive(Debug)]
-struct Answer {
+struct Answer<S> {
     status: u16,
     client_persistent: bool,
+    /// Where the connection goes on in another protocol.
+    switched: Option<Switched<S>>,
+}
+
+/// A backend's connection that goes on in another protocol.
+struct Switched<S> {
+    connection: Connection<S>,
+    /// What the backend has said in it already.
+    early: Input,
 }
 
 /// How an exchange ended, for the client, the log and the counts.
@@ -51,6 +65,8 @@ struct Ended {
     status: u16,
     next: Next,
     error: Option<String>,
+    /// Whether the last attempt ended in an answer.
+    answered: bool,
 }
 
 /// What the two directions of an exchange tell each other.
@@ -64,6 +80,8 @@ struct Progress {
     answered: Cell<u16>,
     /// Content that reached the client, in bytes.
     content: Cell<u64>,
+    /// When the connection went over to another protocol.
+    switched_at: Cell<Option<Time>>,
 }
 
 /// Carries out one request. Its response is with the client, or the reason why not.
@@ -72,12 +90,14 @@ pub(crate) async fn run<N: Network>(
     client: &mut Client<N::Stream>,
     incoming: Incoming,
 ) -> Next {
-    if let Some(endpoint) = incoming.endpoint {
-        return answer_endpoint(worker, client, &incoming, endpoint).await;
+    if let Some(own) = incoming.own {
+        return own::answer(worker, client, &incoming, own).await;
     }
+    let settings = worker.settings();
+    let (idle, limits) = (settings.timeouts.request, &settings.client_limits);
     let mut exchange = Exchange {
         worker,
-        upload: BodyDecoder::new(incoming.framing),
+        upload: BodyDecoder::new(incoming.framing).with_content_max(limits.body_max.unwrap_or(u64::MAX)),
         first_piece: None,
         began_upload: false,
         progress: Progress {
@@ -85,10 +105,14 @@ pub(crate) async fn run<N: Network>(
             upload_done: Cell::new(!incoming.has_body()),
             answered: Cell::new(0),
             content: Cell::new(0),
+            switched_at: Cell::new(None),
         },
+        from_client: Patience::with_rate(idle, limits.body_rate_min),
+        to_client: Patience::with_rate(idle, limits.body_rate_min),
         incoming,
         tries: Tries::default(),
         served_by: None,
+        tunnel_fault: None,
         accounted: false,
     };
     let outcome = exchange.carry(client).await;
@@ -97,24 +121,6 @@ pub(crate) async fn run<N: Network>(
     client.unfinished = false;
     exchange.account(&ended);
     ended.next
-}
-
-async fn answer_endpoint<N: Network>(
-    worker: &Rc<Worker<N>>,
-    client: &mut Client<N::Stream>,
-    incoming: &Incoming,
-    endpoint: Endpoint,
-) -> Next {
-    let (status, body) = worker.ask(endpoint).await;
-    let persistent = incoming.persistent && !incoming.has_body() && worker.keeps_connections();
-    let manner = Manner { version: incoming.version, persistent, to_head: incoming.to_head };
-    let mut out = worker.buffers.head();
-    write_json(status, "", &body, manner, &mut out);
-    match client.send(&out, worker.settings().timeouts.request).await {
-        Ok(()) if persistent => Next::KeepAlive,
-        Ok(()) => Next::Linger,
-        Err(_) => Next::Close,
-    }
 }
 
 struct Exchange<'w, N: Network> {
@@ -126,9 +132,14 @@ struct Exchange<'w, N: Network> {
     /// Whether body bytes were taken that no other backend could get any more.
     began_upload: bool,
     progress: Progress,
+    /// How long the client may keep this exchange waiting: for its body, and to take the response.
+    from_client: Patience,
+    to_client: Patience,
     tries: Tries,
     /// The backend of the last attempt.
     served_by: Option<ServedBy>,
+    /// Why a tunnel did not end well.
+    tunnel_fault: Option<String>,
     accounted: bool,
 }
 
@@ -139,7 +150,7 @@ impl<N: Network> Drop for Exchange<'_, N> {
             let answered = self.progress.answered.get();
             let status = if answered == 0 { 503 } else { answered };
             let error = Some("cut at the end of the shutdown's grace".to_owned());
-            self.account(&Ended { status, next: Next::BreakOff, error });
+            self.account(&Ended { status, next: Next::BreakOff, error, answered: false });
         }
     }
 }
@@ -158,7 +169,7 @@ impl ServedBy {
 
 impl<N: Network> Exchange<'_, N> {
     /// Goes from backend to backend until one answers or there is no other to go to.
-    async fn carry(&mut self, client: &mut Client<N::Stream>) -> Result<Answer, Unserved> {
+    async fn carry(&mut self, client: &mut Client<N::Stream>) -> Result<Answer<N::Stream>, Unserved> {
         let mut last: Option<Failure> = None;
         loop {
             let query = Query { key: Key::from_ip(self.incoming.client), tried: self.tries.tried() };
@@ -170,7 +181,10 @@ impl<N: Network> Exchange<'_, N> {
             let backend = pick.backend();
             let id = backend.id();
             self.served_by = Some(ServedBy { index: pick.index(), view });
-            let attempt = self.attempt(client, backend).await;
+            let mut attempt = self.attempt_in_time(client, backend).await;
+            if let Ok(Answer { switched: Some(switched), .. }) = &mut attempt {
+                self.tunnel(client, switched).await;
+            }
             let outcome = match &attempt {
                 Ok(_) => Outcome::Answered,
                 Err(failure) => failure.outcome(),
@@ -196,7 +210,7 @@ impl<N: Network> Exchange<'_, N> {
     /// any more.
     fn trace(&self, failure: &Failure) -> Trace {
         match failure {
-            Failure::Connect(_) | Failure::Unanswered { unsent: true, .. } => Trace::None,
+            Failure::Connect(_) | Failure::Premature | Failure::Unanswered { unsent: true, .. } => Trace::None,
             Failure::Unanswered { .. } if self.incoming.idempotent && !self.began_upload => Trace::Repeatable,
             _ => Trace::Lasting,
         }
@@ -210,8 +224,28 @@ impl<N: Network> Exchange<'_, N> {
         }
     }
 
+    /// The same as [`attempt`](Self::attempt), within what time the whole exchange has, if that is limited.
+    async fn attempt_in_time(
+        &mut self,
+        client: &mut Client<N::Stream>,
+        backend: &Backend,
+    ) -> Result<Answer<N::Stream>, Failure> {
+        let Some(limit) = self.worker.settings().timeouts.exchange else {
+            return self.attempt(client, backend).await;
+        };
+        let deadline = self.worker.clock.instant(self.incoming.began + limit);
+        match tokio::time::timeout_at(deadline, self.attempt(client, backend)).await {
+            Ok(attempt) => attempt,
+            Err(_) => Err(Failure::TookTooLong { limit, uploading: !self.progress.upload_done.get() }),
+        }
+    }
+
     /// Carries the request to one backend and its response back.
-    async fn attempt(&mut self, client: &mut Client<N::Stream>, backend: &Backend) -> Result<Answer, Failure> {
+    async fn attempt(
+        &mut self,
+        client: &mut Client<N::Stream>,
+        backend: &Backend,
+    ) -> Result<Answer<N::Stream>, Failure> {
         if let Some(connection) = self.worker.pool.take(backend.id()) {
             let attempt = self.converse(client, backend, connection).await;
             // An idle connection that breaks was most likely closed by the backend just now: that is no
@@ -227,6 +261,10 @@ impl<N: Network> Exchange<'_, N> {
             }
         }
         let connection = origin::connect(self.worker, backend).await.map_err(Failure::Connect)?;
+        // What is there already answers no request of ours (RFC 9112, section 9.2).
+        if !is_silent(&connection.stream) {
+            return Err(Failure::Premature);
+        }
         self.converse(client, backend, connection).await
     }
 
@@ -236,12 +274,17 @@ impl<N: Network> Exchange<'_, N> {
         client: &mut Client<N::Stream>,
         backend: &Backend,
         connection: Connection<N::Stream>,
-    ) -> Result<Answer, Failure> {
-        let Exchange { worker, incoming, upload, first_piece, began_upload, progress, .. } = self;
+    ) -> Result<Answer<N::Stream>, Failure> {
+        let Exchange { worker, incoming, upload, first_piece, began_upload, progress, from_client, to_client, .. } =
+            self;
         let Client { stream: client_stream, timer, input, unfinished, .. } = client;
-        let waiting = Waiting { timer, buffers: &worker.buffers, idle: worker.settings().timeouts.request };
-        let to_backend = &mut Sink::new(&connection.stream, incoming.framing);
+        let waiting = Waiting { timer, buffers: &worker.buffers };
+        let silence = worker.settings().timeouts.request;
+        let to_backend_patience = Patience::idle(silence);
+        let to_backend = &mut Sink::new(&connection.stream, incoming.framing, &to_backend_patience);
 
+        // What of the input belongs to this request and stays until it need not be sent again.
+        let mut kept = 0;
         let sent = if incoming.has_body() {
             // The first bytes of the body leave with the head. They are decoded once, whatever the number
             // of tries, and stay until they have left.
@@ -250,6 +293,7 @@ impl<N: Network> Exchange<'_, N> {
                 *first_piece = Some(decoded.map_err(|fault| upload_failure(RelayFault::Body(fault), 0))?);
             }
             let piece = first_piece.unwrap_or_default();
+            kept = piece.consumed;
             let trailers = upload.is_complete().then(|| upload.trailers());
             let sent = to_backend.send(&incoming.head, &input.bytes()[..piece.content], trailers, waiting).await;
             if !upload.is_complete() && to_backend.written > 0 {
@@ -258,6 +302,7 @@ impl<N: Network> Exchange<'_, N> {
                 if sent.is_ok() {
                     input.consume(piece.consumed);
                     *first_piece = Some(Decoded::default());
+                    kept = 0;
                 }
             }
             sent
@@ -268,60 +313,93 @@ impl<N: Network> Exchange<'_, N> {
         progress.sent_at.set(timer.now());
         progress.upload_done.set(upload.is_complete());
 
+        let from_backend = Patience::idle(silence);
         let mut download = Download {
             incoming,
             progress,
             waiting,
             from_backend: &connection.stream,
+            silence,
+            from_backend_patience: &from_backend,
             input: Input::default(),
             to_client: client_stream,
+            to_client_patience: to_client,
+            via: worker.settings().signature.via.as_deref(),
             unfinished,
             keeps_connection: &|| worker.keeps_connections(),
         };
-        let answer = if upload.is_complete() {
-            download.run().await?
-        } else {
-            let source = Source { stream: client_stream, input, decoder: upload };
-            let moved = || progress.sent_at.set(timer.now());
-            let rest = async {
-                let outcome = relay(source, to_backend, waiting, moved).await;
+        // What the client does meanwhile: it sends the rest of the body, and then nothing that concerns
+        // this exchange, unless it leaves.
+        let client_side = async {
+            if !upload.is_complete() {
+                let source = Source { stream: client_stream, input, decoder: upload, patience: from_client };
+                let outcome = relay(source, to_backend, waiting, || progress.sent_at.set(timer.now())).await;
                 progress.upload_done.set(outcome.is_ok());
                 match outcome {
+                    Ok(()) => {}
                     // The backend reads no more. Its response tells why, if it sent one.
-                    Ok(()) | Err(RelayFault::Sink(_)) => Ok(()),
-                    Err(fault) => Err(upload_failure(fault, 1)),
+                    Err(RelayFault::Sink(_)) => return std::future::pending().await,
+                    Err(fault) => return upload_failure(fault, 1),
                 }
-            };
-            alongside(rest, download.run()).await?
+            }
+            client_gone(&departure(client_stream, input, &worker.buffers, kept).await)
         };
+        let answer = unless(download.run(), client_side).await?;
+        let (status, client_persistent) = (answer.status, answer.client_persistent);
+        if answer.switches {
+            let early = download.input;
+            return Ok(Answer { status, client_persistent: false, switched: Some(Switched { connection, early }) });
+        }
         let reusable = answer.backend_persistent && download.input.is_empty() && progress.upload_done.get();
         if reusable {
             worker.pool.put(backend.id(), connection, timer.now());
         }
-        Ok(Answer { status: answer.status, client_persistent: answer.client_persistent })
+        Ok(Answer { status, client_persistent, switched: None })
+    }
+
+    /// Joins the client and the backend for whatever they say to each other after a 101.
+    async fn tunnel(&mut self, client: &mut Client<N::Stream>, switched: &mut Switched<N::Stream>) {
+        self.release_first_piece(client);
+        self.progress.switched_at.set(Some(client.timer.now()));
+        let Switched { connection, early } = switched;
+        let timeouts = &self.worker.settings().timeouts;
+        let waiting = Waiting { timer: &client.timer, buffers: &self.worker.buffers };
+        let tunnel = Tunnel::new(waiting, timeouts.tunnel, timeouts.request);
+        let near = End { stream: &client.stream, early: &mut client.input };
+        let far = End { stream: &connection.stream, early };
+        client.unfinished = true;
+        let outcome = tunnel.run(near, far, &self.progress.content).await;
+        client.unfinished = outcome.is_err();
+        if let Err(broken) = outcome {
+            connection.stream.break_off();
+            self.tunnel_fault = Some(format!("the tunnel broke: {}", broken.describe()));
+        }
     }
 
     /// Tells the client how a failed exchange ended, as far as it can still be told.
-    async fn end(&mut self, client: &mut Client<N::Stream>, outcome: Result<Answer, Unserved>) -> Ended {
+    async fn end(&mut self, client: &mut Client<N::Stream>, outcome: Result<Answer<N::Stream>, Unserved>) -> Ended {
         let reply = match outcome {
-            Ok(Answer { status, client_persistent }) => {
+            Ok(Answer { status, client_persistent, .. }) => {
+                let error = self.tunnel_fault.take();
                 let next = match (client_persistent, self.progress.upload_done.get()) {
+                    _ if error.is_some() => Next::BreakOff,
                     (true, _) => Next::KeepAlive,
                     (false, true) => Next::Close,
                     (false, false) => Next::Linger,
                 };
-                return Ended { status, next, error: None };
+                return Ended { status, next, error, answered: true };
             }
             Err(Unserved::Gone(reason)) => {
                 self.worker.metrics.borrow_mut().client_aborts += 1;
-                return Ended { status: 499, next: Next::BreakOff, error: Some(reason) };
+                return Ended { status: 499, next: Next::BreakOff, error: Some(reason), answered: false };
             }
             Err(Unserved::Reply(reply)) => reply,
         };
-        let answered = self.progress.answered.get();
-        if answered != 0 {
+        if client.unfinished {
             // Part of a response is out; breaking off is the only honest end.
-            return Ended { status: answered, next: Next::BreakOff, error: Some(reply.message) };
+            let answered = self.progress.answered.get();
+            let status = if answered == 0 { reply.status } else { answered };
+            return Ended { status, next: Next::BreakOff, error: Some(reply.message), answered: false };
         }
         let persistent = self.incoming.persistent && self.progress.upload_done.get() && self.worker.keeps_connections();
         let manner = Manner { version: self.incoming.version, persistent, to_head: self.incoming.to_head };
@@ -333,7 +411,7 @@ impl<N: Network> Exchange<'_, N> {
             Err(_) => Next::Close,
         };
         self.progress.content.set(bytes);
-        Ended { status: reply.status, next, error: Some(reply.message) }
+        Ended { status: reply.status, next, error: Some(reply.message), answered: false }
     }
 
     /// Counts and logs the exchange.
@@ -341,35 +419,30 @@ impl<N: Network> Exchange<'_, N> {
         self.accounted = true;
         let backend = self.served_by.as_ref().map(ServedBy::backend);
         // Each attempt that failed is there; the one that did not comes on top.
-        let tries = self.tries.tried().len() + usize::from(ended.error.is_none());
+        let tries = self.tries.tried().len() + usize::from(ended.answered);
         self.worker.account(&Account {
             incoming: &self.incoming,
             status: ended.status,
-            broke_off: ended.next == Next::BreakOff && ended.status != 499,
+            // Neither a client that left nor a tunnel that one side ended is a failure of ours.
+            broke_off: ended.next == Next::BreakOff && !matches!(ended.status, 499 | 101),
             content: self.progress.content.get(),
             backend,
             tries,
             error: ended.error.as_deref(),
+            answered: self.progress.switched_at.get(),
         });
     }
 }
 
-/// Runs an upload beside a download. The download decides when it is over; an upload that fails for
-/// the client's sake ends both.
-async fn alongside<T>(
-    upload: impl Future<Output = Result<(), Failure>>,
+/// Runs `download`, unless `failing` ends before it: that one only ends in failure.
+async fn unless<T>(
     download: impl Future<Output = Result<T, Failure>>,
+    failing: impl Future<Output = Failure>,
 ) -> Result<T, Failure> {
-    let (mut upload, mut download) = (pin!(upload), pin!(download));
-    let mut uploading = true;
-    poll_fn(|cx| {
-        if uploading && let Poll::Ready(outcome) = upload.as_mut().poll(cx) {
-            uploading = false;
-            if let Err(failure) = outcome {
-                return Poll::Ready(Err(failure));
-            }
-        }
-        download.as_mut().poll(cx)
+    let (mut download, mut failing) = (pin!(download), pin!(failing));
+    poll_fn(|cx| match download.as_mut().poll(cx) {
+        Poll::Ready(outcome) => Poll::Ready(outcome),
+        Poll::Pending => failing.as_mut().poll(cx).map(Err),
     })
     .await
 }

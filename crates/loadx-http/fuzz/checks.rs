@@ -1,0 +1,401 @@
+//! What must hold for any bytes off the network. The fuzz targets run these on what they invent, and a
+//! test runs them on the corpus.
+//!
+//! What LoadX writes is read back by the reader in `Plain`, which shares no code with it and takes one
+//! spelling of everything: were there two ways to read it, it would disagree.
+
+use std::net::{IpAddr, Ipv4Addr};
+
+use loadx_http::{
+    Answering, BodyDecoder, BodyFault, ChunkPrefix, Fault, FieldSlots, Forwarding, Framing, Parsed, Request, Response,
+    Version, parse_request, parse_response,
+};
+
+const FORWARDING: Forwarding<'static> = Forwarding {
+    peer: IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)),
+    trusted: false,
+    scheme: "http",
+    local_authority: "192.0.2.2:80",
+    via: Some("loadx"),
+    forwarded: true,
+};
+
+/// A request head: it is refused, or what a backend gets of it means the same.
+pub(crate) fn request_head(bytes: &[u8]) {
+    let mut slots = FieldSlots::new();
+    let parsed = parse_request(bytes, &mut slots);
+    cuts_change_nothing(bytes, &parsed, |bytes| {
+        let mut slots = FieldSlots::new();
+        outcome(&parse_request(bytes, &mut slots), |request: &Request<'_, '_>| request.method().to_owned())
+    });
+    let Ok(Parsed::Complete(request, length)) = parsed else { return };
+    assert!(bytes[..length].ends_with(b"\r\n\r\n"));
+    let mut out = Vec::new();
+    request.encode(&FORWARDING, &mut out);
+    let plain = Plain::read(&out).expect("what LoadX writes is plain");
+    assert_eq!(plain.start, format!("{} {} HTTP/1.1", request.method(), request.path_and_query()).as_bytes());
+    assert_eq!(plain.all("host").count(), 1);
+    assert_eq!(plain.framing(), request.framing());
+    for name in ["keep-alive", "proxy-connection", "http2-settings"] {
+        assert_eq!(plain.all(name).count(), 0, "{name}");
+    }
+    assert_eq!(plain.all("upgrade").count(), usize::from(request.offers_upgrade()));
+    assert!(plain.all("te").all(|te| te == b"trailers"));
+    assert_eq!(plain.all("x-forwarded-for").collect::<Vec<_>>(), [b"192.0.2.1"]);
+    // Read again by ourselves, it says the same.
+    let mut slots = FieldSlots::new();
+    let Ok(Parsed::Complete(again, again_length)) = parse_request(&out, &mut slots) else {
+        panic!("LoadX does not take what it writes: {:?}", String::from_utf8_lossy(&out))
+    };
+    assert_eq!(again_length, out.len());
+    assert_eq!((again.method(), again.target()), (request.method(), request.path_and_query()));
+    assert_eq!((again.framing(), again.offers_upgrade()), (request.framing(), request.offers_upgrade()));
+}
+
+/// A response head, to a request that the first byte chooses.
+pub(crate) fn response_head(data: &[u8]) {
+    let Some((choice, bytes)) = data.split_first() else { return };
+    let to_head = choice & 1 == 1;
+    let version = if choice & 2 == 2 { Version::Http10 } else { Version::Http11 };
+    let mut slots = FieldSlots::new();
+    let parsed = parse_response(bytes, to_head, &mut slots);
+    cuts_change_nothing(bytes, &parsed, |bytes| {
+        let mut slots = FieldSlots::new();
+        outcome(&parse_response(bytes, to_head, &mut slots), Response::status)
+    });
+    let Ok(Parsed::Complete(response, length)) = parsed else { return };
+    assert!(bytes[..length].ends_with(b"\r\n\r\n"));
+    let framing = response.framing_for(version, to_head);
+    let mut out = Vec::new();
+    response.encode(&Answering { version, framing, persistent: true, via: Some("loadx") }, &mut out);
+    let plain = Plain::read(&out).expect("what LoadX writes is plain");
+    assert!(plain.start.starts_with(format!("HTTP/1.1 {}", response.status()).as_bytes()));
+    let chunked = plain.all("transfer-encoding").count() == 1;
+    assert_eq!(chunked, framing == Some(Framing::Chunked));
+    assert!(!chunked || plain.all("content-length").count() == 0);
+    if let Some(Framing::Length(length)) = framing {
+        assert_eq!(plain.framing(), Framing::Length(length));
+        assert_eq!(plain.all("content-length").count(), 1, "the client must know where it ends");
+    }
+    if response.is_interim() {
+        assert_eq!(plain.all("content-length").count(), 0);
+    }
+}
+
+/// A chunked body, cut into reads as the first bytes choose.
+pub(crate) fn chunked_body(data: &[u8]) {
+    let Some((cuts, bytes)) = data.split_at_checked(4) else { return };
+    let whole = decode(Framing::Chunked, &[bytes]);
+    let pieces = pieces(bytes, cuts);
+    assert_eq!(decode(Framing::Chunked, &pieces), whole, "cut into {:?}", pieces.iter().map(|p| p.len()));
+    let reference = Plain::chunks(bytes);
+    match &whole {
+        Ok(body) if body.complete => {
+            let (content, trailers, consumed) = reference.expect("the plain reader takes it too");
+            assert_eq!(body.content, content);
+            assert_eq!(body.consumed, consumed);
+            // LoadX may leave out trailers, and never invents any.
+            let kept =
+                Plain::read(&[b"T\r\n".as_slice(), &body.trailers, b"\r\n"].concat()).expect("trailers are plain");
+            assert!(kept.fields.iter().all(|field| trailers.contains(field)));
+            let again = decode(Framing::Chunked, &[&encode_chunked(&body.content, &body.trailers, cuts)]);
+            assert!(
+                again.is_ok_and(|again| again.complete
+                    && again.content == body.content
+                    && again.trailers == body.trailers)
+            );
+        }
+        // What is not whole for LoadX must not be whole for the plain reader, which is as strict.
+        Ok(_) => assert!(reference.is_none()),
+        Err(_) => {}
+    }
+}
+
+/// A client's whole stream, passed on as the proxy does: the backend reads the same requests, however the
+/// stream was cut, and none that the client did not send.
+pub(crate) fn forwarding(data: &[u8]) {
+    let Some((cuts, bytes)) = data.split_at_checked(4) else { return };
+    let (sent, onward) = pass_on(bytes, &[bytes]);
+    assert_eq!(pass_on(bytes, &pieces(bytes, cuts)), (sent.clone(), onward.clone()));
+    let mut rest = onward.as_slice();
+    for message in &sent {
+        let head_length = head_length(rest).expect("a head");
+        let plain = Plain::read(&rest[..head_length]).expect("what LoadX writes is plain");
+        assert_eq!(plain.start, message.start);
+        rest = &rest[head_length..];
+        let content = match plain.framing() {
+            Framing::Chunked => {
+                let (content, _, consumed) = Plain::chunks(rest).expect("what LoadX writes is plain");
+                rest = &rest[consumed..];
+                content
+            }
+            Framing::Length(length) => {
+                let (content, after) = rest.split_at(length as usize);
+                rest = after;
+                content.to_vec()
+            }
+            Framing::UntilClose => unreachable!("no request is framed so"),
+        };
+        assert_eq!(content, message.content);
+    }
+    assert!(rest.is_empty(), "more than was sent: {:?}", String::from_utf8_lossy(rest));
+}
+
+#[derive(Clone, Debug, PartialEq)]
+struct Message {
+    start: Vec<u8>,
+    content: Vec<u8>,
+}
+
+/// Reads requests, one after the other, out of a stream that arrives in `pieces`; stops at the first that is
+/// refused or not whole. Returns them, and what a backend gets.
+fn pass_on(bytes: &[u8], pieces: &[&[u8]]) -> (Vec<Message>, Vec<u8>) {
+    let (mut sent, mut onward) = (Vec::new(), Vec::new());
+    let mut arrived = Vec::with_capacity(bytes.len());
+    let mut pieces = pieces.iter();
+    loop {
+        let head = loop {
+            let mut slots = FieldSlots::new();
+            match parse_request(&arrived, &mut slots) {
+                Err(_) => return (sent, onward),
+                Ok(Parsed::Complete(request, length)) => {
+                    let mut out = Vec::new();
+                    request.encode(&FORWARDING, &mut out);
+                    let start = format!("{} {} HTTP/1.1", request.method(), request.path_and_query());
+                    break (out, start.into_bytes(), request.framing(), length);
+                }
+                Ok(Parsed::Partial) => {
+                    let Some(piece) = pieces.next() else { return (sent, onward) };
+                    arrived.extend_from_slice(piece);
+                }
+            }
+        };
+        let (mut out, start, framing, length) = head;
+        arrived.drain(..length);
+        let mut decoder = BodyDecoder::new(framing);
+        let mut content = Vec::new();
+        loop {
+            let Ok(decoded) = decoder.decode(&mut arrived) else { return (sent, onward) };
+            content.extend_from_slice(&arrived[..decoded.content]);
+            arrived.drain(..decoded.consumed);
+            if decoder.is_complete() {
+                break;
+            }
+            let Some(piece) = pieces.next() else { return (sent, onward) };
+            arrived.extend_from_slice(piece);
+        }
+        match framing {
+            Framing::Chunked => out.extend(encode_chunked(&content, decoder.trailers(), &[])),
+            _ => out.extend_from_slice(&content),
+        }
+        onward.extend(out);
+        sent.push(Message { start, content });
+    }
+}
+
+/// What came of reading a head, as far as two readings can be compared.
+#[derive(Debug, PartialEq)]
+enum Outcome<T> {
+    Complete(T, usize),
+    Partial,
+    Refused,
+}
+
+fn outcome<H, T>(parsed: &Result<Parsed<H>, Fault>, of: impl Fn(&H) -> T) -> Outcome<T> {
+    match parsed {
+        Ok(Parsed::Complete(head, length)) => Outcome::Complete(of(head), *length),
+        Ok(Parsed::Partial) => Outcome::Partial,
+        Err(fault) => {
+            assert!(matches!(fault.status(), 400 | 413 | 414 | 431 | 501 | 505));
+            assert!(!fault.to_string().is_empty());
+            Outcome::Refused
+        }
+    }
+}
+
+/// A head that is whole is not whole, and not refused, before its last byte; and what follows it changes
+/// nothing.
+fn cuts_change_nothing<H, T: PartialEq + std::fmt::Debug>(
+    bytes: &[u8],
+    parsed: &Result<Parsed<H>, Fault>,
+    read: impl Fn(&[u8]) -> Outcome<T>,
+) {
+    match parsed {
+        Ok(Parsed::Complete(_, length)) => {
+            for cut in (0..*length).step_by(1 + length / 64) {
+                assert_eq!(read(&bytes[..cut]), Outcome::Partial, "cut at {cut}");
+            }
+            assert_eq!(read(&[&bytes[..*length], b"\0more"].concat()), read(&bytes[..*length]));
+        }
+        Err(_) => assert_eq!(read(&[bytes, b"x\r\n\r\n"].concat()), Outcome::Refused, "more bytes mended it"),
+        Ok(Parsed::Partial) => {}
+    }
+}
+
+#[derive(Debug, PartialEq)]
+struct Body {
+    content: Vec<u8>,
+    trailers: Vec<u8>,
+    consumed: usize,
+    complete: bool,
+}
+
+fn decode(framing: Framing, pieces: &[&[u8]]) -> Result<Body, BodyFault> {
+    let mut decoder = BodyDecoder::new(framing);
+    let (mut content, mut consumed) = (Vec::new(), 0);
+    for piece in pieces {
+        let mut piece = piece.to_vec();
+        let decoded = decoder.decode(&mut piece)?;
+        assert!(decoded.content <= decoded.consumed && decoded.consumed <= piece.len());
+        assert!(decoder.is_complete() || decoded.consumed == piece.len());
+        content.extend_from_slice(&piece[..decoded.content]);
+        consumed += decoded.consumed;
+    }
+    Ok(Body { content, trailers: decoder.trailers().to_vec(), consumed, complete: decoder.is_complete() })
+}
+
+fn encode_chunked(content: &[u8], trailers: &[u8], cuts: &[u8]) -> Vec<u8> {
+    let mut out = Vec::new();
+    for chunk in pieces(content, cuts) {
+        out.extend_from_slice(ChunkPrefix::new(chunk.len()).as_bytes());
+        out.extend_from_slice(chunk);
+        out.extend_from_slice(b"\r\n");
+    }
+    out.extend_from_slice(b"0\r\n");
+    out.extend_from_slice(trailers);
+    out.extend_from_slice(b"\r\n");
+    out
+}
+
+/// Cuts `bytes` into pieces, none of them empty, of sizes that `cuts` tells in turn.
+fn pieces<'b>(bytes: &'b [u8], cuts: &[u8]) -> Vec<&'b [u8]> {
+    let mut pieces = Vec::new();
+    let mut rest = bytes;
+    let mut turn = 0;
+    while !rest.is_empty() {
+        let size = cuts.get(turn % cuts.len().max(1)).map_or(rest.len(), |cut| usize::from(*cut).max(1));
+        let (piece, after) = rest.split_at(size.min(rest.len()));
+        pieces.push(piece);
+        rest = after;
+        turn += 1;
+    }
+    pieces
+}
+
+fn head_length(bytes: &[u8]) -> Option<usize> {
+    bytes.windows(4).position(|window| window == b"\r\n\r\n").map(|at| at + 4)
+}
+
+/// A message, read by a reader that knows one spelling only.
+#[derive(Debug)]
+struct Plain {
+    start: Vec<u8>,
+    /// Names in lower case.
+    fields: Vec<(String, Vec<u8>)>,
+}
+
+impl Plain {
+    fn read(head: &[u8]) -> Option<Plain> {
+        if head_length(head) != Some(head.len()) && !head.ends_with(b"\r\n\r\n") {
+            return None;
+        }
+        let clean = |line: &[u8]| line.iter().all(|byte| *byte == b'\t' || (*byte >= b' ' && *byte != 0x7f));
+        let mut lines = Self::lines(&head[..head.len() - 2])?.into_iter();
+        let start = lines.next()?.to_vec();
+        let mut fields = Vec::new();
+        for line in lines {
+            let colon = line.iter().position(|byte| *byte == b':')?;
+            let (name, value) = (&line[..colon], line[colon + 1..].trim_ascii());
+            let token = |byte: &u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(byte);
+            if name.is_empty() || !name.iter().all(token) || !clean(line) {
+                return None;
+            }
+            fields.push((String::from_utf8_lossy(name).to_ascii_lowercase(), value.to_vec()));
+        }
+        clean(&start).then_some(Plain { start, fields })
+    }
+
+    /// Splits at CR LF; a CR or LF anywhere else is not plain.
+    fn lines(bytes: &[u8]) -> Option<Vec<&[u8]>> {
+        let mut lines = Vec::new();
+        let mut rest = bytes;
+        while !rest.is_empty() {
+            let end = rest.windows(2).position(|window| window == b"\r\n")?;
+            let line = &rest[..end];
+            if line.iter().any(|byte| matches!(byte, b'\r' | b'\n')) {
+                return None;
+            }
+            lines.push(line);
+            rest = &rest[end + 2..];
+        }
+        Some(lines)
+    }
+
+    fn all<'p>(&'p self, name: &'p str) -> impl Iterator<Item = &'p [u8]> {
+        self.fields.iter().filter(move |(field, _)| field == name).map(|(_, value)| value.as_slice())
+    }
+
+    /// Of a request.
+    fn framing(&self) -> Framing {
+        let lengths: Vec<_> = self.all("content-length").collect();
+        let codings: Vec<_> = self.all("transfer-encoding").collect();
+        match (lengths.as_slice(), codings.as_slice()) {
+            ([], []) => Framing::Length(0),
+            ([], [b"chunked"]) => Framing::Chunked,
+            ([length], []) => {
+                let text = std::str::from_utf8(length).expect("digits");
+                let number: u64 = text.parse().expect("a length");
+                assert_eq!(number.to_string(), text);
+                Framing::Length(number)
+            }
+            both => panic!("ambiguous: {both:?}"),
+        }
+    }
+
+    /// The content, the trailers and how many bytes a chunked body takes (RFC 9112, section 7.1); none when
+    /// it is broken or not whole.
+    #[expect(clippy::type_complexity, reason = "a triple of plain data, for one reader")]
+    fn chunks(bytes: &[u8]) -> Option<(Vec<u8>, Vec<(String, Vec<u8>)>, usize)> {
+        let line = |from: usize| {
+            let end = from + bytes[from..].windows(2).position(|window| window == b"\r\n")?;
+            Some((&bytes[from..end], end + 2))
+        };
+        let (mut content, mut at) = (Vec::new(), 0);
+        loop {
+            let (size_line, after) = line(at)?;
+            let digits: Vec<u8> = size_line.iter().copied().take_while(u8::is_ascii_hexdigit).collect();
+            let behind = &size_line[digits.len()..];
+            let extension = behind.trim_ascii_start();
+            let visible = behind.iter().all(|byte| *byte == b'\t' || (*byte >= b' ' && *byte != 0x7f));
+            let bounded = behind.len() <= loadx_http::limits::CHUNK_LINE_BYTES_MAX && digits.len() <= 15;
+            if digits.is_empty() || !(extension.is_empty() || extension[0] == b';') || !visible || !bounded {
+                return None;
+            }
+            let size = usize::from_str_radix(std::str::from_utf8(&digits).ok()?, 16).ok()?;
+            at = after;
+            if size == 0 {
+                break;
+            }
+            content.extend_from_slice(bytes.get(at..at.checked_add(size)?)?);
+            at += size;
+            if bytes.get(at..at + 2)? != b"\r\n" {
+                return None;
+            }
+            at += 2;
+        }
+        let trailers_from = at;
+        loop {
+            let (trailer, after) = line(at)?;
+            at = after;
+            if trailer.is_empty() {
+                break;
+            }
+        }
+        let section = &bytes[trailers_from..at];
+        if section.len() > loadx_http::limits::TRAILER_BYTES_MAX {
+            return None;
+        }
+        let trailers = Plain::read(&[b"T\r\n".as_slice(), section].concat())?;
+        Some((content, trailers.fields, at))
+    }
+}

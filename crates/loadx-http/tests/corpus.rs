@@ -1,0 +1,37 @@
+//! The inputs that the fuzz targets begin with, and those that once made one fail, hold what must hold.
+
+use std::path::Path;
+
+#[path = "../fuzz/checks.rs"]
+mod checks;
+
+fn run(target: &str, check: fn(&[u8])) {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus").join(target);
+    let mut inputs = 0;
+    for entry in std::fs::read_dir(&folder).expect("the corpus is there") {
+        let path = entry.expect("the corpus can be read").path();
+        check(&std::fs::read(&path).expect("an input can be read"));
+        inputs += 1;
+    }
+    assert!(inputs > 0, "no inputs in {}", folder.display());
+}
+
+#[test]
+fn request_heads() {
+    run("request_head", checks::request_head);
+}
+
+#[test]
+fn response_heads() {
+    run("response_head", checks::response_head);
+}
+
+#[test]
+fn chunked_bodies() {
+    run("chunked_body", checks::chunked_body);
+}
+
+#[test]
+fn forwarding() {
+    run("forwarding", checks::forwarding);
+}

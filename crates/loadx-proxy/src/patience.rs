@@ -1,0 +1,102 @@
+//! How long one side of an exchange may keep LoadX waiting.
+
+use std::cell::Cell;
+use std::time::Duration;
+
+use loadx_core::Time;
+
+use crate::timer::Timer;
+
+/// A credit of time. Waiting for the side uses it up; what the side moves earns it back, at the least
+/// rate that is asked of it. So one that is silent is given up after the whole credit, one that trickles
+/// a while later, and one that keeps the rate never.
+#[derive(Debug)]
+pub(crate) struct Patience {
+    credit: Duration,
+    /// Bytes a second. With 0 any byte earns all of the credit back.
+    rate: u64,
+    used: Cell<Duration>,
+    /// Since when it is waited for.
+    waiting_since: Cell<Option<Time>>,
+}
+
+impl Patience {
+    /// For a side that may be silent for `idle` at a time.
+    pub(crate) fn idle(idle: Duration) -> Self {
+        Patience::with_rate(idle, 0)
+    }
+
+    /// For a side that must move `rate` bytes a second on the whole, and may be silent for `credit`.
+    pub(crate) fn with_rate(credit: Duration, rate: u64) -> Self {
+        Patience { credit, rate, used: Cell::new(Duration::ZERO), waiting_since: Cell::new(None) }
+    }
+
+    /// For a side that has so much time and no more.
+    pub(crate) fn total(credit: Duration) -> Self {
+        Patience::with_rate(credit, u64::MAX)
+    }
+
+    /// Notes that LoadX waits now, and returns until when it may.
+    pub(crate) fn wait(&self, timer: &Timer) -> Time {
+        let since = self.waiting_since.get().unwrap_or_else(|| timer.now());
+        self.waiting_since.set(Some(since));
+        since + self.credit.saturating_sub(self.used.get())
+    }
+
+    /// Notes that the side moved so many bytes, whether or not it was waited for.
+    pub(crate) fn moved(&self, bytes: usize, timer: &Timer) {
+        let waited = self.waiting_since.take();
+        if self.rate == 0 {
+            return;
+        }
+        let waited = waited.map_or(Duration::ZERO, |since| timer.now().since(since));
+        let used = self.used.get() + waited;
+        if !used.is_zero() {
+            let earned = bytes as u128 * 1_000_000_000 / u128::from(self.rate);
+            self.used.set(used.saturating_sub(Duration::from_nanos(u64::try_from(earned).unwrap_or(u64::MAX))));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::Clock;
+
+    /// A side that sends `bytes` every `seconds`: after how many seconds it is given up, if it is.
+    async fn given_up(patience: &Patience, seconds: u64, bytes: usize) -> Option<u64> {
+        let timer = Timer::new(Clock::start());
+        let began = timer.now();
+        for _ in 0..10_000 {
+            let deadline = patience.wait(&timer);
+            let arrives = timer.now() + Duration::from_secs(seconds);
+            tokio::time::sleep(arrives.min(deadline).since(timer.now())).await;
+            if deadline < arrives {
+                return Some(timer.now().since(began).as_secs());
+            }
+            patience.moved(bytes, &timer);
+        }
+        None
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn silence_ends_it_and_any_byte_is_enough_without_a_rate() {
+        let patience = Patience::idle(Duration::from_secs(30));
+        assert_eq!(given_up(&patience, 29, 1).await, None);
+        assert_eq!(given_up(&patience, 31, 1).await, Some(30));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn with_a_rate_a_trickle_ends_too() {
+        let slow = || Patience::with_rate(Duration::from_secs(30), 100);
+        assert_eq!(given_up(&slow(), 31, 1_000_000).await, Some(30));
+        assert_eq!(given_up(&slow(), 10, 1_000).await, None, "just the rate");
+        assert_eq!(given_up(&slow(), 1, 1).await, Some(30), "next to nothing");
+        assert_eq!(given_up(&slow(), 1, 50).await, Some(59), "half the rate has twice the time");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_total_is_never_earned_back() {
+        assert_eq!(given_up(&Patience::total(Duration::from_secs(2)), 1, 1_000_000_000).await, Some(2));
+    }
+}
