@@ -1,7 +1,7 @@
 //! A worker's buffers. They belong to the worker and are lent to exchanges: an idle connection has
 //! none.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::ops::{Deref, DerefMut};
 use std::rc::Rc;
 
@@ -12,19 +12,28 @@ use crate::limits::{BUFFER_BYTES, SPARE_BUFFERS_MAX};
 pub(crate) struct Buffers {
     blocks: RefCell<Vec<Box<[u8]>>>,
     heads: RefCell<Vec<Vec<u8>>>,
+    /// Blocks and heads that are lent.
+    lent: Cell<usize>,
 }
 
 impl Buffers {
     /// A block of [`BUFFER_BYTES`] to read into. What it holds is left over from others.
     pub(crate) fn block(self: &Rc<Self>) -> Block {
         let bytes = self.blocks.borrow_mut().pop().unwrap_or_else(|| vec![0; BUFFER_BYTES].into_boxed_slice());
+        self.lent.set(self.lent.get() + 1);
         Block { bytes, home: Rc::clone(self) }
     }
 
     /// An empty, growing buffer to write a head into.
     pub(crate) fn head(self: &Rc<Self>) -> HeadBuffer {
         let bytes = self.heads.borrow_mut().pop().unwrap_or_else(|| Vec::with_capacity(2_048));
+        self.lent.set(self.lent.get() + 1);
         HeadBuffer { bytes, home: Rc::clone(self) }
+    }
+
+    /// How many buffers are lent.
+    pub(crate) fn lent(&self) -> usize {
+        self.lent.get()
     }
 }
 
@@ -51,6 +60,7 @@ impl DerefMut for Block {
 
 impl Drop for Block {
     fn drop(&mut self) {
+        self.home.lent.set(self.home.lent.get() - 1);
         let mut spare = self.home.blocks.borrow_mut();
         if spare.len() < SPARE_BUFFERS_MAX {
             spare.push(std::mem::take(&mut self.bytes));
@@ -81,6 +91,7 @@ impl DerefMut for HeadBuffer {
 
 impl Drop for HeadBuffer {
     fn drop(&mut self) {
+        self.home.lent.set(self.home.lent.get() - 1);
         let mut spare = self.home.heads.borrow_mut();
         if spare.len() < SPARE_BUFFERS_MAX {
             self.bytes.clear();

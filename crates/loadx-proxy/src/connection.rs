@@ -35,7 +35,10 @@ impl<S: Stream> Drop for Client<S> {
 
 impl<S: Stream> Client<S> {
     /// Writes a whole reply of LoadX's own. `idle` bounds how long the client may not read.
-    pub(crate) async fn send(&self, bytes: &[u8], idle: Duration) -> Result<(), Broken> {
-        write_all(&self.stream, &mut [IoSlice::new(bytes)], &self.timer, &Patience::idle(idle), &mut 0).await
+    pub(crate) async fn send(&mut self, bytes: &[u8], idle: Duration) -> Result<(), Broken> {
+        self.unfinished = true;
+        write_all(&self.stream, &mut [IoSlice::new(bytes)], &self.timer, &Patience::idle(idle), &mut 0).await?;
+        self.unfinished = false;
+        Ok(())
     }
 }

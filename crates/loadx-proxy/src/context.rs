@@ -16,7 +16,7 @@ use crate::buffers::Buffers;
 use crate::clock::Clock;
 use crate::incoming::Incoming;
 use crate::messages::{Endpoint, Mailbox, Question, Report};
-use crate::metrics::{Ending, Shard};
+use crate::metrics::{Ending, Holdings, Shard};
 use crate::net::Network;
 use crate::pool::Pool;
 use crate::reply::ErrorReply;
@@ -124,6 +124,13 @@ impl<N: Network> Worker<N> {
         }
         let endpoint = Endpoint::of_path(path.split('?').next().unwrap_or(path))?;
         (endpoint != Endpoint::Metrics || self.settings().metrics).then_some(endpoint)
+    }
+
+    /// What was counted so far, and what is held now.
+    pub(crate) fn measure(&self) -> Shard {
+        let mut shard = self.metrics.borrow().clone();
+        shard.holdings = Holdings { idle_to_backends: self.pool.len(), buffers: self.buffers.lent() };
+        shard
     }
 
     /// Has control answer an endpoint.

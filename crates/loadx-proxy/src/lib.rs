@@ -35,4 +35,4 @@ mod timer;
 mod worker;
 
 pub use net::{Listener, Network, Resolved, Stream, Tcp};
-pub use proxy::{Running, StartError, start};
+pub use proxy::{Local, Running, StartError, start, start_local};

@@ -24,11 +24,21 @@ pub(crate) struct Shard {
     pub(crate) client_aborts: u64,
     pub(crate) retries: u64,
     pub(crate) connections: u64,
+    pub(crate) holdings: Holdings,
     statuses: Box<[u64; 600]>,
     latency: Latency,
     /// A ring of the last slots of time; the newest is being filled.
     recent: [Slot; SLOTS],
     backends: BTreeMap<BackendId, BackendCounts>,
+}
+
+/// What a worker holds at the moment.
+#[derive(Copy, Clone, Debug, Default)]
+pub(crate) struct Holdings {
+    /// Idle connections to backends.
+    pub(crate) idle_to_backends: usize,
+    /// Buffers that exchanges have.
+    pub(crate) buffers: usize,
 }
 
 /// What is counted about one backend.
@@ -77,6 +87,7 @@ impl Shard {
             client_aborts: 0,
             retries: 0,
             connections: 0,
+            holdings: Holdings::default(),
             statuses: Box::new([0; 600]),
             latency: Latency {
                 histogram: Histogram::new_with_bounds(1, LATENCY_MAX_US, 3).expect("the bounds are sound"),
@@ -142,6 +153,8 @@ impl Shard {
         self.client_aborts += other.client_aborts;
         self.retries += other.retries;
         self.connections += other.connections;
+        self.holdings.idle_to_backends += other.holdings.idle_to_backends;
+        self.holdings.buffers += other.holdings.buffers;
         for (mine, theirs) in self.statuses.iter_mut().zip(other.statuses.iter()) {
             *mine += theirs;
         }

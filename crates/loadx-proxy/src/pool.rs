@@ -6,6 +6,7 @@
 
 use std::cell::RefCell;
 use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, DefaultHasher};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,12 +22,15 @@ use crate::origin::Connection;
 /// Idle connections, by backend; of each the one that was used last is used next.
 #[derive(Debug)]
 pub(crate) struct Pool<S> {
-    lanes: RefCell<HashMap<BackendId, Vec<Idle<S>>>>,
+    lanes: RefCell<ByBackend<Vec<Idle<S>>>>,
     cooling: RefCell<Vec<(BackendId, Idle<S>)>>,
     came_back: Notify,
     /// Where each backend in rotation is to be found.
-    places: RefCell<HashMap<BackendId, Arc<[SocketAddr]>>>,
+    places: RefCell<ByBackend<Arc<[SocketAddr]>>>,
 }
+
+/// Its order is the same in every run, so that a simulation can be replayed; nobody outside chooses the keys.
+type ByBackend<T> = HashMap<BackendId, T, BuildHasherDefault<DefaultHasher>>;
 
 #[derive(Debug)]
 struct Idle<S> {
@@ -113,6 +117,11 @@ impl<S: Stream> Pool<S> {
     fn is_in_place(&self, backend: BackendId, idle: &Idle<S>) -> bool {
         let places = self.places.borrow();
         places.get(&backend).is_some_and(|addresses| addresses.contains(&idle.connection.address))
+    }
+
+    /// How many connections are idle.
+    pub(crate) fn len(&self) -> usize {
+        self.cooling.borrow().len() + self.lanes.borrow().values().map(Vec::len).sum::<usize>()
     }
 
     /// Closes everything.

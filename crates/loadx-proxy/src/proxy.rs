@@ -145,13 +145,98 @@ fn join(thread: JoinHandle<()>) {
 /// # Errors
 /// Any [`StartError`]; nothing is left running then.
 pub fn start(config: &Config) -> Result<Running, StartError> {
-    let workers = config.workers.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, Into::into));
     let net = Tcp::new().map_err(StartError::Names)?;
-    let (addresses, sockets) = listen(&net, &config.listen, workers)?;
+    let seed = RandomState::new().hash_one(std::process::id());
+    let Assembly { addresses, mailboxes, control, ready, workers, stop_control, log } = assemble(config, &net, seed)?;
+    let control = spawn("loadx-control", move |runtime| {
+        runtime.block_on(control::run(control));
+    })?;
+    // Control is the only one to drop this early, by a panic that it has logged.
+    let _ = ready.blocking_recv();
+    let mut threads = Vec::new();
+    for (index, Crew { parts, sockets, orders }) in workers.into_iter().enumerate() {
+        threads.push(spawn(&format!("loadx-worker-{index}"), move |runtime| {
+            if let Err(error) = runtime.block_on(worker::run(parts, sockets, orders)) {
+                tracing::error!("worker {index} cannot listen: {error}");
+            }
+        })?);
+    }
+    Ok(Running { addresses, mailboxes, workers: threads, control, stop_control, log })
+}
+
+/// A proxy all of which runs in one thread.
+pub struct Local<N: Network> {
+    addresses: Vec<SocketAddr>,
+    mailboxes: Vec<Mailbox<N::Parcel>>,
+    workers: Vec<tokio::task::JoinHandle<()>>,
+    control: tokio::task::JoinHandle<()>,
+    stop_control: oneshot::Sender<()>,
+}
+
+impl<N: Network> Local<N> {
+    /// Where clients connect.
+    pub fn addresses(&self) -> &[SocketAddr] {
+        &self.addresses
+    }
+
+    /// The same as [`Running::stop`].
+    pub async fn stop(self) {
+        for mailbox in &self.mailboxes {
+            // A worker that ended needs no telling.
+            let _ = mailbox.send(Order::Stop);
+        }
+        for worker in self.workers {
+            worker.await.expect("no worker panics");
+        }
+        let _ = self.stop_control.send(());
+        self.control.await.expect("control does not panic");
+    }
+}
+
+/// Starts a proxy within the runtime of the calling task, which must be a local one: its workers and its
+/// control become tasks. On a simulated network, with the runtime's time paused, all that it does follows
+/// from `seed`.
+///
+/// # Errors
+/// Any [`StartError`]; nothing is left running then.
+pub async fn start_local<N: Network>(config: &Config, net: &N, seed: u64) -> Result<Local<N>, StartError> {
+    let Assembly { addresses, mailboxes, control, ready, workers, stop_control, log: _ } = assemble(config, net, seed)?;
+    let control = tokio::task::spawn_local(control::run(control));
+    let _ = ready.await;
+    let serving = workers.into_iter().map(|Crew { parts, sockets, orders }| {
+        tokio::task::spawn_local(async move {
+            worker::run(parts, sockets, orders).await.expect("the network gives out listeners");
+        })
+    });
+    Ok(Local { addresses, mailboxes, workers: serving.collect(), control, stop_control })
+}
+
+/// All parts of a proxy, ready to run wherever they are put.
+struct Assembly<N: Network> {
+    addresses: Vec<SocketAddr>,
+    mailboxes: Vec<Mailbox<N::Parcel>>,
+    control: control::Parts<N>,
+    /// Tells when workers may begin.
+    ready: oneshot::Receiver<()>,
+    workers: Vec<Crew<N>>,
+    stop_control: oneshot::Sender<()>,
+    log: Option<access_log::Writer>,
+}
+
+/// What one worker is made of.
+struct Crew<N: Network> {
+    parts: context::Parts<N>,
+    sockets: Vec<N::Socket>,
+    orders: mpsc::UnboundedReceiver<Order<N::Parcel>>,
+}
+
+fn assemble<N: Network>(config: &Config, net: &N, seed: u64) -> Result<Assembly<N>, StartError> {
+    let workers = config.workers.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, Into::into));
+    let (addresses, sockets) = listen(net, &config.listen, workers)?;
     let lost = Arc::<Lost>::default();
     let (batches, log) = open_log(config, &lost)?;
     let clock = Clock::start();
-    let mut seeds = SplitMix64::new(RandomState::new().hash_one(std::process::id()));
+    let mut seeds = SplitMix64::new(seed);
     let mut cluster = Cluster::new(config.algorithm, config.health.clone());
     cluster.update(Time::ZERO, config.backends.clone());
     let shared = Arc::new(Shared {
@@ -163,10 +248,9 @@ pub fn start(config: &Config) -> Result<Running, StartError> {
     let (report_to, reports) = mpsc::channel(CONTROL_QUEUE_MAX);
     let (ask, questions) = mpsc::channel(CONTROL_QUEUE_MAX);
     let (mailboxes, orders): (Vec<_>, Vec<_>) = (0..workers).map(|_| mpsc::unbounded_channel()).unzip();
-    let (ready, is_ready) = oneshot::channel();
+    let (is_ready, ready) = oneshot::channel();
     let (stop_control, stop) = oneshot::channel();
-
-    let control_parts = control::Parts {
+    let control = control::Parts {
         net: net.clone(),
         clock,
         cluster,
@@ -177,17 +261,10 @@ pub fn start(config: &Config) -> Result<Running, StartError> {
         questions,
         lost_log_lines: lost,
         seed: seeds.next_u64(),
-        ready,
+        ready: is_ready,
         stop,
     };
-    let control = spawn("loadx-control", move |runtime| {
-        runtime.block_on(control::run(control_parts));
-    })?;
-    // Control is the only one to drop this early, by a panic that it has logged.
-    let _ = is_ready.blocking_recv();
-
-    let mut threads = Vec::new();
-    for (index, (sockets, orders)) in sockets.into_iter().zip(orders).enumerate() {
+    let crew = |(index, (sockets, orders)): (usize, (Vec<N::Socket>, _))| {
         let parts = context::Parts {
             net: net.clone(),
             index,
@@ -199,13 +276,10 @@ pub fn start(config: &Config) -> Result<Running, StartError> {
             log: AccessLog::new(batches.clone()),
             seed: seeds.next_u64(),
         };
-        threads.push(spawn(&format!("loadx-worker-{index}"), move |runtime| {
-            if let Err(error) = runtime.block_on(worker::run(parts, sockets, orders)) {
-                tracing::error!("worker {index} cannot listen: {error}");
-            }
-        })?);
-    }
-    Ok(Running { addresses, mailboxes, workers: threads, control, stop_control, log })
+        Crew { parts, sockets, orders }
+    };
+    let workers = sockets.into_iter().zip(orders).enumerate().map(crew).collect();
+    Ok(Assembly { addresses, mailboxes, control, ready, workers, stop_control, log })
 }
 
 fn open_log(config: &Config, lost: &Arc<Lost>) -> Result<(Option<Batches>, Option<access_log::Writer>), StartError> {
@@ -215,10 +289,15 @@ fn open_log(config: &Config, lost: &Arc<Lost>) -> Result<(Option<Batches>, Optio
     Ok((Some(batches), Some(writer)))
 }
 
-/// Takes every address that the name to listen on has; for each worker, a socket of each.
-type Sockets = Vec<Vec<<Tcp as Network>::Socket>>;
+/// Of each worker, its listeners.
+type ByWorker<S> = Vec<Vec<S>>;
 
-fn listen(net: &Tcp, at: &HostPort, workers: usize) -> Result<(Vec<SocketAddr>, Sockets), StartError> {
+/// Takes every address that the name to listen on has; for each worker, a socket of each.
+fn listen<N: Network>(
+    net: &N,
+    at: &HostPort,
+    workers: usize,
+) -> Result<(Vec<SocketAddr>, ByWorker<N::Socket>), StartError> {
     let mut addresses: Vec<SocketAddr> = (at.host.as_str(), at.port)
         .to_socket_addrs()
         .map_err(|error| StartError::ListenName(at.clone(), error))?
@@ -226,7 +305,7 @@ fn listen(net: &Tcp, at: &HostPort, workers: usize) -> Result<(Vec<SocketAddr>, 
     addresses.sort_unstable();
     addresses.dedup();
     let mut taken = Vec::new();
-    let mut sockets: Sockets = (0..workers).map(|_| Vec::new()).collect();
+    let mut sockets: ByWorker<N::Socket> = (0..workers).map(|_| Vec::new()).collect();
     for address in &addresses {
         let group = match net.listen(*address, workers) {
             // A name such as localhost has an IPv6 address also where the system has no IPv6.

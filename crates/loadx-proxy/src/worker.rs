@@ -47,7 +47,7 @@ pub(crate) async fn run<N: Network>(
                 Err(error) => tracing::warn!("a client that was handed over is lost: {error}"),
             },
             Order::Shed => drop(worker.sessions.shed()),
-            Order::Measure(reply) => drop(reply.send(Box::new(worker.metrics.borrow().clone()))),
+            Order::Measure(reply) => drop(reply.send(Box::new(worker.measure()))),
             Order::Stop => break,
         }
     }

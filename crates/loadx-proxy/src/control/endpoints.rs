@@ -112,7 +112,9 @@ impl<P> Desk<P> {
                 "open": open.iter().sum::<usize>(),
                 "max": self.shared.settings.max_connections,
                 "by_worker": open,
+                "idle_to_backends": counts.holdings.idle_to_backends,
             },
+            "buffers_in_use": counts.holdings.buffers,
             "access_log": { "lost_lines": self.lost_log_lines.count() },
             "limits": bounds(),
         })

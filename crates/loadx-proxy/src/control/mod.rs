@@ -52,6 +52,7 @@ pub(crate) async fn run<N: Network>(mut parts: Parts<N>) {
         doubts: HashMap::new(),
     };
     tokio::select! {
+        biased;
         _ = &mut parts.stop => return,
         () = control.resolve_names(&mut findings) => {}
     }

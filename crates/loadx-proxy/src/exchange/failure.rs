@@ -27,7 +27,7 @@ pub(super) enum Failure {
     BadResponse(Fault),
     /// It sent interim responses without end, or went over to a protocol that nobody had asked for.
     Unasked(&'static str),
-    /// The backend spoke before it was asked.
+    /// The backend spoke, or closed the connection, before it was asked.
     Premature,
     /// The response broke off; part of it may be with the client already.
     BrokeOff(String),
@@ -127,7 +127,11 @@ impl From<Failure> for Unserved {
                 (502, "http_protocol_error", format!("the backend's response is not valid HTTP: {fault}"))
             }
             Failure::Unasked(what) => (502, "http_protocol_error", format!("the backend {what}")),
-            Failure::Premature => (502, "http_protocol_error", "the backend spoke before it was asked".to_owned()),
+            Failure::Premature => (
+                502,
+                "http_protocol_error",
+                "the backend spoke, or closed the connection, before it was asked".to_owned(),
+            ),
             Failure::BrokeOff(reason) => {
                 (502, "http_response_incomplete", format!("the backend's response broke off: {reason}"))
             }

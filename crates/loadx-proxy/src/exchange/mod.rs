@@ -118,7 +118,6 @@ pub(crate) async fn run<N: Network>(
     let outcome = exchange.carry(client).await;
     exchange.release_first_piece(client);
     let ended = exchange.end(client, outcome).await;
-    client.unfinished = false;
     exchange.account(&ended);
     ended.next
 }
@@ -261,8 +260,9 @@ impl<N: Network> Exchange<'_, N> {
             }
         }
         let connection = origin::connect(self.worker, backend).await.map_err(Failure::Connect)?;
-        // What is there already answers no request of ours (RFC 9112, section 9.2).
-        if !is_silent(&connection.stream) {
+        // What is there already answers no request of ours (RFC 9112, section 9.2). The runtime's word is
+        // free, and only a hint.
+        if !is_silent(&connection.stream) && !connection.stream.holds_nothing() {
             return Err(Failure::Premature);
         }
         self.converse(client, backend, connection).await
