@@ -6,10 +6,12 @@
 mod bad_input;
 mod balancing;
 mod bodies;
+mod cases;
 mod docs;
 mod endpoints;
 mod failover;
 mod forwarding;
+mod http;
 mod lifecycle;
 mod logs;
 mod scenarios;

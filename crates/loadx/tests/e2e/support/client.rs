@@ -89,6 +89,18 @@ impl Client {
         Ok(response)
     }
 
+    /// Takes so many bytes, whatever they say.
+    pub(crate) fn bytes(&mut self, count: usize) -> Vec<u8> {
+        self.take(count).expect("so many bytes")
+    }
+
+    /// The status of the response that comes next; it stays unread.
+    pub(crate) fn peek_status(&mut self) -> u16 {
+        let line = self.line().expect("a status line");
+        self.unread.splice(0..0, line.bytes());
+        line.split(' ').nth(1).and_then(|code| code.parse().ok()).expect("a status code")
+    }
+
     fn head(&mut self) -> Result<Response, String> {
         let end = loop {
             if let Some(at) = self.unread.windows(4).position(|window| window == b"\r\n\r\n") {
@@ -96,7 +108,7 @@ impl Client {
             }
             self.more()?;
         };
-        let head = String::from_utf8(self.take(end)?).unwrap();
+        let head = String::from_utf8_lossy(&self.take(end)?).into_owned();
         let status = head.split(' ').nth(1).and_then(|code| code.parse().ok()).expect("a status code");
         Ok(Response { status, head, body: Vec::new() })
     }

@@ -1,0 +1,96 @@
+//! The list of cases (cases.rs), over real sockets.
+
+use serde_json::json;
+
+use crate::cases::{Answer, Then, requests, responses};
+use crate::support::{LoadX, Origin, eventually};
+
+const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
+
+/// What a backend got, without the lines that LoadX always adds.
+fn without_forwarded(request: &str) -> String {
+    request.split_inclusive("\r\n").filter(|line| !line.starts_with("X-Forwarded-")).collect()
+}
+
+#[test]
+fn each_request_meets_its_rule() {
+    let origin = Origin::answering(OK);
+    let loadx = LoadX::with(&[origin.address()], &json!({ "workers": 1, "log_file": "LOG", "log_format": "json" }));
+    let mut came = 0;
+    let mut refused = 0;
+    for case in requests() {
+        let mut client = loadx.client();
+        // The last bytes may meet a connection that is being closed already.
+        client.try_send(case.request.as_bytes());
+        let response = client.response();
+        let requests = origin.requests();
+        match case.then {
+            Then::Refused(status) => {
+                refused += 1;
+                assert_eq!(response.status, status, "{}", case.name);
+                assert_eq!(response.field("connection"), Some("close"), "{}", case.name);
+                assert!(
+                    response.field("proxy-status").is_some_and(|status| status.starts_with("LoadX;")),
+                    "{}",
+                    case.name
+                );
+                assert!(response.field("date").is_some(), "{}", case.name);
+                assert!(client.is_closed(), "{}", case.name);
+            }
+            Then::Passed(expected) => {
+                came += 1;
+                assert_eq!(response.text(), "ok", "{}", case.name);
+                let request = requests.last().unwrap_or_else(|| panic!("{} did not arrive", case.name));
+                assert_eq!(without_forwarded(request), expected, "{}", case.name);
+            }
+        }
+        // A broken body is found out when its head may be with a backend already; it never gets a whole one.
+        assert_eq!(requests.len(), came, "{}: {:?}", case.name, requests.last());
+    }
+    let lines = eventually("each request has its line", || {
+        let log = loadx.access_log();
+        (log.lines().count() == came + refused).then_some(log)
+    });
+    for line in lines.lines() {
+        let line: serde_json::Value = serde_json::from_str(line).unwrap();
+        assert!((line["status"] == 200) == line["error"].is_null(), "{line}");
+    }
+}
+
+#[test]
+fn each_response_meets_its_rule() {
+    for case in responses() {
+        let bytes = case.response.clone();
+        let origin = Origin::start(move |connection| {
+            if connection.request().is_some() {
+                connection.send(&bytes);
+                connection.end();
+                // LoadX closes when it has seen the end.
+                while connection.request().is_some() {}
+            }
+        });
+        let loadx = LoadX::with(&[origin.address()], &json!({ "workers": 1 }));
+        let mut client = loadx.client();
+        client.get("/");
+        match case.then {
+            Answer::Passed(expected) => {
+                let got = client.bytes(expected.len());
+                assert_eq!(String::from_utf8_lossy(&got), expected, "{}", case.name);
+                // Nothing follows, and the connection serves another request.
+                assert!(client.get("/__health__").response().text().contains("healthy_backends"), "{}", case.name);
+            }
+            Answer::BadGateway => {
+                while client.peek_status() == 103 {
+                    client.response();
+                }
+                let response = client.response();
+                assert_eq!(response.status, 502, "{}: {}", case.name, response.head);
+                assert!(response.field("proxy-status").is_some(), "{}", case.name);
+            }
+            Answer::Broken => {
+                let broken = client.try_response();
+                assert!(broken.is_err(), "{}: {broken:?}", case.name);
+            }
+        }
+    }
+}
