@@ -43,6 +43,11 @@ impl Patience {
         since + self.credit.saturating_sub(self.used.get())
     }
 
+    /// Whether LoadX waits for the side at the moment.
+    pub(crate) fn is_waiting(&self) -> bool {
+        self.waiting_since.get().is_some()
+    }
+
     /// Notes that the side moved so many bytes, whether or not it was waited for.
     pub(crate) fn moved(&self, bytes: usize, timer: &Timer) {
         let waited = self.waiting_since.take();

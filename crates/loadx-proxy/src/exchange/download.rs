@@ -30,6 +30,8 @@ pub(super) struct Download<'d, S> {
     pub(super) input: Input,
     pub(super) to_client: &'d S,
     pub(super) to_client_patience: &'d Patience,
+    /// How long the client may keep its body waiting.
+    pub(super) from_client: &'d Patience,
     /// LoadX's name in Via.
     pub(super) via: Option<&'d str>,
     /// Set from the first byte of the response to its last.
@@ -119,8 +121,12 @@ impl<S: Stream> Download<'_, S> {
                 return Ok(head);
             }
             seen = self.input.bytes().len();
-            // The backend's time begins when it has what it was sent.
-            let deadline = || self.progress.sent_at.get() + self.silence;
+            // The backend's time begins when it has what it was sent, and stands still while LoadX waits for
+            // the client.
+            let began = || {
+                if self.from_client.is_waiting() { self.waiting.timer.now() } else { self.progress.sent_at.get() }
+            };
+            let deadline = || began() + self.silence;
             match fill_until(self.from_backend, &mut self.input, self.waiting, deadline).await {
                 Ok(0) if seen == 0 => return Err(unanswered(&Broken::Closed, 1)),
                 Ok(0) => return Err(Failure::BrokeOff("the response head broke off".to_owned())),

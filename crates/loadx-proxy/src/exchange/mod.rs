@@ -324,6 +324,7 @@ impl<N: Network> Exchange<'_, N> {
             input: Input::default(),
             to_client: client_stream,
             to_client_patience: to_client,
+            from_client,
             via: worker.settings().signature.via.as_deref(),
             unfinished,
             keeps_connection: &|| worker.keeps_connections(),

@@ -81,7 +81,7 @@ impl Conversation {
                 break;
             }
         }
-        pending().await
+        pending::<()>().await;
     }
 
     fn request(&self, plan: &Plan) -> (Vec<u8>, Vec<u8>) {

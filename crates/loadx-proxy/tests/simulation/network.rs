@@ -100,7 +100,9 @@ impl SimNet {
             group.queues[queue].push_back((far, from));
             group.wakers[queue].take()
         };
-        waker.map(Waker::wake);
+        if let Some(waker) = waker {
+            waker.wake();
+        }
         Ok(near)
     }
 
@@ -282,7 +284,9 @@ impl Stream for SimStream {
         for (slot, byte) in buffer.iter_mut().zip(way.arrived.drain(..count)) {
             *slot = byte;
         }
-        way.writer.take().map(Waker::wake);
+        if let Some(writer) = way.writer.take() {
+            writer.wake();
+        }
         Ok(count)
     }
 

@@ -35,6 +35,7 @@ fn each_request_meets_its_rule() {
                     case.name
                 );
                 assert!(response.field("date").is_some(), "{}", case.name);
+                assert_eq!(response.json()["request_id"], response.field("x-request-id").unwrap(), "{}", case.name);
                 assert!(client.is_closed(), "{}", case.name);
             }
             Then::Passed(expected) => {
@@ -86,6 +87,7 @@ fn each_response_meets_its_rule() {
                 let response = client.response();
                 assert_eq!(response.status, 502, "{}: {}", case.name, response.head);
                 assert!(response.field("proxy-status").is_some(), "{}", case.name);
+                assert_eq!(response.field("connection"), None, "{}: the client's connection is sound", case.name);
             }
             Answer::Broken => {
                 let broken = client.try_response();

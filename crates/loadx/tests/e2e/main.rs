@@ -3,9 +3,11 @@
 
 #![expect(clippy::unwrap_used, reason = "in a test, a panic is the report")]
 
+mod aborts;
 mod bad_input;
 mod balancing;
 mod bodies;
+mod bounds;
 mod cases;
 mod docs;
 mod endpoints;
@@ -16,3 +18,4 @@ mod lifecycle;
 mod logs;
 mod scenarios;
 mod support;
+mod upgrade;

@@ -1,7 +1,8 @@
 //! A client that sends just the bytes it is told to, and reads responses apart.
 
 use std::io::{ErrorKind, Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::time::Duration;
 
 use super::PATIENCE;
 
@@ -92,6 +93,39 @@ impl Client {
     /// Takes so many bytes, whatever they say.
     pub(crate) fn bytes(&mut self, count: usize) -> Vec<u8> {
         self.take(count).expect("so many bytes")
+    }
+
+    /// The same; an error tells how the connection ended instead.
+    pub(crate) fn try_bytes(&mut self, count: usize) -> Result<Vec<u8>, String> {
+        self.take(count)
+    }
+
+    /// Sends and reads at the same time, as whoever gets an echo must.
+    pub(crate) fn send_and_read(&mut self, bytes: &[u8], count: usize, check: impl FnOnce(&[u8])) {
+        let mut writer = self.stream.try_clone().unwrap();
+        std::thread::scope(|scope| {
+            scope.spawn(move || writer.write_all(bytes).expect("the server takes what is sent"));
+            check(&self.bytes(count));
+        });
+    }
+
+    /// Sends no more; what comes can still be read.
+    pub(crate) fn end(&self) {
+        self.stream.shutdown(Shutdown::Write).unwrap();
+    }
+
+    /// Makes the coming drop a reset.
+    pub(crate) fn reset(&self) {
+        socket2::SockRef::from(&self.stream).set_linger(Some(Duration::ZERO)).unwrap();
+    }
+
+    /// Whether nothing comes, neither bytes nor the end, for so long.
+    pub(crate) fn is_silent(&mut self, span: Duration) -> bool {
+        self.stream.set_read_timeout(Some(span)).unwrap();
+        let silent = self.unread.is_empty()
+            && matches!(self.stream.peek(&mut [0]), Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut));
+        self.stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        silent
     }
 
     /// The status of the response that comes next; it stays unread.

@@ -17,6 +17,7 @@ pub(crate) struct Origin {
 struct Record {
     requests: Mutex<Vec<String>>,
     connections: AtomicUsize,
+    ends: AtomicUsize,
 }
 
 /// One connection to the origin, in the hands of the script.
@@ -66,6 +67,11 @@ impl Origin {
     /// The requests that arrived, byte for byte.
     pub(crate) fn requests(&self) -> Vec<String> {
         self.record.requests.lock().unwrap().clone()
+    }
+
+    /// How often the script noted an end.
+    pub(crate) fn ends(&self) -> usize {
+        self.record.ends.load(Ordering::SeqCst)
     }
 
     /// How many connections were opened, without those of probes.
@@ -150,6 +156,22 @@ impl Connection {
     pub(crate) fn send(&mut self, bytes: impl AsRef<[u8]>) {
         // LoadX may have gone; the test that cares sees it elsewhere.
         let _ = self.stream.write_all(bytes.as_ref());
+    }
+
+    /// Whatever comes next; none at the end.
+    pub(crate) fn some(&mut self) -> Option<Vec<u8>> {
+        let here = !self.unread.is_empty() || self.more();
+        here.then(|| std::mem::take(&mut self.unread))
+    }
+
+    /// Sends; whether the other end still takes it.
+    pub(crate) fn try_send(&mut self, bytes: &[u8]) -> bool {
+        self.stream.write_all(bytes).is_ok()
+    }
+
+    /// Notes that the script got this far.
+    pub(crate) fn note_end(&self) {
+        self.record.ends.fetch_add(1, Ordering::SeqCst);
     }
 
     /// Closes with a reset instead of an end.

@@ -1,0 +1,145 @@
+//! Those who leave early, on either side.
+
+use std::sync::Mutex;
+use std::sync::mpsc::{Receiver, channel};
+
+use serde_json::json;
+
+use crate::support::{LoadX, Origin, eventually};
+
+const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
+
+/// An origin that has the request, says `begins`, and then waits for the other end to go; the channel tells
+/// when it has it, and when the end came.
+fn waiting(begins: &'static str) -> (Origin, Receiver<&'static str>) {
+    let (tell, told) = channel();
+    let tell = Mutex::new(tell);
+    let origin = Origin::start(move |connection| {
+        connection.request();
+        connection.send(begins);
+        tell.lock().unwrap().send("request").unwrap();
+        connection.request();
+        tell.lock().unwrap().send("end").unwrap();
+    });
+    (origin, told)
+}
+
+#[test]
+fn a_client_that_leaves_takes_its_request_along() {
+    let requests = [
+        "GET / HTTP/1.1\r\nHost: a\r\n\r\n",
+        "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhello",
+        "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n",
+    ];
+    // Before the response, and in its midst, where a stream of events can be silent for long.
+    for begins in ["", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\ndata:\r\n"] {
+        let (origin, told) = waiting(begins);
+        let loadx = LoadX::with(&[origin.address()], &json!({ "request_timeout": 3600, "log_file": "LOG" }));
+        for (number, request) in requests.iter().enumerate() {
+            for reset in [false, true] {
+                let mut client = loadx.client();
+                client.send(request);
+                assert_eq!(told.recv(), Ok("request"));
+                if reset {
+                    client.reset();
+                }
+                drop(client);
+                assert_eq!(told.recv(), Ok("end"), "{request:?}");
+                let aborts = 2 * number + 1 + usize::from(reset);
+                eventually("it is counted", || (loadx.metrics()["client_aborts"] == aborts).then_some(()));
+            }
+        }
+        assert_eq!(loadx.status()["backends"][0]["active_connections"], 0);
+        assert_eq!(loadx.metrics()["total_errors"], 0);
+        assert_eq!(loadx.status()["healthy_backends"], 1);
+        eventually("each is logged as the client's", || {
+            (loadx.access_log().matches(" 499 ").count() == 6).then_some(())
+        });
+    }
+}
+
+#[test]
+fn a_request_that_follows_is_no_departure() {
+    let origin = Origin::start(|connection| {
+        while connection.head().is_some() {
+            // The second request is there when the first is answered.
+            std::thread::sleep(std::time::Duration::from_millis(100));
+            connection.send(OK);
+        }
+    });
+    let loadx = LoadX::with(&[origin.address()], &json!({ "workers": 1 }));
+    let mut client = loadx.client();
+    client.get("/1").get("/2").get("/3");
+    for _ in 0..3 {
+        assert_eq!(client.response().text(), "ok");
+    }
+    assert_eq!(loadx.metrics()["client_aborts"], 0);
+}
+
+#[test]
+fn a_backend_that_resets_is_told_apart_by_when() {
+    for (response, get, post) in [
+        // Nothing of a response: what is safe twice goes elsewhere.
+        ("", 200, 502),
+        // In the head, and right behind it: what began cannot be taken back.
+        ("HTTP/1.1 200 OK\r\nConte", 502, 502),
+    ] {
+        let bad = Origin::start(move |connection| {
+            connection.request();
+            connection.send(response);
+            connection.reset();
+        });
+        let good = Origin::answering(OK);
+        let loadx = LoadX::with(&[bad.address(), good.address()], &json!({ "health_check_interval": 3600 }));
+        loadx.wait_for_healthy(2);
+        let mut statuses = (Vec::new(), Vec::new());
+        for _ in 0..2 {
+            statuses.0.push(loadx.get("/").status);
+            statuses
+                .1
+                .push(loadx.client().send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n").response().status);
+        }
+        let seen = bad.requests().len() + good.requests().len();
+        statuses.0.extend(&statuses.1);
+        assert!(statuses.0.iter().all(|status| [200, get, post].contains(status)), "{statuses:?}");
+        let posts = |origin: &Origin| origin.requests().iter().filter(|request| request.starts_with("POST")).count();
+        assert_eq!(posts(&bad) + posts(&good), 2, "no POST is sent twice");
+        assert!(seen <= 6, "{seen}");
+    }
+}
+
+#[test]
+fn a_response_that_breaks_off_behind_its_head_breaks_off() {
+    let origin = Origin::start(|connection| {
+        connection.request();
+        connection.send("HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\npart");
+        connection.reset();
+    });
+    let loadx = LoadX::before(&[origin.address()]);
+    let broken = loadx.client().get("/").try_response();
+    assert!(broken.as_ref().is_err_and(|error| error.contains("reset") || error.contains("ended")), "{broken:?}");
+}
+
+#[test]
+fn options_that_may_not_go_on_end_here() {
+    let origin = Origin::answering(OK);
+    let loadx = LoadX::before(&[origin.address()]);
+    let mut client = loadx.client();
+    let response = client.send("OPTIONS / HTTP/1.1\r\nHost: a\r\nMax-Forwards: 0\r\n\r\n").response();
+    assert_eq!((response.status, response.body.len()), (200, 0));
+    assert!(response.field("allow").is_some_and(|methods| methods.contains("GET")), "{}", response.head);
+    assert_eq!(client.get("/").response().text(), "ok", "the connection goes on");
+    assert_eq!(origin.requests().len(), 1);
+}
+
+#[test]
+fn via_and_forwarded_are_there_when_asked_for() {
+    let origin = Origin::answering(OK);
+    let loadx = LoadX::with(&[origin.address()], &json!({ "via": "edge-1", "forwarded": true }));
+    let response = loadx.client().send("GET / HTTP/1.1\r\nHost: a:1\r\nForwarded: for=6.6.6.6\r\n\r\n").response();
+    assert_eq!(response.field("via"), Some("1.1 edge-1"));
+    let request = origin.requests().remove(0);
+    assert!(request.contains("\r\nVia: 1.1 edge-1\r\n"), "{request}");
+    assert!(request.contains("\r\nForwarded: for=127.0.0.1;host=\"a:1\";proto=http\r\n"), "{request}");
+    assert!(!request.contains("6.6.6.6"), "{request}");
+}
