@@ -405,7 +405,24 @@ fn max_forwards(value: &[u8]) -> Result<u64, Fault> {
 
 fn put_ip(out: &mut Vec<u8>, ip: IpAddr) {
     use std::io::Write as _;
-    write!(out, "{}", ip.to_canonical()).expect("a Vec takes what is written to it");
+    match ip.to_canonical() {
+        // Once a request: spelled out here, it costs a tenth of what the formatter takes.
+        IpAddr::V4(ip) => {
+            for (index, octet) in ip.octets().into_iter().enumerate() {
+                if index > 0 {
+                    out.push(b'.');
+                }
+                if octet >= 100 {
+                    out.push(b'0' + octet / 100);
+                }
+                if octet >= 10 {
+                    out.push(b'0' + octet / 10 % 10);
+                }
+                out.push(b'0' + octet % 10);
+            }
+        }
+        IpAddr::V6(ip) => write!(out, "{ip}").expect("a Vec takes what is written to it"),
+    }
 }
 
 #[cfg(test)]
@@ -644,6 +661,17 @@ mod tests {
         assert_eq!(fault(&large.as_bytes()[..HEAD_BYTES_MAX]), Fault::HeadTooLarge);
         let many = format!("GET / HTTP/1.1\r\nHost: a\r\n{}\r\n", "A: b\r\n".repeat(100));
         assert_eq!(fault(many.as_bytes()), Fault::HeadTooLarge);
+    }
+
+    #[test]
+    fn addresses_are_spelled_as_everywhere() {
+        for octet in 0..=255 {
+            for ip in [IpAddr::from([octet, 0, 255, octet]), IpAddr::from([octet; 16])] {
+                let mut out = Vec::new();
+                put_ip(&mut out, ip);
+                assert_eq!(String::from_utf8(out).unwrap(), ip.to_canonical().to_string());
+            }
+        }
     }
 
     #[test]

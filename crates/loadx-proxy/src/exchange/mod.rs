@@ -48,8 +48,8 @@ pub(crate) enum Next {
 struct Answer<S> {
     status: u16,
     client_persistent: bool,
-    /// Where the connection goes on in another protocol.
-    switched: Option<Switched<S>>,
+    /// Where the connection goes on in another protocol. Boxed: it is seldom there, and an answer is moved often.
+    switched: Option<Box<Switched<S>>>,
 }
 
 /// A backend's connection that goes on in another protocol.
@@ -349,7 +349,11 @@ impl<N: Network> Exchange<'_, N> {
         let (status, client_persistent) = (answer.status, answer.client_persistent);
         if answer.switches {
             let early = download.input;
-            return Ok(Answer { status, client_persistent: false, switched: Some(Switched { connection, early }) });
+            return Ok(Answer {
+                status,
+                client_persistent: false,
+                switched: Some(Box::new(Switched { connection, early })),
+            });
         }
         let reusable = answer.backend_persistent && download.input.is_empty() && progress.upload_done.get();
         if reusable {
