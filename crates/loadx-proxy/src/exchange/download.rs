@@ -185,7 +185,11 @@ impl<S: Stream> Download<'_, S> {
         self.progress.answered.set(head.status);
         *self.unfinished = true;
         let outcome = self.send_body(&mut decoder, &mut sink, out).await;
-        *self.unfinished = outcome.is_err();
+        *self.unfinished = outcome.is_err() && sink.written > 0;
+        if sink.written == 0 {
+            // Nothing has left: the client can still be told why.
+            self.progress.answered.set(0);
+        }
         self.progress.content.set(sink.content);
         outcome.map_err(|fault| match fault {
             RelayFault::Source(broken) => Failure::BrokeOff(broken.describe()),

@@ -156,6 +156,9 @@ struct Way {
     under_way: VecDeque<(Instant, Piece)>,
     bytes_under_way: usize,
     arrived: VecDeque<u8>,
+    arrived_ever: u64,
+    /// How much has arrived when no read goes on.
+    boundary: u64,
     /// The end was sent.
     ended: bool,
     end_arrived: bool,
@@ -165,7 +168,7 @@ struct Way {
 }
 
 enum Piece {
-    Bytes(Vec<u8>),
+    Bytes { bytes: Vec<u8>, boundary: Option<u64> },
     End,
     Reset,
 }
@@ -187,9 +190,9 @@ pub(crate) struct SimStream {
 }
 
 impl SimStream {
-    /// Sends in one piece, which arrives as one.
-    pub(crate) fn send_whole(&self, bytes: &[u8]) {
-        self.launch(Piece::Bytes(bytes.to_vec()));
+    /// Sends both in one piece, which arrives as one; but no read goes beyond the first.
+    pub(crate) fn send_together(&self, first: &[u8], second: &[u8]) {
+        self.launch(Piece::Bytes { bytes: [first, second].concat(), boundary: Some(first.len() as u64) });
     }
 
     /// Puts a piece under way. Pieces of one direction arrive in order.
@@ -199,7 +202,7 @@ impl SimStream {
         let way = &mut connection.ways[self.side];
         let last = way.under_way.back().map_or_else(Instant::now, |(due, _)| *due);
         let due = last.max(Instant::now() + delay);
-        if let Piece::Bytes(bytes) = &piece {
+        if let Piece::Bytes { bytes, .. } = &piece {
             way.bytes_under_way += bytes.len();
         }
         way.under_way.push_back((due, piece));
@@ -217,7 +220,7 @@ async fn deliver(net: SimNet, connection: Arc<Mutex<Connection>>, side: usize, d
     let way = &mut guard.ways[side];
     let Some((_, piece)) = way.under_way.pop_front() else { return };
     match piece {
-        Piece::Bytes(bytes) => {
+        Piece::Bytes { bytes, boundary } => {
             net.inner().note(id, side, bytes.len() as u64);
             way.bytes_under_way -= bytes.len();
             if receiver_dropped {
@@ -229,6 +232,10 @@ async fn deliver(net: SimNet, connection: Arc<Mutex<Connection>>, side: usize, d
                 return;
             }
             if !way.reset {
+                if let Some(boundary) = boundary {
+                    way.boundary = way.arrived_ever + boundary;
+                }
+                way.arrived_ever += bytes.len() as u64;
                 way.arrived.extend(bytes);
             }
         }
@@ -276,7 +283,10 @@ impl Stream for SimStream {
         if way.reset {
             return Err(ErrorKind::ConnectionReset.into());
         }
-        let count = way.arrived.len().min(buffer.len()).min(cut);
+        let read_ever = way.arrived_ever - way.arrived.len() as u64;
+        let to_boundary = way.boundary.checked_sub(read_ever).filter(|left| *left > 0).unwrap_or(u64::MAX);
+        let count =
+            way.arrived.len().min(buffer.len()).min(cut).min(usize::try_from(to_boundary).unwrap_or(usize::MAX));
         if count == 0 {
             let over = way.end_arrived || buffer.is_empty();
             return if over { Ok(0) } else { Err(ErrorKind::WouldBlock.into()) };
@@ -326,7 +336,7 @@ impl Stream for SimStream {
             pieces.iter().flat_map(|piece| piece.iter().copied()).take(room.min(weather.window)).collect();
         let count = bytes.len();
         for piece in bytes.chunks(cut) {
-            self.launch(Piece::Bytes(piece.to_vec()));
+            self.launch(Piece::Bytes { bytes: piece.to_vec(), boundary: None });
         }
         Ok(count)
     }

@@ -77,7 +77,7 @@ async fn exchange(wire: &mut Wire, book: &SharedBook) -> Option<Then> {
     if matches!(turn, OriginTurn::Resets | OriginTurn::Closes | OriginTurn::Silent | OriginTurn::Babbles) {
         return Some(Then::Close);
     }
-    if turn != OriginTurn::AnswersEarly {
+    if !matches!(turn, OriginTurn::AnswersEarly | OriginTurn::AnswersEarlyAndStays) {
         if head.field("expect").is_some() {
             send(&wire.stream, b"HTTP/1.1 100 Continue\r\n\r\n").await.ok()?;
         }
@@ -100,7 +100,13 @@ async fn exchange(wire: &mut Wire, book: &SharedBook) -> Option<Then> {
     if turn == OriginTurn::Echoes {
         return echo(wire, &plan).await;
     }
-    respond(wire, &plan, turn, head.start.starts_with("HEAD ")).await
+    let then = respond(wire, &plan, turn, head.start.starts_with("HEAD ")).await;
+    if turn == OriginTurn::AnswersEarlyAndStays {
+        let body = wire.body(head.framing().unwrap_or(Framing::Length(0))).await;
+        assert!(plan.request_content().starts_with(&body.content), "another request came where the body was to go on");
+        return body.cut.is_none().then_some(Then::GoOn);
+    }
+    then
 }
 
 /// The head must be what the client sent.
@@ -142,9 +148,9 @@ async fn respond(wire: &mut Wire, plan: &Plan, turn: OriginTurn, to_head: bool) 
     };
     let cut_short = stop < out.len();
     if turn == OriginTurn::SaysTooMuch && plan.response.framed != Framed::UntilClose {
-        out.extend_from_slice(format!("HTTP/1.1 200 OK\r\nX-Id: {STRAY}\r\nContent-Length: 0\r\n\r\n").as_bytes());
+        let stray = format!("HTTP/1.1 200 OK\r\nX-Id: {STRAY}\r\nContent-Length: 0\r\n\r\n");
         // In one piece: what arrives later cannot be told from an answer to the next request.
-        wire.stream.send_whole(&out);
+        wire.stream.send_together(&out, stray.as_bytes());
         let _ = wire.more().await;
         return Some(Then::Close);
     }

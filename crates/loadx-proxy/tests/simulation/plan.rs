@@ -64,6 +64,8 @@ pub(crate) enum OriginTurn {
     Silent,
     /// Answers before it has read the body, and reads no more.
     AnswersEarly,
+    /// The same, but reads the rest behind it and goes on.
+    AnswersEarlyAndStays,
     /// Sends so many bytes of the response, then resets or closes or stalls.
     ResetsAfter(usize),
     ClosesAfter(usize),
@@ -126,6 +128,7 @@ impl Plan {
             8 => OriginTurn::StallsAfter(cut),
             9 => OriginTurn::SaysTooMuch,
             10 => OriginTurn::Babbles,
+            11 => OriginTurn::AnswersEarlyAndStays,
             _ => OriginTurn::Behaves,
         };
         Plan {

@@ -53,7 +53,9 @@ fn a_body_that_broke_off_never_looks_whole() {
         for version in ["HTTP/1.1", "HTTP/1.0"] {
             let mut client = loadx.client();
             let broken = client.send(format!("GET / {version}\r\nHost: a\r\n\r\n")).try_response();
-            assert!(broken.is_err(), "{name}, {version}: {broken:?}");
+            // What is found out before anything has left is still told.
+            let told = broken.as_ref().is_ok_and(|response| response.status == 502);
+            assert!(broken.is_err() || told, "{name}, {version}: {broken:?}");
         }
         assert_eq!(loadx.metrics()["total_errors"], 2, "{name}");
     }

@@ -31,7 +31,7 @@ pub(crate) enum Answer {
     Passed(String),
     /// A 502 of LoadX's own.
     BadGateway,
-    /// The beginning, and then a connection that breaks off or a body that never ends.
+    /// The beginning, and then a connection that breaks off; or a 502, where nothing had left yet.
     Broken,
 }
 

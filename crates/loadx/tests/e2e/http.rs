@@ -91,7 +91,8 @@ fn each_response_meets_its_rule() {
             }
             Answer::Broken => {
                 let broken = client.try_response();
-                assert!(broken.is_err(), "{}: {broken:?}", case.name);
+                // What is found out before anything has left is still told.
+                assert!(broken.as_ref().map_or(true, |response| response.status == 502), "{}: {broken:?}", case.name);
             }
         }
     }
