@@ -2,9 +2,11 @@
 
 use serde_json::Value;
 
+use crate::cases::{requests, responses};
 use crate::support::loadx;
 
 const CONFIG: &str = include_str!("../../../../docs/config.md");
+const HTTP: &str = include_str!("../../../../docs/http.md");
 const README: &str = include_str!("../../../../README.md");
 
 fn has_row(key: &str, property: &Value, required: bool) {
@@ -47,4 +49,43 @@ fn every_config_in_the_documents_is_good() {
         }
     }
     assert_eq!(seen, 2);
+}
+
+/// The names of all tests that go through the public doors, with their files.
+fn tests() -> Vec<String> {
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/e2e");
+    let mut tests = Vec::new();
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        let Some(file) = path.file_name().unwrap().to_str().unwrap().strip_suffix(".rs") else { continue };
+        let text = std::fs::read_to_string(&path).unwrap();
+        let names = text.split("#[test]\nfn ").skip(1).map(|rest| rest.split('(').next().unwrap());
+        tests.extend(names.map(|name| format!("{file}::{name}")));
+    }
+    tests
+}
+
+#[test]
+fn the_rules_of_http_name_what_proves_them() {
+    let rows: Vec<&str> = HTTP.lines().filter(|line| line.starts_with("| ") && !line.starts_with("| rule ")).collect();
+    let proofs: Vec<&str> = rows.iter().map(|row| row.trim_end_matches(" |").rsplit(" | ").next().unwrap()).collect();
+    let cases: Vec<&str> =
+        requests().iter().map(|case| case.name).chain(responses().iter().map(|case| case.name)).collect();
+    for case in &cases {
+        let quoted = format!("\"{case}\"");
+        assert!(proofs.iter().any(|proof| proof.contains(&quoted)), "docs/http.md has no row for the case {quoted}");
+    }
+    let tests = tests();
+    for proof in proofs {
+        for case in proof.split('"').skip(1).step_by(2) {
+            assert!(cases.contains(&case), "there is no case \"{case}\"");
+        }
+        for test in proof.split('`').skip(1).step_by(2) {
+            assert!(tests.iter().any(|other| other == test), "there is no test {test}");
+        }
+        assert!(
+            proof.contains('"') || proof.contains('`') || proof == "the simulation",
+            "a rule without proof: {proof}"
+        );
+    }
 }
