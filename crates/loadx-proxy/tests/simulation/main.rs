@@ -28,7 +28,7 @@ fn whatever_the_network_does() {
         return;
     }
     let mut all = std::collections::BTreeMap::new();
-    for seed in 0..number("LOADX_SEEDS").unwrap_or(300) {
+    for seed in 0..number("LOADX_SEEDS").unwrap_or(100) {
         match catch_unwind(|| world::run(seed)) {
             Ok(outcome) => {
                 for (verdict, count) in outcome.verdicts {

@@ -250,7 +250,8 @@ fn response_cell(proxy: &Proxy, recorder: &Recorder, case: &ResponseCase) -> Str
         _ if last.starts_with("HTTP/1.1 502") => "502".to_owned(),
         _ if answer.is_empty() => "closed".to_owned(),
         _ if reset || !is_whole(last.as_bytes()) => "broken off".to_owned(),
-        _ => format!("**passed: {code}**"),
+        _ if bare(&text) == case.response => format!("**passed as it was**: {code}"),
+        _ => format!("passed, mended: {code}"),
     }
 }
 
