@@ -33,6 +33,10 @@ pub const LINGER: Duration = Duration::from_secs(2);
 /// Of a start line that is refused, how much the access log shows, in bytes.
 pub const REFUSED_LINE_BYTES_MAX: usize = 256;
 
+/// What the system holds for a client beyond what its connection takes, in bytes; the rest waits at the
+/// backend.
+pub const UNSENT_BYTES_MAX: u32 = 256 * 1024;
+
 /// Connections waiting to be accepted, a worker. The kernel's own limit applies too.
 pub const ACCEPT_BACKLOG: i32 = 4_096;
 

@@ -182,6 +182,7 @@ fn bounds() -> Value {
         "linger_bytes": limits::LINGER_BYTES_MAX,
         "linger_seconds": limits::LINGER.as_secs(),
         "refused_line_bytes": limits::REFUSED_LINE_BYTES_MAX,
+        "unsent_bytes": limits::UNSENT_BYTES_MAX,
         "accept_backlog": limits::ACCEPT_BACKLOG,
         "accept_pause_ms": limits::ACCEPT_PAUSE.as_millis(),
         "connect_look_seconds": limits::CONNECT_LOOK.as_secs(),

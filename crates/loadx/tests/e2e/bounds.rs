@@ -180,3 +180,22 @@ fn an_error_arrives_although_the_client_still_sends() {
         assert!(client.is_closed());
     }
 }
+
+#[test]
+fn a_reader_that_goes_on_slowly_is_not_cut() {
+    let origin = Origin::start(|connection| {
+        connection.request();
+        connection.send("HTTP/1.1 200 OK\r\nContent-Length: 20000000\r\n\r\n");
+        connection.try_send(&vec![b'x'; 20_000_000]);
+    });
+    let loadx = LoadX::with(&[origin.address()], &json!({ "request_timeout": 2 }));
+    let mut client = loadx.client();
+    client.get("/");
+    // Half a megabyte a second, for twice the time that silence is allowed: what the system holds for the
+    // client must not hide from LoadX that it reads.
+    for _ in 0..40 {
+        client.bytes(50_000);
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    assert_eq!(loadx.metrics()["client_aborts"], 0);
+}
