@@ -267,7 +267,12 @@ impl BodyDecoder {
             Ok(httparse::Status::Complete((_, fields))) if fields.len() == 1 && !fields[0].name.is_empty() => fields,
             _ => return Err(BodyFault::Chunk("a trailer field is malformed")),
         };
-        if FORBIDDEN_TRAILERS.iter().any(|name| fields[0].name.eq_ignore_ascii_case(name)) {
+        let name = fields[0].name.as_bytes();
+        let begins =
+            |prefix: &str| name.get(..prefix.len()).is_some_and(|begin| begin.eq_ignore_ascii_case(prefix.as_bytes()));
+        let forbidden = FORBIDDEN_TRAILERS.iter().any(|known| name.eq_ignore_ascii_case(known.as_bytes()));
+        // Conditions, and credentials of proxies.
+        if forbidden || begins("if-") || begins("proxy-") {
             self.trailers.truncate(start);
         }
         self.trailer_line = self.trailers.len();
@@ -276,7 +281,19 @@ impl BodyDecoder {
 }
 
 /// Fields that must not come after the content: they frame, route, authenticate or describe it.
-const FORBIDDEN_TRAILERS: [&str; 20] = [
+const FORBIDDEN_TRAILERS: [&str; 32] = [
+    "age",
+    "date",
+    "expires",
+    "http2-settings",
+    "location",
+    "max-forwards",
+    "pragma",
+    "range",
+    "retry-after",
+    "vary",
+    "via",
+    "www-authenticate",
     "cache-control",
     "expect",
     "forwarded",

@@ -30,6 +30,8 @@ pub struct Request<'s, 'b> {
     takes_trailers: bool,
     /// Whether the client offers to go on in another protocol that LoadX tunnels.
     upgrade: bool,
+    /// Whether it waits for a 100.
+    expects_continue: bool,
     /// Of an OPTIONS, how often it may be passed on.
     max_forwards: Option<u64>,
 }
@@ -96,6 +98,7 @@ pub fn parse_request<'s, 'b>(bytes: &'b [u8], slots: &'s mut FieldSlots<'b>) -> 
         claims_forwarded: false,
         takes_trailers: false,
         upgrade: false,
+        expects_continue: false,
         max_forwards: None,
     };
     Ok(Parsed::Complete(request.scan()?, lead + length))
@@ -120,8 +123,9 @@ fn named(error: httparse::Error, bytes: &[u8]) -> Fault {
 
 /// The head goes on; is what is here of it already too much?
 fn partial<T>(bytes: &[u8]) -> Result<Parsed<T>, Fault> {
-    let line_end = memchr::memchr(b'\n', bytes).unwrap_or(bytes.len());
-    if line_end > TARGET_BYTES_MAX {
+    let line = bytes.split(|byte| *byte == b'\n').next().unwrap_or_default();
+    let target = line.split(|byte| *byte == b' ').nth(1).unwrap_or_default();
+    if target.len() > TARGET_BYTES_MAX {
         return Err(Fault::TargetTooLong);
     }
     if bytes.len() >= HEAD_BYTES_MAX {
@@ -139,6 +143,10 @@ fn origin<'b>(method: &str, target: &'b str) -> Result<Origin<'b>, Fault> {
     if method == "CONNECT" || method == "TRACE" {
         return Err(Fault::Method);
     }
+    // No part of a target (RFC 9112, section 3.2); some readers end the path there.
+    if target.contains('#') {
+        return Err(Fault::Malformed("the request target holds a #"));
+    }
     if target.starts_with('/') || (target == "*" && method == "OPTIONS") {
         return Ok(Origin { authority: None, path: target });
     }
@@ -149,16 +157,55 @@ fn origin<'b>(method: &str, target: &'b str) -> Result<Origin<'b>, Fault> {
     }
     let path_start = rest.find(['/', '?']).unwrap_or(rest.len());
     let (authority, path) = rest.split_at(path_start);
-    if !is_authority(authority.as_bytes()) || authority.is_empty() || path.starts_with('?') {
+    if !is_authority(authority.as_bytes()) || path.starts_with('?') {
         return Err(Fault::Malformed("the request target is malformed"));
     }
-    Ok(Origin { authority: Some(authority), path: if path.is_empty() { "/" } else { path } })
+    // RFC 9112, section 3.2.4.
+    let path = match (path, method) {
+        ("", "OPTIONS") => "*",
+        ("", _) => "/",
+        (path, _) => path,
+    };
+    Ok(Origin { authority: Some(authority), path })
 }
 
-/// Whether this may be the value of Host (RFC 9110, section 7.2): a host and perhaps a port; no list,
-/// no user, no path.
+/// Whether this may be the value of Host (RFC 9110, section 7.2; RFC 3986, section 3.2): a host and perhaps a
+/// port; no list, no user, no path.
 fn is_authority(value: &[u8]) -> bool {
-    value.iter().all(|byte| byte.is_ascii_alphanumeric() || b"-._~:[]%!$&'()*+;=".contains(byte))
+    let (host, port) = match value.first() {
+        Some(b'[') => {
+            let Some(end) = memchr::memchr(b']', value) else { return false };
+            let (literal, port) = (&value[1..end], &value[end + 1..]);
+            let plain = literal.iter().all(|byte| byte.is_ascii_alphanumeric() || b":.%-_~".contains(byte));
+            (plain && !literal.is_empty(), port)
+        }
+        _ => {
+            let end = memchr::memchr(b':', value).unwrap_or(value.len());
+            (is_name(&value[..end]), &value[end..])
+        }
+    };
+    host && match port {
+        [] => true,
+        [b':', digits @ ..] => digits.len() <= 5 && digits.iter().all(u8::is_ascii_digit),
+        _ => false,
+    }
+}
+
+/// Whether this is a name that a URI may have as its host (RFC 3986, section 3.2.2), and not an empty one
+/// (RFC 9110, section 4.2.1).
+fn is_name(name: &[u8]) -> bool {
+    let mut bytes = name.iter();
+    while let Some(byte) = bytes.next() {
+        let escaped = |byte: Option<&u8>| byte.is_some_and(u8::is_ascii_hexdigit);
+        let fits = match byte {
+            b'%' => escaped(bytes.next()) && escaped(bytes.next()),
+            byte => byte.is_ascii_alphanumeric() || b"-._~!$&'()*+;=".contains(byte),
+        };
+        if !fits {
+            return false;
+        }
+    }
+    !name.is_empty()
 }
 
 impl<'s, 'b> Request<'s, 'b> {
@@ -189,6 +236,7 @@ impl<'s, 'b> Request<'s, 'b> {
                 }
                 // HTTP/1.0 knows no 100 (RFC 9110, section 10.1.1).
                 Known::Expect if self.version == Version::Http10 => hop.dropped.add(index),
+                Known::Expect => self.expects_continue |= field.value.eq_ignore_ascii_case(b"100-continue"),
                 _ => {}
             }
         }
@@ -244,6 +292,11 @@ impl<'s, 'b> Request<'s, 'b> {
     /// Whether the response comes without content (RFC 9110, section 9.3.2).
     pub fn is_head(&self) -> bool {
         self.method == "HEAD"
+    }
+
+    /// Whether the client waits for a 100 before it sends content (RFC 9110, section 10.1.1).
+    pub fn expects_continue(&self) -> bool {
+        self.expects_continue
     }
 
     /// Whether the client offers to go on in another protocol after the response, one that LoadX tunnels.
@@ -577,6 +630,10 @@ mod tests {
             encoded("GET http://b:81/x?y HTTP/1.1\r\nHost: a\r\nA: 1\r\n\r\n", &FORWARDING)
                 .starts_with("GET /x?y HTTP/1.1\r\nHost: b:81\r\nA: 1\r\n")
         );
+        assert!(
+            encoded("OPTIONS http://b HTTP/1.1\r\nHost: a\r\n\r\n", &FORWARDING)
+                .starts_with("OPTIONS * HTTP/1.1\r\nHost: b\r\n")
+        );
         assert!(encoded("OPTIONS * HTTP/1.1\r\nHost: a\r\n\r\n", &FORWARDING).starts_with("OPTIONS * HTTP/1.1\r\n"));
         assert!(
             encoded("GET / HTTP/1.0\r\n\r\n", &FORWARDING).starts_with("GET / HTTP/1.1\r\nHost: 127.0.0.1:8080\r\n")
@@ -633,6 +690,17 @@ mod tests {
             "GET / HTTP/1.1\r\nHost: a, b\r\n\r\n",
             "GET / HTTP/1.1\r\nHost: a/b\r\n\r\n",
             "GET / HTTP/1.1\r\nHost: u@a\r\n\r\n",
+            "GET / HTTP/1.1\r\nHost:\r\n\r\n",
+            "GET / HTTP/1.1\r\nHost: a:80:90\r\n\r\n",
+            "GET / HTTP/1.1\r\nHost: a:port\r\n\r\n",
+            "GET / HTTP/1.1\r\nHost: a:999999\r\n\r\n",
+            "GET / HTTP/1.1\r\nHost: :80\r\n\r\n",
+            "GET / HTTP/1.1\r\nHost: [::1\r\n\r\n",
+            "GET / HTTP/1.1\r\nHost: [::1]x\r\n\r\n",
+            "GET / HTTP/1.1\r\nHost: a]b\r\n\r\n",
+            "GET / HTTP/1.1\r\nHost: %zz\r\n\r\n",
+            "GET http://:80/ HTTP/1.1\r\nHost: a\r\n\r\n",
+            "GET /a#b HTTP/1.1\r\nHost: a\r\n\r\n",
             "GET a HTTP/1.1\r\nHost: a\r\n\r\n",
             "GET * HTTP/1.1\r\nHost: a\r\n\r\n",
             "GET ftp://a/ HTTP/1.1\r\nHost: a\r\n\r\n",
@@ -656,6 +724,11 @@ mod tests {
         let long = format!("GET /{} HTTP/1.1\r\nHost: a\r\n\r\n", "x".repeat(TARGET_BYTES_MAX));
         assert_eq!(fault(long.as_bytes()), Fault::TargetTooLong);
         assert_eq!(fault(&long.as_bytes()[..TARGET_BYTES_MAX + 10]), Fault::TargetTooLong);
+        let longest = format!("GET /{} HTTP/1.1\r\nHost: a\r\n\r\n", "x".repeat(TARGET_BYTES_MAX - 1));
+        for end in [TARGET_BYTES_MAX + 4, TARGET_BYTES_MAX + 16, longest.len() - 1] {
+            let mut slots = FieldSlots::new();
+            assert!(matches!(parse_request(&longest.as_bytes()[..end], &mut slots), Ok(Parsed::Partial)), "{end}");
+        }
         let large = format!("GET / HTTP/1.1\r\nHost: a\r\nA: {}\r\n\r\n", "x".repeat(HEAD_BYTES_MAX));
         assert_eq!(fault(large.as_bytes()), Fault::HeadTooLarge);
         assert_eq!(fault(&large.as_bytes()[..HEAD_BYTES_MAX]), Fault::HeadTooLarge);

@@ -60,7 +60,9 @@ impl<S: Stream> Client<S> {
             match next {
                 // Asked again: somebody may have begun to wait for the place since the response began.
                 Next::KeepAlive if worker.keeps_connections() => session.set_idle(true),
-                Next::KeepAlive | Next::Close => return,
+                // Closed although the client may count on it, and may have sent more already.
+                Next::KeepAlive => return self.linger(worker).await,
+                Next::Close => return,
                 Next::Linger => return self.linger(worker).await,
                 Next::BreakOff => return self.stream.break_off(),
             }
@@ -75,7 +77,16 @@ impl<S: Stream> Client<S> {
         let mut head_deadline: Option<Time> = None;
         // Bytes that were looked at already and held no complete head.
         let mut seen = 0;
+        let mut skipped = false;
         loop {
+            // An empty line that some clients send behind a body begins no request (RFC 9112, section 2.2).
+            if self.input.bytes() == b"\r\n" && !skipped {
+                self.input.consume(2);
+                self.input.release_if_empty();
+                (seen, skipped) = (0, true);
+            } else if skipped && matches!(self.input.bytes().first(), Some(b'\r' | b'\n')) {
+                return Head::Refused(refusal_of(Fault::Malformed("the message begins with empty lines")));
+            }
             let fresh = &self.input.bytes()[seen..];
             // A head that goes on is read again only when a line was added to it: whoever sends byte by
             // byte must not make LoadX read it all each time.
@@ -186,6 +197,8 @@ impl<S: Stream> Client<S> {
             framing: request.framing(),
             version: request.version(),
             persistent: request.persistent() && self.requests + 1 < settings.client_limits.requests_per_connection,
+            wants_close: !request.persistent(),
+            expects_continue: request.expects_continue(),
             to_head: request.is_head(),
             idempotent: request.idempotent(),
             offers_upgrade: request.offers_upgrade(),
@@ -196,7 +209,8 @@ impl<S: Stream> Client<S> {
     /// Tells the client why its request goes nowhere.
     async fn refuse<N: Network<Stream = S>>(&mut self, worker: &Rc<Worker<N>>, reply: &ErrorReply) -> Next {
         let id = worker.next_request_id();
-        let manner = Manner { version: Version::Http11, persistent: false, to_head: false };
+        let to_head = start_line(self.input.bytes()).0 == b"HEAD";
+        let manner = Manner { version: Version::Http11, persistent: false, to_head };
         let mut out = worker.buffers.head();
         let bytes = write_error(reply, id, manner, &mut out);
         let sent = self.send(&out, worker.settings().timeouts.request).await;

@@ -25,6 +25,10 @@ pub(crate) struct Incoming {
     pub(crate) framing: Framing,
     pub(crate) version: Version,
     pub(crate) persistent: bool,
+    /// Whether the client itself ends the connection after this.
+    pub(crate) wants_close: bool,
+    /// Whether it waits for a 100 before it sends content.
+    pub(crate) expects_continue: bool,
     /// Whether it is a HEAD.
     pub(crate) to_head: bool,
     pub(crate) idempotent: bool,

@@ -49,13 +49,13 @@ pub(crate) fn is_silent<S: Stream>(stream: &S) -> bool {
     stream.poll_readable(&mut Context::from_waker(Waker::noop())).is_pending()
 }
 
-/// Waits until `stream` can be read, or `deadline` has passed.
-pub(crate) async fn readable<S: Stream>(stream: &S, timer: &Timer, deadline: Time) -> Result<(), Broken> {
+/// Waits until `stream` can be read, or `deadline` has passed, which may move meanwhile.
+pub(crate) async fn readable<S: Stream>(stream: &S, timer: &Timer, deadline: impl Fn() -> Time) -> Result<(), Broken> {
     poll_fn(|cx| {
         if let Poll::Ready(outcome) = stream.poll_readable(cx) {
             return Poll::Ready(outcome.map_err(Broken::Failed));
         }
-        ready!(timer.poll_expired(cx, deadline));
+        ready!(timer.poll_expired(cx, deadline()));
         Poll::Ready(Err(Broken::TimedOut))
     })
     .await

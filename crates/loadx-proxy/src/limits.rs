@@ -21,7 +21,7 @@ pub const COPY_BEHIND_HEAD_BYTES_MAX: usize = 8 * 1024;
 pub const IDLE_PER_BACKEND_MAX: usize = 256;
 
 /// Interim (1xx) responses of one exchange; more is a flood.
-pub const INTERIM_RESPONSES_MAX: usize = 16;
+pub const INTERIM_RESPONSES_MAX: usize = 100;
 
 /// What a client that is refused may still send before its connection is cut, so that the refusal
 /// reaches it (RFC 9112, section 9.6).

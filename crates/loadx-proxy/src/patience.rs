@@ -18,6 +18,8 @@ pub(crate) struct Patience {
     used: Cell<Duration>,
     /// Since when it is waited for.
     waiting_since: Cell<Option<Time>>,
+    /// Whether it is not the side's turn.
+    held: Cell<bool>,
 }
 
 impl Patience {
@@ -28,7 +30,13 @@ impl Patience {
 
     /// For a side that must move `rate` bytes a second on the whole, and may be silent for `credit`.
     pub(crate) fn with_rate(credit: Duration, rate: u64) -> Self {
-        Patience { credit, rate, used: Cell::new(Duration::ZERO), waiting_since: Cell::new(None) }
+        Patience {
+            credit,
+            rate,
+            used: Cell::new(Duration::ZERO),
+            waiting_since: Cell::new(None),
+            held: Cell::new(false),
+        }
     }
 
     /// For a side that has so much time and no more.
@@ -36,8 +44,22 @@ impl Patience {
         Patience::with_rate(credit, u64::MAX)
     }
 
+    /// Until it is [released](Patience::release), waiting costs the side nothing: it waits itself.
+    pub(crate) fn held(self) -> Self {
+        self.held.set(true);
+        self
+    }
+
+    /// From now on it is the side's turn.
+    pub(crate) fn release(&self) {
+        self.held.set(false);
+    }
+
     /// Notes that LoadX waits now, and returns until when it may.
     pub(crate) fn wait(&self, timer: &Timer) -> Time {
+        if self.held.get() {
+            return timer.now() + self.credit;
+        }
         let since = self.waiting_since.get().unwrap_or_else(|| timer.now());
         self.waiting_since.set(Some(since));
         since + self.credit.saturating_sub(self.used.get())

@@ -59,7 +59,7 @@ pub(crate) async fn fill_until<S: Stream>(
             }
             Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {
                 input.release_if_empty();
-                readable(stream, waiting.timer, deadline()).await?;
+                readable(stream, waiting.timer, &deadline).await?;
             }
             Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
             Err(error) => return Err(Broken::Failed(error)),

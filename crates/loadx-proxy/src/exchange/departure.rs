@@ -12,17 +12,17 @@ use crate::net::Stream;
 /// Waits until the client has left. The end of what it sends is taken for that: on the wire, closing and
 /// half-closing look alike, and work for somebody who left is wasted.
 ///
-/// What it sends instead belongs to its next request and stays in `input`, of which `kept` bytes belong to
-/// this one. Once there is any, no more is read, and its leaving is noticed when the response is written.
-pub(super) async fn departure<S: Stream>(stream: &S, input: &mut Input, buffers: &Rc<Buffers>, kept: usize) -> Broken {
+/// What it sends instead stays in `input`. When that is full no more is read, and its leaving is noticed when the
+/// response is written.
+pub(super) async fn departure<S: Stream>(stream: &S, input: &mut Input, buffers: &Rc<Buffers>) -> Broken {
     poll_fn(|cx| {
-        while input.bytes().len() <= kept {
+        loop {
             if let Err(error) = ready!(stream.poll_readable(cx)) {
                 return Poll::Ready(Broken::Failed(error));
             }
             let room = input.room(buffers);
             if room.is_empty() {
-                break;
+                return Poll::Pending;
             }
             match stream.try_read(room) {
                 Ok(0) => return Poll::Ready(Broken::Closed),
@@ -33,7 +33,6 @@ pub(super) async fn departure<S: Stream>(stream: &S, input: &mut Input, buffers:
                 Err(error) => return Poll::Ready(Broken::Failed(error)),
             }
         }
-        Poll::Pending
     })
     .await
 }

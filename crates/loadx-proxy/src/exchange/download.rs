@@ -67,12 +67,13 @@ impl<S: Stream> Download<'_, S> {
         let mut out = self.waiting.buffers.head();
         let mut interims = 0;
         let head = loop {
-            let head = self.head(&mut out).await?;
+            let head = self.head(&mut out, interims == 0).await?;
             self.input.consume(head.length);
             if !head.interim {
                 break head;
             }
             interims += 1;
+            self.progress.silent_since.set(self.waiting.timer.now());
             if interims > INTERIM_RESPONSES_MAX {
                 return Err(Failure::Unasked("sent interim responses without end"));
             }
@@ -81,6 +82,9 @@ impl<S: Stream> Download<'_, S> {
             }
             if self.incoming.version == Version::Http11 {
                 self.interim(&out).await?;
+            }
+            if head.status == 100 {
+                self.from_client.release();
             }
             out.clear();
             if head.switches {
@@ -112,7 +116,8 @@ impl<S: Stream> Download<'_, S> {
     }
 
     /// Waits for a response head and writes what the client gets of it to `out`.
-    async fn head(&mut self, out: &mut Vec<u8>) -> Result<ResponseHead, Failure> {
+    /// Only before the `first` of them the backend has not answered at all.
+    async fn head(&mut self, out: &mut Vec<u8>, first: bool) -> Result<ResponseHead, Failure> {
         let mut seen = 0;
         loop {
             let bytes = self.input.bytes();
@@ -124,16 +129,16 @@ impl<S: Stream> Download<'_, S> {
             // The backend's time begins when it has what it was sent, and stands still while LoadX waits for
             // the client.
             let began = || {
-                if self.from_client.is_waiting() { self.waiting.timer.now() } else { self.progress.sent_at.get() }
+                if self.from_client.is_waiting() { self.waiting.timer.now() } else { self.progress.silent_since.get() }
             };
             let deadline = || began() + self.silence;
             match fill_until(self.from_backend, &mut self.input, self.waiting, deadline).await {
-                Ok(0) if seen == 0 => return Err(unanswered(&Broken::Closed, 1)),
+                Ok(0) if first && seen == 0 => return Err(unanswered(&Broken::Closed, 1)),
                 Ok(0) => return Err(Failure::BrokeOff("the response head broke off".to_owned())),
                 Ok(_) => {}
                 Err(Broken::TimedOut) if self.waiting.timer.now() < deadline() => {}
                 Err(Broken::TimedOut) => return Err(Failure::Silent),
-                Err(broken) if seen == 0 => return Err(unanswered(&broken, 1)),
+                Err(broken) if first && seen == 0 => return Err(unanswered(&broken, 1)),
                 Err(broken) => return Err(Failure::BrokeOff(broken.describe())),
             }
         }

@@ -72,8 +72,8 @@ struct Ended {
 /// What the two directions of an exchange tell each other.
 #[derive(Debug)]
 struct Progress {
-    /// When bytes of the request last left.
-    sent_at: Cell<Time>,
+    /// Since when the backend is silent: when bytes of the request last left for it, or it last spoke.
+    silent_since: Cell<Time>,
     /// Whether all of the request has left.
     upload_done: Cell<bool>,
     /// The status of the response whose head has begun to leave; 0 before.
@@ -101,13 +101,17 @@ pub(crate) async fn run<N: Network>(
         first_piece: None,
         began_upload: false,
         progress: Progress {
-            sent_at: Cell::new(incoming.began),
+            silent_since: Cell::new(incoming.began),
             upload_done: Cell::new(!incoming.has_body()),
             answered: Cell::new(0),
             content: Cell::new(0),
             switched_at: Cell::new(None),
         },
-        from_client: Patience::with_rate(idle, limits.body_rate_min),
+        from_client: if incoming.expects_continue {
+            Patience::with_rate(idle, limits.body_rate_min).held()
+        } else {
+            Patience::with_rate(idle, limits.body_rate_min)
+        },
         to_client: Patience::with_rate(idle, limits.body_rate_min),
         incoming,
         tries: Tries::default(),
@@ -259,7 +263,10 @@ impl<N: Network> Exchange<'_, N> {
                 attempt => return attempt,
             }
         }
-        let connection = origin::connect(self.worker, backend).await.map_err(Failure::Connect)?;
+        let buffers = &self.worker.buffers;
+        let connecting = async { origin::connect(self.worker, backend).await.map_err(Failure::Connect) };
+        let leaving = async { client_gone(&departure(&client.stream, &mut client.input, buffers).await) };
+        let connection = unless(connecting, leaving).await?;
         // What is there already answers no request of ours (RFC 9112, section 9.2). The runtime's word is
         // free, and only a hint.
         if !is_silent(&connection.stream) && !connection.stream.holds_nothing() {
@@ -283,8 +290,6 @@ impl<N: Network> Exchange<'_, N> {
         let to_backend_patience = Patience::idle(silence);
         let to_backend = &mut Sink::new(&connection.stream, incoming.framing, &to_backend_patience);
 
-        // What of the input belongs to this request and stays until it need not be sent again.
-        let mut kept = 0;
         let sent = if incoming.has_body() {
             // The first bytes of the body leave with the head. They are decoded once, whatever the number
             // of tries, and stay until they have left.
@@ -293,7 +298,6 @@ impl<N: Network> Exchange<'_, N> {
                 *first_piece = Some(decoded.map_err(|fault| upload_failure(RelayFault::Body(fault), 0))?);
             }
             let piece = first_piece.unwrap_or_default();
-            kept = piece.consumed;
             let trailers = upload.is_complete().then(|| upload.trailers());
             let sent = to_backend.send(&incoming.head, &input.bytes()[..piece.content], trailers, waiting).await;
             if !upload.is_complete() && to_backend.written > 0 {
@@ -302,7 +306,6 @@ impl<N: Network> Exchange<'_, N> {
                 if sent.is_ok() {
                     input.consume(piece.consumed);
                     *first_piece = Some(Decoded::default());
-                    kept = 0;
                 }
             }
             sent
@@ -310,7 +313,7 @@ impl<N: Network> Exchange<'_, N> {
             to_backend.send(&incoming.head, b"", None, waiting).await
         };
         sent.map_err(|broken| unanswered(&broken, to_backend.written))?;
-        progress.sent_at.set(timer.now());
+        progress.silent_since.set(timer.now());
         progress.upload_done.set(upload.is_complete());
 
         let from_backend = Patience::idle(silence);
@@ -334,16 +337,16 @@ impl<N: Network> Exchange<'_, N> {
         let client_side = async {
             if !upload.is_complete() {
                 let source = Source { stream: client_stream, input, decoder: upload, patience: from_client };
-                let outcome = relay(source, to_backend, waiting, || progress.sent_at.set(timer.now())).await;
+                let outcome = relay(source, to_backend, waiting, || progress.silent_since.set(timer.now())).await;
                 progress.upload_done.set(outcome.is_ok());
                 match outcome {
                     Ok(()) => {}
                     // The backend reads no more. Its response tells why, if it sent one.
-                    Err(RelayFault::Sink(_)) => return std::future::pending().await,
+                    Err(RelayFault::Sink(_)) => {}
                     Err(fault) => return upload_failure(fault, 1),
                 }
             }
-            client_gone(&departure(client_stream, input, &worker.buffers, kept).await)
+            client_gone(&departure(client_stream, input, &worker.buffers).await)
         };
         let answer = unless(download.run(), client_side).await?;
         let (status, client_persistent) = (answer.status, answer.client_persistent);
@@ -389,8 +392,13 @@ impl<N: Network> Exchange<'_, N> {
                 let next = match (client_persistent, self.progress.upload_done.get()) {
                     _ if error.is_some() => Next::BreakOff,
                     (true, _) => Next::KeepAlive,
-                    (false, true) => Next::Close,
-                    (false, false) => Next::Linger,
+                    // Who wants the connection closed, and has sent nothing more, sends nothing more.
+                    (false, true)
+                        if self.incoming.wants_close && client.input.is_empty() && is_silent(&client.stream) =>
+                    {
+                        Next::Close
+                    }
+                    (false, _) => Next::Linger,
                 };
                 return Ended { status, next, error, answered: true };
             }
@@ -439,13 +447,13 @@ impl<N: Network> Exchange<'_, N> {
     }
 }
 
-/// Runs `download`, unless `failing` ends before it: that one only ends in failure.
+/// Runs `work`, unless `failing` ends before it: that one only ends in failure.
 async fn unless<T>(
-    download: impl Future<Output = Result<T, Failure>>,
+    work: impl Future<Output = Result<T, Failure>>,
     failing: impl Future<Output = Failure>,
 ) -> Result<T, Failure> {
-    let (mut download, mut failing) = (pin!(download), pin!(failing));
-    poll_fn(|cx| match download.as_mut().poll(cx) {
+    let (mut work, mut failing) = (pin!(work), pin!(failing));
+    poll_fn(|cx| match work.as_mut().poll(cx) {
         Poll::Ready(outcome) => Poll::Ready(outcome),
         Poll::Pending => failing.as_mut().poll(cx).map(Err),
     })

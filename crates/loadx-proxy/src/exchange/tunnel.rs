@@ -81,6 +81,8 @@ impl<'t> Tunnel<'t> {
         to.shut_write();
         self.half_closed.set(true);
         self.moved.set(self.waiting.timer.now());
+        // The other direction has less time from now on: it must look at the clock again.
+        tokio::task::yield_now().await;
         Ok(())
     }
 

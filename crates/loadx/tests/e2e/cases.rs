@@ -122,7 +122,9 @@ fn framing() -> Vec<RequestCase> {
         same("trailers", chunks("5\r\nhello\r\n0\r\nX-Sum: 1\r\nX-Sum: 2\r\n\r\n")),
         passed(
             "trailers that would change the message",
-            chunks("5\r\nhello\r\n0\r\nContent-Length: 9\r\nX-Sum: 1\r\nHost: b\r\nAuthorization: c\r\n\r\n"),
+            chunks(
+                "5\r\nhello\r\n0\r\nContent-Length: 9\r\nX-Sum: 1\r\nHost: b\r\nAuthorization: c\r\nIf-Match: d\r\nVia: 1.1 e\r\nProxy-Connection: f\r\n\r\n",
+            ),
             chunks("5\r\nhello\r\n0\r\nX-Sum: 1\r\n\r\n"),
         ),
         refused("a bare LF in trailers", 400, chunks("0\r\nX: y\n\nGET /admin HTTP/1.1\nHost: e\nA: b\r\n\r\n")),
@@ -167,6 +169,17 @@ fn grammar() -> Vec<RequestCase> {
         refused("a list of hosts", 400, format!("{LINE}Host: a, b\r\n\r\n")),
         refused("a Host with a path", 400, format!("{LINE}Host: a/b\r\n\r\n")),
         refused("a Host with a user", 400, format!("{LINE}Host: u@a\r\n\r\n")),
+        refused("an empty Host", 400, format!("{LINE}Host:\r\n\r\n")),
+        refused("a Host with two ports", 400, format!("{LINE}Host: a:80:90\r\n\r\n")),
+        refused("a Host with a port that is no number", 400, format!("{LINE}Host: a:b\r\n\r\n")),
+        refused("a Host with half a bracket", 400, format!("{LINE}Host: [::1\r\n\r\n")),
+        same("a Host with an IPv6 address", format!("{LINE}Host: [::1]:8080\r\n\r\n")),
+        refused("a # in the target", 400, "GET /a#b HTTP/1.1\r\nHost: a\r\n\r\n"),
+        passed(
+            "OPTIONS of a whole server in absolute-form",
+            "OPTIONS http://b HTTP/1.1\r\nHost: a\r\n\r\n",
+            "OPTIONS * HTTP/1.1\r\nHost: b\r\n\r\n",
+        ),
         refused("a Host with a space", 400, format!("{LINE}Host: a b\r\n\r\n")),
         passed(
             "an absolute target against Host",
@@ -292,7 +305,7 @@ pub(crate) fn responses() -> Vec<ResponseCase> {
         bad("another protocol", "SSH-2.0-OpenSSH_9.2\r\n\r\n"),
         bad("a response head beyond 32 KiB", format!("{OK}A: {}\r\nContent-Length: 2\r\n\r\nok", "x".repeat(33_000))),
         bad("a response with more than 100 fields", format!("{OK}{}\r\n", "A: b\r\n".repeat(101))),
-        bad("interim responses without end", "HTTP/1.1 103 Early Hints\r\n\r\n".repeat(17)),
+        bad("interim responses without end", "HTTP/1.1 103 Early Hints\r\n\r\n".repeat(101)),
         bad(
             "a 101 that nobody asked for",
             "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n",
