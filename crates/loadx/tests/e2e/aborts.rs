@@ -143,3 +143,96 @@ fn via_and_forwarded_are_there_when_asked_for() {
     assert!(request.contains("\r\nForwarded: for=127.0.0.1;host=\"a:1\";proto=http\r\n"), "{request}");
     assert!(!request.contains("6.6.6.6"), "{request}");
 }
+
+#[test]
+fn a_client_that_leaves_behind_stray_bytes_is_noticed_too() {
+    for stray in ["\r\n", "GET /next HTTP/1.1\r\nHost: a\r\n\r\n", "G"] {
+        let (origin, told) = waiting("");
+        let loadx = LoadX::with(&[origin.address()], &json!({ "request_timeout": 3600 }));
+        let mut client = loadx.client();
+        client.send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nabc");
+        assert_eq!(told.recv(), Ok("request"));
+        client.send(stray);
+        drop(client);
+        assert_eq!(told.recv(), Ok("end"), "{stray:?}");
+    }
+}
+
+#[test]
+fn a_response_before_the_connection_closes_arrives_whole() {
+    let body = "x".repeat(3_000_000);
+    let response = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}", body.len());
+    let origin = Origin::start(move |connection| {
+        while connection.request().is_some() {
+            connection.send(&response);
+        }
+    });
+    let loadx = LoadX::with(&[origin.address()], &json!({ "max_requests_per_connection": 1 }));
+    for _ in 0..3 {
+        let mut client = loadx.client();
+        // What LoadX will not answer any more must not make its closing destroy what it has answered.
+        for _ in 0..8 {
+            client.get("/");
+        }
+        let response = client.response();
+        assert_eq!((response.field("connection"), response.body.len()), (Some("close"), 3_000_000));
+    }
+}
+
+#[test]
+fn an_empty_line_behind_a_body_begins_no_request() {
+    let origin = Origin::answering(OK);
+    let loadx = LoadX::with(&[origin.address()], &json!({ "request_head_timeout": 0.1, "keepalive_timeout": 0.5 }));
+    let mut client = loadx.client();
+    client.send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n\r\na\r\n");
+    assert_eq!(client.response().text(), "ok");
+    assert_eq!(client.until_end(), "", "it is idle, and not late with a request");
+    let mut client = loadx.client();
+    client.send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n\r\na\r\n");
+    client.response();
+    client.get("/");
+    assert_eq!(client.response().text(), "ok");
+}
+
+#[test]
+fn a_request_is_not_sent_again_once_a_1xx_is_out() {
+    let origins: Vec<Origin> = (0..2)
+        .map(|_| {
+            Origin::start(|connection| {
+                connection.request();
+                connection.send("HTTP/1.1 103 Early Hints\r\n\r\n");
+            })
+        })
+        .collect();
+    let loadx = LoadX::with(&[origins[0].address(), origins[1].address()], &json!({ "health_check_interval": 3600 }));
+    let mut client = loadx.client();
+    assert_eq!(client.get("/").response().status, 103);
+    assert_eq!(client.response().status, 502);
+    assert_eq!(origins[0].requests().len() + origins[1].requests().len(), 1);
+}
+
+#[test]
+fn a_1xx_is_a_sign_of_life_and_silence_before_it_the_backends() {
+    let origin = Origin::start(|connection| {
+        let head = connection.head().unwrap();
+        if head.starts_with("GET") {
+            for _ in 0..6 {
+                std::thread::sleep(std::time::Duration::from_millis(150));
+                connection.send("HTTP/1.1 102 Processing\r\n\r\n");
+            }
+            connection.send(OK);
+        }
+        connection.hold();
+    });
+    let loadx = LoadX::with(&[origin.address()], &json!({ "request_timeout": 0.6 }));
+    let mut client = loadx.client();
+    client.get("/");
+    for _ in 0..6 {
+        assert_eq!(client.response().status, 102);
+    }
+    assert_eq!(client.response().text(), "ok");
+    // Who waits for a 100 is not late with its body.
+    let mut client = loadx.client();
+    client.send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\nExpect: 100-continue\r\n\r\n");
+    assert_eq!(client.response().status, 504);
+}

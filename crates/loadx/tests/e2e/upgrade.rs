@@ -140,3 +140,19 @@ fn a_body_comes_before_the_switch() {
     assert_eq!(client.response().status, 101);
     assert_eq!(client.bytes(9), b"tunnelled");
 }
+
+#[test]
+fn a_backend_that_ignores_the_clients_end_is_not_held_for_long() {
+    let origin = Origin::start(|connection| {
+        connection.head();
+        connection.send(SWITCH);
+        while connection.some().is_some() {}
+        // It has seen the client's end, and says and does nothing.
+        connection.hold();
+    });
+    let loadx = LoadX::with(&[origin.address()], &json!({ "tunnel_timeout": 3600, "request_timeout": 0.3 }));
+    let mut client = loadx.client();
+    client.send(ASK).response();
+    client.end();
+    eventually("the tunnel ends", || (loadx.status()["backends"][0]["active_connections"] == 0).then_some(()));
+}

@@ -169,6 +169,11 @@ impl Connection {
         self.stream.write_all(bytes).is_ok()
     }
 
+    /// Keeps the connection, and does nothing with it, for longer than any test takes.
+    pub(crate) fn hold(&self) {
+        std::thread::sleep(PATIENCE);
+    }
+
     /// Notes that the script got this far.
     pub(crate) fn note_end(&self) {
         self.record.ends.fetch_add(1, Ordering::SeqCst);
