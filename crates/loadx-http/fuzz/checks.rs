@@ -67,7 +67,7 @@ pub(crate) fn response_head(data: &[u8]) {
     assert!(bytes[..length].ends_with(b"\r\n\r\n"));
     let framing = response.framing_for(version, to_head);
     let mut out = Vec::new();
-    response.encode(&Answering { version, framing, persistent: true, via: Some("loadx") }, &mut out);
+    response.encode(&Answering { version, framing, persistent: true, via: Some("loadx"), date: Some("now") }, &mut out);
     let plain = Plain::read(&out).expect("what LoadX writes is plain");
     assert!(plain.start.starts_with(format!("HTTP/1.1 {}", response.status()).as_bytes()));
     let chunked = plain.all("transfer-encoding").count() == 1;

@@ -29,6 +29,7 @@ impl Default for FieldSlots<'_> {
 pub(crate) enum Known {
     Connection,
     ContentLength,
+    Date,
     Expect,
     Forwarded,
     Host,
@@ -48,7 +49,7 @@ impl Known {
     pub(crate) fn of(name: &str) -> Option<Known> {
         let candidates: &[(&str, Known)] = match name.len() {
             2 => &[("te", Known::Te)],
-            4 => &[("host", Known::Host)],
+            4 => &[("host", Known::Host), ("date", Known::Date)],
             6 => &[("expect", Known::Expect)],
             7 => &[("upgrade", Known::Upgrade)],
             9 => &[("forwarded", Known::Forwarded)],

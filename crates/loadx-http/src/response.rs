@@ -21,6 +21,7 @@ pub struct Response<'s, 'b> {
     declares_content: bool,
     /// Whether it names protocols to switch to, and is a response that may.
     names_protocols: bool,
+    has_date: bool,
 }
 
 /// What a gateway must know of the client to write a response for it.
@@ -35,6 +36,8 @@ pub struct Answering<'a> {
     pub persistent: bool,
     /// By what name LoadX is in Via (RFC 9110, section 7.6.3); none means that it is not.
     pub via: Option<&'a str>,
+    /// The Date of a response that comes without one.
+    pub date: Option<&'a str>,
 }
 
 /// Reads the head of a response at the start of `bytes`; `to_head` tells that it answers a HEAD.
@@ -76,6 +79,7 @@ pub fn parse_response<'s, 'b>(
         dropped: Dropped::default(),
         declares_content: false,
         names_protocols: false,
+        has_date: false,
     };
     Ok(Parsed::Complete(response.scan(to_head)?, length))
 }
@@ -86,6 +90,7 @@ impl Response<'_, '_> {
         for (index, field) in self.fields.iter().enumerate() {
             let Some(known) = Known::of(field.name) else { continue };
             hop.note(known, index, field.value)?;
+            self.has_date |= known == Known::Date;
             // RFC 9110, section 8.6: no length in these; a client could wait for the content.
             if known == Known::ContentLength && matches!(self.status, 100..=199 | 204) {
                 hop.dropped.add(index);
@@ -125,6 +130,11 @@ impl Response<'_, '_> {
     /// Whether another response follows that is the answer (RFC 9110, section 15.2).
     pub fn is_interim(&self) -> bool {
         self.status < 200
+    }
+
+    /// Whether it lacks the Date that whoever passes it on must add (RFC 9110, section 6.6.1).
+    pub fn lacks_date(&self) -> bool {
+        !self.has_date && !self.is_interim()
     }
 
     /// Whether the connection goes on in another protocol (RFC 9110, section 15.2.2).
@@ -173,6 +183,9 @@ impl Response<'_, '_> {
         if answering.framing == Some(Framing::Chunked) {
             out.extend_from_slice(b"Transfer-Encoding: chunked\r\n");
         }
+        if let Some(date) = answering.date.filter(|_| self.lacks_date()) {
+            put(out, "Date", date.as_bytes());
+        }
         if self.names_protocols {
             put(out, "Connection", b"Upgrade");
             put_list(out, "Upgrade", self.protocols());
@@ -214,7 +227,7 @@ mod tests {
         };
         let mut out = Vec::new();
         let framing = response.framing_for(version, false);
-        response.encode(&Answering { version, framing, persistent, via: None }, &mut out);
+        response.encode(&Answering { version, framing, persistent, via: None, date: None }, &mut out);
         String::from_utf8(out).unwrap()
     }
 
@@ -316,8 +329,11 @@ mod tests {
         };
         let mut out = Vec::new();
         let framing = Some(Framing::Length(0));
-        response.encode(&Answering { version: Version::Http11, framing, persistent: true, via: Some("e") }, &mut out);
-        assert!(String::from_utf8(out).unwrap().ends_with("\r\nVia: 1.0 e\r\n\r\n"));
+        response.encode(
+            &Answering { version: Version::Http11, framing, persistent: true, via: Some("e"), date: Some("now") },
+            &mut out,
+        );
+        assert!(String::from_utf8(out).unwrap().ends_with("\r\nDate: now\r\nVia: 1.0 e\r\n\r\n"));
     }
 
     #[test]

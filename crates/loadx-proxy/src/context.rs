@@ -14,6 +14,7 @@ use tokio::sync::{mpsc, oneshot};
 use crate::access_log::{AccessLog, Line};
 use crate::buffers::Buffers;
 use crate::clock::Clock;
+use crate::date::Date;
 use crate::incoming::Incoming;
 use crate::messages::{Endpoint, Mailbox, Question, Report};
 use crate::metrics::{Ending, Holdings, Shard};
@@ -36,6 +37,7 @@ pub(crate) struct Worker<N: Network> {
     /// The published view, held by this worker so that taking it costs no shared count.
     view: RefCell<LocalView>,
     pub(crate) log: AccessLog,
+    pub(crate) date: Date,
     /// The ways to all workers, by index.
     pub(crate) mailboxes: Vec<Mailbox<N::Parcel>>,
     reports: mpsc::Sender<Report>,
@@ -74,6 +76,7 @@ impl<N: Network> Worker<N> {
             view: RefCell::new(view),
             shared,
             log,
+            date: Date::default(),
             mailboxes,
             reports,
             questions,

@@ -15,6 +15,7 @@ mod clock;
 mod connection;
 mod context;
 mod control;
+mod date;
 mod exchange;
 mod incoming;
 mod io;

@@ -4,6 +4,7 @@ use std::io::Write as _;
 
 use loadx_http::Version;
 
+use crate::date;
 use crate::request_id::RequestId;
 
 /// An error that LoadX tells a client.
@@ -72,7 +73,7 @@ fn write_reply(status: u16, kind: &str, extra: &str, body: &[u8], manner: Manner
         "HTTP/1.1 {status} {}\r\n{kind}Content-Length: {}\r\n{extra}Date: {}\r\n{connection}\r\n",
         reason_phrase(status),
         body.len(),
-        date(),
+        date::now(),
     )
     .expect("a Vec takes what is written to it");
     if manner.to_head {
@@ -80,12 +81,6 @@ fn write_reply(status: u16, kind: &str, extra: &str, body: &[u8], manner: Manner
     }
     out.extend_from_slice(body);
     body.len() as u64
-}
-
-/// Now, as Date has it (RFC 9110, section 5.6.7).
-fn date() -> String {
-    let printer = jiff::fmt::rfc2822::DateTimePrinter::new();
-    printer.timestamp_to_rfc9110_string(&jiff::Timestamp::now()).unwrap_or_default()
 }
 
 fn reason_phrase(status: u16) -> &'static str {

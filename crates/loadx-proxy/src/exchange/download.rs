@@ -10,6 +10,7 @@ use loadx_http::{
 use super::Progress;
 use super::failure::{Failure, client_gone, unanswered};
 use crate::buffers::Input;
+use crate::date::Date;
 use crate::incoming::Incoming;
 use crate::io::Broken;
 use crate::limits::{COPY_BEHIND_HEAD_BYTES_MAX, INTERIM_RESPONSES_MAX};
@@ -32,6 +33,8 @@ pub(super) struct Download<'d, S> {
     pub(super) to_client_patience: &'d Patience,
     /// How long the client may keep its body waiting.
     pub(super) from_client: &'d Patience,
+    /// For a response that comes without one.
+    pub(super) date: &'d Date,
     /// LoadX's name in Via.
     pub(super) via: Option<&'d str>,
     /// Set from the first byte of the response to its last.
@@ -155,11 +158,13 @@ impl<S: Stream> Download<'_, S> {
             && client_framing != Some(Framing::UntilClose)
             && self.progress.upload_done.get()
             && (self.keeps_connection)();
+        let date = response.lacks_date().then(|| self.date.now());
         let answering = Answering {
             version: self.incoming.version,
             framing: client_framing,
             persistent: client_persistent,
             via: self.via,
+            date: date.as_deref(),
         };
         response.encode(&answering, out);
         Ok(Some(ResponseHead {

@@ -328,6 +328,7 @@ impl<N: Network> Exchange<'_, N> {
             to_client: client_stream,
             to_client_patience: to_client,
             from_client,
+            date: &worker.date,
             via: worker.settings().signature.via.as_deref(),
             unfinished,
             keeps_connection: &|| worker.keeps_connections(),
