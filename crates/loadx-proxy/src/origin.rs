@@ -13,14 +13,7 @@ use crate::context::Worker;
 use crate::io::describe;
 use crate::limits::CONNECT_LOOK;
 use crate::net::Network;
-
-/// A connection to a backend.
-#[derive(Debug)]
-pub(crate) struct Connection<S> {
-    pub(crate) stream: S,
-    /// Which of the backend's addresses it leads to.
-    pub(crate) address: SocketAddr,
-}
+use crate::pool::Connection;
 
 /// Why no connection could be opened.
 #[derive(Clone, Debug)]

@@ -17,7 +17,14 @@ use tokio::sync::Notify;
 use crate::io::is_silent;
 use crate::limits::IDLE_PER_BACKEND_MAX;
 use crate::net::Stream;
-use crate::origin::Connection;
+
+/// A connection to a backend.
+#[derive(Debug)]
+pub(crate) struct Connection<S> {
+    pub(crate) stream: S,
+    /// Which of the backend's addresses it leads to.
+    pub(crate) address: SocketAddr,
+}
 
 /// Idle connections, by backend; of each the one that was used last is used next.
 #[derive(Debug)]
