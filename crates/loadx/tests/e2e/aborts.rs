@@ -182,7 +182,7 @@ fn a_response_before_the_connection_closes_arrives_whole() {
 #[test]
 fn an_empty_line_behind_a_body_begins_no_request() {
     let origin = Origin::answering(OK);
-    let loadx = LoadX::with(&[origin.address()], &json!({ "request_head_timeout": 0.1, "keepalive_timeout": 0.5 }));
+    let loadx = LoadX::with(&[origin.address()], &json!({ "request_head_timeout": 0.5, "keepalive_timeout": 1.5 }));
     let mut client = loadx.client();
     client.send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n\r\na\r\n");
     assert_eq!(client.response().text(), "ok");
@@ -216,18 +216,18 @@ fn a_1xx_is_a_sign_of_life_and_silence_before_it_the_backends() {
     let origin = Origin::start(|connection| {
         let head = connection.head().unwrap();
         if head.starts_with("GET") {
-            for _ in 0..6 {
-                std::thread::sleep(std::time::Duration::from_millis(150));
+            for _ in 0..8 {
+                std::thread::sleep(std::time::Duration::from_millis(200));
                 connection.send("HTTP/1.1 102 Processing\r\n\r\n");
             }
             connection.send(OK);
         }
         connection.hold();
     });
-    let loadx = LoadX::with(&[origin.address()], &json!({ "request_timeout": 0.6 }));
+    let loadx = LoadX::with(&[origin.address()], &json!({ "request_timeout": 1.2 }));
     let mut client = loadx.client();
     client.get("/");
-    for _ in 0..6 {
+    for _ in 0..8 {
         assert_eq!(client.response().status, 102);
     }
     assert_eq!(client.response().text(), "ok");

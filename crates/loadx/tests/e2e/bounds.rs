@@ -25,7 +25,7 @@ fn is_408(response: &crate::support::Response) {
 #[test]
 fn a_head_has_its_time_however_it_trickles() {
     let origin = Origin::answering(OK);
-    let loadx = LoadX::with(&[origin.address()], &json!({ "request_head_timeout": 0.3 }));
+    let loadx = LoadX::with(&[origin.address()], &json!({ "request_head_timeout": 0.8 }));
     let mut client = loadx.client();
     is_408(&client.send("GET / HTTP/1.1\r\nHos").response());
     assert!(client.is_closed());

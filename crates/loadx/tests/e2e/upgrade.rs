@@ -73,7 +73,7 @@ fn either_ends_death_ends_both() {
 #[test]
 fn a_silent_tunnel_ends() {
     let origin = echoing();
-    let loadx = LoadX::with(&[origin.address()], &json!({ "tunnel_timeout": 0.2, "log_file": "LOG" }));
+    let loadx = LoadX::with(&[origin.address()], &json!({ "tunnel_timeout": 0.5, "log_file": "LOG" }));
     let mut client = loadx.client();
     client.send(ASK).response();
     assert_eq!(client.bytes(5), b"early");
