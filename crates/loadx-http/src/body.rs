@@ -52,6 +52,8 @@ pub struct BodyDecoder {
     trailers: Vec<u8>,
     /// Where the line that is being read begins in it.
     trailer_line: usize,
+    /// How long the trailer section is so far, with what of it is not passed on.
+    trailer_bytes: usize,
     /// How much more content chunks may announce.
     allowance: u64,
 }
@@ -103,7 +105,7 @@ impl BodyDecoder {
             Framing::Chunked => State::Size { size: 0, digits: 0 },
             Framing::UntilClose => State::UntilClose,
         };
-        BodyDecoder { state, trailers: Vec::new(), trailer_line: 0, allowance: u64::MAX }
+        BodyDecoder { state, trailers: Vec::new(), trailer_line: 0, trailer_bytes: 0, allowance: u64::MAX }
     }
 
     /// Refuses a chunked body with more content than this, in bytes. Where the length was told, it is
@@ -248,9 +250,11 @@ impl BodyDecoder {
     }
 
     fn push_trailer(&mut self, byte: u8) -> Result<(), BodyFault> {
-        if self.trailers.len() + 2 >= TRAILER_BYTES_MAX {
+        // This byte, the end of its line, and the empty line behind.
+        if self.trailer_bytes + 1 + 2 + 2 > TRAILER_BYTES_MAX {
             return Err(BodyFault::Chunk("the trailer section is too large"));
         }
+        self.trailer_bytes += 1;
         self.trailers.push(byte);
         Ok(())
     }
@@ -259,6 +263,7 @@ impl BodyDecoder {
     /// what the message means (RFC 9110, section 6.5.1).
     fn end_trailer_line(&mut self) -> Result<(), BodyFault> {
         self.trailers.extend_from_slice(b"\r\n");
+        self.trailer_bytes += 2;
         let start = self.trailer_line;
         let mut line = self.trailers[start..].to_vec();
         line.extend_from_slice(b"\r\n");
@@ -424,6 +429,11 @@ mod tests {
         }
         assert!(chunk_fault(&format!("5;{}", "x".repeat(CHUNK_LINE_BYTES_MAX + 1))));
         assert!(chunk_fault(&format!("0\r\nA: {}", "x".repeat(TRAILER_BYTES_MAX))));
+        // What is not passed on counts too, and the limit is exact.
+        assert!(chunk_fault(&format!("0\r\n{}", "Cookie: 1\r\n".repeat(TRAILER_BYTES_MAX / 11 + 1))));
+        let section = |length: usize| format!("0\r\nA: {}\r\n\r\n", "x".repeat(length - "A: \r\n\r\n".len()));
+        assert!(!chunk_fault(&section(TRAILER_BYTES_MAX)));
+        assert!(chunk_fault(&section(TRAILER_BYTES_MAX + 1)));
     }
 
     #[test]

@@ -7,7 +7,7 @@ use crate::fields::{
     protocols, put, put_list, put_via,
 };
 use crate::limits::{HEAD_BYTES_MAX, TARGET_BYTES_MAX};
-use crate::{Fault, FieldSlots, Framing, Parsed, Response, Version};
+use crate::{Fault, FieldSlots, Framing, Parsed, Version};
 
 /// A request head, read and found sound.
 #[derive(Debug)]
@@ -304,12 +304,9 @@ impl<'s, 'b> Request<'s, 'b> {
         self.upgrade
     }
 
-    /// Whether the client offered all of the protocols that this response switches to.
-    pub fn offered(&self, response: &Response<'_, '_>) -> bool {
-        self.upgrade
-            && response
-                .protocols()
-                .all(|chosen| protocols(self.fields).any(|offered| offered.eq_ignore_ascii_case(chosen)))
+    /// The protocols that it offers, as a list; none when it offers none that LoadX tunnels.
+    pub fn offered(&self) -> Option<Vec<u8>> {
+        self.upgrade.then(|| protocols(self.fields).collect::<Vec<_>>().join(b", ".as_slice()))
     }
 
     /// Of an OPTIONS, how often it may still be passed on; with 0 it is for LoadX itself (RFC 9110,

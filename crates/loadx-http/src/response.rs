@@ -1,8 +1,8 @@
 //! Response heads: reading them, and writing what a client gets.
 
 use crate::fields::{
-    ConnectionOptions, Dropped, Field, Hop, Known, check_line_ends, check_names, copy_kept, offset_in, protocols, put,
-    put_list, put_via,
+    ConnectionOptions, Dropped, Field, Hop, Known, check_line_ends, check_names, copy_kept, list, offset_in, protocols,
+    put, put_list, put_via,
 };
 use crate::limits::HEAD_BYTES_MAX;
 use crate::{Fault, FieldSlots, Framing, Parsed, Version};
@@ -140,6 +140,11 @@ impl Response<'_, '_> {
     /// Whether the connection goes on in another protocol (RFC 9110, section 15.2.2).
     pub fn switches_protocols(&self) -> bool {
         self.status == 101 && self.names_protocols && self.connection.upgrade
+    }
+
+    /// Whether all of the protocols that it switches to are in this list.
+    pub fn is_among(&self, offered: &[u8]) -> bool {
+        self.protocols().all(|chosen| list(offered).any(|protocol| protocol.eq_ignore_ascii_case(chosen)))
     }
 
     /// The protocols that it switches to, or asks to switch to.

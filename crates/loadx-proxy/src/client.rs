@@ -201,7 +201,7 @@ impl<S: Stream> Client<S> {
             expects_continue: request.expects_continue(),
             to_head: request.is_head(),
             idempotent: request.idempotent(),
-            offers_upgrade: request.offers_upgrade(),
+            offered: request.offered(),
             head,
         }
     }

@@ -32,8 +32,8 @@ pub(crate) struct Incoming {
     /// Whether it is a HEAD.
     pub(crate) to_head: bool,
     pub(crate) idempotent: bool,
-    /// Whether it offers to go on in another protocol.
-    pub(crate) offers_upgrade: bool,
+    /// The protocols that it offers to go on in.
+    pub(crate) offered: Option<Vec<u8>>,
 }
 
 /// What LoadX is asked itself.

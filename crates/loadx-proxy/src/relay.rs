@@ -138,10 +138,12 @@ pub(crate) async fn relay<A: Stream, B: Stream>(
                 decoder.end_of_input().map_err(RelayFault::Body)?;
             }
         }
-        let before = sink.content;
-        pass_on(input, decoder, b"", sink, waiting).await?;
-        progress();
-        since_yield += sink.content - before;
+        let before = sink.written;
+        // Framing counts: a sender of little else must not keep the worker to itself.
+        since_yield += pass_on(input, decoder, b"", sink, waiting).await?;
+        if sink.written > before {
+            progress();
+        }
         if since_yield >= RELAY_TURN_BYTES {
             since_yield = 0;
             tokio::task::yield_now().await;
@@ -150,18 +152,18 @@ pub(crate) async fn relay<A: Stream, B: Stream>(
     Ok(())
 }
 
-/// Passes on what of the body is in `input`, behind `head`.
+/// Passes on what of the body is in `input`, behind `head`. Returns how many bytes of input that took.
 pub(crate) async fn pass_on<S: Stream>(
     input: &mut Input,
     decoder: &mut BodyDecoder,
     head: &[u8],
     sink: &mut Sink<'_, S>,
     waiting: Waiting<'_>,
-) -> Result<(), RelayFault> {
+) -> Result<u64, RelayFault> {
     let decoded = decoder.decode(input.bytes_mut()).map_err(RelayFault::Body)?;
     let content = &input.bytes()[..decoded.content];
     let trailers = decoder.is_complete().then(|| decoder.trailers());
     sink.send(head, content, trailers, waiting).await.map_err(RelayFault::Sink)?;
     input.consume(decoded.consumed);
-    Ok(())
+    Ok(decoded.consumed as u64)
 }

@@ -3,9 +3,7 @@
 use std::time::Duration;
 
 use loadx_http::limits::HEAD_BYTES_MAX;
-use loadx_http::{
-    Answering, BodyDecoder, FieldSlots, Framing, Parsed, Response, Version, parse_request, parse_response,
-};
+use loadx_http::{Answering, BodyDecoder, FieldSlots, Framing, Parsed, Response, Version, parse_response};
 
 use super::Progress;
 use super::failure::{Failure, client_gone, unanswered};
@@ -181,10 +179,8 @@ impl<S: Stream> Download<'_, S> {
 
     /// Whether the client offered what this response switches to, and has sent all of its request.
     fn was_offered(&self, response: &Response<'_, '_>) -> bool {
-        let mut slots = FieldSlots::new();
-        self.incoming.offers_upgrade
-            && self.progress.upload_done.get()
-            && matches!(parse_request(&self.incoming.head, &mut slots), Ok(Parsed::Complete(request, _)) if request.offered(response))
+        let offered = self.incoming.offered.as_deref();
+        self.progress.upload_done.get() && offered.is_some_and(|offered| response.is_among(offered))
     }
 
     /// Sends the head with as much of the body as is here, then the rest.

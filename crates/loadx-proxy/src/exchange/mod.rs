@@ -14,13 +14,13 @@ use std::rc::Rc;
 use std::task::Poll;
 
 use loadx_core::{Backend, Key, Outcome, Pick, Query, Time, Trace, Tries};
-use loadx_http::{BodyDecoder, Decoded};
+use loadx_http::{BodyDecoder, BodyFault, Decoded};
 
 use crate::buffers::Input;
 use crate::connection::Client;
 use crate::context::{Account, Worker};
 use crate::incoming::Incoming;
-use crate::io::is_silent;
+use crate::io::{Broken, is_silent};
 use crate::net::{Network, Stream as _};
 use crate::origin;
 use crate::patience::Patience;
@@ -240,7 +240,7 @@ impl<N: Network> Exchange<'_, N> {
         let deadline = self.worker.clock.instant(self.incoming.began + limit);
         match tokio::time::timeout_at(deadline, self.attempt(client, backend)).await {
             Ok(attempt) => attempt,
-            Err(_) => Err(Failure::TookTooLong { limit, uploading: !self.progress.upload_done.get() }),
+            Err(_) => Err(Failure::TookTooLong { limit, uploading: self.from_client.is_waiting() }),
         }
     }
 
@@ -345,6 +345,12 @@ impl<N: Network> Exchange<'_, N> {
                     Ok(()) => {}
                     // The backend reads no more. Its response tells why, if it sent one.
                     Err(RelayFault::Sink(_)) => {}
+                    // The client stops sending because it has its answer (RFC 9112, section 9.5), which goes on.
+                    Err(RelayFault::Source(Broken::TimedOut) | RelayFault::Body(BodyFault::Incomplete))
+                        if progress.answered.get() != 0 =>
+                    {
+                        return std::future::pending().await;
+                    }
                     Err(fault) => return upload_failure(fault, 1),
                 }
             }

@@ -236,3 +236,22 @@ fn a_1xx_is_a_sign_of_life_and_silence_before_it_the_backends() {
     client.send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\nExpect: 100-continue\r\n\r\n");
     assert_eq!(client.response().status, 504);
 }
+
+#[test]
+fn an_early_answer_goes_on_when_the_client_stops_sending() {
+    let origin = Origin::start(|connection| {
+        connection.head();
+        connection.send("HTTP/1.1 413 Content Too Large\r\nContent-Length: 6\r\n\r\n");
+        // In pieces, for longer than the client may be silent in its upload.
+        for _ in 0..6 {
+            std::thread::sleep(std::time::Duration::from_millis(250));
+            connection.send("x");
+        }
+        connection.hold();
+    });
+    let loadx = LoadX::with(&[origin.address()], &json!({ "request_timeout": 1 }));
+    let mut client = loadx.client();
+    client.send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1000\r\n\r\nsome");
+    let response = client.response();
+    assert_eq!((response.status, response.text().as_str()), (413, "xxxxxx"));
+}

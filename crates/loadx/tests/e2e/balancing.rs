@@ -106,5 +106,5 @@ fn an_unresolvable_name_is_a_state_and_not_an_error() {
     let status = loadx.status();
     assert_eq!(status["backends"][0]["healthy"], false);
     assert!(status["backends"][0]["reason"].as_str().unwrap().starts_with("does not resolve: "), "{status}");
-    assert!(loadx.log().contains("backend no-such-host.invalid:80 does not resolve"), "{}", loadx.log());
+    loadx.wait_for_log("backend no-such-host.invalid:80 does not resolve");
 }

@@ -57,7 +57,7 @@ fn one_that_refuses_connections_leaves_without_waiting_for_a_probe() {
     }
     let status = loadx.status();
     assert_eq!(status["backends"][0]["healthy"], false);
-    assert!(loadx.log().contains("is down"), "{}", loadx.log());
+    loadx.wait_for_log("is down");
 }
 
 #[test]
@@ -70,8 +70,8 @@ fn an_unhealthy_answer_takes_a_backend_out_and_a_healthy_one_back_in() {
     assert_eq!(direct.send("POST /health/recover HTTP/1.1\r\nHost: a\r\n\r\n").response().status, 200);
     loadx.wait_for_healthy(1);
     assert_eq!(loadx.get("/").status, 200);
-    assert!(loadx.log().contains("is down: probe failed: status 503"), "{}", loadx.log());
-    assert!(loadx.log().contains("is up: probe answered 200"), "{}", loadx.log());
+    loadx.wait_for_log("is down: probe failed: status 503");
+    loadx.wait_for_log("is up: probe answered 200");
 }
 
 /// An origin that serves one request a connection, without a word about it.

@@ -45,7 +45,7 @@ fn ctrl_c_stops_and_the_grace_has_an_end() {
     loadx.interrupt();
     assert_eq!(loadx.wait().code(), Some(0));
     assert!(running.try_response().is_err());
-    assert!(loadx.log().contains("the shutdown grace of 0.2 s is over"), "{}", loadx.log());
+    loadx.wait_for_log("the shutdown grace of 0.2 s is over");
 }
 
 #[test]

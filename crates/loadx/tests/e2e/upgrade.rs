@@ -156,3 +156,11 @@ fn a_backend_that_ignores_the_clients_end_is_not_held_for_long() {
     client.end();
     eventually("the tunnel ends", || (loadx.status()["backends"][0]["active_connections"] == 0).then_some(()));
 }
+
+#[test]
+fn an_upgrade_with_as_many_fields_as_may_be_goes_through() {
+    let origin = echoing();
+    let loadx = LoadX::before(&[origin.address()]);
+    let many = ASK.replace("\r\n\r\n", &format!("\r\n{}\r\n", "A: b\r\n".repeat(97)));
+    assert_eq!(loadx.client().send(many).response().status, 101);
+}

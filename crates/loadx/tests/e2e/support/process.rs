@@ -159,6 +159,11 @@ impl LoadX {
         self.process.log()
     }
 
+    /// Waits until its events hold this text: they come by a pipe, behind what they tell of.
+    pub(crate) fn wait_for_log(&self, text: &str) {
+        eventually(&format!("the log says {text:?}"), || self.log().contains(text).then_some(()));
+    }
+
     pub(crate) fn access_log(&self) -> String {
         std::fs::read_to_string(self.access_log_path()).unwrap_or_default()
     }
