@@ -1,6 +1,7 @@
 //! Message bodies: where they end, and what of the bytes is content.
 
-use crate::limits::{CHUNK_LINE_BYTES_MAX, TRAILER_BYTES_MAX};
+use crate::limits::CHUNK_LINE_BYTES_MAX;
+use crate::trailers::Trailers;
 
 /// How the end of a body is told (RFC 9112, section 6).
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
@@ -48,12 +49,7 @@ pub struct Decoded {
 #[derive(Debug)]
 pub struct BodyDecoder {
     state: State,
-    /// The trailer section of a chunked body, without the empty line and what is not passed on.
-    trailers: Vec<u8>,
-    /// Where the line that is being read begins in it.
-    trailer_line: usize,
-    /// How long the trailer section is so far, with what of it is not passed on.
-    trailer_bytes: usize,
+    trailers: Trailers,
     /// How much more content chunks may announce.
     allowance: u64,
 }
@@ -105,7 +101,7 @@ impl BodyDecoder {
             Framing::Chunked => State::Size { size: 0, digits: 0 },
             Framing::UntilClose => State::UntilClose,
         };
-        BodyDecoder { state, trailers: Vec::new(), trailer_line: 0, trailer_bytes: 0, allowance: u64::MAX }
+        BodyDecoder { state, trailers: Trailers::default(), allowance: u64::MAX }
     }
 
     /// Refuses a chunked body with more content than this, in bytes. Where the length was told, it is
@@ -131,7 +127,7 @@ impl BodyDecoder {
     /// The field lines of the trailer section that may be passed on, each with its CR LF. Complete
     /// only when the body is.
     pub fn trailers(&self) -> &[u8] {
-        &self.trailers
+        self.trailers.kept()
     }
 
     /// Reads on: the content in `input` is moved together at its front. All of the input is consumed,
@@ -237,89 +233,18 @@ impl BodyDecoder {
             (State::TrailerLine, b'\r') => State::TrailerLf,
             // A bare LF would end the line for a reader that is less strict, and begin another field.
             (State::TrailerStart | State::TrailerLine, b'\t' | b' '..=b'~' | 0x80..) => {
-                self.push_trailer(byte)?;
+                self.trailers.push(byte)?;
                 State::TrailerLine
             }
             (State::TrailerLf, b'\n') => {
-                self.end_trailer_line()?;
+                self.trailers.end_line()?;
                 State::TrailerStart
             }
             (State::LastLf, b'\n') => State::Complete,
             _ => return Err(BAD_LINE),
         })
     }
-
-    fn push_trailer(&mut self, byte: u8) -> Result<(), BodyFault> {
-        // This byte, the end of its line, and the empty line behind.
-        if self.trailer_bytes + 1 + 2 + 2 > TRAILER_BYTES_MAX {
-            return Err(BodyFault::Chunk("the trailer section is too large"));
-        }
-        self.trailer_bytes += 1;
-        self.trailers.push(byte);
-        Ok(())
-    }
-
-    /// A line of the trailer section is whole: it must be a field, and is kept unless it would change
-    /// what the message means (RFC 9110, section 6.5.1).
-    fn end_trailer_line(&mut self) -> Result<(), BodyFault> {
-        self.trailers.extend_from_slice(b"\r\n");
-        self.trailer_bytes += 2;
-        let start = self.trailer_line;
-        let mut line = self.trailers[start..].to_vec();
-        line.extend_from_slice(b"\r\n");
-        let mut slots = [httparse::EMPTY_HEADER; 1];
-        let fields = match httparse::parse_headers(&line, &mut slots) {
-            Ok(httparse::Status::Complete((_, fields))) if fields.len() == 1 && !fields[0].name.is_empty() => fields,
-            _ => return Err(BodyFault::Chunk("a trailer field is malformed")),
-        };
-        let name = fields[0].name.as_bytes();
-        let begins =
-            |prefix: &str| name.get(..prefix.len()).is_some_and(|begin| begin.eq_ignore_ascii_case(prefix.as_bytes()));
-        let forbidden = FORBIDDEN_TRAILERS.iter().any(|known| name.eq_ignore_ascii_case(known.as_bytes()));
-        // Conditions, and credentials of proxies.
-        if forbidden || begins("if-") || begins("proxy-") {
-            self.trailers.truncate(start);
-        }
-        self.trailer_line = self.trailers.len();
-        Ok(())
-    }
 }
-
-/// Fields that must not come after the content: they frame, route, authenticate or describe it.
-const FORBIDDEN_TRAILERS: [&str; 32] = [
-    "age",
-    "date",
-    "expires",
-    "http2-settings",
-    "location",
-    "max-forwards",
-    "pragma",
-    "range",
-    "retry-after",
-    "vary",
-    "via",
-    "www-authenticate",
-    "cache-control",
-    "expect",
-    "forwarded",
-    "x-forwarded-for",
-    "x-forwarded-host",
-    "x-forwarded-proto",
-    "transfer-encoding",
-    "content-length",
-    "content-encoding",
-    "content-type",
-    "content-range",
-    "host",
-    "connection",
-    "keep-alive",
-    "te",
-    "trailer",
-    "upgrade",
-    "authorization",
-    "set-cookie",
-    "cookie",
-];
 
 /// What ends a chunked body that has no trailers.
 pub const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
@@ -354,6 +279,7 @@ impl ChunkPrefix {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::limits::TRAILER_BYTES_MAX;
     use proptest::prelude::*;
 
     fn decode_all(framing: Framing, pieces: &[&[u8]]) -> Result<(Vec<u8>, BodyDecoder, usize), BodyFault> {

@@ -10,6 +10,7 @@ mod fields;
 pub mod limits;
 mod request;
 mod response;
+mod trailers;
 
 pub use body::{BodyDecoder, BodyFault, ChunkPrefix, Decoded, Framing, LAST_CHUNK};
 pub use fault::Fault;

@@ -1,0 +1,181 @@
+//! What a backend gets of a request head.
+
+use std::net::IpAddr;
+
+use super::Request;
+use crate::Framing;
+use crate::fields::{Dropped, Known, copy_kept, list, protocols, put, put_list, put_via};
+
+/// What a gateway adds to a request.
+#[derive(Copy, Clone, Debug)]
+pub struct Forwarding<'f> {
+    /// The peer's address, for X-Forwarded-For.
+    pub peer: IpAddr,
+    /// Whether the peer's own X-Forwarded fields are believed and carried on; otherwise they are replaced.
+    pub trusted: bool,
+    /// The scheme that the client used, for X-Forwarded-Proto.
+    pub scheme: &'f str,
+    /// The address that the client connected to: the Host of a request that came without one.
+    pub local_authority: &'f str,
+    /// By what name LoadX is in Via (RFC 9110, section 7.6.3); none means that it is not.
+    pub via: Option<&'f str>,
+    /// Whether Forwarded (RFC 7239) is written beside the X-Forwarded fields.
+    pub forwarded: bool,
+}
+
+impl<'b> Request<'_, 'b> {
+    /// Writes the head that a backend gets: HTTP/1.1, fields as they came, without those meant for
+    /// this hop, with those that tell where the request comes from.
+    pub fn encode(&self, forwarding: &Forwarding<'_>, out: &mut Vec<u8>) {
+        let mut dropped = self.dropped;
+        self.drop_rewritten(forwarding, &mut dropped);
+        out.extend_from_slice(self.method.as_bytes());
+        out.push(b' ');
+        out.extend_from_slice(self.origin.path.as_bytes());
+        out.extend_from_slice(b" HTTP/1.1\r\n");
+        match (self.origin.authority, self.host) {
+            // RFC 9112, section 3.2.2: the target wins over Host.
+            (Some(authority), _) => put(out, "Host", authority.as_bytes()),
+            (None, None) => put(out, "Host", forwarding.local_authority.as_bytes()),
+            (None, Some(_)) => {}
+        }
+        copy_kept(self.head, self.fields, dropped, out);
+        self.put_forwarded(forwarding, out);
+        self.put_hop(out);
+        if let Some(max_forwards) = self.max_forwards {
+            put(out, "Max-Forwards", max_forwards.saturating_sub(1).to_string().as_bytes());
+        }
+        if let Some(pseudonym) = forwarding.via {
+            put_via(out, self.version, pseudonym);
+        }
+        if self.framing == Framing::Chunked {
+            put(out, "Transfer-Encoding", b"chunked");
+        }
+        out.extend_from_slice(b"\r\n");
+    }
+
+    fn drop_rewritten(&self, forwarding: &Forwarding<'_>, dropped: &mut Dropped) {
+        if let (Some(_), Some(host)) = (self.origin.authority, self.host) {
+            dropped.add(host);
+        }
+        for (index, field) in self.fields.iter().enumerate() {
+            match Known::of(field.name) {
+                Some(Known::XForwardedFor) => dropped.add(index),
+                Some(Known::Forwarded | Known::XForwardedHost | Known::XForwardedProto) if !forwarding.trusted => {
+                    dropped.add(index);
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// What LoadX itself says to the backend of this connection.
+    fn put_hop(&self, out: &mut Vec<u8>) {
+        let options: &[u8] = match (self.takes_trailers, self.upgrade) {
+            (false, false) => return,
+            (true, false) => b"TE",
+            (false, true) => b"Upgrade",
+            (true, true) => b"TE, Upgrade",
+        };
+        put(out, "Connection", options);
+        if self.takes_trailers {
+            put(out, "TE", b"trailers");
+        }
+        if self.upgrade {
+            put_list(out, "Upgrade", protocols(self.fields));
+        }
+    }
+
+    fn put_forwarded(&self, forwarding: &Forwarding<'_>, out: &mut Vec<u8>) {
+        out.extend_from_slice(b"X-Forwarded-For: ");
+        if forwarding.trusted {
+            for field in self.fields.iter().filter(|field| Known::of(field.name) == Some(Known::XForwardedFor)) {
+                for address in list(field.value) {
+                    out.extend_from_slice(address);
+                    out.extend_from_slice(b", ");
+                }
+            }
+        }
+        put_ip(out, forwarding.peer);
+        out.extend_from_slice(b"\r\n");
+        let carried =
+            |known| forwarding.trusted && self.fields.iter().any(|field| Known::of(field.name) == Some(known));
+        if !carried(Known::XForwardedProto) {
+            put(out, "X-Forwarded-Proto", forwarding.scheme.as_bytes());
+        }
+        if !carried(Known::XForwardedHost) {
+            let host = self.authority();
+            if !host.is_empty() {
+                put(out, "X-Forwarded-Host", host);
+            }
+        }
+        if forwarding.forwarded {
+            self.put_standard_forwarded(forwarding, out);
+        }
+    }
+
+    /// Where the client sent the request to, as it named it.
+    fn authority(&self) -> &'b [u8] {
+        let host = self.host.map_or(b"".as_slice(), |index| self.fields[index].value);
+        self.origin.authority.map_or(host, str::as_bytes)
+    }
+
+    /// RFC 7239, section 4. What a trusted peer wrote stays before it.
+    fn put_standard_forwarded(&self, forwarding: &Forwarding<'_>, out: &mut Vec<u8>) {
+        out.extend_from_slice(b"Forwarded: for=");
+        if forwarding.peer.to_canonical().is_ipv6() {
+            out.extend_from_slice(b"\"[");
+            put_ip(out, forwarding.peer);
+            out.extend_from_slice(b"]\"");
+        } else {
+            put_ip(out, forwarding.peer);
+        }
+        // Host holds no quote and no backslash (`is_authority`), so quoting it is enough.
+        if !self.authority().is_empty() {
+            out.extend_from_slice(b";host=\"");
+            out.extend_from_slice(self.authority());
+            out.extend_from_slice(b"\"");
+        }
+        out.extend_from_slice(b";proto=");
+        out.extend_from_slice(forwarding.scheme.as_bytes());
+        out.extend_from_slice(b"\r\n");
+    }
+}
+
+fn put_ip(out: &mut Vec<u8>, ip: IpAddr) {
+    use std::io::Write as _;
+    match ip.to_canonical() {
+        // Once a request: the formatter took 640 of its 16,500 instructions.
+        IpAddr::V4(ip) => {
+            for (index, octet) in ip.octets().into_iter().enumerate() {
+                if index > 0 {
+                    out.push(b'.');
+                }
+                if octet >= 100 {
+                    out.push(b'0' + octet / 100);
+                }
+                if octet >= 10 {
+                    out.push(b'0' + octet / 10 % 10);
+                }
+                out.push(b'0' + octet % 10);
+            }
+        }
+        IpAddr::V6(ip) => write!(out, "{ip}").expect("a Vec takes what is written to it"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_are_spelled_as_everywhere() {
+        for octet in 0..=255 {
+            for ip in [IpAddr::from([octet, 0, 255, octet]), IpAddr::from([octet; 16])] {
+                let mut out = Vec::new();
+                put_ip(&mut out, ip);
+                assert_eq!(String::from_utf8(out).unwrap(), ip.to_canonical().to_string());
+            }
+        }
+    }
+}

@@ -1,0 +1,86 @@
+//! The request target: its forms, and the host and port that a request may be for.
+
+use crate::Fault;
+use crate::limits::TARGET_BYTES_MAX;
+
+/// Where the target points, apart from its form (RFC 9112, section 3.2).
+#[derive(Copy, Clone, Debug)]
+pub(super) struct Origin<'b> {
+    /// In absolute-form, what replaces Host.
+    pub(super) authority: Option<&'b str>,
+    pub(super) path: &'b str,
+}
+
+/// Takes the target apart (RFC 9112, section 3.2).
+pub(super) fn origin<'b>(method: &str, target: &'b str) -> Result<Origin<'b>, Fault> {
+    if target.len() > TARGET_BYTES_MAX {
+        return Err(Fault::TargetTooLong);
+    }
+    // TRACE would show a client what LoadX added; CONNECT is for forward proxies.
+    if method == "CONNECT" || method == "TRACE" {
+        return Err(Fault::Method);
+    }
+    // No part of a target (RFC 9112, section 3.2); some readers end the path there.
+    if target.contains('#') {
+        return Err(Fault::Malformed("the request target holds a #"));
+    }
+    if target.starts_with('/') || (target == "*" && method == "OPTIONS") {
+        return Ok(Origin { authority: None, path: target });
+    }
+    let scheme_end = target.find("://").ok_or(Fault::Malformed("the request target is malformed"))?;
+    let (scheme, rest) = (&target[..scheme_end], &target[scheme_end + 3..]);
+    if !scheme.eq_ignore_ascii_case("http") && !scheme.eq_ignore_ascii_case("https") {
+        return Err(Fault::Malformed("the request target is of a foreign scheme"));
+    }
+    let path_start = rest.find(['/', '?']).unwrap_or(rest.len());
+    let (authority, path) = rest.split_at(path_start);
+    if !is_authority(authority.as_bytes()) || path.starts_with('?') {
+        return Err(Fault::Malformed("the request target is malformed"));
+    }
+    // RFC 9112, section 3.2.4.
+    let path = match (path, method) {
+        ("", "OPTIONS") => "*",
+        ("", _) => "/",
+        (path, _) => path,
+    };
+    Ok(Origin { authority: Some(authority), path })
+}
+
+/// Whether this may be the value of Host (RFC 9110, section 7.2; RFC 3986, section 3.2): a host and perhaps a
+/// port; no list, no user, no path.
+pub(super) fn is_authority(value: &[u8]) -> bool {
+    let (host, port) = match value.first() {
+        Some(b'[') => {
+            let Some(end) = memchr::memchr(b']', value) else { return false };
+            let (literal, port) = (&value[1..end], &value[end + 1..]);
+            let plain = literal.iter().all(|byte| byte.is_ascii_alphanumeric() || b":.%-_~".contains(byte));
+            (plain && !literal.is_empty(), port)
+        }
+        _ => {
+            let end = memchr::memchr(b':', value).unwrap_or(value.len());
+            (is_name(&value[..end]), &value[end..])
+        }
+    };
+    host && match port {
+        [] => true,
+        [b':', digits @ ..] => digits.len() <= 5 && digits.iter().all(u8::is_ascii_digit),
+        _ => false,
+    }
+}
+
+/// Whether this is a name that a URI may have as its host (RFC 3986, section 3.2.2), and not an empty one
+/// (RFC 9110, section 4.2.1).
+fn is_name(name: &[u8]) -> bool {
+    let mut bytes = name.iter();
+    while let Some(byte) = bytes.next() {
+        let escaped = |byte: Option<&u8>| byte.is_some_and(u8::is_ascii_hexdigit);
+        let fits = match byte {
+            b'%' => escaped(bytes.next()) && escaped(bytes.next()),
+            byte => byte.is_ascii_alphanumeric() || b"-._~!$&'()*+;=".contains(byte),
+        };
+        if !fits {
+            return false;
+        }
+    }
+    !name.is_empty()
+}
