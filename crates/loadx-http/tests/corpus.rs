@@ -2,7 +2,8 @@
 
 use std::path::Path;
 
-#[path = "../fuzz/checks.rs"]
+#[path = "../fuzz/src/lib.rs"]
+#[expect(unreachable_pub, reason = "there it is a library, of which the fuzz targets use one check each")]
 mod checks;
 
 fn run(target: &str, check: fn(&[u8])) {

@@ -149,10 +149,10 @@ impl<N: Network> Worker<N> {
 
     /// Counts and logs an exchange that ended.
     pub(crate) fn account(&self, account: &Account<'_>) {
-        let Account { incoming, status, broke_off, content, backend, tries, error, answered } = *account;
+        let Account { incoming, status, broke_off, content, backend, tries, error, switched_at } = *account;
         let now = self.clock.now();
         let took = now.since(incoming.began);
-        let to_answer = answered.map_or(took, |answered| answered.since(incoming.began));
+        let to_answer = switched_at.map_or(took, |switched_at| switched_at.since(incoming.began));
         let mut metrics = self.metrics.borrow_mut();
         metrics.retries += tries.saturating_sub(1) as u64;
         metrics.record(&Ending { now, took: to_answer, status, error: status >= 500 || broke_off, backend });
@@ -213,7 +213,6 @@ pub(crate) struct Account<'a> {
     pub(crate) backend: Option<&'a Backend>,
     pub(crate) tries: usize,
     pub(crate) error: Option<&'a str>,
-    /// When the answer was complete, if that was before the end, as with a tunnel: its hours are no
-    /// response time.
-    pub(crate) answered: Option<Time>,
+    /// When the connection became a tunnel: its hours are no response time.
+    pub(crate) switched_at: Option<Time>,
 }

@@ -44,10 +44,10 @@ impl Patience {
         Patience::with_rate(credit, u64::MAX)
     }
 
-    /// Until it is [released](Patience::release), waiting costs the side nothing: it waits itself.
-    pub(crate) fn held(self) -> Self {
+    /// Until it is [released](Patience::release), or moves all the same, waiting costs the side nothing: it
+    /// waits itself.
+    pub(crate) fn hold(&self) {
         self.held.set(true);
-        self
     }
 
     /// From now on it is the side's turn.
@@ -73,6 +73,7 @@ impl Patience {
     /// Notes that the side moved so many bytes, whether or not it was waited for.
     pub(crate) fn moved(&self, bytes: usize, timer: &Timer) {
         let waited = self.waiting_since.take();
+        self.held.set(false);
         if self.rate == 0 {
             return;
         }
@@ -120,6 +121,20 @@ mod tests {
         assert_eq!(given_up(&slow(), 10, 1_000).await, None, "just the rate");
         assert_eq!(given_up(&slow(), 1, 1).await, Some(30), "next to nothing");
         assert_eq!(given_up(&slow(), 1, 50).await, Some(59), "half the rate has twice the time");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_is_held_has_time_until_it_moves() {
+        let held = Patience::with_rate(Duration::from_secs(30), 100);
+        held.hold();
+        let timer = Timer::new(Clock::start());
+        for _ in 0..10 {
+            assert!(held.wait(&timer) > timer.now() + Duration::from_secs(29));
+            tokio::time::sleep(Duration::from_secs(20)).await;
+        }
+        assert!(!held.is_waiting());
+        held.moved(1, &timer);
+        assert_eq!(given_up(&held, 1, 1).await, Some(30), "it cannot trickle behind its own word");
     }
 
     #[tokio::test(start_paused = true)]

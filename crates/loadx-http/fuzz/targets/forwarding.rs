@@ -1,7 +1,3 @@
 #![no_main]
 
-#[allow(dead_code, reason = "each target runs one of the checks")]
-#[path = "../checks.rs"]
-mod checks;
-
-libfuzzer_sys::fuzz_target!(|data: &[u8]| checks::forwarding(data));
+libfuzzer_sys::fuzz_target!(|data: &[u8]| loadx_http_fuzz::forwarding(data));

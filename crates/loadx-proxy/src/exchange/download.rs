@@ -22,10 +22,8 @@ pub(super) struct Download<'d, S> {
     pub(super) progress: &'d Progress,
     pub(super) waiting: Waiting<'d>,
     pub(super) from_backend: &'d S,
-    /// How long the backend may be silent before its response.
+    /// How long the backend may be silent, before its response and within.
     pub(super) silence: Duration,
-    /// How long it may be silent within.
-    pub(super) from_backend_patience: &'d Patience,
     pub(super) input: Input,
     pub(super) to_client: &'d S,
     pub(super) to_client_patience: &'d Patience,
@@ -103,7 +101,7 @@ impl<S: Stream> Download<'_, S> {
             status: head.status,
             switches: false,
             backend_persistent: head.backend_persistent,
-            client_persistent: head.client_persistent && self.progress.upload_done.get(),
+            client_persistent: head.client_persistent,
         })
     }
 
@@ -116,8 +114,8 @@ impl<S: Stream> Download<'_, S> {
         Ok(())
     }
 
-    /// Waits for a response head and writes what the client gets of it to `out`.
-    /// Only before the `first` of them the backend has not answered at all.
+    /// Waits for a response head and writes what the client gets of it to `out`. Only before the `first` of them
+    /// the backend has not answered at all.
     async fn head(&mut self, out: &mut Vec<u8>, first: bool) -> Result<ResponseHead, Failure> {
         let mut seen = 0;
         loop {
@@ -223,7 +221,7 @@ impl<S: Stream> Download<'_, S> {
             }
             _ => {
                 pass_on(&mut self.input, decoder, out, sink, self.waiting).await?;
-                let patience = self.from_backend_patience;
+                let patience = &Patience::idle(self.silence);
                 let source = Source { stream: self.from_backend, input: &mut self.input, decoder, patience };
                 relay(source, sink, self.waiting, || {}).await
             }

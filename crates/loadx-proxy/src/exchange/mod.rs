@@ -49,6 +49,8 @@ pub(crate) enum Next {
 struct Answer<S> {
     status: u16,
     client_persistent: bool,
+    /// Why the tunnel that followed did not end well.
+    tunnel_fault: Option<String>,
     /// Where the connection goes on in another protocol. Boxed: it is seldom there, and an answer is moved often.
     switched: Option<Box<Switched<S>>>,
 }
@@ -99,7 +101,7 @@ pub(crate) async fn run<N: Network>(
     let mut exchange = Exchange {
         worker,
         upload: BodyDecoder::new(incoming.framing).with_content_max(limits.body_max.unwrap_or(u64::MAX)),
-        first_piece: None,
+        first_piece: Decoded::default(),
         began_upload: false,
         progress: Progress {
             silent_since: Cell::new(incoming.began),
@@ -108,19 +110,25 @@ pub(crate) async fn run<N: Network>(
             content: Cell::new(0),
             switched_at: Cell::new(None),
         },
-        from_client: if incoming.expects_continue {
-            Patience::with_rate(idle, limits.body_rate_min).held()
-        } else {
-            Patience::with_rate(idle, limits.body_rate_min)
-        },
+        from_client: Patience::with_rate(idle, limits.body_rate_min),
         to_client: Patience::with_rate(idle, limits.body_rate_min),
         incoming,
         tries: Tries::default(),
         served_by: None,
-        tunnel_fault: None,
         accounted: false,
     };
-    let outcome = exchange.carry(client).await;
+    if exchange.incoming.expects_continue {
+        exchange.from_client.hold();
+    }
+    // What of the body is here already leaves with the head. It is decoded once, whatever the number of tries, and
+    // before anybody is asked: a body that begins badly costs no backend anything.
+    let outcome = match exchange.upload.decode(client.input.bytes_mut()) {
+        Ok(piece) => {
+            exchange.first_piece = piece;
+            exchange.carry(client).await
+        }
+        Err(fault) => Err(upload_failure(RelayFault::Body(fault), 0).into()),
+    };
     exchange.release_first_piece(client);
     let ended = exchange.end(client, outcome).await;
     exchange.account(&ended);
@@ -132,7 +140,7 @@ struct Exchange<'w, N: Network> {
     incoming: Incoming,
     upload: BodyDecoder,
     /// What of the body was there when the head was, and waits in the input to leave with it.
-    first_piece: Option<Decoded>,
+    first_piece: Decoded,
     /// Whether body bytes were taken that no other backend could get any more.
     began_upload: bool,
     progress: Progress,
@@ -142,8 +150,6 @@ struct Exchange<'w, N: Network> {
     tries: Tries,
     /// The backend of the last attempt.
     served_by: Option<ServedBy>,
-    /// Why a tunnel did not end well.
-    tunnel_fault: Option<String>,
     accounted: bool,
 }
 
@@ -186,8 +192,8 @@ impl<N: Network> Exchange<'_, N> {
             let id = backend.id();
             self.served_by = Some(ServedBy { index: pick.index(), view });
             let mut attempt = self.attempt_in_time(client, backend).await;
-            if let Ok(Answer { switched: Some(switched), .. }) = &mut attempt {
-                self.tunnel(client, switched).await;
+            if let Ok(Answer { switched: Some(switched), tunnel_fault, .. }) = &mut attempt {
+                *tunnel_fault = self.tunnel(client, switched).await;
             }
             let outcome = match &attempt {
                 Ok(_) => Outcome::Answered,
@@ -222,10 +228,8 @@ impl<N: Network> Exchange<'_, N> {
 
     /// Lets go of body bytes that were kept because the request might have had to be sent again.
     fn release_first_piece(&mut self, client: &mut Client<N::Stream>) {
-        if let Some(piece) = self.first_piece.take() {
-            client.input.consume(piece.consumed);
-            client.input.release_if_empty();
-        }
+        client.input.consume(std::mem::take(&mut self.first_piece).consumed);
+        client.input.release_if_empty();
     }
 
     /// The same as [`attempt`](Self::attempt), within what time the whole exchange has, if that is limited.
@@ -291,40 +295,26 @@ impl<N: Network> Exchange<'_, N> {
         let to_backend_patience = Patience::idle(silence);
         let to_backend = &mut Sink::new(&connection.stream, incoming.framing, &to_backend_patience);
 
-        let sent = if incoming.has_body() {
-            // The first bytes of the body leave with the head. They are decoded once, whatever the number
-            // of tries, and stay until they have left.
-            if first_piece.is_none() {
-                let decoded = upload.decode(input.bytes_mut());
-                *first_piece = Some(decoded.map_err(|fault| upload_failure(RelayFault::Body(fault), 0))?);
+        let piece = *first_piece;
+        let trailers = upload.is_complete().then(|| upload.trailers());
+        let sent = to_backend.send(&incoming.head, &input.bytes()[..piece.content], trailers, waiting).await;
+        if !upload.is_complete() && to_backend.written > 0 {
+            // The rest follows, and cannot be had again.
+            *began_upload = true;
+            if sent.is_ok() {
+                input.consume(std::mem::take(first_piece).consumed);
             }
-            let piece = first_piece.unwrap_or_default();
-            let trailers = upload.is_complete().then(|| upload.trailers());
-            let sent = to_backend.send(&incoming.head, &input.bytes()[..piece.content], trailers, waiting).await;
-            if !upload.is_complete() && to_backend.written > 0 {
-                // The rest follows, and cannot be had again.
-                *began_upload = true;
-                if sent.is_ok() {
-                    input.consume(piece.consumed);
-                    *first_piece = Some(Decoded::default());
-                }
-            }
-            sent
-        } else {
-            to_backend.send(&incoming.head, b"", None, waiting).await
-        };
+        }
         sent.map_err(|broken| unanswered(&broken, to_backend.written))?;
         progress.silent_since.set(timer.now());
         progress.upload_done.set(upload.is_complete());
 
-        let from_backend = Patience::idle(silence);
         let mut download = Download {
             incoming,
             progress,
             waiting,
             from_backend: &connection.stream,
             silence,
-            from_backend_patience: &from_backend,
             input: Input::default(),
             to_client: client_stream,
             to_client_patience: to_client,
@@ -363,6 +353,7 @@ impl<N: Network> Exchange<'_, N> {
             return Ok(Answer {
                 status,
                 client_persistent: false,
+                tunnel_fault: None,
                 switched: Some(Box::new(Switched { connection, early })),
             });
         }
@@ -370,11 +361,12 @@ impl<N: Network> Exchange<'_, N> {
         if reusable {
             worker.pool.put(backend.id(), connection, timer.now());
         }
-        Ok(Answer { status, client_persistent, switched: None })
+        Ok(Answer { status, client_persistent, tunnel_fault: None, switched: None })
     }
 
-    /// Joins the client and the backend for whatever they say to each other after a 101.
-    async fn tunnel(&mut self, client: &mut Client<N::Stream>, switched: &mut Switched<N::Stream>) {
+    /// Joins the client and the backend for whatever they say to each other after a 101. Returns what went wrong, if
+    /// something did.
+    async fn tunnel(&mut self, client: &mut Client<N::Stream>, switched: &mut Switched<N::Stream>) -> Option<String> {
         self.release_first_piece(client);
         self.progress.switched_at.set(Some(client.timer.now()));
         let Switched { connection, early } = switched;
@@ -386,17 +378,15 @@ impl<N: Network> Exchange<'_, N> {
         client.unfinished = true;
         let outcome = tunnel.run(near, far, &self.progress.content).await;
         client.unfinished = outcome.is_err();
-        if let Err(broken) = outcome {
-            connection.stream.break_off();
-            self.tunnel_fault = Some(format!("the tunnel broke: {}", broken.describe()));
-        }
+        let broken = outcome.err()?;
+        connection.stream.break_off();
+        Some(format!("the tunnel broke: {}", broken.describe()))
     }
 
     /// Tells the client how a failed exchange ended, as far as it can still be told.
     async fn end(&mut self, client: &mut Client<N::Stream>, outcome: Result<Answer<N::Stream>, Unserved>) -> Ended {
         let reply = match outcome {
-            Ok(Answer { status, client_persistent, .. }) => {
-                let error = self.tunnel_fault.take();
+            Ok(Answer { status, client_persistent, tunnel_fault: error, .. }) => {
                 let next = match (client_persistent, self.progress.upload_done.get()) {
                     _ if error.is_some() => Next::BreakOff,
                     (true, _) => Next::KeepAlive,
@@ -450,7 +440,7 @@ impl<N: Network> Exchange<'_, N> {
             backend,
             tries,
             error: ended.error.as_deref(),
-            answered: self.progress.switched_at.get(),
+            switched_at: self.progress.switched_at.get(),
         });
     }
 }

@@ -4,7 +4,7 @@ use std::rc::Rc;
 
 use super::Next;
 use crate::connection::Client;
-use crate::context::Worker;
+use crate::context::{Account, Worker};
 use crate::incoming::{Incoming, Own};
 use crate::net::Network;
 use crate::reply::{Manner, write_json, write_options};
@@ -15,26 +15,35 @@ pub(super) async fn answer<N: Network>(
     incoming: &Incoming,
     own: Own,
 ) -> Next {
+    let told = match own {
+        Own::Endpoint(endpoint) => Some(worker.ask(endpoint).await),
+        Own::Options => None,
+    };
+    let persistent = incoming.persistent && !incoming.has_body() && worker.keeps_connections();
+    let manner = Manner { version: incoming.version, persistent, to_head: incoming.to_head };
     let mut out = worker.buffers.head();
-    let manner = || {
-        let persistent = incoming.persistent && !incoming.has_body() && worker.keeps_connections();
-        Manner { version: incoming.version, persistent, to_head: incoming.to_head }
-    };
-    let manner = match own {
-        Own::Endpoint(endpoint) => {
-            let (status, body) = worker.ask(endpoint).await;
-            let manner = manner();
+    match told {
+        Some((status, body)) => {
             write_json(status, "", &body, manner, &mut out);
-            manner
         }
-        Own::Options => {
-            let manner = manner();
-            write_options(manner, &mut out);
-            manner
-        }
-    };
-    match client.send(&out, worker.settings().timeouts.request).await {
-        Ok(()) if manner.persistent => Next::KeepAlive,
+        None => write_options(manner, &mut out),
+    }
+    let sent = client.send(&out, worker.settings().timeouts.request).await;
+    // Who looks at the endpoints does not want to see its own looking; what a client asks is a request.
+    if own == Own::Options {
+        worker.account(&Account {
+            incoming,
+            status: 200,
+            broke_off: sent.is_err(),
+            content: 0,
+            backend: None,
+            tries: 0,
+            error: None,
+            switched_at: None,
+        });
+    }
+    match sent {
+        Ok(()) if persistent => Next::KeepAlive,
         Ok(()) => Next::Linger,
         Err(_) => Next::Close,
     }

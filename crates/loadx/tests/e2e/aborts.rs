@@ -60,16 +60,27 @@ fn a_client_that_leaves_takes_its_request_along() {
 
 #[test]
 fn a_request_that_follows_is_no_departure() {
-    let origin = Origin::start(|connection| {
-        while connection.head().is_some() {
-            // The second request is there when the first is answered.
-            std::thread::sleep(std::time::Duration::from_millis(100));
+    let (arrived, first_arrived) = channel();
+    let (go_on, may_go_on) = channel::<()>();
+    let gate = Mutex::new((arrived, may_go_on));
+    let origin = Origin::start(move |connection| {
+        while let Some(head) = connection.head() {
+            if head.starts_with("GET /1 ") {
+                let gate = gate.lock().unwrap();
+                gate.0.send(()).unwrap();
+                gate.1.recv().unwrap();
+            }
             connection.send(OK);
         }
     });
     let loadx = LoadX::with(&[origin.address()], &json!({ "workers": 1 }));
     let mut client = loadx.client();
-    client.get("/1").get("/2").get("/3");
+    client.get("/1");
+    first_arrived.recv().unwrap();
+    // They come while the first is being worked on.
+    client.get("/2").get("/3");
+    assert_eq!(loadx.status()["backends"][0]["active_connections"], 1);
+    go_on.send(()).unwrap();
     for _ in 0..3 {
         assert_eq!(client.response().text(), "ok");
     }
@@ -123,13 +134,15 @@ fn a_response_that_breaks_off_behind_its_head_breaks_off() {
 #[test]
 fn options_that_may_not_go_on_end_here() {
     let origin = Origin::answering(OK);
-    let loadx = LoadX::before(&[origin.address()]);
+    let loadx = LoadX::with(&[origin.address()], &json!({ "log_file": "LOG" }));
     let mut client = loadx.client();
     let response = client.send("OPTIONS / HTTP/1.1\r\nHost: a\r\nMax-Forwards: 0\r\n\r\n").response();
     assert_eq!((response.status, response.body.len()), (200, 0));
     assert!(response.field("allow").is_some_and(|methods| methods.contains("GET")), "{}", response.head);
     assert_eq!(client.get("/").response().text(), "ok", "the connection goes on");
     assert_eq!(origin.requests().len(), 1);
+    eventually("it is logged like any request", || loadx.access_log().contains("\"OPTIONS /\" 200 ").then_some(()));
+    assert_eq!(loadx.metrics()["total_requests"], 2);
 }
 
 #[test]

@@ -21,7 +21,7 @@ const FORWARDING: Forwarding<'static> = Forwarding {
 };
 
 /// A request head: it is refused, or what a backend gets of it means the same.
-pub(crate) fn request_head(bytes: &[u8]) {
+pub fn request_head(bytes: &[u8]) {
     let mut slots = FieldSlots::new();
     let parsed = parse_request(bytes, &mut slots);
     cuts_change_nothing(bytes, &parsed, |bytes| {
@@ -57,7 +57,7 @@ pub(crate) fn request_head(bytes: &[u8]) {
 }
 
 /// A response head, to a request that the first byte chooses.
-pub(crate) fn response_head(data: &[u8]) {
+pub fn response_head(data: &[u8]) {
     let Some((choice, bytes)) = data.split_first() else { return };
     let to_head = choice & 1 == 1;
     let version = if choice & 2 == 2 { Version::Http10 } else { Version::Http11 };
@@ -87,7 +87,7 @@ pub(crate) fn response_head(data: &[u8]) {
 }
 
 /// A chunked body, cut into reads as the first bytes choose.
-pub(crate) fn chunked_body(data: &[u8]) {
+pub fn chunked_body(data: &[u8]) {
     let Some((cuts, bytes)) = data.split_at_checked(4) else { return };
     let whole = decode(Framing::Chunked, &[bytes]);
     let pieces = pieces(bytes, cuts);
@@ -117,7 +117,7 @@ pub(crate) fn chunked_body(data: &[u8]) {
 
 /// A client's whole stream, passed on as the proxy does: the backend reads the same requests, however the
 /// stream was cut, and none that the client did not send.
-pub(crate) fn forwarding(data: &[u8]) {
+pub fn forwarding(data: &[u8]) {
     let Some((cuts, bytes)) = data.split_at_checked(4) else { return };
     let (sent, onward) = pass_on(bytes, &[bytes]);
     assert_eq!(pass_on(bytes, &pieces(bytes, cuts)), (sent.clone(), onward.clone()));
