@@ -116,9 +116,12 @@ impl Conversation {
             }
             let persistent = self.response(wire, plan, go_on, verdict).await;
             if !persistent {
-                break;
+                return;
             }
         }
+        // All that was asked is answered: nothing else may come.
+        let more = tokio::time::timeout(Duration::from_secs(1), wire.more()).await;
+        assert!(!matches!(more, Ok(Ok(()))), "nobody asked for {:?}", String::from_utf8_lossy(&wire.unread));
     }
 
     /// Reads and judges one response; whether the connection goes on.

@@ -44,6 +44,15 @@ fn whatever_the_network_does() {
 }
 
 #[test]
+fn a_backend_that_speaks_before_it_is_asked_is_not_believed() {
+    let stray = "HTTP/1.1 200 OK\r\nX-Id: stray\r\nContent-Length: 0\r\n\r\n";
+    // Seeds of which the clients must all be answered well.
+    for seed in (0..80).step_by(4) {
+        world::run_with(seed, |net| net.greet(world::BACKEND.parse().unwrap(), stray));
+    }
+}
+
+#[test]
 fn a_seed_tells_all_that_happens() {
     for seed in [1, 2, 3, 7] {
         assert_eq!(world::run(seed), world::run(seed), "seed {seed}");

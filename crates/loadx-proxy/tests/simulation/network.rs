@@ -37,6 +37,8 @@ struct Inner {
     rng: SplitMix64,
     weather: Weather,
     listening: BTreeMap<SocketAddr, Arc<Mutex<Group>>>,
+    /// What is said first on connections to an address.
+    greetings: BTreeMap<SocketAddr, Vec<u8>>,
     next_port: u16,
     next_connection: u64,
     /// The ends of connections that nobody has dropped: number, side, and where they are.
@@ -47,7 +49,8 @@ struct Inner {
 
 /// The listeners of one address.
 struct Group {
-    queues: Vec<VecDeque<(SimStream, SocketAddr)>>,
+    /// None once nobody takes from it any more.
+    queues: Vec<Option<VecDeque<(SimStream, SocketAddr)>>>,
     wakers: Vec<Option<Waker>>,
 }
 
@@ -57,6 +60,7 @@ impl SimNet {
             rng: SplitMix64::new(seed),
             weather,
             listening: BTreeMap::new(),
+            greetings: BTreeMap::new(),
             next_port: 20_000,
             next_connection: 0,
             open: BTreeMap::new(),
@@ -83,21 +87,25 @@ impl SimNet {
         inner.weather = Weather { spurious: 0, resets: 0, stalls: 0, ..inner.weather };
     }
 
-    /// Stops listening; connections that nobody has accepted are reset.
-    pub(crate) fn close(&self, address: SocketAddr) {
-        let group = self.inner().listening.remove(&address);
-        drop(group);
+    /// From now on connections to `address` begin with these bytes from there.
+    pub(crate) fn greet(&self, address: SocketAddr, greeting: &str) {
+        self.inner().greetings.insert(address, greeting.as_bytes().to_vec());
     }
 
     pub(crate) async fn connect_from(&self, from: SocketAddr, to: SocketAddr) -> io::Result<SimStream> {
         let delay = self.inner().delay();
         tokio::time::sleep(delay).await;
         let group = self.inner().listening.get(&to).cloned().ok_or(ErrorKind::ConnectionRefused)?;
+        let open: Vec<usize> = {
+            let group = group.lock().unwrap();
+            (0..group.queues.len()).filter(|queue| group.queues[*queue].is_some()).collect()
+        };
+        let chosen = self.inner().rng.below(open.len() as u64) as usize;
+        let queue = *open.get(chosen).ok_or(ErrorKind::ConnectionRefused)?;
         let (near, far) = self.pair(from, to);
         let waker = {
             let mut group = group.lock().unwrap();
-            let queue = self.inner().rng.below(group.queues.len() as u64) as usize;
-            group.queues[queue].push_back((far, from));
+            group.queues[queue].as_mut().expect("it is open").push_back((far, from));
             group.wakers[queue].take()
         };
         if let Some(waker) = waker {
@@ -111,9 +119,11 @@ impl SimNet {
         inner.next_connection += 1;
         let id = inner.next_connection;
         inner.open.extend([((id, 0), from), ((id, 1), to)]);
+        let greeting = inner.greetings.get(&to).cloned().unwrap_or_default();
+        let greeted = Way { arrived_ever: greeting.len() as u64, arrived: greeting.into(), ..Way::default() };
         let connection = Arc::new(Mutex::new(Connection {
             id,
-            ways: [Way::default(), Way::default()],
+            ways: [Way::default(), greeted],
             dropped: [false; 2],
             abrupt: [false; 2],
         }));
@@ -190,9 +200,10 @@ pub(crate) struct SimStream {
 }
 
 impl SimStream {
-    /// Sends both in one piece, which arrives as one; but no read goes beyond the first.
-    pub(crate) fn send_together(&self, first: &[u8], second: &[u8]) {
-        self.launch(Piece::Bytes { bytes: [first, second].concat(), boundary: Some(first.len() as u64) });
+    /// Sends both in one piece, which arrives as one; with a `boundary` no read goes beyond the first.
+    pub(crate) fn send_together(&self, first: &[u8], second: &[u8], boundary: bool) {
+        let boundary = boundary.then_some(first.len() as u64);
+        self.launch(Piece::Bytes { bytes: [first, second].concat(), boundary });
     }
 
     /// Puts a piece under way. Pieces of one direction arrive in order.
@@ -382,8 +393,26 @@ impl Drop for SimStream {
 
 /// A listener in use.
 pub(crate) struct SimListener {
+    net: SimNet,
+    address: SocketAddr,
     group: Arc<Mutex<Group>>,
     index: usize,
+}
+
+impl Drop for SimListener {
+    /// Nobody listens here any more; connections that nobody has accepted are dropped, and with them reset.
+    fn drop(&mut self) {
+        let (left, over) = {
+            let mut group = self.group.lock().unwrap();
+            (group.queues[self.index].take(), group.queues.iter().all(Option::is_none))
+        };
+        if over {
+            self.net.inner().listening.remove(&self.address);
+        }
+        for (stream, _) in left.into_iter().flatten() {
+            stream.break_off();
+        }
+    }
 }
 
 impl Listener for SimListener {
@@ -391,7 +420,7 @@ impl Listener for SimListener {
 
     fn poll_accept(&self, cx: &mut Context<'_>) -> Poll<io::Result<(SimStream, SocketAddr)>> {
         let mut group = self.group.lock().unwrap();
-        if let Some(client) = group.queues[self.index].pop_front() {
+        if let Some(client) = group.queues[self.index].as_mut().and_then(VecDeque::pop_front) {
             return Poll::Ready(Ok(client));
         }
         group.wakers[self.index] = Some(cx.waker().clone());
@@ -413,7 +442,7 @@ impl Network for SimNet {
     type Parcel = SimStream;
 
     fn listen(&self, address: SocketAddr, count: usize) -> io::Result<Vec<SimSocket>> {
-        let group = Group { queues: (0..count).map(|_| VecDeque::new()).collect(), wakers: vec![None; count] };
+        let group = Group { queues: (0..count).map(|_| Some(VecDeque::new())).collect(), wakers: vec![None; count] };
         let group = Arc::new(Mutex::new(group));
         let mut inner = self.inner();
         if inner.listening.contains_key(&address) {
@@ -428,7 +457,7 @@ impl Network for SimNet {
     }
 
     fn adopt(&self, socket: SimSocket) -> io::Result<SimListener> {
-        Ok(SimListener { group: socket.group, index: socket.index })
+        Ok(SimListener { net: self.clone(), address: socket.address, group: socket.group, index: socket.index })
     }
 
     fn connect(&self, address: SocketAddr) -> impl Future<Output = io::Result<SimStream>> {

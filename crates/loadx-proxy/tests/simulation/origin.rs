@@ -28,7 +28,7 @@ pub(crate) type SharedBook = Rc<RefCell<Book>>;
 /// What a stray response carries where the id would be; no client may ever see it.
 pub(crate) const STRAY: &str = "stray";
 
-/// Serves at `address` until the task is aborted.
+/// Serves at `address` until the task is aborted; then it listens no more.
 pub(crate) async fn serve(net: SimNet, address: SocketAddr, book: SharedBook) {
     let socket = net.listen(address, 1).unwrap().remove(0);
     let listener = net.adopt(socket).unwrap();
@@ -150,7 +150,7 @@ async fn respond(wire: &mut Wire, plan: &Plan, turn: OriginTurn, to_head: bool) 
     if turn == OriginTurn::SaysTooMuch && plan.response.framed != Framed::UntilClose {
         let stray = format!("HTTP/1.1 200 OK\r\nX-Id: {STRAY}\r\nContent-Length: 0\r\n\r\n");
         // In one piece: what arrives later cannot be told from an answer to the next request.
-        wire.stream.send_together(&out, stray.as_bytes());
+        wire.stream.send_together(&out, stray.as_bytes(), plan.id.is_multiple_of(2));
         let _ = wire.more().await;
         return Some(Then::Close);
     }

@@ -22,6 +22,17 @@ pub(crate) struct Plan {
     pub(crate) origin_once: bool,
 }
 
+/// How clients and origins behave.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Manners {
+    /// As they should.
+    Good,
+    /// Only origins misbehave, once a request, and so that their client need not notice.
+    Mendable,
+    /// As they like.
+    Bad,
+}
+
 /// A body: how much, and how it is framed.
 #[derive(Copy, Clone, Debug)]
 pub(crate) struct Content {
@@ -81,7 +92,8 @@ pub(crate) enum OriginTurn {
 }
 
 impl Plan {
-    pub(crate) fn draw(rng: &mut SplitMix64, id: u64, calm: bool) -> Plan {
+    pub(crate) fn draw(rng: &mut SplitMix64, id: u64, manners: Manners) -> Plan {
+        let calm = manners != Manners::Bad;
         let length = |rng: &mut SplitMix64| match rng.below(6) {
             0 => 0,
             1..=3 => rng.below(300) as usize,
@@ -131,6 +143,14 @@ impl Plan {
             11 => OriginTurn::AnswersEarlyAndStays,
             _ => OriginTurn::Behaves,
         };
+        // What LoadX can make good it must.
+        let idempotent = request.framed == Framed::None;
+        let origin = match (manners, rng.below(6)) {
+            (Manners::Mendable, 0) if idempotent && origin == OriginTurn::Behaves => OriginTurn::Resets,
+            (Manners::Mendable, 1) if idempotent && origin == OriginTurn::Behaves => OriginTurn::Closes,
+            (Manners::Mendable, 2) if origin == OriginTurn::Behaves => OriginTurn::SaysTooMuch,
+            _ => origin,
+        };
         Plan {
             id,
             method,
@@ -142,7 +162,7 @@ impl Plan {
             think: if rng.below(3) == 0 { some_time } else { 0 },
             client,
             origin,
-            origin_once: rng.below(3) > 0,
+            origin_once: manners == Manners::Mendable || rng.below(3) > 0,
         }
     }
 

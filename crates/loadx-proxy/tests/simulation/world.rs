@@ -12,9 +12,11 @@ use serde_json::json;
 use crate::client::{Conversation, Verdict};
 use crate::network::{SimNet, Weather};
 use crate::origin::{self, SharedBook};
-use crate::plan::{ClientTurn, Framed, OriginTurn, Plan};
+use crate::plan::{ClientTurn, Framed, Manners, OriginTurn, Plan};
 use crate::wire::{Framing, Wire, send};
 
+/// The first of the backends.
+pub(crate) const BACKEND: &str = "10.0.1.0:80";
 const PROXY: &str = "10.0.0.1:8080";
 const BACKENDS: usize = 3;
 
@@ -45,6 +47,11 @@ pub(crate) fn count_panics() {
 
 /// Lets the world of `seed` run to its end. Panics when something did not hold.
 pub(crate) fn run(seed: u64) -> Outcome {
+    run_with(seed, |_| {})
+}
+
+/// The same, of a world that `arrange` has changed before it begins.
+pub(crate) fn run_with(seed: u64, arrange: impl Fn(&SimNet)) -> Outcome {
     count_panics();
     PANICS.set(0);
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -54,7 +61,9 @@ pub(crate) fn run(seed: u64) -> Outcome {
         .unwrap();
     let outcome = runtime.block_on(async {
         let hours = Duration::from_secs(8 * 3_600);
-        tokio::time::timeout(hours, World::new(seed).run()).await.expect("nobody waits for ever")
+        let world = World::new(seed);
+        arrange(&world.net);
+        tokio::time::timeout(hours, world.run()).await.expect("nobody waits for ever")
     });
     drop(runtime);
     assert_eq!(PANICS.get(), 0, "a task panicked");
@@ -64,7 +73,7 @@ pub(crate) fn run(seed: u64) -> Outcome {
 struct World {
     seed: u64,
     rng: SplitMix64,
-    calm: bool,
+    manners: Manners,
     /// Whether messages arrive in pieces of a few bytes.
     tiny: bool,
     net: SimNet,
@@ -74,7 +83,8 @@ struct World {
 impl World {
     fn new(seed: u64) -> Self {
         let mut rng = SplitMix64::new(seed);
-        let calm = seed.is_multiple_of(3);
+        let manners = [Manners::Good, Manners::Mendable, Manners::Bad, Manners::Bad][(seed % 4) as usize];
+        let calm = manners != Manners::Bad;
         let tiny = rng.below(4) == 0;
         let weather = Weather {
             delay: Duration::from_micros([0, 100, 20_000][rng.below(3) as usize]),
@@ -84,7 +94,7 @@ impl World {
             resets: if calm { 0 } else { [0, 50, 300][rng.below(3) as usize] },
             stalls: if calm { 0 } else { [0, 100, 1_000][rng.below(3) as usize] },
         };
-        World { seed, net: SimNet::new(rng.next_u64(), weather), rng, calm, tiny, book: SharedBook::default() }
+        World { seed, net: SimNet::new(rng.next_u64(), weather), rng, manners, tiny, book: SharedBook::default() }
     }
 
     async fn run(mut self) -> Outcome {
@@ -92,10 +102,15 @@ impl World {
         for backend in 0..BACKENDS {
             tokio::task::spawn_local(self.backend(backend));
         }
-        let proxy = start_local(&config, &self.net, self.rng.next_u64()).await.unwrap();
+        let mut proxy = Some(start_local(&config, &self.net, self.rng.next_u64()).await.unwrap());
         let clients: Vec<_> =
             (0..3 + self.rng.below(8)).map(|number| tokio::task::spawn_local(self.client(number))).collect();
         let mut verdicts = BTreeMap::new();
+        if self.manners == Manners::Bad && self.rng.below(4) == 0 {
+            // In the midst of it all.
+            tokio::time::sleep(Duration::from_millis(self.rng.below(15_000))).await;
+            proxy.take().expect("it runs").stop().await;
+        }
         for client in clients {
             for (id, verdict) in client.await.unwrap() {
                 self.judge(id, verdict);
@@ -103,8 +118,10 @@ impl World {
             }
         }
         self.net.calm();
-        self.is_at_rest().await;
-        proxy.stop().await;
+        if let Some(proxy) = proxy {
+            self.is_at_rest().await;
+            proxy.stop().await;
+        }
         tokio::time::sleep(Duration::from_secs(300)).await;
         assert_eq!(self.net.open(), [], "ends of connections are left over");
         Outcome { verdicts, trace: self.net.trace() }
@@ -119,7 +136,8 @@ impl World {
             "backend_servers": backends,
             "workers": 1 + self.rng.below(3),
             "algorithm": algorithm,
-            "request_timeout": if self.calm { 60 } else { 10 },
+            "request_timeout": if self.manners == Manners::Bad { 10 } else { 60 },
+            "shutdown_grace": 5,
             "connection_timeout": 2,
             "keepalive_timeout": 20,
             "backend_keepalive_timeout": 30,
@@ -127,7 +145,7 @@ impl World {
             "health_check_interval": 5,
             "enable_logging": false,
         });
-        if !self.calm {
+        if self.manners == Manners::Bad {
             let mut set = |key: &str, value: u64| {
                 if self.rng.below(4) == 0 {
                     config[key] = value.into();
@@ -145,7 +163,7 @@ impl World {
     /// A backend that, when it is not calm, is away for a while now and then.
     fn backend(&mut self, number: usize) -> impl Future<Output = ()> + use<> {
         let address = SocketAddr::from(([10, 0, 1, number as u8], 80));
-        let (net, book, calm) = (self.net.clone(), self.book.clone(), self.calm);
+        let (net, book, calm) = (self.net.clone(), self.book.clone(), self.manners != Manners::Bad);
         let mut rng = SplitMix64::new(self.rng.next_u64());
         async move {
             loop {
@@ -154,8 +172,8 @@ impl World {
                     return serving.await.unwrap();
                 }
                 tokio::time::sleep(Duration::from_millis(rng.below(20_000))).await;
-                net.close(address);
                 serving.abort();
+                assert!(serving.await.unwrap_err().is_cancelled());
                 tokio::time::sleep(Duration::from_millis(rng.below(5_000))).await;
             }
         }
@@ -172,9 +190,13 @@ impl World {
             let mut verdicts = Vec::new();
             for (turn, conversation) in conversations.iter().enumerate() {
                 let from = SocketAddr::from(([10, 0, 2, number as u8], 1_000 + turn as u16));
-                let stream = net.connect_from(from, PROXY.parse().unwrap()).await.unwrap();
                 let ids = conversation.plans.iter().map(|plan| plan.id);
-                verdicts.extend(ids.zip(conversation.hold(stream).await));
+                let held = match net.connect_from(from, PROXY.parse().unwrap()).await {
+                    Ok(stream) => conversation.hold(stream).await,
+                    // It has been stopped.
+                    Err(_) => vec![Verdict::Nothing; conversation.plans.len()],
+                };
+                verdicts.extend(ids.zip(held));
             }
             verdicts
         }
@@ -184,7 +206,7 @@ impl World {
         let old = self.rng.below(6) == 0;
         let count = if old { 1 } else { 1 + self.rng.below(4) };
         let mut plans: Vec<Plan> =
-            (0..count).map(|number| Plan::draw(&mut self.rng, first_id + number, self.calm)).collect();
+            (0..count).map(|number| Plan::draw(&mut self.rng, first_id + number, self.manners)).collect();
         for plan in &mut plans {
             if self.tiny {
                 // Each piece is an event; a large body would be a hundred thousand of them.
@@ -193,7 +215,7 @@ impl World {
             }
             if old && (plan.upgrades() || plan.request.framed != Framed::None) {
                 // HTTP/1.0 knows neither upgrades nor chunks.
-                *plan = Plan::draw(&mut SplitMix64::new(0), plan.id, true);
+                *plan = Plan::draw(&mut SplitMix64::new(0), plan.id, Manners::Good);
                 plan.method = "GET";
                 plan.request.framed = Framed::None;
                 plan.request.length = 0;
@@ -223,8 +245,8 @@ impl World {
             let known = [408, 413, 502, 503, 504];
             assert!(known.contains(&status), "{status} for {plan:?}");
         }
-        if self.calm {
-            assert_eq!(verdict, Verdict::Answered, "seed {}: nothing went wrong, but {plan:?}", self.seed);
+        if self.manners != Manners::Bad {
+            assert_eq!(verdict, Verdict::Answered, "seed {}: nothing need go wrong, but {plan:?}", self.seed);
             assert_eq!(plan.client, ClientTurn::Behaves);
         }
     }
