@@ -1,0 +1,37 @@
+//! Measurements that keep LoadX's speed true: `cargo xtask COMMAND`.
+
+mod peers;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask", about = "Measurements that keep LoadX's speed true")]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Measure LoadX beside nginx, HAProxy and bare relays, in turn, in one run
+    Peers(peers::PeersArguments),
+    /// Run a bare relay, which `peers` measures as the floor
+    #[command(hide = true)]
+    Floor(peers::FloorArguments),
+}
+
+fn main() -> ExitCode {
+    let outcome = match Arguments::parse().command {
+        Command::Peers(arguments) => peers::run(&arguments),
+        Command::Floor(arguments) => peers::floor(&arguments).map_err(Into::into),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(trouble) => {
+            eprintln!("error: {trouble}");
+            ExitCode::from(2)
+        }
+    }
+}

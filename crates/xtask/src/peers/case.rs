@@ -1,0 +1,159 @@
+//! The cases: what load, against whom, and what the budget allows.
+
+use super::contender::Contender;
+use super::floor::Means;
+use super::load::Manner;
+
+/// One row of the comparison.
+#[derive(Clone, Debug)]
+pub(super) struct Case {
+    /// How `--only` names it.
+    pub(super) name: &'static str,
+    pub(super) about: &'static str,
+    pub(super) connections: usize,
+    pub(super) target: &'static str,
+    pub(super) upload: Upload,
+    pub(super) fields: Fields,
+    pub(super) manner: Manner,
+    pub(super) log: bool,
+    pub(super) peers: Vec<Contender>,
+    /// At most so much of a contender's CPU per request.
+    pub(super) budget: Vec<(Contender, f64)>,
+}
+
+/// What a request carries.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub(super) enum Upload {
+    Nothing,
+    Length(u64),
+}
+
+/// How many fields a request has.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub(super) enum Fields {
+    /// Host and User-Agent.
+    Few,
+    /// Forty, as long as browsers and what stands before them send.
+    Browser,
+}
+
+const MIB: u64 = 1024 * 1024;
+
+/// Every case, in the order of the table.
+pub(super) fn all() -> Vec<Case> {
+    let (nginx, haproxy, wide, splicing) =
+        (Contender::Nginx, Contender::Haproxy(16), Contender::Haproxy(64), Contender::HaproxySplice);
+    let (copy, splice) = (Contender::Floor(Means::Copy), Contender::Floor(Means::Splice));
+    let small = Case {
+        name: "small",
+        about: "13 bytes, keep-alive, 64 connections",
+        connections: 64,
+        target: "/",
+        upload: Upload::Nothing,
+        fields: Fields::Few,
+        manner: Manner::Closed,
+        log: false,
+        peers: vec![nginx.clone(), haproxy.clone(), copy.clone()],
+        budget: vec![(nginx.clone(), 0.82), (copy.clone(), 1.25)],
+    };
+    let beside = |name, about, connections| Case {
+        name,
+        about,
+        connections,
+        peers: vec![nginx.clone(), haproxy.clone()],
+        budget: vec![(nginx.clone(), 0.82)],
+        ..small.clone()
+    };
+    let large = |name, about, target| Case {
+        name,
+        about,
+        connections: 8,
+        target,
+        peers: vec![nginx.clone(), wide.clone(), splicing.clone(), splice.clone(), copy.clone()],
+        budget: vec![(wide.clone(), 0.75), (splice.clone(), 1.2)],
+        ..small.clone()
+    };
+    vec![
+        small.clone(),
+        beside("small-16", "the same, 16 connections", 16),
+        beside("small-512", "the same, 512 connections", 512),
+        beside("small-5000", "the same, 5,000 connections", 5_000),
+        Case { fields: Fields::Browser, ..beside("browser", "40 fields of a browser, 64 connections", 64) },
+        Case {
+            manner: Manner::Churn,
+            budget: vec![(nginx.clone(), 0.90)],
+            ..beside("churn", "a connection a request, 64 at a time", 64)
+        },
+        Case { target: "/bytes/1024", ..beside("1k", "1 KiB responses, 64 connections", 64) },
+        Case {
+            connections: 16,
+            peers: vec![nginx.clone(), haproxy.clone(), wide.clone(), splicing.clone()],
+            budget: vec![],
+            ..large("64k", "64 KiB responses, 16 connections", "/bytes/65536")
+        },
+        large("1m", "1 MiB responses, 8 connections", "/bytes/1048576"),
+        large("100m", "100 MiB responses, 4 connections", "/bytes/104857600"),
+        Case { budget: vec![], ..large("chunked", "1 MiB in chunks of 16 KiB, 8 connections", "/chunked/1048576") },
+        Case { upload: Upload::Length(MIB), ..large("upload", "uploads of 1 MiB, 8 connections", "/") },
+        Case { upload: Upload::Length(64 * MIB), ..large("upload-64m", "uploads of 64 MiB, 4 connections", "/") },
+        Case {
+            log: true,
+            budget: vec![(nginx.clone(), 0.85)],
+            ..beside("everything", "JSON log to a file, metrics, health checks; 64 connections", 64)
+        },
+    ]
+}
+
+impl Case {
+    /// The head of its requests.
+    pub(super) fn head(&self) -> Vec<u8> {
+        let (method, length) = match self.upload {
+            Upload::Nothing => ("GET", String::new()),
+            Upload::Length(bytes) => ("POST", format!("Content-Length: {bytes}\r\n")),
+        };
+        let connection = if self.manner == Manner::Churn { "Connection: close\r\n" } else { "" };
+        let fields = match self.fields {
+            Fields::Few => "User-Agent: peers\r\n".to_owned(),
+            Fields::Browser => browser_fields(),
+        };
+        format!("{method} {} HTTP/1.1\r\nHost: app.example.com\r\n{fields}{length}{connection}\r\n", self.target)
+            .into_bytes()
+    }
+
+    pub(super) fn upload_bytes(&self) -> u64 {
+        match self.upload {
+            Upload::Nothing => 0,
+            Upload::Length(bytes) => bytes,
+        }
+    }
+}
+
+/// What a browser behind a delivery network sends, up to forty fields with Host.
+fn browser_fields() -> String {
+    let mut fields = "\
+User-Agent: Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/126.0.0.0 Safari/537.36\r
+Accept: text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,image/webp,image/apng,*/*;q=0.8\r
+Accept-Language: en-GB,en;q=0.9,de;q=0.8\r
+Accept-Encoding: gzip, deflate, br, zstd\r
+Referer: https://app.example.com/orders?page=3&sort=date\r
+Cookie: session=4f9c2b7e1d8a4c3fb6e5a0d9c8b7a6f5; theme=dark; consent=a1b2c3; _ga=GA1.2.1234567890.1700000000\r
+Sec-Ch-Ua: \"Chromium\";v=\"126\", \"Not/A)Brand\";v=\"8\"\r
+Sec-Ch-Ua-Mobile: ?0\r
+Sec-Ch-Ua-Platform: \"Linux\"\r
+Sec-Fetch-Dest: document\r
+Sec-Fetch-Mode: navigate\r
+Sec-Fetch-Site: same-origin\r
+Sec-Fetch-User: ?1\r
+Upgrade-Insecure-Requests: 1\r
+Cache-Control: max-age=0\r
+If-None-Match: W/\"5f3a-18c2b1d7e40\"\r
+If-Modified-Since: Sun, 06 Nov 1994 08:49:37 GMT\r
+Priority: u=0, i\r
+Dnt: 1\r
+"
+    .to_owned();
+    for number in fields.lines().count()..39 {
+        fields.push_str(&format!("X-Edge-Context-{number}: value-of-field-{number}\r\n"));
+    }
+    fields
+}

@@ -1,0 +1,235 @@
+//! A backend that is itself nearly free, so that what stands before it is what is measured.
+//!
+//! It knows a few paths: `/` answers 13 bytes, `/bytes/N` answers N, `/chunked/N` answers N in chunks of
+//! 16 KiB. Whatever is uploaded is read and thrown away first.
+
+use std::collections::HashMap;
+use std::io::{self, ErrorKind, Read as _, Write as _};
+use std::net::SocketAddr;
+
+use loadx_http::{BodyDecoder, ChunkPrefix, FieldSlots, Framing, LAST_CHUNK, Parsed, parse_request};
+use mio::net::{TcpListener, TcpStream};
+use mio::{Events, Interest, Poll, Token};
+
+/// What one read may take, in bytes.
+const READ_BYTES: usize = 256 * 1024;
+
+/// The size of the chunks of a chunked response, in bytes.
+const CHUNK_BYTES: usize = 16 * 1024;
+
+/// The largest response, in bytes.
+pub(super) const CONTENT_BYTES_MAX: usize = 128 * 1024 * 1024;
+
+/// Serves on all of `addresses` from the calling thread, for as long as the process lives.
+pub(super) fn serve(listeners: Vec<std::net::TcpListener>) -> io::Result<()> {
+    let mut poll = Poll::new()?;
+    let mut listeners: Vec<TcpListener> = listeners.into_iter().map(TcpListener::from_std).collect();
+    for (index, listener) in listeners.iter_mut().enumerate() {
+        poll.registry().register(listener, Token(index), Interest::READABLE)?;
+    }
+    let first = listeners.len();
+    let mut origin =
+        Origin { connections: HashMap::new(), next: first, buffer: vec![0; READ_BYTES], pages: HashMap::new() };
+    let mut events = Events::with_capacity(1_024);
+    loop {
+        match poll.poll(&mut events, None) {
+            Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+            outcome => outcome?,
+        }
+        for event in &events {
+            match listeners.get(event.token().0) {
+                Some(listener) => origin.accept(&poll, listener),
+                None => origin.advance(event.token().0),
+            }
+        }
+    }
+}
+
+/// Listeners on loopback whose ports the system chose.
+pub(super) fn listen(count: usize) -> io::Result<(Vec<std::net::TcpListener>, Vec<SocketAddr>)> {
+    let listeners = (0..count)
+        .map(|_| {
+            let listener = std::net::TcpListener::bind("127.0.0.1:0")?;
+            listener.set_nonblocking(true)?;
+            Ok(listener)
+        })
+        .collect::<io::Result<Vec<_>>>()?;
+    let addresses = listeners.iter().map(std::net::TcpListener::local_addr).collect::<io::Result<Vec<_>>>()?;
+    Ok((listeners, addresses))
+}
+
+struct Origin {
+    connections: HashMap<usize, Connection>,
+    next: usize,
+    buffer: Vec<u8>,
+    /// Whole responses by path, made when first asked for.
+    pages: HashMap<Vec<u8>, Page>,
+}
+
+struct Connection {
+    stream: TcpStream,
+    /// What was read of a head that is not whole yet.
+    pending: Vec<u8>,
+    upload: Option<BodyDecoder>,
+    /// What is to be answered once the upload is over.
+    page: Page,
+    /// The response that is being written, and how far.
+    writing: Option<(Page, usize)>,
+}
+
+/// A whole response.
+type Page = std::rc::Rc<[u8]>;
+
+impl Origin {
+    fn accept(&mut self, poll: &Poll, listener: &TcpListener) {
+        while let Ok((mut stream, _)) = listener.accept() {
+            let token = self.next;
+            self.next += 1;
+            let both = Interest::READABLE | Interest::WRITABLE;
+            if stream.set_nodelay(true).is_err() || poll.registry().register(&mut stream, Token(token), both).is_err() {
+                continue;
+            }
+            let page = Page::from(&b""[..]);
+            let connection = Connection { stream, pending: Vec::new(), upload: None, page, writing: None };
+            self.connections.insert(token, connection);
+        }
+    }
+
+    fn advance(&mut self, token: usize) {
+        let Some(connection) = self.connections.get_mut(&token) else { return };
+        if connection.advance(&mut self.buffer, &mut self.pages).is_err() {
+            self.connections.remove(&token);
+        }
+    }
+}
+
+impl Connection {
+    /// Does what can be done now. An error, the end among them, closes the connection.
+    fn advance(&mut self, buffer: &mut [u8], pages: &mut HashMap<Vec<u8>, Page>) -> io::Result<()> {
+        loop {
+            if !self.write()? {
+                return Ok(());
+            }
+            let count = match self.stream.read(buffer) {
+                Ok(0) => return Err(ErrorKind::UnexpectedEof.into()),
+                Ok(count) => count,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
+                Err(error) => return Err(error),
+            };
+            self.take(&mut buffer[..count], pages)?;
+            // A read that did not fill the buffer has emptied the socket.
+            if count < buffer.len() {
+                self.write()?;
+                return Ok(());
+            }
+        }
+    }
+
+    fn take(&mut self, bytes: &mut [u8], pages: &mut HashMap<Vec<u8>, Page>) -> io::Result<()> {
+        if self.upload.is_some() {
+            return self.take_upload(bytes);
+        }
+        if !self.pending.is_empty() || memchr::memmem::find(bytes, b"\r\n\r\n").is_none() {
+            self.pending.extend_from_slice(bytes);
+            let Some(_) = memchr::memmem::find(&self.pending, b"\r\n\r\n") else { return Ok(()) };
+            let mut whole = std::mem::take(&mut self.pending);
+            return self.take_request(&mut whole, pages);
+        }
+        self.take_request(bytes, pages)
+    }
+
+    fn take_request(&mut self, bytes: &mut [u8], pages: &mut HashMap<Vec<u8>, Page>) -> io::Result<()> {
+        // The cheap way for the usual request.
+        if bytes.starts_with(b"GET ") && bytes.ends_with(b"\r\n\r\n") {
+            let target = bytes[4..].split(|byte| *byte == b' ').next().unwrap_or_default();
+            self.writing = Some((page(pages, target)?, 0));
+            return Ok(());
+        }
+        let (target, framing, length) = {
+            let mut slots = FieldSlots::new();
+            match parse_request(bytes, &mut slots) {
+                Ok(Parsed::Complete(request, length)) => {
+                    (request.target().as_bytes().to_vec(), request.framing(), length)
+                }
+                _ => return Err(ErrorKind::InvalidData.into()),
+            }
+        };
+        self.page = page(pages, &target)?;
+        self.upload = Some(BodyDecoder::new(framing));
+        self.take_upload(&mut bytes[length..])
+    }
+
+    fn take_upload(&mut self, bytes: &mut [u8]) -> io::Result<()> {
+        let Some(decoder) = &mut self.upload else { return Ok(()) };
+        decoder.decode(bytes).map_err(|_| ErrorKind::InvalidData)?;
+        if decoder.is_complete() {
+            self.upload = None;
+            self.writing = Some((Page::clone(&self.page), 0));
+        }
+        Ok(())
+    }
+
+    /// Whether everything has left.
+    fn write(&mut self) -> io::Result<bool> {
+        while let Some((page, at)) = &mut self.writing {
+            match self.stream.write(&page[*at..]) {
+                Ok(count) => *at += count,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(false),
+                Err(error) => return Err(error),
+            }
+            if *at == page.len() {
+                self.writing = None;
+            }
+        }
+        Ok(true)
+    }
+}
+
+fn page(pages: &mut HashMap<Vec<u8>, Page>, target: &[u8]) -> io::Result<Page> {
+    if let Some(page) = pages.get(target) {
+        return Ok(Page::clone(page));
+    }
+    let page = Page::from(spell(target)?);
+    pages.insert(target.to_vec(), Page::clone(&page));
+    Ok(page)
+}
+
+fn spell(target: &[u8]) -> io::Result<Vec<u8>> {
+    let size = |prefix: &str| -> Option<usize> {
+        std::str::from_utf8(target).ok()?.strip_prefix(prefix)?.parse().ok().filter(|size| *size <= CONTENT_BYTES_MAX)
+    };
+    let head = |framing: String| {
+        format!(
+            "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nDate: Sun, 06 Nov 1994 08:49:37 GMT\r\n{framing}\r\n\r\n"
+        )
+    };
+    let length = |count: usize| head(format!("Content-Length: {count}")).into_bytes();
+    if let Some(count) = size("/bytes/") {
+        return Ok([length(count), vec![b'x'; count]].concat());
+    }
+    if let Some(count) = size("/chunked/") {
+        let mut response = head("Transfer-Encoding: chunked".to_owned()).into_bytes();
+        for start in (0..count).step_by(CHUNK_BYTES) {
+            let chunk = CHUNK_BYTES.min(count - start);
+            response.extend_from_slice(ChunkPrefix::new(chunk).as_bytes());
+            response.resize(response.len() + chunk, b'x');
+            response.extend_from_slice(b"\r\n");
+        }
+        response.extend_from_slice(LAST_CHUNK);
+        return Ok(response);
+    }
+    if target == b"/" || target == b"/health" {
+        return Ok([length(13), b"Hello, World!".to_vec()].concat());
+    }
+    Err(io::Error::new(ErrorKind::InvalidInput, "no such page"))
+}
+
+/// The framing of what a path answers, for the client that checks it.
+pub(super) fn content_bytes(target: &str) -> Option<(Framing, u64)> {
+    let size = |prefix: &str| target.strip_prefix(prefix)?.parse().ok();
+    match (size("/bytes/"), size("/chunked/")) {
+        (Some(bytes), _) => Some((Framing::Length(bytes), bytes)),
+        (_, Some(bytes)) => Some((Framing::Chunked, bytes)),
+        _ => (target == "/").then_some((Framing::Length(13), 13)),
+    }
+}
