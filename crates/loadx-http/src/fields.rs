@@ -45,23 +45,30 @@ pub(crate) enum Known {
 }
 
 impl Known {
-    /// Most fields are told apart by the length of their name alone.
+    /// Most fields are told apart by the length of their name and its first letter alone.
+    #[inline]
     pub(crate) fn of(name: &str) -> Option<Known> {
-        let candidates: &[(&str, Known)] = match name.len() {
-            2 => &[("te", Known::Te)],
-            4 => &[("host", Known::Host), ("date", Known::Date)],
-            6 => &[("expect", Known::Expect)],
-            7 => &[("upgrade", Known::Upgrade)],
-            9 => &[("forwarded", Known::Forwarded)],
-            10 => &[("connection", Known::Connection), ("keep-alive", Known::HopByHop)],
-            12 => &[("max-forwards", Known::MaxForwards)],
-            14 => &[("content-length", Known::ContentLength), ("http2-settings", Known::HopByHop)],
-            15 => &[("x-forwarded-for", Known::XForwardedFor)],
-            16 => &[("x-forwarded-host", Known::XForwardedHost), ("proxy-connection", Known::HopByHop)],
-            17 => &[("transfer-encoding", Known::TransferEncoding), ("x-forwarded-proto", Known::XForwardedProto)],
-            _ => &[],
+        let first = name.as_bytes().first()? | 0x20;
+        let (spelled, known) = match (name.len(), first) {
+            (2, b't') => ("te", Known::Te),
+            (4, b'h') => ("host", Known::Host),
+            (4, b'd') => ("date", Known::Date),
+            (6, b'e') => ("expect", Known::Expect),
+            (7, b'u') => ("upgrade", Known::Upgrade),
+            (9, b'f') => ("forwarded", Known::Forwarded),
+            (10, b'c') => ("connection", Known::Connection),
+            (10, b'k') => ("keep-alive", Known::HopByHop),
+            (12, b'm') => ("max-forwards", Known::MaxForwards),
+            (14, b'c') => ("content-length", Known::ContentLength),
+            (14, b'h') => ("http2-settings", Known::HopByHop),
+            (15, b'x') => ("x-forwarded-for", Known::XForwardedFor),
+            (16, b'x') => ("x-forwarded-host", Known::XForwardedHost),
+            (16, b'p') => ("proxy-connection", Known::HopByHop),
+            (17, b't') => ("transfer-encoding", Known::TransferEncoding),
+            (17, b'x') => ("x-forwarded-proto", Known::XForwardedProto),
+            _ => return None,
         };
-        candidates.iter().find(|(known, _)| name.eq_ignore_ascii_case(known)).map(|(_, known)| *known)
+        name.eq_ignore_ascii_case(spelled).then_some(known)
     }
 }
 
@@ -89,15 +96,23 @@ const NEVER_HOP_BY_HOP: [&str; 19] = [
     "x-forwarded-proto",
 ];
 
-/// Which fields of a head are not passed on, a bit a field.
+/// Some fields of a head, a bit a field; above all those that are not passed on.
 #[derive(Copy, Clone, Debug, Default)]
-pub(crate) struct Dropped(u128);
+pub(crate) struct FieldSet(u128);
 
 const _: () = assert!(FIELDS_MAX <= u128::BITS as usize);
 
-impl Dropped {
+impl FieldSet {
     pub(crate) fn add(&mut self, index: usize) {
         self.0 |= 1 << index;
+    }
+
+    pub(crate) fn add_all(&mut self, others: FieldSet) {
+        self.0 |= others.0;
+    }
+
+    pub(crate) fn is_empty(self) -> bool {
+        self.0 == 0
     }
 
     pub(crate) fn contains(self, index: usize) -> bool {
@@ -136,7 +151,7 @@ impl ConnectionOptions {
     }
 
     /// Drops the fields that Connection names.
-    pub(crate) fn drop_named(self, fields: &[Field<'_>], dropped: &mut Dropped) {
+    pub(crate) fn drop_named(self, fields: &[Field<'_>], dropped: &mut FieldSet) {
         if !self.names_fields {
             return;
         }
@@ -169,8 +184,11 @@ impl FramingFields {
         if value.is_empty() || leading_zero || !value.iter().all(u8::is_ascii_digit) {
             return Err(Fault::Framing("Content-Length is not a plain decimal number"));
         }
-        let digits = std::str::from_utf8(value).map_err(|_| Fault::Framing("Content-Length is not text"))?;
-        let length = digits.parse().map_err(|_| Fault::Framing("Content-Length is too large"))?;
+        let digits = value.iter().map(|digit| u64::from(digit - b'0'));
+        let length = digits
+            .into_iter()
+            .try_fold(0u64, |length, digit| length.checked_mul(10)?.checked_add(digit))
+            .ok_or(Fault::Framing("Content-Length is too large"))?;
         if self.length.replace(length).is_some() {
             return Err(Fault::Framing("Content-Length appears more than once"));
         }
@@ -212,7 +230,7 @@ impl FramingFields {
 pub(crate) struct Hop {
     pub(crate) framing: FramingFields,
     pub(crate) connection: ConnectionOptions,
-    pub(crate) dropped: Dropped,
+    pub(crate) dropped: FieldSet,
     /// Whether Upgrade is there, for whatever protocols.
     pub(crate) names_protocols: bool,
 }
@@ -286,7 +304,7 @@ pub(crate) fn offset_in(whole: &[u8], part: &[u8]) -> usize {
 
 /// Copies the field lines of `head` that are not dropped, as they came: order, case and value bytes.
 /// Neighbours are copied in one run.
-pub(crate) fn copy_kept(head: &[u8], fields: &[Field<'_>], dropped: Dropped, out: &mut Vec<u8>) {
+pub(crate) fn copy_kept(head: &[u8], fields: &[Field<'_>], dropped: FieldSet, out: &mut Vec<u8>) {
     let line_start = |index: usize| match fields.get(index) {
         Some(field) => offset_in(head, field.name.as_bytes()),
         // The empty line that ends the head.
@@ -303,10 +321,24 @@ pub(crate) fn copy_kept(head: &[u8], fields: &[Field<'_>], dropped: Dropped, out
 }
 
 /// Checks what the parser lets pass: every line must end in CR LF (RFC 9112, section 2.2 would allow
-/// a bare LF; a backend that reads lines differently would see other fields).
-pub(crate) fn check_line_ends(head: &[u8]) -> Result<(), Fault> {
-    let bare = memchr::memchr_iter(b'\n', head).any(|at| at == 0 || head[at - 1] != b'\r');
-    if bare { Err(Fault::Malformed("a line ends in a bare LF")) } else { Ok(()) }
+/// a bare LF; a backend that reads lines differently would see other fields), and every field has a name.
+///
+/// The parser has seen to it that an LF stands nowhere else than at the end of a line, that is before the
+/// next field's name.
+pub(crate) fn check_lines(head: &[u8], fields: &[Field<'_>]) -> Result<(), Fault> {
+    const BARE_LF: Fault = Fault::Malformed("a line ends in a bare LF");
+    if !head.ends_with(b"\r\n\r\n") {
+        return Err(BARE_LF);
+    }
+    for field in fields {
+        if field.name.is_empty() {
+            return Err(Fault::Malformed("a field has no name"));
+        }
+        if !head[..offset_in(head, field.name.as_bytes())].ends_with(b"\r\n") {
+            return Err(BARE_LF);
+        }
+    }
+    Ok(())
 }
 
 /// How many bytes of line ends stand before the head; one empty line is tolerated (RFC 9112, section 2.2).
@@ -318,12 +350,4 @@ pub(crate) fn leading_empty_line(bytes: &[u8]) -> Result<usize, Fault> {
         }
         _ => Ok(lead),
     }
-}
-
-/// Whether all of `name` is a token (RFC 9110, section 5.6.2) is checked by the parser; emptiness is not.
-pub(crate) fn check_names(fields: &[Field<'_>]) -> Result<(), Fault> {
-    if fields.iter().any(|field| field.name.is_empty()) {
-        return Err(Fault::Malformed("a field has no name"));
-    }
-    Ok(())
 }

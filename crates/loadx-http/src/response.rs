@@ -1,8 +1,8 @@
 //! Response heads: reading them, and writing what a client gets.
 
 use crate::fields::{
-    ConnectionOptions, Dropped, Field, Hop, Known, check_line_ends, check_names, copy_kept, list, offset_in, protocols,
-    put, put_list, put_via,
+    ConnectionOptions, Field, FieldSet, Hop, Known, check_lines, copy_kept, list, offset_in, protocols, put, put_list,
+    put_via,
 };
 use crate::limits::HEAD_BYTES_MAX;
 use crate::{Fault, FieldSlots, Framing, Parsed, Version};
@@ -16,7 +16,7 @@ pub struct Response<'s, 'b> {
     version: Version,
     framing: Framing,
     connection: ConnectionOptions,
-    dropped: Dropped,
+    dropped: FieldSet,
     /// Whether the fields announce content, be it there or not.
     declares_content: bool,
     /// Whether it names protocols to switch to, and is a response that may.
@@ -62,8 +62,7 @@ pub fn parse_response<'s, 'b>(
     }
     let head = &bytes[..length];
     let fields: &'s [Field<'b>] = raw.headers;
-    check_line_ends(head)?;
-    check_names(fields)?;
+    check_lines(head, fields)?;
     let version = if raw.version == Some(1) { Version::Http11 } else { Version::Http10 };
     let code = raw.code.unwrap_or_default();
     if !(100..=599).contains(&code) {
@@ -76,7 +75,7 @@ pub fn parse_response<'s, 'b>(
         version,
         framing: Framing::UntilClose,
         connection: ConnectionOptions::default(),
-        dropped: Dropped::default(),
+        dropped: FieldSet::default(),
         declares_content: false,
         names_protocols: false,
         has_date: false,

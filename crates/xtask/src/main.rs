@@ -1,5 +1,6 @@
 //! Measurements that keep LoadX's speed true: `cargo xtask COMMAND`.
 
+mod counts;
 mod peers;
 
 use std::process::ExitCode;
@@ -17,14 +18,24 @@ struct Arguments {
 enum Command {
     /// Measure LoadX beside nginx, HAProxy and bare relays, in turn, in one run
     Peers(peers::PeersArguments),
+    /// Count the instructions of the hot path, and tell what has changed
+    Counts(counts::CountsArguments),
+    /// Do one operation, which `counts` counts
+    #[command(hide = true)]
+    CountCase(counts::CaseArguments),
     /// Run a bare relay, which `peers` measures as the floor
     #[command(hide = true)]
     Floor(peers::FloorArguments),
 }
 
+/// What stops a measurement.
+type Trouble = Box<dyn std::error::Error>;
+
 fn main() -> ExitCode {
     let outcome = match Arguments::parse().command {
         Command::Peers(arguments) => peers::run(&arguments),
+        Command::Counts(arguments) => counts::run(&arguments),
+        Command::CountCase(arguments) => counts::run_case(&arguments),
         Command::Floor(arguments) => peers::floor(&arguments).map_err(Into::into),
     };
     match outcome {

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use super::Request;
 use crate::Framing;
-use crate::fields::{Dropped, Known, copy_kept, list, protocols, put, put_list, put_via};
+use crate::fields::{FieldSet, copy_kept, list, protocols, put, put_list, put_via};
 
 /// What a gateway adds to a request.
 #[derive(Copy, Clone, Debug)]
@@ -54,18 +54,15 @@ impl<'b> Request<'_, 'b> {
         out.extend_from_slice(b"\r\n");
     }
 
-    fn drop_rewritten(&self, forwarding: &Forwarding<'_>, dropped: &mut Dropped) {
+    fn drop_rewritten(&self, forwarding: &Forwarding<'_>, dropped: &mut FieldSet) {
         if let (Some(_), Some(host)) = (self.origin.authority, self.host) {
             dropped.add(host);
         }
-        for (index, field) in self.fields.iter().enumerate() {
-            match Known::of(field.name) {
-                Some(Known::XForwardedFor) => dropped.add(index),
-                Some(Known::Forwarded | Known::XForwardedHost | Known::XForwardedProto) if !forwarding.trusted => {
-                    dropped.add(index);
-                }
-                _ => {}
-            }
+        dropped.add_all(self.claims.forwarded_for);
+        if !forwarding.trusted {
+            dropped.add_all(self.claims.forwarded);
+            dropped.add_all(self.claims.host);
+            dropped.add_all(self.claims.proto);
         }
     }
 
@@ -89,7 +86,8 @@ impl<'b> Request<'_, 'b> {
     fn put_forwarded(&self, forwarding: &Forwarding<'_>, out: &mut Vec<u8>) {
         out.extend_from_slice(b"X-Forwarded-For: ");
         if forwarding.trusted {
-            for field in self.fields.iter().filter(|field| Known::of(field.name) == Some(Known::XForwardedFor)) {
+            let lines = self.fields.iter().enumerate();
+            for (_, field) in lines.filter(|(index, _)| self.claims.forwarded_for.contains(*index)) {
                 for address in list(field.value) {
                     out.extend_from_slice(address);
                     out.extend_from_slice(b", ");
@@ -98,12 +96,11 @@ impl<'b> Request<'_, 'b> {
         }
         put_ip(out, forwarding.peer);
         out.extend_from_slice(b"\r\n");
-        let carried =
-            |known| forwarding.trusted && self.fields.iter().any(|field| Known::of(field.name) == Some(known));
-        if !carried(Known::XForwardedProto) {
+        let carried = |lines: FieldSet| forwarding.trusted && !lines.is_empty();
+        if !carried(self.claims.proto) {
             put(out, "X-Forwarded-Proto", forwarding.scheme.as_bytes());
         }
-        if !carried(Known::XForwardedHost) {
+        if !carried(self.claims.host) {
             let host = self.authority();
             if !host.is_empty() {
                 put(out, "X-Forwarded-Host", host);

@@ -3,9 +3,7 @@
 mod encode;
 mod target;
 
-use crate::fields::{
-    ConnectionOptions, Dropped, Field, Hop, Known, check_line_ends, check_names, leading_empty_line, list, protocols,
-};
+use crate::fields::{ConnectionOptions, Field, FieldSet, Hop, Known, check_lines, leading_empty_line, list, protocols};
 use crate::limits::{HEAD_BYTES_MAX, TARGET_BYTES_MAX};
 use crate::{Fault, FieldSlots, Framing, Parsed, Version};
 
@@ -24,11 +22,10 @@ pub struct Request<'s, 'b> {
     version: Version,
     framing: Framing,
     connection: ConnectionOptions,
-    dropped: Dropped,
+    dropped: FieldSet,
     /// The place of Host, which a gateway may have to rewrite.
     host: Option<usize>,
-    /// Whether X-Forwarded-For or Forwarded is there.
-    claims_forwarded: bool,
+    claims: Claims,
     /// Whether the client takes trailers (RFC 9110, section 10.1.4).
     takes_trailers: bool,
     /// Whether the client offers to go on in another protocol that LoadX tunnels.
@@ -37,6 +34,15 @@ pub struct Request<'s, 'b> {
     expects_continue: bool,
     /// Of an OPTIONS, how often it may be passed on.
     max_forwards: Option<u64>,
+}
+
+/// Where the fields stand that say where a request comes from.
+#[derive(Copy, Clone, Debug, Default)]
+struct Claims {
+    forwarded_for: FieldSet,
+    forwarded: FieldSet,
+    host: FieldSet,
+    proto: FieldSet,
 }
 
 /// Reads the head of a request at the start of `bytes`.
@@ -57,8 +63,7 @@ pub fn parse_request<'s, 'b>(bytes: &'b [u8], slots: &'s mut FieldSlots<'b>) -> 
     }
     let head = &bytes[lead..lead + length];
     let fields: &'s [Field<'b>] = raw.headers;
-    check_line_ends(head)?;
-    check_names(fields)?;
+    check_lines(head, fields)?;
     let method = raw.method.unwrap_or_default();
     let target = raw.path.unwrap_or_default();
     let version = if raw.version == Some(1) { Version::Http11 } else { Version::Http10 };
@@ -71,9 +76,9 @@ pub fn parse_request<'s, 'b>(bytes: &'b [u8], slots: &'s mut FieldSlots<'b>) -> 
         version,
         framing: Framing::Length(0),
         connection: ConnectionOptions::default(),
-        dropped: Dropped::default(),
+        dropped: FieldSet::default(),
         host: None,
-        claims_forwarded: false,
+        claims: Claims::default(),
         takes_trailers: false,
         upgrade: false,
         expects_continue: false,
@@ -128,7 +133,10 @@ impl<'s, 'b> Request<'s, 'b> {
                         return Err(Fault::Malformed("Host is not a host and port"));
                     }
                 }
-                Known::Forwarded | Known::XForwardedFor => self.claims_forwarded = true,
+                Known::XForwardedFor => self.claims.forwarded_for.add(index),
+                Known::Forwarded => self.claims.forwarded.add(index),
+                Known::XForwardedHost => self.claims.host.add(index),
+                Known::XForwardedProto => self.claims.proto.add(index),
                 Known::Te => {
                     self.takes_trailers |= list(field.value).any(|coding| coding.eq_ignore_ascii_case(b"trailers"));
                 }
@@ -221,13 +229,14 @@ impl<'s, 'b> Request<'s, 'b> {
 
     /// Whether somebody on the way says that this request comes from another client.
     pub fn claims_forwarded(&self) -> bool {
-        self.claims_forwarded
+        !self.claims.forwarded_for.is_empty() || !self.claims.forwarded.is_empty()
     }
 
     /// The addresses that X-Forwarded-For names, last first: the one that the peer added leads.
     pub fn forwarded_for(&self) -> impl Iterator<Item = &'b [u8]> + '_ {
-        let lines = self.fields.iter().rev().filter(|field| Known::of(field.name) == Some(Known::XForwardedFor));
-        lines.flat_map(|field| field.value.rsplit(|byte| *byte == b',').map(<[u8]>::trim_ascii))
+        let lines = self.fields.iter().enumerate().rev();
+        let lines = lines.filter(|(index, _)| self.claims.forwarded_for.contains(*index));
+        lines.flat_map(|(_, field)| field.value.rsplit(|byte| *byte == b',').map(<[u8]>::trim_ascii))
     }
 }
 

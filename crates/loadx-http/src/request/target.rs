@@ -21,7 +21,7 @@ pub(super) fn origin<'b>(method: &str, target: &'b str) -> Result<Origin<'b>, Fa
         return Err(Fault::Method);
     }
     // No part of a target (RFC 9112, section 3.2); some readers end the path there.
-    if target.contains('#') {
+    if memchr::memchr(b'#', target.as_bytes()).is_some() {
         return Err(Fault::Malformed("the request target holds a #"));
     }
     if target.starts_with('/') || (target == "*" && method == "OPTIONS") {
@@ -74,13 +74,26 @@ fn is_name(name: &[u8]) -> bool {
     let mut bytes = name.iter();
     while let Some(byte) = bytes.next() {
         let escaped = |byte: Option<&u8>| byte.is_some_and(u8::is_ascii_hexdigit);
-        let fits = match byte {
-            b'%' => escaped(bytes.next()) && escaped(bytes.next()),
-            byte => byte.is_ascii_alphanumeric() || b"-._~!$&'()*+;=".contains(byte),
-        };
-        if !fits {
+        if !IN_NAMES[usize::from(*byte)] && !(*byte == b'%' && escaped(bytes.next()) && escaped(bytes.next())) {
             return false;
         }
     }
     !name.is_empty()
 }
+
+/// The bytes that stand for themselves in a name: unreserved and sub-delims (RFC 3986, section 2).
+const IN_NAMES: [bool; 256] = {
+    let mut table = [false; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        table[byte] = (byte as u8).is_ascii_alphanumeric();
+        byte += 1;
+    }
+    let others = b"-._~!$&'()*+;=";
+    let mut index = 0;
+    while index < others.len() {
+        table[others[index] as usize] = true;
+        index += 1;
+    }
+    table
+};

@@ -19,6 +19,7 @@ use std::time::{Duration, Instant};
 
 use clap::Args;
 
+use crate::Trouble;
 use case::Case;
 use contender::{Contender, Setup};
 pub(crate) use floor::{FloorArguments, run as floor};
@@ -48,9 +49,6 @@ pub(crate) struct PeersArguments {
     #[arg(long, hide = true)]
     inside: bool,
 }
-
-/// What stops a measurement.
-pub(crate) type Trouble = Box<dyn std::error::Error>;
 
 const PROXY_PROCESSOR: usize = 0;
 const LOAD_PROCESSOR: usize = 1;
@@ -93,7 +91,7 @@ fn enter_own_network() -> Result<(), Trouble> {
     if !rustix::process::geteuid().is_root() {
         again.args(["--user", "--map-root-user"]);
     }
-    let set_up = "ulimit -n \"$(ulimit -Hn)\" && ip link set lo up && echo 1024 65535 >/proc/sys/net/ipv4/ip_local_port_range && exec \"$@\"";
+    let set_up = "cc=/proc/sys/net/ipv4/tcp_congestion_control; ulimit -n \"$(ulimit -Hn)\" && ip link set lo up && echo 1024 65535 >/proc/sys/net/ipv4/ip_local_port_range && { echo cubic >$cc || echo reno >$cc; } 2>/dev/null; exec \"$@\"";
     again.args(["--net", "sh", "-c", set_up, "sh"]).arg(std::env::current_exe()?);
     let status = again.args(std::env::args_os().skip(1)).arg("--inside").status()?;
     if status.success() { Ok(()) } else { Err("the measurement did not come to its end".into()) }

@@ -1,0 +1,117 @@
+//! A whole exchange, from a client's request to its answer, through the real proxy on a network in memory.
+
+use std::future::poll_fn;
+use std::net::SocketAddr;
+
+use loadx_core::config::Config;
+use loadx_proxy::{Listener as _, Network as _, start_local};
+use tokio::runtime::{Builder, LocalOptions};
+use tokio::task::spawn_local;
+
+use super::memory::{Memory, MemoryStream};
+
+const PROXY: &str = "10.0.0.1:8080";
+const BACKENDS: [&str; 3] = ["10.0.1.1:80", "10.0.1.2:80", "10.0.1.3:80"];
+
+const REQUEST: &[u8] =
+    b"GET /orders?page=3 HTTP/1.1\r\nHost: app.example.com\r\nUser-Agent: counts/1.0\r\nAccept: */*\r\n\r\n";
+const RESPONSE: &[u8] =
+    b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nDate: Sun, 06 Nov 1994 08:49:37 GMT\r\nContent-Length: 13\r\n\r\nHello, World!";
+
+/// A client of a proxy before three backends, all in this thread.
+pub(super) struct Scene {
+    client: MemoryStream,
+    buffer: Vec<u8>,
+}
+
+/// What stands between the client and the backends.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub(super) enum Between {
+    /// Nothing: what the scene itself costs.
+    Nothing,
+    Proxy,
+    /// The proxy, with its log as JSON.
+    LoggingProxy,
+}
+
+impl Scene {
+    /// Sends a request and takes its answer.
+    pub(super) async fn exchange(&mut self) {
+        self.client.send(REQUEST);
+        let count = self.client.receive(&mut self.buffer).await;
+        assert!(self.buffer[..count].ends_with(b"Hello, World!"), "the answer is whole");
+    }
+}
+
+/// Lets `play` happen on a scene that is warm: connections are open, buffers were used before.
+pub(super) fn on_stage<T>(between: Between, play: impl AsyncFnOnce(Scene) -> T) -> T {
+    let runtime = Builder::new_current_thread()
+        .enable_time()
+        .build_local(LocalOptions::default())
+        .expect("the system has room for a runtime");
+    runtime.block_on(async {
+        let net = Memory::default();
+        for backend in BACKENDS {
+            let socket = net.listen(address(backend), 1).and_then(|mut sockets| net.adopt(sockets.remove(0)));
+            spawn_local(serve(socket.expect("there is no other listener")));
+        }
+        let mut scene = match between {
+            Between::Nothing => Scene::new(&net, BACKENDS[0]).await,
+            Between::Proxy | Between::LoggingProxy => {
+                let proxy = start_local(&config(between), &net, 1).await.expect("nothing is in the way");
+                // It serves as long as the runtime lives.
+                std::mem::forget(proxy);
+                Scene::new(&net, PROXY).await
+            }
+        };
+        for _ in 0..100 {
+            scene.exchange().await;
+        }
+        play(scene).await
+    })
+}
+
+impl Scene {
+    async fn new(net: &Memory, to: &str) -> Scene {
+        let client = net.connect(address(to)).await.expect("connecting never fails");
+        Scene { client, buffer: vec![0; 64 * 1024] }
+    }
+}
+
+async fn serve(listener: <Memory as loadx_proxy::Network>::Listener) {
+    loop {
+        let Ok((stream, _)) = poll_fn(|cx| listener.poll_accept(cx)).await else { return };
+        spawn_local(async move {
+            let mut buffer = vec![0; 64 * 1024];
+            while stream.receive(&mut buffer).await > 0 {
+                stream.send(RESPONSE);
+            }
+        });
+    }
+}
+
+fn config(between: Between) -> Config {
+    let log = match between {
+        Between::LoggingProxy => "\"log_format\":\"json\",\"log_file\":\"/dev/null\"",
+        _ => "\"enable_logging\":false",
+    };
+    let backends: Vec<_> = BACKENDS
+        .iter()
+        .map(|backend| {
+            let at = address(backend);
+            format!("{{\"host\":\"{}\",\"port\":{}}}", at.ip(), at.port())
+        })
+        .collect();
+    let proxy = address(PROXY);
+    let text = format!(
+        "{{\"proxy_host\":\"{}\",\"proxy_port\":{},\"workers\":1,\"max_requests_per_connection\":1000000000,{log},\"backend_servers\":[{}]}}",
+        proxy.ip(),
+        proxy.port(),
+        backends.join(",")
+    );
+    loadx_core::config::parse(&text).expect("the config is sound")
+}
+
+fn address(text: &str) -> SocketAddr {
+    text.parse().expect("it is an address")
+}
