@@ -134,6 +134,11 @@ impl AccessLog {
         }
     }
 
+    /// Whether lines go anywhere.
+    pub(crate) fn is_on(&self) -> bool {
+        self.batches.is_some()
+    }
+
     /// Adds a line.
     pub(crate) fn write(&self, line: &Line<'_>) {
         let Some(batches) = &self.batches else { return };

@@ -3,6 +3,7 @@
 use std::future::poll_fn;
 use std::io::ErrorKind;
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::rc::Rc;
 use std::task::Poll;
 
@@ -16,8 +17,8 @@ use crate::connection::Client;
 use crate::context::Worker;
 use crate::exchange::{self, Next};
 use crate::incoming::{Incoming, Own};
-use crate::io::Broken;
-use crate::limits::{LINGER, LINGER_BYTES_MAX, REFUSED_LINE_BYTES_MAX};
+use crate::io::{Broken, is_silent};
+use crate::limits::{LINGER, LINGER_BYTES_MAX, REFUSED_LINE_BYTES_MAX, REST_AFTER};
 use crate::net::{Network, Stream};
 use crate::patience::Patience;
 use crate::relay::{Waiting, fill};
@@ -32,39 +33,71 @@ enum Head {
     Refused(ErrorReply),
     /// Nothing more, and nothing that was begun.
     Gone,
+    /// Nothing for now, and perhaps not for long.
+    Rests,
+}
+
+/// How serving a client pauses.
+enum Pause {
+    /// It rests: what serving it takes is given up until it asks again.
+    Rest,
+    End,
 }
 
 /// Serves a client until its connection ends.
 pub(crate) async fn serve<N: Network>(worker: Rc<Worker<N>>, stream: N::Stream, peer: SocketAddr) {
     let session = worker.sessions.enroll().await;
-    let timer = Timer::new(worker.clock);
     let mut client = Client {
         stream,
         peer: peer.ip().to_canonical(),
-        timer,
+        timer: Timer::new(worker.clock),
         input: Input::default(),
         unfinished: false,
         requests: 0,
+        brisk: false,
     };
-    session.run(client.serve(&worker, &session)).await;
+    session.run(pin!(client.live(&worker, &session))).await;
 }
 
 impl<S: Stream> Client<S> {
-    async fn serve<N: Network<Stream = S>>(&mut self, worker: &Rc<Worker<N>>, session: &Session) {
+    /// Serves and rests by turns. Serving takes kilobytes: they are on the heap, and only while they are
+    /// needed, so that a client at rest costs a few hundred bytes.
+    async fn live<N: Network<Stream = S>>(&mut self, worker: &Rc<Worker<N>>, session: &Session) {
+        while let Pause::Rest = Box::pin(self.serve(worker, session)).await {
+            let began = self.timer.latest();
+            let deadline = began + worker.settings().timeouts.keepalive;
+            if self.silence(worker, session, deadline).await.is_err() {
+                return;
+            }
+            self.brisk = self.timer.now() < began + REST_AFTER;
+        }
+    }
+
+    async fn serve<N: Network<Stream = S>>(&mut self, worker: &Rc<Worker<N>>, session: &Session) -> Pause {
+        match self.serve_until_calm(worker, session).await {
+            Next::KeepAlive => return Pause::Rest,
+            Next::Close => {}
+            Next::Linger => self.linger(worker).await,
+            Next::BreakOff => self.stream.break_off(),
+        }
+        Pause::End
+    }
+
+    /// Serves one request after the other. Returns how the connection ends, or that it does not.
+    async fn serve_until_calm<N: Network<Stream = S>>(&mut self, worker: &Rc<Worker<N>>, session: &Session) -> Next {
         loop {
             let next = match self.next_head(worker, session).await {
                 Head::Request(incoming) => exchange::run(worker, self, incoming).await,
                 Head::Refused(reply) => self.refuse(worker, &reply).await,
                 Head::Gone => Next::Close,
+                Head::Rests => return Next::KeepAlive,
             };
             match next {
                 // Asked again: somebody may have begun to wait for the place since the response began.
                 Next::KeepAlive if worker.keeps_connections() => session.set_idle(true),
                 // Closed although the client may count on it, and may have sent more already.
-                Next::KeepAlive => return self.linger(worker).await,
-                Next::Close => return,
-                Next::Linger => return self.linger(worker).await,
-                Next::BreakOff => return self.stream.break_off(),
+                Next::KeepAlive => return Next::Linger,
+                end => return end,
             }
             // A client that has sent many requests at once is not served before all others.
             tokio::task::coop::consume_budget().await;
@@ -90,7 +123,7 @@ impl<S: Stream> Client<S> {
             let fresh = &self.input.bytes()[seen..];
             // A head that goes on is read again only when a line was added to it: whoever sends byte by
             // byte must not make LoadX read it all each time.
-            let worth_reading = fresh.contains(&b'\n') || self.input.bytes().len() >= HEAD_BYTES_MAX;
+            let worth_reading = memchr::memchr(b'\n', fresh).is_some() || self.input.bytes().len() >= HEAD_BYTES_MAX;
             if worth_reading {
                 match self.read_head(worker) {
                     Ok(Some(incoming)) => {
@@ -104,16 +137,22 @@ impl<S: Stream> Client<S> {
             seen = self.input.bytes().len();
             if seen == 0 {
                 // A client that has never been served has less time, and is not sent away for others.
-                let patience = if session.is_idle() { worker.settings().timeouts.keepalive } else { head_timeout };
-                let deadline = worker.clock.now() + patience;
-                if silence(self, session, deadline).await.is_err() {
-                    return Head::Gone;
+                let (since, idle) = (self.timer.latest(), session.is_idle());
+                if idle && !self.brisk && is_silent(&self.stream) {
+                    return Head::Rests;
+                }
+                let keepalive = worker.settings().timeouts.keepalive;
+                let patience = if !idle { head_timeout } else { REST_AFTER.min(keepalive) };
+                match self.silence(worker, session, since + patience).await {
+                    Ok(()) => {}
+                    Err(Broken::TimedOut) if idle && patience < keepalive => return Head::Rests,
+                    Err(_) => return Head::Gone,
                 }
             } else {
                 // A head has begun: its time counts from here.
                 session.set_idle(false);
-                let deadline = *head_deadline.get_or_insert_with(|| worker.clock.now() + head_timeout);
-                match silence(self, session, deadline).await {
+                let deadline = *head_deadline.get_or_insert_with(|| self.timer.now() + head_timeout);
+                match self.silence(worker, session, deadline).await {
                     Ok(()) => {}
                     Err(Broken::TimedOut) => {
                         let message =
@@ -138,7 +177,7 @@ impl<S: Stream> Client<S> {
     /// Reads the head at the front of the input, if all of it is there, and writes what a backend
     /// gets. The input is consumed up to the body.
     fn read_head<N: Network<Stream = S>>(&mut self, worker: &Rc<Worker<N>>) -> Result<Option<Incoming>, Fault> {
-        let began = worker.clock.now();
+        let began = self.timer.now();
         let mut slots = FieldSlots::new();
         let (incoming, length) = {
             let Parsed::Complete(request, length) = parse_request(self.input.bytes(), &mut slots)? else {
@@ -219,6 +258,31 @@ impl<S: Stream> Client<S> {
         if sent.is_ok() { Next::Linger } else { Next::Close }
     }
 
+    /// Waits, without a buffer, for the client to go on. An error is the end: it left, stayed silent until
+    /// `deadline`, or the worker wants the connection closed.
+    async fn silence<N: Network<Stream = S>>(
+        &self,
+        worker: &Worker<N>,
+        session: &Session,
+        deadline: Time,
+    ) -> Result<(), Broken> {
+        let mut silent_at = None;
+        poll_fn(|cx| {
+            if let Poll::Ready(outcome) = self.stream.poll_readable(cx) {
+                if let Some(mark) = silent_at {
+                    worker.pool.polled_since(mark);
+                }
+                return Poll::Ready(outcome.map_err(Broken::Failed));
+            }
+            silent_at = Some(worker.pool.mark());
+            if session.should_close() {
+                return Poll::Ready(Err(Broken::Closed));
+            }
+            self.timer.poll_expired(cx, deadline).map(|()| Err(Broken::TimedOut))
+        })
+        .await
+    }
+
     /// Ends the connection so that the reply arrives although the client is still sending: closing at
     /// once would make the system answer those bytes with a reset, and the client could lose the reply
     /// (RFC 9112, section 9.6).
@@ -252,19 +316,4 @@ fn start_line(bytes: &[u8]) -> (&[u8], &[u8]) {
     let mut words = line.splitn(2, |byte| *byte == b' ');
     let mut word = || words.next().filter(|word| !word.is_empty()).unwrap_or(b"-");
     (word(), word())
-}
-
-/// Waits, without a buffer, for the client to go on. An error is the end: it left, stayed silent until
-/// `deadline`, or the worker wants the connection closed.
-async fn silence<S: Stream>(client: &Client<S>, session: &Session, deadline: Time) -> Result<(), Broken> {
-    poll_fn(|cx| {
-        if let Poll::Ready(outcome) = client.stream.poll_readable(cx) {
-            return Poll::Ready(outcome.map_err(Broken::Failed));
-        }
-        if session.should_close() {
-            return Poll::Ready(Err(Broken::Closed));
-        }
-        client.timer.poll_expired(cx, deadline).map(|()| Err(Broken::TimedOut))
-    })
-    .await
 }

@@ -23,6 +23,8 @@ pub(crate) struct Client<S: Stream> {
     pub(crate) unfinished: bool,
     /// Requests that it has sent.
     pub(crate) requests: u64,
+    /// Whether its last request came soon after the one before: the next one will too.
+    pub(crate) brisk: bool,
 }
 
 impl<S: Stream> Drop for Client<S> {

@@ -149,14 +149,16 @@ impl<N: Network> Worker<N> {
 
     /// Counts and logs an exchange that ended.
     pub(crate) fn account(&self, account: &Account<'_>) {
-        let Account { incoming, status, broke_off, content, backend, tries, error, switched_at } = *account;
-        let now = self.clock.now();
+        let Account { now, incoming, status, broke_off, content, backend, tries, error, switched_at } = *account;
         let took = now.since(incoming.began);
         let to_answer = switched_at.map_or(took, |switched_at| switched_at.since(incoming.began));
         let mut metrics = self.metrics.borrow_mut();
         metrics.retries += tries.saturating_sub(1) as u64;
         metrics.record(&Ending { now, took: to_answer, status, error: status >= 500 || broke_off, backend });
         drop(metrics);
+        if !self.log.is_on() {
+            return;
+        }
         self.log.write(&Line {
             at: SystemTime::now(),
             client: incoming.client,
@@ -204,6 +206,8 @@ impl<N: Network> Worker<N> {
 /// An exchange that ended, as it is counted and logged.
 #[derive(Debug)]
 pub(crate) struct Account<'a> {
+    /// When it ended.
+    pub(crate) now: Time,
     pub(crate) incoming: &'a Incoming,
     pub(crate) status: u16,
     /// Whether the client got only part of the response.

@@ -20,6 +20,10 @@ pub const COPY_BEHIND_HEAD_BYTES_MAX: usize = 8 * 1024;
 /// Idle connections that a worker keeps to one backend.
 pub const IDLE_PER_BACKEND_MAX: usize = 256;
 
+/// How soon a client must ask again to be served from where it was; otherwise what serving it takes is given
+/// up until it does. Long enough for who asks many times a second, short against a person's pause.
+pub const REST_AFTER: Duration = Duration::from_millis(500);
+
 /// Interim (1xx) responses of one exchange; more is a flood.
 pub const INTERIM_RESPONSES_MAX: usize = 100;
 

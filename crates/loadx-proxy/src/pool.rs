@@ -3,16 +3,17 @@
 //! A connection must not be lent while it holds bytes that belong to no request: whoever came next
 //! would take them for the answer. The runtime learns of bytes only when it polls the system, so a
 //! connection that comes back *cools* until that has happened; only then its silence means something.
+//! That it has happened is known without asking: a client that was silent and is not any more has been
+//! heard of in a poll since.
 
-use std::cell::RefCell;
-use std::collections::HashMap;
-use std::hash::{BuildHasherDefault, DefaultHasher};
+use std::cell::{Cell, RefCell};
+use std::collections::{HashMap, VecDeque};
+use std::hash::{BuildHasherDefault, Hasher};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use loadx_core::{BackendId, Time, View};
-use tokio::sync::Notify;
 
 use crate::io::is_silent;
 use crate::limits::IDLE_PER_BACKEND_MAX;
@@ -30,14 +31,39 @@ pub(crate) struct Connection<S> {
 #[derive(Debug)]
 pub(crate) struct Pool<S> {
     lanes: RefCell<ByBackend<Vec<Idle<S>>>>,
-    cooling: RefCell<Vec<(BackendId, Idle<S>)>>,
-    came_back: Notify,
+    /// In the order in which they came back.
+    cooling: RefCell<VecDeque<Cooling<S>>>,
+    /// How many connections have come back, ever.
+    returned: Cell<u64>,
+    /// How many of these, the first ones, have cooled.
+    cooled: Cell<u64>,
     /// Where each backend in rotation is to be found.
     places: RefCell<ByBackend<Arc<[SocketAddr]>>>,
 }
 
 /// Its order is the same in every run, so that a simulation can be replayed; nobody outside chooses the keys.
-type ByBackend<T> = HashMap<BackendId, T, BuildHasherDefault<DefaultHasher>>;
+type ByBackend<T> = HashMap<BackendId, T, BuildHasherDefault<NumberHasher>>;
+
+/// Spreads numbers that are small and dense, as those of backends are.
+#[derive(Debug, Default)]
+struct NumberHasher(u64);
+
+impl Hasher for NumberHasher {
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.write_u32(u32::from(*byte));
+        }
+    }
+
+    fn write_u32(&mut self, number: u32) {
+        // The golden ratio's multiples fill the upper bits evenly, which the table looks at as well as the lower.
+        self.0 = (self.0 ^ u64::from(number)).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(32);
+    }
+
+    fn finish(&self) -> u64 {
+        self.0
+    }
+}
 
 #[derive(Debug)]
 struct Idle<S> {
@@ -45,20 +71,44 @@ struct Idle<S> {
     since: Time,
 }
 
+#[derive(Debug)]
+struct Cooling<S> {
+    /// How many came back up to it.
+    number: u64,
+    backend: BackendId,
+    idle: Idle<S>,
+}
+
+/// What had come back at some moment.
+#[derive(Copy, Clone, Debug)]
+pub(crate) struct Mark(u64);
+
 impl<S: Stream> Pool<S> {
     pub(crate) fn new() -> Self {
         Pool {
             lanes: RefCell::default(),
             cooling: RefCell::default(),
-            came_back: Notify::new(),
+            returned: Cell::new(0),
+            cooled: Cell::new(0),
             places: RefCell::default(),
         }
+    }
+
+    /// Marks this moment, at which the runtime knew nothing new of some stream.
+    pub(crate) fn mark(&self) -> Mark {
+        Mark(self.returned.get())
+    }
+
+    /// The runtime has polled the system since `mark`: it has heard of that stream.
+    pub(crate) fn polled_since(&self, mark: Mark) {
+        self.cooled.set(self.cooled.get().max(mark.0));
     }
 
     /// Takes a connection that is still silent. One that became readable while idle was closed by the
     /// backend, or holds bytes that belong to no request: it is not used. Finding that out costs no
     /// system call, except for a connection that has not cooled, which is used when there is no other.
     pub(crate) fn take(&self, backend: BackendId) -> Option<Connection<S>> {
+        self.settle();
         if let Some(lane) = self.lanes.borrow_mut().get_mut(&backend) {
             while let Some(idle) = lane.pop() {
                 if is_silent(&idle.connection.stream) {
@@ -67,8 +117,8 @@ impl<S: Stream> Pool<S> {
             }
         }
         let mut cooling = self.cooling.borrow_mut();
-        while let Some(place) = cooling.iter().rposition(|(id, _)| *id == backend) {
-            let (_, idle) = cooling.swap_remove(place);
+        while let Some(place) = cooling.iter().rposition(|other| other.backend == backend) {
+            let idle = cooling.remove(place)?.idle;
             if idle.connection.stream.holds_nothing() {
                 return Some(idle.connection);
             }
@@ -78,34 +128,30 @@ impl<S: Stream> Pool<S> {
 
     /// Keeps a connection for later.
     pub(crate) fn put(&self, backend: BackendId, connection: Connection<S>, now: Time) {
-        let mut cooling = self.cooling.borrow_mut();
-        if cooling.is_empty() {
-            self.came_back.notify_one();
-        }
-        cooling.push((backend, Idle { connection, since: now }));
+        let number = self.returned.get() + 1;
+        self.returned.set(number);
+        let idle = Idle { connection, since: now };
+        self.cooling.borrow_mut().push_back(Cooling { number, backend, idle });
     }
 
-    /// Makes connections available once they have cooled, for as long as the worker lives.
-    pub(crate) async fn cool(&self) {
-        loop {
-            self.came_back.notified().await;
-            // The runtime polls the system before it goes on with a task that yielded.
-            tokio::task::yield_now().await;
-            let cooled = std::mem::take(&mut *self.cooling.borrow_mut());
+    /// Makes connections available that have cooled. Closed are those beyond what is kept, and those to a
+    /// place where the backend is not any more.
+    fn settle(&self) {
+        let mut cooling = self.cooling.borrow_mut();
+        let cooled = self.cooled.get();
+        while cooling.front().is_some_and(|first| first.number <= cooled) {
+            let Some(Cooling { backend, idle, .. }) = cooling.pop_front() else { return };
             let mut lanes = self.lanes.borrow_mut();
-            for (backend, idle) in cooled {
-                let lane = lanes.entry(backend).or_default();
-                // Closed where there are many already, or it spoke out of turn, or the backend moved.
-                let fit = is_silent(&idle.connection.stream) && self.is_in_place(backend, &idle);
-                if fit && lane.len() < IDLE_PER_BACKEND_MAX {
-                    lane.push(idle);
-                }
+            let lane = lanes.entry(backend).or_default();
+            if lane.len() < IDLE_PER_BACKEND_MAX && self.is_in_place(backend, &idle) {
+                lane.push(idle);
             }
         }
     }
 
     /// Closes what was idle for too long or was closed by its backend.
     pub(crate) fn sweep(&self, now: Time, idle: Duration) {
+        self.settle();
         for lane in self.lanes.borrow_mut().values_mut() {
             lane.retain(|kept| now.since(kept.since) < idle && is_silent(&kept.connection.stream));
         }
@@ -115,9 +161,12 @@ impl<S: Stream> Pool<S> {
     pub(crate) fn follow(&self, view: &View) {
         *self.places.borrow_mut() =
             view.backends().iter().map(|backend| (backend.id(), backend.shared_addresses())).collect();
-        for (backend, lane) in self.lanes.borrow_mut().iter_mut() {
+        let mut lanes = self.lanes.borrow_mut();
+        for (backend, lane) in lanes.iter_mut() {
             lane.retain(|idle| self.is_in_place(*backend, idle));
         }
+        // A backend that left does not come back under the same id.
+        lanes.retain(|_, lane| !lane.is_empty());
     }
 
     /// Whether the connection leads where the backend is to be found today.

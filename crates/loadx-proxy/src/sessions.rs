@@ -3,7 +3,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::future::{Future, poll_fn};
-use std::pin::pin;
+use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Poll, Waker};
 
@@ -103,8 +103,7 @@ impl Session {
     }
 
     /// Runs what serves the client, until it ends or is cut.
-    pub(crate) async fn run(&self, serving: impl Future<Output = ()>) {
-        let mut serving = pin!(serving);
+    pub(crate) async fn run(&self, mut serving: Pin<&mut impl Future<Output = ()>>) {
         poll_fn(|cx| if self.sessions.cut.get() { Poll::Ready(()) } else { serving.as_mut().poll(cx) }).await;
     }
 

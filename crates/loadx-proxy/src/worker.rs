@@ -36,10 +36,6 @@ pub(crate) async fn run<N: Network>(
         async move { worker.log.flush_regularly().await }
     });
     let sweeping = spawn_local(sweep(Rc::clone(&worker)));
-    let cooling = spawn_local({
-        let worker = Rc::clone(&worker);
-        async move { worker.pool.cool().await }
-    });
     while let Some(order) = orders.recv().await {
         match order {
             Order::Serve(parcel, peer, place) => match worker.net.unpack(parcel) {
@@ -66,7 +62,7 @@ pub(crate) async fn run<N: Network>(
         worker.sessions.cut();
         worker.sessions.all_ended().await;
     }
-    for task in [flushing, sweeping, cooling] {
+    for task in [flushing, sweeping] {
         task.abort();
     }
     worker.pool.clear();
@@ -120,7 +116,9 @@ async fn accept<N: Network>(worker: Rc<Worker<N>>, listener: Rc<N::Listener>) {
 /// Once a second: closes idle backend connections that are too old or to backends out of rotation.
 async fn sweep<N: Network>(worker: Rc<Worker<N>>) {
     loop {
+        let mark = worker.pool.mark();
         tokio::time::sleep(Duration::from_secs(1)).await;
+        worker.pool.polled_since(mark);
         worker.view();
         worker.pool.sweep(worker.clock.now(), worker.settings().timeouts.backend_keepalive);
     }

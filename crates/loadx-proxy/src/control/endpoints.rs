@@ -178,6 +178,7 @@ fn bounds() -> Value {
         "idle_connections_per_backend_and_worker": limits::IDLE_PER_BACKEND_MAX,
         "tries": Tries::MAX,
         "resends": Tries::RESENDS_MAX,
+        "rest_after_ms": limits::REST_AFTER.as_millis(),
         "interim_responses": limits::INTERIM_RESPONSES_MAX,
         "linger_bytes": limits::LINGER_BYTES_MAX,
         "linger_seconds": limits::LINGER.as_secs(),

@@ -9,7 +9,7 @@ mod tunnel;
 
 use std::cell::Cell;
 use std::future::{Future, poll_fn};
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::Poll;
 
@@ -131,7 +131,9 @@ pub(crate) async fn run<N: Network>(
     };
     exchange.release_first_piece(client);
     let ended = exchange.end(client, outcome).await;
-    exchange.account(&ended);
+    // An answer's end was looked at when it came.
+    let now = if ended.answered && ended.error.is_none() { client.timer.latest() } else { client.timer.now() };
+    exchange.account(now, &ended);
     ended.next
 }
 
@@ -160,7 +162,7 @@ impl<N: Network> Drop for Exchange<'_, N> {
             let answered = self.progress.answered.get();
             let status = if answered == 0 { 503 } else { answered };
             let error = Some("cut at the end of the shutdown's grace".to_owned());
-            self.account(&Ended { status, next: Next::BreakOff, error, answered: false });
+            self.account(self.worker.clock.now(), &Ended { status, next: Next::BreakOff, error, answered: false });
         }
     }
 }
@@ -184,7 +186,9 @@ impl<N: Network> Exchange<'_, N> {
         loop {
             let query = Query { key: Key::from_ip(self.incoming.client), tried: self.tries.tried() };
             let view = self.worker.view();
-            let pick = match Pick::choose(view.clone(), self.worker.clock.now(), &query) {
+            // The first pick comes with the head; before another one, time has passed.
+            let now = if last.is_none() { self.incoming.began } else { client.timer.now() };
+            let pick = match Pick::choose(view.clone(), now, &query) {
                 Ok(pick) => pick,
                 Err(none) => return Err(last.map_or_else(|| no_backend(none), Unserved::from)),
             };
@@ -199,7 +203,10 @@ impl<N: Network> Exchange<'_, N> {
                 Ok(_) => Outcome::Answered,
                 Err(failure) => failure.outcome(),
             };
-            if let Some(observation) = pick.finish(self.worker.clock.now(), outcome) {
+            if let Ok(Answer { switched: Some(_), .. }) | Err(_) = &attempt {
+                client.timer.now();
+            }
+            if let Some(observation) = pick.finish(client.timer.latest(), outcome) {
                 self.worker.report(id, observation);
             }
             match attempt {
@@ -269,9 +276,11 @@ impl<N: Network> Exchange<'_, N> {
             }
         }
         let buffers = &self.worker.buffers;
-        let connecting = async { origin::connect(self.worker, backend).await.map_err(Failure::Connect) };
-        let leaving = async { client_gone(&departure(&client.stream, &mut client.input, buffers).await) };
-        let connection = unless(connecting, leaving).await?;
+        let connection = {
+            let connecting = pin!(async { origin::connect(self.worker, backend).await.map_err(Failure::Connect) });
+            let leaving = pin!(async { client_gone(&departure(&client.stream, &mut client.input, buffers).await) });
+            unless(connecting, leaving).await?
+        };
         // What is there already answers no request of ours (RFC 9112, section 9.2). The runtime's word is
         // free, and only a hint.
         if !is_silent(&connection.stream) && !connection.stream.holds_nothing() {
@@ -324,29 +333,32 @@ impl<N: Network> Exchange<'_, N> {
             unfinished,
             keeps_connection: &|| worker.keeps_connections(),
         };
-        // What the client does meanwhile: it sends the rest of the body, and then nothing that concerns
-        // this exchange, unless it leaves.
-        let client_side = async {
-            if !upload.is_complete() {
-                let source = Source { stream: client_stream, input, decoder: upload, patience: from_client };
-                let outcome = relay(source, to_backend, waiting, || progress.silent_since.set(timer.now())).await;
-                progress.upload_done.set(outcome.is_ok());
-                match outcome {
-                    Ok(()) => {}
-                    // The backend reads no more. Its response tells why, if it sent one.
-                    Err(RelayFault::Sink(_)) => {}
-                    // The client stops sending because it has its answer (RFC 9112, section 9.5), which goes on.
-                    Err(RelayFault::Source(Broken::TimedOut) | RelayFault::Body(BodyFault::Incomplete))
-                        if progress.answered.get() != 0 =>
-                    {
-                        return std::future::pending().await;
+        let answer = {
+            // What the client does meanwhile: it sends the rest of the body, and then nothing that concerns
+            // this exchange, unless it leaves.
+            let client_side = pin!(async {
+                if !upload.is_complete() {
+                    let source = Source { stream: client_stream, input, decoder: upload, patience: from_client };
+                    let outcome = relay(source, to_backend, waiting, || progress.silent_since.set(timer.now())).await;
+                    progress.upload_done.set(outcome.is_ok());
+                    match outcome {
+                        Ok(()) => {}
+                        // The backend reads no more. Its response tells why, if it sent one.
+                        Err(RelayFault::Sink(_)) => {}
+                        // The client stops sending because it has its answer (RFC 9112, section 9.5), which goes on.
+                        Err(RelayFault::Source(Broken::TimedOut) | RelayFault::Body(BodyFault::Incomplete))
+                            if progress.answered.get() != 0 =>
+                        {
+                            return std::future::pending().await;
+                        }
+                        Err(fault) => return upload_failure(fault, 1),
                     }
-                    Err(fault) => return upload_failure(fault, 1),
                 }
-            }
-            client_gone(&departure(client_stream, input, &worker.buffers).await)
+                client_gone(&departure(client_stream, input, &worker.buffers).await)
+            });
+            unless(pin!(download.run()), client_side).await?
         };
-        let answer = unless(download.run(), client_side).await?;
+        let now = timer.now();
         let (status, client_persistent) = (answer.status, answer.client_persistent);
         if answer.switches {
             let early = download.input;
@@ -359,7 +371,7 @@ impl<N: Network> Exchange<'_, N> {
         }
         let reusable = answer.backend_persistent && download.input.is_empty() && progress.upload_done.get();
         if reusable {
-            worker.pool.put(backend.id(), connection, timer.now());
+            worker.pool.put(backend.id(), connection, now);
         }
         Ok(Answer { status, client_persistent, tunnel_fault: None, switched: None })
     }
@@ -426,12 +438,13 @@ impl<N: Network> Exchange<'_, N> {
     }
 
     /// Counts and logs the exchange.
-    fn account(&mut self, ended: &Ended) {
+    fn account(&mut self, now: Time, ended: &Ended) {
         self.accounted = true;
         let backend = self.served_by.as_ref().map(ServedBy::backend);
         // Each attempt that failed is there; the one that did not comes on top.
         let tries = self.tries.tried().len() + usize::from(ended.answered);
         self.worker.account(&Account {
+            now,
             incoming: &self.incoming,
             status: ended.status,
             // Neither a client that left nor a tunnel that one side ended is a failure of ours.
@@ -447,10 +460,9 @@ impl<N: Network> Exchange<'_, N> {
 
 /// Runs `work`, unless `failing` ends before it: that one only ends in failure.
 async fn unless<T>(
-    work: impl Future<Output = Result<T, Failure>>,
-    failing: impl Future<Output = Failure>,
+    mut work: Pin<&mut impl Future<Output = Result<T, Failure>>>,
+    mut failing: Pin<&mut impl Future<Output = Failure>>,
 ) -> Result<T, Failure> {
-    let (mut work, mut failing) = (pin!(work), pin!(failing));
     poll_fn(|cx| match work.as_mut().poll(cx) {
         Poll::Ready(outcome) => Poll::Ready(outcome),
         Poll::Pending => failing.as_mut().poll(cx).map(Err),

@@ -32,6 +32,7 @@ pub(super) async fn answer<N: Network>(
     // Who looks at the endpoints does not want to see its own looking; what a client asks is a request.
     if own == Own::Options {
         worker.account(&Account {
+            now: client.timer.now(),
             incoming,
             status: 200,
             broke_off: sent.is_err(),
