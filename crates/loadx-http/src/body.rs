@@ -179,6 +179,16 @@ impl BodyDecoder {
         };
     }
 
+    /// How much content comes next in one run, in bytes; without end where only the end of the connection
+    /// tells. 0 when the next byte is framing.
+    pub fn run_left(&self) -> u64 {
+        match self.state {
+            State::Length { left } | State::Data { left } => left,
+            State::UntilClose => u64::MAX,
+            _ => 0,
+        }
+    }
+
     /// How many of the next `available` bytes are content, when the next byte is.
     fn content_run(&self, available: usize) -> Option<usize> {
         match self.state {

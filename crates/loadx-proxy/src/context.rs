@@ -19,6 +19,7 @@ use crate::incoming::Incoming;
 use crate::messages::{Endpoint, Mailbox, Question, Report};
 use crate::metrics::{Ending, Holdings, Shard};
 use crate::net::Network;
+use crate::pipes::Pipes;
 use crate::pool::Pool;
 use crate::reply::ErrorReply;
 use crate::request_id::RequestId;
@@ -30,6 +31,7 @@ pub(crate) struct Worker<N: Network> {
     pub(crate) net: N,
     pub(crate) clock: Clock,
     pub(crate) buffers: Rc<Buffers>,
+    pub(crate) pipes: Pipes<N::Stream>,
     pub(crate) pool: Pool<N::Stream>,
     pub(crate) metrics: RefCell<Shard>,
     pub(crate) index: usize,
@@ -69,6 +71,7 @@ impl<N: Network> Worker<N> {
             net,
             clock,
             buffers: Rc::default(),
+            pipes: Pipes::new(),
             pool,
             metrics: RefCell::new(Shard::new()),
             sessions: Rc::default(),
@@ -132,7 +135,8 @@ impl<N: Network> Worker<N> {
     /// What was counted so far, and what is held now.
     pub(crate) fn measure(&self) -> Shard {
         let mut shard = self.metrics.borrow().clone();
-        shard.holdings = Holdings { idle_to_backends: self.pool.len(), buffers: self.buffers.lent() };
+        shard.holdings =
+            Holdings { idle_to_backends: self.pool.len(), buffers: self.buffers.lent(), pipes: self.pipes.lent() };
         shard
     }
 

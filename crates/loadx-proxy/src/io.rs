@@ -65,6 +65,18 @@ pub(crate) async fn readable<S: Stream>(stream: &S, timer: &Timer, deadline: imp
     .await
 }
 
+/// Waits until `stream` can be written, or `deadline` has passed.
+pub(crate) async fn writable<S: Stream>(stream: &S, timer: &Timer, deadline: Time) -> Result<(), Broken> {
+    poll_fn(|cx| {
+        if let Poll::Ready(outcome) = stream.poll_writable(cx) {
+            return Poll::Ready(outcome.map_err(Broken::Failed));
+        }
+        ready!(timer.poll_expired(cx, deadline));
+        Poll::Ready(Err(Broken::TimedOut))
+    })
+    .await
+}
+
 /// Writes all of the pieces, in order. `written` counts what left, also when the rest could not.
 pub(crate) async fn write_all<S: Stream>(
     stream: &S,
@@ -73,25 +85,20 @@ pub(crate) async fn write_all<S: Stream>(
     patience: &Patience,
     written: &mut u64,
 ) -> Result<(), Broken> {
-    IoSlice::advance_slices(&mut pieces, 0);
-    while !pieces.is_empty() {
+    let mut left: usize = pieces.iter().map(|piece| piece.len()).sum();
+    while left > 0 {
         match stream.try_write(pieces) {
             Ok(0) => return Err(Broken::Closed),
             Ok(count) => {
                 *written += count as u64;
                 patience.moved(count, timer);
-                IoSlice::advance_slices(&mut pieces, count);
+                left -= count;
+                if left > 0 {
+                    IoSlice::advance_slices(&mut pieces, count);
+                }
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                let deadline = patience.wait(timer);
-                poll_fn(|cx| {
-                    if let Poll::Ready(outcome) = stream.poll_writable(cx) {
-                        return Poll::Ready(outcome.map_err(Broken::Failed));
-                    }
-                    ready!(timer.poll_expired(cx, deadline));
-                    Poll::Ready(Err(Broken::TimedOut))
-                })
-                .await?;
+                writable(stream, timer, patience.wait(timer)).await?;
             }
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) => return Err(Broken::Failed(error)),

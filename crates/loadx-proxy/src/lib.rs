@@ -25,6 +25,7 @@ mod metrics;
 mod net;
 mod origin;
 mod patience;
+mod pipes;
 mod pool;
 mod proxy;
 mod relay;

@@ -14,11 +14,25 @@ pub const SPARE_BUFFERS_MAX: usize = 256;
 /// more to read and room to write would never wait by itself.
 pub const RELAY_TURN_BYTES: u64 = 512 * 1024;
 
+/// What is left of a body, in bytes, from which on it goes through a pipe instead of a buffer, where both sides
+/// are plain TCP: a pipe costs two further descriptors, and below this size as much time as it saves.
+pub const SPLICE_BYTES_MIN: u64 = 64 * 1024;
+
+/// What a pipe holds, in bytes; the system's own limit for anybody without privileges.
+pub const PIPE_BYTES: usize = 1024 * 1024;
+
+/// Pipes that a worker has in use or spare; beyond, bodies are copied.
+pub const PIPES_MAX: usize = 64;
+
 /// A body up to this size is copied behind the head, to leave in one piece with it.
 pub const COPY_BEHIND_HEAD_BYTES_MAX: usize = 8 * 1024;
 
 /// Idle connections that a worker keeps to one backend.
 pub const IDLE_PER_BACKEND_MAX: usize = 256;
+
+/// Connections to one backend that came back in this turn of a worker's loop: with fewer another one is opened
+/// rather than one of these used.
+pub const COOLING_PER_BACKEND_MAX: usize = 64;
 
 /// How soon a client must ask again to be served from where it was; otherwise what serving it takes is given
 /// up until it does. Long enough for who asks many times a second, short against a person's pause.

@@ -39,6 +39,8 @@ pub(crate) struct Holdings {
     pub(crate) idle_to_backends: usize,
     /// Buffers that exchanges have.
     pub(crate) buffers: usize,
+    /// Pipes that bodies go through.
+    pub(crate) pipes: usize,
 }
 
 /// What is counted about one backend.
@@ -155,6 +157,7 @@ impl Shard {
         self.connections += other.connections;
         self.holdings.idle_to_backends += other.holdings.idle_to_backends;
         self.holdings.buffers += other.holdings.buffers;
+        self.holdings.pipes += other.holdings.pipes;
         for (mine, theirs) in self.statuses.iter_mut().zip(other.statuses.iter()) {
             *mine += theirs;
         }

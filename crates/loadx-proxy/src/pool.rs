@@ -16,7 +16,7 @@ use std::time::Duration;
 use loadx_core::{BackendId, Time, View};
 
 use crate::io::is_silent;
-use crate::limits::IDLE_PER_BACKEND_MAX;
+use crate::limits::{COOLING_PER_BACKEND_MAX, IDLE_PER_BACKEND_MAX};
 use crate::net::Stream;
 
 /// A connection to a backend.
@@ -106,17 +106,22 @@ impl<S: Stream> Pool<S> {
 
     /// Takes a connection that is still silent. One that became readable while idle was closed by the
     /// backend, or holds bytes that belong to no request: it is not used. Finding that out costs no
-    /// system call, except for a connection that has not cooled, which is used when there is no other.
+    /// system call, except for a connection that has not cooled. Such a one is used only where there are many: a
+    /// further connection costs once, and asking the system each time.
     pub(crate) fn take(&self, backend: BackendId) -> Option<Connection<S>> {
         self.settle();
         if let Some(lane) = self.lanes.borrow_mut().get_mut(&backend) {
             while let Some(idle) = lane.pop() {
-                if is_silent(&idle.connection.stream) {
+                // Where a large body came through a pipe, the runtime has not heard that nothing follows.
+                if is_silent(&idle.connection.stream) || idle.connection.stream.holds_nothing() {
                     return Some(idle.connection);
                 }
             }
         }
         let mut cooling = self.cooling.borrow_mut();
+        if cooling.iter().filter(|other| other.backend == backend).count() < COOLING_PER_BACKEND_MAX {
+            return None;
+        }
         while let Some(place) = cooling.iter().rposition(|other| other.backend == backend) {
             let idle = cooling.remove(place)?.idle;
             if idle.connection.stream.holds_nothing() {
@@ -153,7 +158,8 @@ impl<S: Stream> Pool<S> {
     pub(crate) fn sweep(&self, now: Time, idle: Duration) {
         self.settle();
         for lane in self.lanes.borrow_mut().values_mut() {
-            lane.retain(|kept| now.since(kept.since) < idle && is_silent(&kept.connection.stream));
+            let is_sound = |stream: &S| is_silent(stream) || stream.holds_nothing();
+            lane.retain(|kept| now.since(kept.since) < idle && is_sound(&kept.connection.stream));
         }
     }
 

@@ -1,17 +1,18 @@
 //! Moving a body from one connection to another, piece by piece: never more than a buffer of it is
 //! here, and nothing is read before what was read has been passed on.
 
-use std::io::IoSlice;
+use std::io::{ErrorKind, IoSlice};
 use std::rc::Rc;
 
 use loadx_core::Time;
 use loadx_http::{BodyDecoder, BodyFault, ChunkPrefix, Framing};
 
 use crate::buffers::{Buffers, Input};
-use crate::io::{Broken, readable, write_all};
-use crate::limits::RELAY_TURN_BYTES;
+use crate::io::{Broken, readable, writable, write_all};
+use crate::limits::{PIPE_BYTES, RELAY_TURN_BYTES, SPLICE_BYTES_MIN};
 use crate::net::Stream;
 use crate::patience::Patience;
+use crate::pipes::{LentPipe, Pipes};
 use crate::timer::Timer;
 
 /// Where a relay stopped short.
@@ -57,11 +58,11 @@ pub(crate) async fn fill_until<S: Stream>(
                 input.filled(count);
                 return Ok(count);
             }
-            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {
                 input.release_if_empty();
                 readable(stream, waiting.timer, &deadline).await?;
             }
-            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
             Err(error) => return Err(Broken::Failed(error)),
         }
     }
@@ -102,12 +103,34 @@ impl<'s, S: Stream> Sink<'s, S> {
         trailers: Option<&[u8]>,
         waiting: Waiting<'_>,
     ) -> Result<(), Broken> {
+        if self.framing == Framing::Chunked {
+            self.send_chunk(head, content, trailers, waiting).await?;
+        } else {
+            let mut pieces = [IoSlice::new(head), IoSlice::new(content)];
+            let pieces = match (head, content) {
+                (_, []) => &mut pieces[..1],
+                ([], _) => &mut pieces[1..],
+                _ => &mut pieces[..],
+            };
+            write_all(self.stream, pieces, waiting.timer, self.patience, &mut self.written).await?;
+        }
+        self.content += content.len() as u64;
+        Ok(())
+    }
+
+    /// The same, in the chunked coding (RFC 9112, section 7.1).
+    async fn send_chunk(
+        &mut self,
+        head: &[u8],
+        content: &[u8],
+        trailers: Option<&[u8]>,
+        waiting: Waiting<'_>,
+    ) -> Result<(), Broken> {
         let prefix = ChunkPrefix::new(content.len());
-        let chunked = self.framing == Framing::Chunked;
-        let around: [&[u8]; 2] = if chunked && !content.is_empty() { [prefix.as_bytes(), b"\r\n"] } else { [b"", b""] };
+        let around: [&[u8]; 2] = if content.is_empty() { [b"", b""] } else { [prefix.as_bytes(), b"\r\n"] };
         let ending: [&[u8]; 3] = match trailers {
-            Some(trailers) if chunked => [b"0\r\n", trailers, b"\r\n"],
-            _ => [b"", b"", b""],
+            Some(trailers) => [b"0\r\n", trailers, b"\r\n"],
+            None => [b"", b"", b""],
         };
         let pieces = [head, around[0], content, around[1], ending[0], ending[1], ending[2]];
         let mut slices = [IoSlice::new(b""); 7];
@@ -116,22 +139,66 @@ impl<'s, S: Stream> Sink<'s, S> {
             slices[used] = IoSlice::new(piece);
             used += 1;
         }
-        write_all(self.stream, &mut slices[..used], waiting.timer, self.patience, &mut self.written).await?;
-        self.content += content.len() as u64;
+        write_all(self.stream, &mut slices[..used], waiting.timer, self.patience, &mut self.written).await
+    }
+}
+
+impl<S: Stream> Sink<'_, S> {
+    /// Writes what is in the pipe, as content in this side's framing.
+    async fn drain(
+        &mut self,
+        pipe: &mut LentPipe<'_, S>,
+        waiting: Waiting<'_>,
+        progress: &impl Fn(),
+    ) -> Result<(), Broken> {
+        let count = pipe.held();
+        let (timer, patience) = (waiting.timer, self.patience);
+        if self.framing == Framing::Chunked {
+            let prefix = ChunkPrefix::new(count);
+            write_all(self.stream, &mut [IoSlice::new(prefix.as_bytes())], timer, patience, &mut self.written).await?;
+        }
+        while pipe.held() > 0 {
+            match pipe.drain(self.stream) {
+                Ok(0) => return Err(Broken::Closed),
+                Ok(count) => {
+                    self.written += count as u64;
+                    patience.moved(count, timer);
+                    progress();
+                }
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                    writable(self.stream, timer, patience.wait(timer)).await?;
+                }
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => return Err(Broken::Failed(error)),
+            }
+        }
+        if self.framing == Framing::Chunked {
+            write_all(self.stream, &mut [IoSlice::new(b"\r\n")], timer, patience, &mut self.written).await?;
+        }
+        self.content += count as u64;
         Ok(())
     }
 }
 
 /// Moves the rest of a body. `progress` is called whenever bytes left.
-pub(crate) async fn relay<A: Stream, B: Stream>(
-    source: Source<'_, A>,
-    sink: &mut Sink<'_, B>,
+pub(crate) async fn relay<S: Stream>(
+    source: Source<'_, S>,
+    sink: &mut Sink<'_, S>,
+    pipes: &Pipes<S>,
     waiting: Waiting<'_>,
     progress: impl Fn(),
 ) -> Result<(), RelayFault> {
     let Source { stream, input, decoder, patience } = source;
     let mut since_yield = 0;
     while !decoder.is_complete() {
+        if input.is_empty()
+            && decoder.run_left() >= SPLICE_BYTES_MIN
+            && let Some(mut pipe) = pipes.lend()
+        {
+            let source = Source { stream, input: &mut *input, decoder: &mut *decoder, patience };
+            splice(source, sink, &mut pipe, waiting, &progress).await?;
+            continue;
+        }
         if input.is_empty() {
             let count = fill(stream, input, waiting, patience).await.map_err(RelayFault::Source)?;
             if count == 0 {
@@ -144,12 +211,50 @@ pub(crate) async fn relay<A: Stream, B: Stream>(
         if sink.written > before {
             progress();
         }
-        if since_yield >= RELAY_TURN_BYTES {
+        if since_yield >= RELAY_TURN_BYTES && !decoder.is_complete() {
             since_yield = 0;
             tokio::task::yield_now().await;
         }
     }
     Ok(())
+}
+
+/// Moves content for as long as it comes in one run, through a pipe and unseen.
+async fn splice<S: Stream>(
+    source: Source<'_, S>,
+    sink: &mut Sink<'_, S>,
+    pipe: &mut LentPipe<'_, S>,
+    waiting: Waiting<'_>,
+    progress: &impl Fn(),
+) -> Result<(), RelayFault> {
+    let Source { stream, decoder, patience, .. } = source;
+    let mut since_yield = 0;
+    loop {
+        let left = usize::try_from(decoder.run_left()).unwrap_or(usize::MAX);
+        if left == 0 {
+            return Ok(());
+        }
+        let count = match pipe.fill(stream, left.min(PIPE_BYTES)) {
+            Ok(0) => return decoder.end_of_input().map_err(RelayFault::Body),
+            Ok(count) => count,
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                let deadline = || patience.wait(waiting.timer);
+                readable(stream, waiting.timer, deadline).await.map_err(RelayFault::Source)?;
+                continue;
+            }
+            Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+            Err(error) => return Err(RelayFault::Source(Broken::Failed(error))),
+        };
+        patience.moved(count, waiting.timer);
+        decoder.advance(count as u64);
+        sink.drain(pipe, waiting, progress).await.map_err(RelayFault::Sink)?;
+        since_yield += count as u64;
+        // Not behind the last piece: who gets it may answer at once, and the answer must find this at its end.
+        if since_yield >= RELAY_TURN_BYTES && decoder.run_left() > 0 {
+            since_yield = 0;
+            tokio::task::yield_now().await;
+        }
+    }
 }
 
 /// Passes on what of the body is in `input`, behind `head`. Returns how many bytes of input that took.

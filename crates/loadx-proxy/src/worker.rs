@@ -98,7 +98,19 @@ fn take_last_clients<N: Network>(
 /// Accepts clients until aborted.
 async fn accept<N: Network>(worker: Rc<Worker<N>>, listener: Rc<N::Listener>) {
     loop {
-        match poll_fn(|cx| listener.poll_accept(cx)).await {
+        let mut silent_at = None;
+        let next = poll_fn(|cx| {
+            let next = listener.poll_accept(cx);
+            if next.is_pending() {
+                silent_at = Some(worker.pool.mark());
+            }
+            next
+        });
+        let next = next.await;
+        if let Some(mark) = silent_at {
+            worker.pool.polled_since(mark);
+        }
+        match next {
             Ok((stream, peer)) => {
                 let permit = permit(&worker).await;
                 worker.metrics.borrow_mut().connections += 1;

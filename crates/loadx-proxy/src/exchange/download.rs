@@ -14,14 +14,16 @@ use crate::io::Broken;
 use crate::limits::{COPY_BEHIND_HEAD_BYTES_MAX, INTERIM_RESPONSES_MAX};
 use crate::net::Stream;
 use crate::patience::Patience;
+use crate::pipes::Pipes;
 use crate::relay::{RelayFault, Sink, Source, Waiting, fill_until, pass_on, relay};
 
 /// The response's way back to the client.
-pub(super) struct Download<'d, S> {
+pub(super) struct Download<'d, S: Stream> {
     pub(super) incoming: &'d Incoming,
     pub(super) progress: &'d Progress,
     pub(super) waiting: Waiting<'d>,
     pub(super) from_backend: &'d S,
+    pub(super) pipes: &'d Pipes<S>,
     /// How long the backend may be silent, before its response and within.
     pub(super) silence: Duration,
     pub(super) input: Input,
@@ -120,7 +122,7 @@ impl<S: Stream> Download<'_, S> {
         let mut seen = 0;
         loop {
             let bytes = self.input.bytes();
-            let worth_reading = bytes[seen..].contains(&b'\n') || bytes.len() >= HEAD_BYTES_MAX;
+            let worth_reading = memchr::memchr(b'\n', &bytes[seen..]).is_some() || bytes.len() >= HEAD_BYTES_MAX;
             if worth_reading && let Some(head) = self.parse(out)? {
                 return Ok(head);
             }
@@ -223,7 +225,7 @@ impl<S: Stream> Download<'_, S> {
                 pass_on(&mut self.input, decoder, out, sink, self.waiting).await?;
                 let patience = &Patience::idle(self.silence);
                 let source = Source { stream: self.from_backend, input: &mut self.input, decoder, patience };
-                relay(source, sink, self.waiting, || {}).await
+                relay(source, sink, self.pipes, self.waiting, || {}).await
             }
         }
     }

@@ -323,6 +323,7 @@ impl<N: Network> Exchange<'_, N> {
             progress,
             waiting,
             from_backend: &connection.stream,
+            pipes: &worker.pipes,
             silence,
             input: Input::default(),
             to_client: client_stream,
@@ -339,7 +340,9 @@ impl<N: Network> Exchange<'_, N> {
             let client_side = pin!(async {
                 if !upload.is_complete() {
                     let source = Source { stream: client_stream, input, decoder: upload, patience: from_client };
-                    let outcome = relay(source, to_backend, waiting, || progress.silent_since.set(timer.now())).await;
+                    let outcome =
+                        relay(source, to_backend, &worker.pipes, waiting, || progress.silent_since.set(timer.now()))
+                            .await;
                     progress.upload_done.set(outcome.is_ok());
                     match outcome {
                         Ok(()) => {}

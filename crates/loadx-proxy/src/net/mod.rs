@@ -1,6 +1,8 @@
 //! What the proxy needs of a network. [`Tcp`] is the real one; tests bring their own.
 
 mod names;
+#[cfg(target_os = "linux")]
+mod splice;
 mod tcp;
 
 use std::future::Future;
@@ -32,6 +34,24 @@ pub trait Stream: 'static {
     /// # Errors
     /// `WouldBlock` when nothing fits now, anything else when the connection is broken.
     fn try_write(&self, pieces: &[io::IoSlice<'_>]) -> io::Result<usize>;
+
+    /// Where bytes wait on their way from one stream to another without being looked at.
+    type Pipe: 'static;
+
+    /// An empty pipe. None where there is none to be had, and bytes must be copied.
+    fn pipe() -> Option<Self::Pipe>;
+
+    /// Moves up to `max` bytes that are here into a pipe, which must be empty. 0 is the end.
+    ///
+    /// # Errors
+    /// The same as those of [`try_read`](Stream::try_read).
+    fn try_fill(&self, pipe: &Self::Pipe, max: usize) -> io::Result<usize>;
+
+    /// Writes as much of the `count` bytes in the pipe as fits.
+    ///
+    /// # Errors
+    /// The same as those of [`try_write`](Stream::try_write).
+    fn try_drain(&self, pipe: &Self::Pipe, count: usize) -> io::Result<usize>;
 
     /// Asks the system whether nothing has come, neither bytes nor the end.
     fn holds_nothing(&self) -> bool;

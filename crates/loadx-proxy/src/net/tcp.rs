@@ -10,6 +10,8 @@ use tokio::io::Interest;
 use tokio::net::{TcpListener, TcpStream};
 
 use super::names::Names;
+#[cfg(target_os = "linux")]
+use super::splice::KernelPipe;
 use super::{Listener, Network, Resolved, Stream};
 use crate::limits::{ACCEPT_BACKLOG, UNSENT_BYTES_MAX};
 
@@ -61,8 +63,51 @@ impl Stream for TcpStream {
         }
     }
 
+    #[cfg(target_os = "linux")]
+    type Pipe = KernelPipe;
+
+    #[cfg(target_os = "linux")]
+    fn pipe() -> Option<KernelPipe> {
+        KernelPipe::new()
+    }
+
+    #[cfg(target_os = "linux")]
+    fn try_fill(&self, pipe: &KernelPipe, max: usize) -> io::Result<usize> {
+        self.try_io(Interest::READABLE, || pipe.fill(self, max))
+    }
+
+    #[cfg(target_os = "linux")]
+    fn try_drain(&self, pipe: &KernelPipe, count: usize) -> io::Result<usize> {
+        self.try_io(Interest::WRITABLE, || pipe.drain(self, count))
+    }
+
+    #[cfg(not(target_os = "linux"))]
+    type Pipe = std::convert::Infallible;
+
+    #[cfg(not(target_os = "linux"))]
+    fn pipe() -> Option<Self::Pipe> {
+        None
+    }
+
+    #[cfg(not(target_os = "linux"))]
+    fn try_fill(&self, pipe: &Self::Pipe, _: usize) -> io::Result<usize> {
+        match *pipe {}
+    }
+
+    #[cfg(not(target_os = "linux"))]
+    fn try_drain(&self, pipe: &Self::Pipe, _: usize) -> io::Result<usize> {
+        match *pipe {}
+    }
+
     fn holds_nothing(&self) -> bool {
-        let peeked = SockRef::from(self).peek(&mut [MaybeUninit::uninit()]);
+        // The runtime takes part, to hear of silence; but where it knows of nothing, the system is asked all the same.
+        let peek = || SockRef::from(self).peek(&mut [MaybeUninit::uninit()]);
+        let mut asked = false;
+        let peeked = self.try_io(Interest::READABLE, || {
+            asked = true;
+            peek()
+        });
+        let peeked = if asked { peeked } else { peek() };
         matches!(peeked, Err(error) if error.kind() == io::ErrorKind::WouldBlock)
     }
 

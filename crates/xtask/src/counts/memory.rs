@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 use std::collections::HashMap;
+use std::convert::Infallible;
 use std::future::Future;
 use std::io::{self, ErrorKind, IoSlice};
 use std::net::SocketAddr;
@@ -140,6 +141,20 @@ impl Stream for MemoryStream {
         }
         way.wake();
         Ok(pieces.iter().map(|piece| piece.len()).sum())
+    }
+
+    type Pipe = Infallible;
+
+    fn pipe() -> Option<Infallible> {
+        None
+    }
+
+    fn try_fill(&self, pipe: &Infallible, _: usize) -> io::Result<usize> {
+        match *pipe {}
+    }
+
+    fn try_drain(&self, pipe: &Infallible, _: usize) -> io::Result<usize> {
+        match *pipe {}
     }
 
     fn holds_nothing(&self) -> bool {

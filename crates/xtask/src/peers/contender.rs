@@ -167,7 +167,8 @@ fn haproxy_config(setup: &Setup<'_>, buffer_kib: u32, splice: bool) -> String {
     format!(
         "global
   nbthread {workers}
-  maxconn 9900
+  maxconn 9800
+  maxpipes 64
   tune.bufsize {buffer}
   log stdout format raw local0
 defaults

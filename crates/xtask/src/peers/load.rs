@@ -54,11 +54,23 @@ pub(super) enum Manner {
 
 /// What the load has done so far.
 #[derive(Debug, Default)]
-struct Counters {
+pub(super) struct Counters {
     done: AtomicU64,
     errors: AtomicU64,
     recording: AtomicBool,
     stop: AtomicBool,
+}
+
+impl Counters {
+    /// Answers that were whole and right.
+    pub(super) fn done(&self) -> u64 {
+        self.done.load(Ordering::Relaxed)
+    }
+
+    /// Anything else that came of a request.
+    pub(super) fn errors(&self) -> u64 {
+        self.errors.load(Ordering::Relaxed)
+    }
 }
 
 /// A load that runs.
@@ -79,14 +91,9 @@ impl Load {
         Ok(Load { counters, thread })
     }
 
-    /// Answers that were whole and right.
-    pub(super) fn done(&self) -> u64 {
-        self.counters.done.load(Ordering::Relaxed)
-    }
-
-    /// Anything else that came of a request.
-    pub(super) fn errors(&self) -> u64 {
-        self.counters.errors.load(Ordering::Relaxed)
+    /// What it has done, also once it has ended.
+    pub(super) fn counted(&self) -> Arc<Counters> {
+        Arc::clone(&self.counters)
     }
 
     /// From now on response times count.
@@ -127,6 +134,8 @@ struct Connection {
     content: u64,
     /// The answer is whole; only the end of the connection is to come.
     answered: bool,
+    /// Whether the connection may carry another request, by the last answer.
+    persistent: bool,
 }
 
 /// What became of a connection's turn.
@@ -209,8 +218,16 @@ impl Driver {
         let token = self.next_token;
         self.next_token += 1;
         self.poll.registry().register(&mut stream, Token(token), Interest::READABLE | Interest::WRITABLE)?;
-        let mut connection =
-            Connection { stream, began: None, sent: 0, pending: Vec::new(), body: None, content: 0, answered: false };
+        let mut connection = Connection {
+            stream,
+            began: None,
+            sent: 0,
+            pending: Vec::new(),
+            body: None,
+            content: 0,
+            answered: false,
+            persistent: true,
+        };
         match self.work.manner {
             Manner::Rate(_) => self.free.push_back(token),
             _ => connection.begin(Instant::now()),
@@ -223,7 +240,9 @@ impl Driver {
         loop {
             let Some(connection) = self.connections.get_mut(&token) else { return Ok(()) };
             let began = connection.began;
-            match connection.advance(&self.work, &mut self.buffer, &self.upload) {
+            let turn = connection.advance(&self.work, &mut self.buffer, &self.upload);
+            let persistent = connection.persistent;
+            match turn {
                 Turn::Waits => return Ok(()),
                 Turn::Broken => {
                     self.counters.errors.fetch_add(1, Ordering::Relaxed);
@@ -238,12 +257,12 @@ impl Driver {
                 }
             }
             match self.work.manner {
-                Manner::Closed => {
+                Manner::Closed if persistent => {
                     if let Some(connection) = self.connections.get_mut(&token) {
                         connection.begin(Instant::now());
                     }
                 }
-                Manner::Churn => {
+                Manner::Closed | Manner::Churn => {
                     self.connections.remove(&token);
                     return self.open();
                 }
@@ -345,7 +364,10 @@ impl Connection {
         let (framing, length) = {
             let mut slots = FieldSlots::new();
             match parse_response(bytes, false, &mut slots) {
-                Ok(Parsed::Complete(response, length)) if response.status() == 200 => (response.framing(), length),
+                Ok(Parsed::Complete(response, length)) if response.status() == 200 => {
+                    self.persistent = response.persistent();
+                    (response.framing(), length)
+                }
                 _ => return Err(ErrorKind::InvalidData.into()),
             }
         };

@@ -42,6 +42,9 @@ pub(crate) struct PeersArguments {
     /// Another build of LoadX to measure beside this one
     #[arg(long, value_name = "BINARY")]
     before: Option<PathBuf>,
+    /// Also count the system calls of a request; strace is needed, and slows everything down
+    #[arg(long)]
+    calls: bool,
     /// LoadX alone, without peers
     #[arg(long)]
     alone: bool,
@@ -72,7 +75,7 @@ pub(crate) fn run(arguments: &PeersArguments) -> Result<(), Trouble> {
     print!("{}", report::HEADER);
     for case in &cases {
         let comparison = lab.compare(case, arguments)?;
-        print!("{}", comparison.rows());
+        print!("{}{}", comparison.rows(), comparison.calls());
         io::stdout().flush()?;
     }
     Ok(())
@@ -146,11 +149,16 @@ impl Lab {
         if !arguments.alone {
             contenders.extend(case.peers.iter().cloned());
         }
-        let column = |contender: &Contender| Column { name: contender.name(), samples: Vec::new() };
+        let column = |contender: &Contender| Column { name: contender.name(), samples: Vec::new(), calls: Vec::new() };
         let mut columns: Vec<Column> = contenders.iter().map(column).collect();
         for _ in 0..arguments.rounds {
             for (contender, column) in contenders.iter().zip(&mut columns) {
                 column.samples.push(self.turn(case, contender, Duration::from_secs_f64(arguments.seconds))?);
+            }
+        }
+        if arguments.calls {
+            for (contender, column) in contenders.iter().zip(&mut columns) {
+                column.calls = self.traced_turn(case, contender)?;
             }
         }
         let budget = case.budget.iter().map(|(contender, most)| (contender.name(), *most)).collect();
@@ -161,10 +169,11 @@ impl Lab {
         let (process, listen) = self.start(case, contender)?;
         let load = Load::start(self.work(case, listen)?, LOAD_PROCESSOR)?;
         std::thread::sleep(WARM_UP);
-        let (used, done, began) = (process.used(), load.done(), Instant::now());
+        let counted = load.counted();
+        let (used, done, began) = (process.used(), counted.done(), Instant::now());
         std::thread::sleep(span);
-        let (used, done, took) = (process.used().since(used), load.done() - done, began.elapsed());
-        let errors = load.errors();
+        let (used, done, took) = (process.used().since(used), counted.done() - done, began.elapsed());
+        let errors = counted.errors();
         load.stop()?;
         let per_request = |seconds: f64| seconds * 1e6 / done.max(1) as f64;
         Ok(Sample {
@@ -173,6 +182,21 @@ impl Lab {
             per_second: done as f64 / took.as_secs_f64(),
             errors,
         })
+    }
+
+    /// How often a request causes each system call.
+    fn traced_turn(&self, case: &Case, contender: &Contender) -> Result<Vec<(String, f64)>, Trouble> {
+        let (process, listen) = self.start(case, contender)?;
+        // Attached before the first request and until the last: every call belongs to one that was counted.
+        let work = self.work(case, listen)?;
+        let (done, calls) = process.trace(|| {
+            let load = Load::start(work, LOAD_PROCESSOR)?;
+            std::thread::sleep(Duration::from_secs(2));
+            let counted = load.counted();
+            load.stop()?;
+            Ok(counted.done())
+        })?;
+        Ok(calls.into_iter().map(|(name, count)| (name, count as f64 / done.max(1) as f64)).collect())
     }
 
     fn start(&self, case: &Case, contender: &Contender) -> Result<(Process, SocketAddr), Trouble> {

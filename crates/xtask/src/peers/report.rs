@@ -22,6 +22,8 @@ impl Sample {
 pub(super) struct Column {
     pub(super) name: String,
     pub(super) samples: Vec<Sample>,
+    /// System calls a request, by name, if they were counted.
+    pub(super) calls: Vec<(String, f64)>,
 }
 
 /// All rounds of one case; the first column is LoadX.
@@ -57,6 +59,19 @@ impl Comparison {
     fn ratios(&self, index: usize) -> Spread {
         let (ours, theirs) = (&self.columns[0].samples, &self.columns[index].samples);
         Spread::of(ours.iter().zip(theirs).map(|(ours, theirs)| ours.cpu_us() / theirs.cpu_us()))
+    }
+
+    /// What was counted of system calls, a line each contender.
+    pub(super) fn calls(&self) -> String {
+        let mut lines = String::new();
+        for column in self.columns.iter().filter(|column| !column.calls.is_empty()) {
+            let all: f64 = column.calls.iter().map(|(_, count)| count).sum();
+            let often = column.calls.iter().filter(|(_, count)| *count >= 0.01);
+            let listed: Vec<_> = often.map(|(name, count)| format!("{name} {count:.2}")).collect();
+            let _ =
+                writeln!(lines, "calls a request, {}, {}: {all:.2} ({})", self.case, column.name, listed.join(", "));
+        }
+        lines
     }
 
     /// Its rows of the table.

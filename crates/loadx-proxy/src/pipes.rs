@@ -1,0 +1,76 @@
+//! A worker's pipes. They are lent to the relay of a large body, which then need not copy it.
+
+use std::cell::{Cell, RefCell};
+
+use crate::limits::PIPES_MAX;
+use crate::net::Stream;
+
+/// The pipes of one worker.
+#[derive(Debug)]
+pub(crate) struct Pipes<S: Stream> {
+    spare: RefCell<Vec<S::Pipe>>,
+    lent: Cell<usize>,
+}
+
+impl<S: Stream> Pipes<S> {
+    pub(crate) fn new() -> Self {
+        Pipes { spare: RefCell::default(), lent: Cell::new(0) }
+    }
+
+    /// An empty pipe. None when all are lent, or streams cannot do without copying.
+    pub(crate) fn lend(&self) -> Option<LentPipe<'_, S>> {
+        if self.lent.get() == PIPES_MAX {
+            return None;
+        }
+        let pipe = self.spare.borrow_mut().pop().or_else(S::pipe)?;
+        self.lent.set(self.lent.get() + 1);
+        Some(LentPipe { pipe: Some(pipe), held: 0, home: self })
+    }
+
+    /// How many are lent.
+    pub(crate) fn lent(&self) -> usize {
+        self.lent.get()
+    }
+}
+
+/// A pipe on loan. Dropped, it goes home; but not with bytes in it, which the next one would get.
+#[derive(Debug)]
+pub(crate) struct LentPipe<'p, S: Stream> {
+    pipe: Option<S::Pipe>,
+    /// Bytes in it.
+    held: usize,
+    home: &'p Pipes<S>,
+}
+
+impl<S: Stream> LentPipe<'_, S> {
+    pub(crate) fn held(&self) -> usize {
+        self.held
+    }
+
+    /// Takes up to `max` bytes out of `stream`; 0 is its end. The pipe must be empty.
+    pub(crate) fn fill(&mut self, stream: &S, max: usize) -> std::io::Result<usize> {
+        debug_assert_eq!(self.held, 0, "a full pipe would look like a silent stream");
+        let pipe = self.pipe.as_ref().expect("it is there until it goes home");
+        self.held = stream.try_fill(pipe, max)?;
+        Ok(self.held)
+    }
+
+    /// Puts bytes of the pipe into `stream`.
+    pub(crate) fn drain(&mut self, stream: &S) -> std::io::Result<usize> {
+        let pipe = self.pipe.as_ref().expect("it is there until it goes home");
+        let count = stream.try_drain(pipe, self.held)?;
+        self.held -= count;
+        Ok(count)
+    }
+}
+
+impl<S: Stream> Drop for LentPipe<'_, S> {
+    fn drop(&mut self) {
+        self.home.lent.set(self.home.lent.get() - 1);
+        if self.held == 0
+            && let Some(pipe) = self.pipe.take()
+        {
+            self.home.spare.borrow_mut().push(pipe);
+        }
+    }
+}
