@@ -48,28 +48,38 @@ impl Known {
     /// Most fields are told apart by the length of their name and its first letter alone.
     #[inline]
     pub(crate) fn of(name: &str) -> Option<Known> {
-        let first = name.as_bytes().first()? | 0x20;
-        let (spelled, known) = match (name.len(), first) {
-            (2, b't') => ("te", Known::Te),
-            (4, b'h') => ("host", Known::Host),
-            (4, b'd') => ("date", Known::Date),
-            (6, b'e') => ("expect", Known::Expect),
-            (7, b'u') => ("upgrade", Known::Upgrade),
-            (9, b'f') => ("forwarded", Known::Forwarded),
-            (10, b'c') => ("connection", Known::Connection),
-            (10, b'k') => ("keep-alive", Known::HopByHop),
-            (12, b'm') => ("max-forwards", Known::MaxForwards),
-            (14, b'c') => ("content-length", Known::ContentLength),
-            (14, b'h') => ("http2-settings", Known::HopByHop),
-            (15, b'x') => ("x-forwarded-for", Known::XForwardedFor),
-            (16, b'x') => ("x-forwarded-host", Known::XForwardedHost),
-            (16, b'p') => ("proxy-connection", Known::HopByHop),
-            (17, b't') => ("transfer-encoding", Known::TransferEncoding),
-            (17, b'x') => ("x-forwarded-proto", Known::XForwardedProto),
+        let name = name.as_bytes();
+        let first = name.first()? | 0x20;
+        let (is_it, known) = match (name.len(), first) {
+            (2, b't') => (is_token(name, b"te"), Known::Te),
+            (4, b'h') => (is_token(name, b"host"), Known::Host),
+            (4, b'd') => (is_token(name, b"date"), Known::Date),
+            (6, b'e') => (is_token(name, b"expect"), Known::Expect),
+            (7, b'u') => (is_token(name, b"upgrade"), Known::Upgrade),
+            (9, b'f') => (is_token(name, b"forwarded"), Known::Forwarded),
+            (10, b'c') => (is_token(name, b"connection"), Known::Connection),
+            (10, b'k') => (is_token(name, b"keep-alive"), Known::HopByHop),
+            (12, b'm') => (is_token(name, b"max-forwards"), Known::MaxForwards),
+            (14, b'c') => (is_token(name, b"content-length"), Known::ContentLength),
+            (14, b'h') => (is_token(name, b"http2-settings"), Known::HopByHop),
+            (15, b'x') => (is_token(name, b"x-forwarded-for"), Known::XForwardedFor),
+            (16, b'x') => (is_token(name, b"x-forwarded-host"), Known::XForwardedHost),
+            (16, b'p') => (is_token(name, b"proxy-connection"), Known::HopByHop),
+            (17, b't') => (is_token(name, b"transfer-encoding"), Known::TransferEncoding),
+            (17, b'x') => (is_token(name, b"x-forwarded-proto"), Known::XForwardedProto),
             _ => return None,
         };
-        name.eq_ignore_ascii_case(spelled).then_some(known)
+        is_it.then_some(known)
     }
+}
+
+/// Whether `name`, a token, is `lower`, whatever the case of its letters. All of it is compared at once: of the
+/// bytes that tokens are made of, only letters have a twin that differs by this bit.
+fn is_token<const LENGTH: usize>(name: &[u8], lower: &[u8; LENGTH]) -> bool {
+    let Ok(name) = <&[u8; LENGTH]>::try_from(name) else { return false };
+    let differences =
+        name.iter().zip(lower).fold(0, |differences, (byte, lower)| differences | ((byte | 0x20) ^ lower));
+    differences == 0
 }
 
 /// Fields that Connection cannot declare hop-by-hop: the meaning of the message hangs on them, and a
@@ -311,6 +321,9 @@ pub(crate) fn copy_kept(head: &[u8], fields: &[Field<'_>], dropped: FieldSet, ou
         None => head.len() - 2,
     };
     let mut run_start = line_start(0);
+    if dropped.is_empty() {
+        return out.extend_from_slice(&head[run_start..head.len() - 2]);
+    }
     for index in 0..fields.len() {
         if dropped.contains(index) {
             out.extend_from_slice(&head[run_start..line_start(index)]);
@@ -349,5 +362,31 @@ pub(crate) fn leading_empty_line(bytes: &[u8]) -> Result<usize, Fault> {
             Err(Fault::Malformed("the message begins with empty lines"))
         }
         _ => Ok(lead),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_known_whatever_their_case_and_only_whole() {
+        for name in ["content-length", "Content-Length", "CONTENT-LENGTH", "cOntent-lengtH"] {
+            assert_eq!(Known::of(name), Some(Known::ContentLength));
+        }
+        assert_eq!(Known::of("HTTP2-Settings"), Some(Known::HopByHop));
+        for name in ["", "content-lengths", "content_length", "content-lengt", "contentxlength", "te-", "ho$t"] {
+            assert_eq!(Known::of(name), None, "{name}");
+        }
+    }
+
+    /// What [`is_token`] rests on: a byte of a token that becomes one of a known name is the same or its capital.
+    #[test]
+    fn only_letters_have_a_twin() {
+        let tokens = (b'!'..=b'~').filter(|byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(byte));
+        for byte in tokens.filter(|byte| byte | 0x20 != *byte) {
+            let twin = byte | 0x20;
+            assert!(byte.to_ascii_lowercase() == twin || !(twin.is_ascii_alphanumeric() || twin == b'-'));
+        }
     }
 }

@@ -137,6 +137,13 @@ impl Input {
         &mut block[self.end..]
     }
 
+    /// The same, but no more than `max` bytes.
+    pub(crate) fn room_up_to(&mut self, max: usize, buffers: &Rc<Buffers>) -> &mut [u8] {
+        let room = self.room(buffers);
+        let count = room.len().min(max);
+        &mut room[..count]
+    }
+
     /// Counts bytes that were read into [`room`](Input::room).
     pub(crate) fn filled(&mut self, count: usize) {
         self.end += count;

@@ -19,6 +19,7 @@ use crate::exchange::{self, Next};
 use crate::incoming::{Incoming, Own};
 use crate::io::{Broken, is_silent};
 use crate::limits::{LINGER, LINGER_BYTES_MAX, REFUSED_LINE_BYTES_MAX, REST_AFTER};
+use crate::messages::Endpoint;
 use crate::net::{Network, Stream};
 use crate::patience::Patience;
 use crate::relay::{Waiting, fill};
@@ -120,10 +121,11 @@ impl<S: Stream> Client<S> {
             } else if skipped && matches!(self.input.bytes().first(), Some(b'\r' | b'\n')) {
                 return Head::Refused(refusal_of(Fault::Malformed("the message begins with empty lines")));
             }
-            let fresh = &self.input.bytes()[seen..];
+            let bytes = self.input.bytes();
             // A head that goes on is read again only when a line was added to it: whoever sends byte by
             // byte must not make LoadX read it all each time.
-            let worth_reading = memchr::memchr(b'\n', fresh).is_some() || self.input.bytes().len() >= HEAD_BYTES_MAX;
+            let line_came = || memchr::memchr(b'\n', &bytes[seen..]).is_some();
+            let worth_reading = !bytes.is_empty() && (seen == 0 || line_came() || bytes.len() >= HEAD_BYTES_MAX);
             if worth_reading {
                 match self.read_head(worker) {
                     Ok(Some(incoming)) => {
@@ -219,9 +221,9 @@ impl<S: Stream> Client<S> {
         let mut head = worker.buffers.head();
         request.encode(&forwarding, &mut head);
         // Somebody on the way says that another client asks: it may be a stranger.
-        let vouched = address.peer_trusted || !request.claims_forwarded();
-        let may_see_endpoints = vouched && is_in(&settings.endpoints_allow, address.ip);
-        let endpoint = if may_see_endpoints { worker.endpoint(request) } else { None };
+        let vouched = || address.peer_trusted || !request.claims_forwarded();
+        let may_see = |_: &Endpoint| vouched() && is_in(&settings.endpoints_allow, address.ip);
+        let endpoint = worker.endpoint(request).filter(may_see);
         let own = match request.max_forwards() {
             Some(0) => Some(Own::Options),
             _ => endpoint.map(Own::Endpoint),

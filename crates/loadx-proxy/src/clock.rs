@@ -16,7 +16,8 @@ impl Clock {
     }
 
     pub(crate) fn now(&self) -> Time {
-        Time::from_nanos(u64::try_from(self.origin.elapsed().as_nanos()).unwrap_or(u64::MAX))
+        let elapsed = self.origin.elapsed();
+        Time::from_nanos(elapsed.as_secs().saturating_mul(1_000_000_000) + u64::from(elapsed.subsec_nanos()))
     }
 
     /// When the runtime's clock will show `time`.

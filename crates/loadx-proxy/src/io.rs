@@ -99,6 +99,7 @@ pub(crate) async fn write_all<S: Stream>(
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 writable(stream, timer, patience.wait(timer)).await?;
+                timer.now();
             }
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) => return Err(Broken::Failed(error)),

@@ -9,7 +9,7 @@ use loadx_http::{BodyDecoder, BodyFault, ChunkPrefix, Framing};
 
 use crate::buffers::{Buffers, Input};
 use crate::io::{Broken, readable, writable, write_all};
-use crate::limits::{PIPE_BYTES, RELAY_TURN_BYTES, SPLICE_BYTES_MIN};
+use crate::limits::{PIPE_BYTES, RELAY_TURN_BYTES, SPLICE_BYTES_MIN, SPLICE_TURN_BYTES};
 use crate::net::Stream;
 use crate::patience::Patience;
 use crate::pipes::{LentPipe, Pipes};
@@ -197,6 +197,10 @@ pub(crate) async fn relay<S: Stream>(
         {
             let source = Source { stream, input: &mut *input, decoder: &mut *decoder, patience };
             splice(source, sink, &mut pipe, waiting, &progress).await?;
+            if decoder.is_complete() {
+                // The last chunk is still to be written where this side has chunks and the other ended otherwise.
+                pass_on(input, decoder, b"", sink, waiting).await?;
+            }
             continue;
         }
         if input.is_empty() {
@@ -250,7 +254,7 @@ async fn splice<S: Stream>(
         sink.drain(pipe, waiting, progress).await.map_err(RelayFault::Sink)?;
         since_yield += count as u64;
         // Not behind the last piece: who gets it may answer at once, and the answer must find this at its end.
-        if since_yield >= RELAY_TURN_BYTES && decoder.run_left() > 0 {
+        if since_yield >= SPLICE_TURN_BYTES && decoder.run_left() > 0 {
             since_yield = 0;
             tokio::task::yield_now().await;
         }

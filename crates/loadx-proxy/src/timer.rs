@@ -68,11 +68,6 @@ impl Timer {
             self.armed.set(deadline);
         }
     }
-
-    /// Gives up what it takes to wait; the next wait begins anew.
-    pub(crate) fn disarm(&self) {
-        *self.sleep.borrow_mut() = None;
-    }
 }
 
 #[cfg(test)]
@@ -96,8 +91,5 @@ mod tests {
         assert!(!glance(began + Duration::from_secs(20)).await);
         expires(began + Duration::from_secs(40)).await;
         assert!((40_000..40_005).contains(&elapsed()), "put off: {}", elapsed());
-        timer.disarm();
-        expires(began + Duration::from_secs(41)).await;
-        assert!((41_000..41_005).contains(&elapsed()), "armed anew: {}", elapsed());
     }
 }

@@ -1,7 +1,9 @@
 //! The response's way back: wait for its head, pass on what is meant for the client, then the body.
 
+use std::io::ErrorKind;
 use std::time::Duration;
 
+use loadx_core::Time;
 use loadx_http::limits::HEAD_BYTES_MAX;
 use loadx_http::{Answering, BodyDecoder, FieldSlots, Framing, Parsed, Response, Version, parse_response};
 
@@ -10,12 +12,12 @@ use super::failure::{Failure, client_gone, unanswered};
 use crate::buffers::Input;
 use crate::date::Date;
 use crate::incoming::Incoming;
-use crate::io::Broken;
-use crate::limits::{COPY_BEHIND_HEAD_BYTES_MAX, INTERIM_RESPONSES_MAX};
+use crate::io::{Broken, readable};
+use crate::limits::{COPY_BEHIND_HEAD_BYTES_MAX, FIRST_READ_BYTES, INTERIM_RESPONSES_MAX, SPLICE_BYTES_MIN};
 use crate::net::Stream;
 use crate::patience::Patience;
 use crate::pipes::Pipes;
-use crate::relay::{RelayFault, Sink, Source, Waiting, fill_until, pass_on, relay};
+use crate::relay::{RelayFault, Sink, Source, Waiting, pass_on, relay};
 
 /// The response's way back to the client.
 pub(super) struct Download<'d, S: Stream> {
@@ -119,29 +121,57 @@ impl<S: Stream> Download<'_, S> {
     /// Waits for a response head and writes what the client gets of it to `out`. Only before the `first` of them
     /// the backend has not answered at all.
     async fn head(&mut self, out: &mut Vec<u8>, first: bool) -> Result<ResponseHead, Failure> {
+        let (progress, from_client, timer, silence) =
+            (self.progress, self.from_client, self.waiting.timer, self.silence);
         let mut seen = 0;
         loop {
             let bytes = self.input.bytes();
-            let worth_reading = memchr::memchr(b'\n', &bytes[seen..]).is_some() || bytes.len() >= HEAD_BYTES_MAX;
+            let line_came = || memchr::memchr(b'\n', &bytes[seen..]).is_some();
+            let worth_reading = !bytes.is_empty() && (seen == 0 || line_came() || bytes.len() >= HEAD_BYTES_MAX);
             if worth_reading && let Some(head) = self.parse(out)? {
                 return Ok(head);
             }
             seen = self.input.bytes().len();
             // The backend's time begins when it has what it was sent, and stands still while LoadX waits for
             // the client.
-            let began = || {
-                if self.from_client.is_waiting() { self.waiting.timer.now() } else { self.progress.silent_since.get() }
-            };
-            let deadline = || began() + self.silence;
-            match fill_until(self.from_backend, &mut self.input, self.waiting, deadline).await {
+            let began = || if from_client.is_waiting() { timer.now() } else { progress.silent_since.get() };
+            let deadline = || began() + silence;
+            match self.read_on(deadline).await {
                 Ok(0) if first && seen == 0 => return Err(unanswered(&Broken::Closed, 1)),
                 Ok(0) => return Err(Failure::BrokeOff("the response head broke off".to_owned())),
                 Ok(_) => {}
-                Err(Broken::TimedOut) if self.waiting.timer.now() < deadline() => {}
+                Err(Broken::TimedOut) if timer.now() < deadline() => {}
                 Err(Broken::TimedOut) => return Err(Failure::Silent),
                 Err(broken) if first && seen == 0 => return Err(unanswered(&broken, 1)),
                 Err(broken) => return Err(Failure::BrokeOff(broken.describe())),
             }
+        }
+    }
+
+    /// Reads more of the response, up to `deadline`. Waits first: right behind the request there is no answer yet.
+    async fn read_on(&mut self, deadline: impl Fn() -> Time) -> Result<usize, Broken> {
+        loop {
+            readable(self.from_backend, self.waiting.timer, &deadline).await?;
+            match self.from_backend.try_read(self.input.room_up_to(FIRST_READ_BYTES, self.waiting.buffers)) {
+                Ok(count) => {
+                    self.input.filled(count);
+                    return Ok(count);
+                }
+                Err(error) if error.kind() == ErrorKind::WouldBlock => self.input.release_if_empty(),
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => return Err(Broken::Failed(error)),
+            }
+        }
+    }
+
+    /// Reads what else is here of a body that is not worth a pipe, to send all of it at once. What goes wrong shows
+    /// at the next read too.
+    fn gather(&mut self, decoder: &BodyDecoder) {
+        let left = decoder.run_left().saturating_sub(self.input.bytes().len() as u64);
+        if (1..SPLICE_BYTES_MIN).contains(&left)
+            && let Ok(count) = self.from_backend.try_read(self.input.room(self.waiting.buffers))
+        {
+            self.input.filled(count);
         }
     }
 
@@ -222,6 +252,7 @@ impl<S: Stream> Download<'_, S> {
                 Ok(())
             }
             _ => {
+                self.gather(decoder);
                 pass_on(&mut self.input, decoder, out, sink, self.waiting).await?;
                 let patience = &Patience::idle(self.silence);
                 let source = Source { stream: self.from_backend, input: &mut self.input, decoder, patience };

@@ -281,6 +281,7 @@ impl<N: Network> Exchange<'_, N> {
             let leaving = pin!(async { client_gone(&departure(&client.stream, &mut client.input, buffers).await) });
             unless(connecting, leaving).await?
         };
+        client.timer.now();
         // What is there already answers no request of ours (RFC 9112, section 9.2). The runtime's word is
         // free, and only a hint.
         if !is_silent(&connection.stream) && !connection.stream.holds_nothing() {
@@ -315,7 +316,7 @@ impl<N: Network> Exchange<'_, N> {
             }
         }
         sent.map_err(|broken| unanswered(&broken, to_backend.written))?;
-        progress.silent_since.set(timer.now());
+        progress.silent_since.set(timer.latest());
         progress.upload_done.set(upload.is_complete());
 
         let mut download = Download {

@@ -1,6 +1,7 @@
 //! A network in virtual time that does to streams what networks do: it delays, cuts messages anywhere,
 //! wakes readers for nothing, stalls and resets. All of it follows from one seed.
 
+use std::cell::RefCell;
 use std::collections::{BTreeMap, VecDeque};
 use std::future::Future;
 use std::io::{self, ErrorKind, IoSlice};
@@ -309,6 +310,29 @@ impl Stream for SimStream {
             writer.wake();
         }
         Ok(count)
+    }
+
+    type Pipe = RefCell<VecDeque<u8>>;
+
+    fn pipe() -> Option<Self::Pipe> {
+        Some(RefCell::default())
+    }
+
+    fn try_fill(&self, pipe: &Self::Pipe, max: usize) -> io::Result<usize> {
+        let mut pipe = pipe.borrow_mut();
+        assert!(pipe.is_empty(), "a pipe is lent empty, and emptied before it is filled again");
+        let mut bytes = vec![0; max.min(64 * 1024)];
+        let count = self.try_read(&mut bytes)?;
+        pipe.extend(&bytes[..count]);
+        Ok(count)
+    }
+
+    fn try_drain(&self, pipe: &Self::Pipe, count: usize) -> io::Result<usize> {
+        let mut pipe = pipe.borrow_mut();
+        let bytes: Vec<u8> = pipe.iter().take(count).copied().collect();
+        let written = self.try_write(&[IoSlice::new(&bytes)])?;
+        pipe.drain(..written);
+        Ok(written)
     }
 
     fn poll_writable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

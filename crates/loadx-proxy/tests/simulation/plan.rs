@@ -103,7 +103,12 @@ impl Plan {
         let method = ["GET", "GET", "HEAD", "POST", "PUT", "DELETE", "POST", "PATCH"][rng.below(8) as usize];
         let has_body = matches!(method, "POST" | "PUT" | "PATCH");
         let framed = |rng: &mut SplitMix64| {
-            if rng.below(2) == 0 { Framed::Length } else { Framed::Chunks(1 + rng.below(5_000) as usize) }
+            match rng.below(6) {
+                0..=2 => Framed::Length,
+                // Large enough to go through a pipe.
+                3 => Framed::Chunks(60_000 + rng.below(80_000) as usize),
+                _ => Framed::Chunks(1 + rng.below(5_000) as usize),
+            }
         };
         let request = if has_body {
             Content { length: length(rng), framed: framed(rng) }

@@ -92,10 +92,10 @@ pub(super) fn all() -> Vec<Case> {
             ..large("64k", "64 KiB responses, 16 connections", "/bytes/65536")
         },
         large("1m", "1 MiB responses, 8 connections", "/bytes/1048576"),
-        large("100m", "100 MiB responses, 4 connections", "/bytes/104857600"),
+        Case { connections: 4, ..large("100m", "100 MiB responses, 4 connections", "/bytes/104857600") },
         Case { budget: vec![], ..large("chunked", "1 MiB in chunks of 16 KiB, 8 connections", "/chunked/1048576") },
         Case { upload: Upload::Length(MIB), ..large("upload", "uploads of 1 MiB, 8 connections", "/") },
-        Case { upload: Upload::Length(64 * MIB), ..large("upload-64m", "uploads of 64 MiB, 4 connections", "/") },
+        Case { connections: 4, upload: Upload::Length(64 * MIB), ..large("upload-64m", "uploads of 64 MiB, 4 connections", "/") },
         Case {
             log: true,
             budget: vec![(nginx.clone(), 0.85)],
