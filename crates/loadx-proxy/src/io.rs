@@ -65,16 +65,36 @@ pub(crate) async fn readable<S: Stream>(stream: &S, timer: &Timer, deadline: imp
     .await
 }
 
-/// Waits until `stream` can be written, or `deadline` has passed.
-pub(crate) async fn writable<S: Stream>(stream: &S, timer: &Timer, deadline: Time) -> Result<(), Broken> {
-    poll_fn(|cx| {
-        if let Poll::Ready(outcome) = stream.poll_writable(cx) {
-            return Poll::Ready(outcome.map_err(Broken::Failed));
+/// Waits until `stream` can be written, for as long as `patience` with the other end lasts.
+///
+/// The system holds much for a stream, and is ready for more only when a good part of that is gone. So it is
+/// asked now and then whether the other end goes on taking.
+pub(crate) async fn writable<S: Stream>(stream: &S, timer: &Timer, patience: &Patience) -> Result<(), Broken> {
+    let mut unconfirmed = None;
+    loop {
+        let deadline = patience.wait(timer);
+        let look = deadline.min(timer.now() + patience.look_after());
+        let waited = poll_fn(|cx| {
+            if let Poll::Ready(outcome) = stream.poll_writable(cx) {
+                return Poll::Ready(outcome.map_err(Broken::Failed));
+            }
+            timer.poll_expired(cx, look).map(|()| Err(Broken::TimedOut))
+        });
+        match waited.await {
+            Err(Broken::TimedOut) => {}
+            outcome => {
+                timer.now();
+                return outcome;
+            }
         }
-        ready!(timer.poll_expired(cx, deadline));
-        Poll::Ready(Err(Broken::TimedOut))
-    })
-    .await
+        let left = stream.unconfirmed();
+        match (unconfirmed, left) {
+            (Some(before), Some(left)) if left < before => patience.seen(before - left, timer),
+            _ if timer.now() >= deadline => return Err(Broken::TimedOut),
+            _ => {}
+        }
+        unconfirmed = left;
+    }
 }
 
 /// Writes all of the pieces, in order. `written` counts what left, also when the rest could not.
@@ -91,15 +111,14 @@ pub(crate) async fn write_all<S: Stream>(
             Ok(0) => return Err(Broken::Closed),
             Ok(count) => {
                 *written += count as u64;
-                patience.moved(count, timer);
+                patience.moved(count as u64, timer);
                 left -= count;
                 if left > 0 {
                     IoSlice::advance_slices(&mut pieces, count);
                 }
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                writable(stream, timer, patience.wait(timer)).await?;
-                timer.now();
+                writable(stream, timer, patience).await?;
             }
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) => return Err(Broken::Failed(error)),

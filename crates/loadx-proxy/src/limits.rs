@@ -59,8 +59,11 @@ pub const LINGER: Duration = Duration::from_secs(2);
 pub const REFUSED_LINE_BYTES_MAX: usize = 256;
 
 /// What the system holds for a client beyond what its connection takes, in bytes; the rest waits at the
-/// backend.
-pub const UNSENT_BYTES_MAX: u32 = 256 * 1024;
+/// backend. With less, large responses take more turns: 256 KiB cost 13 % of the CPU of 100 MiB.
+pub const UNSENT_BYTES_MAX: u32 = 1024 * 1024;
+
+/// How long a side may not be ready for more before the system is asked whether it takes what it was sent.
+pub const LOOK_AFTER_MAX: Duration = Duration::from_secs(1);
 
 /// Connections waiting to be accepted, a worker. The kernel's own limit applies too.
 pub const ACCEPT_BACKLOG: i32 = 4_096;

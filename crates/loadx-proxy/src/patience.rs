@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use loadx_core::Time;
 
+use crate::limits::LOOK_AFTER_MAX;
 use crate::timer::Timer;
 
 /// A credit of time. Waiting for the side uses it up; what the side moves earns it back, at the least
@@ -16,6 +17,8 @@ pub(crate) struct Patience {
     /// Bytes a second. With 0 any byte earns all of the credit back.
     rate: u64,
     used: Cell<Duration>,
+    /// Bytes that were seen to move before they were written off.
+    ahead: Cell<u64>,
     /// Since when it is waited for.
     waiting_since: Cell<Option<Time>>,
     /// Whether it is not the side's turn.
@@ -34,6 +37,7 @@ impl Patience {
             credit,
             rate,
             used: Cell::new(Duration::ZERO),
+            ahead: Cell::new(0),
             waiting_since: Cell::new(None),
             held: Cell::new(false),
         }
@@ -70,8 +74,26 @@ impl Patience {
         self.waiting_since.get().is_some()
     }
 
+    /// How long it is waited for before somebody looks whether the side moves unnoticed.
+    pub(crate) fn look_after(&self) -> Duration {
+        LOOK_AFTER_MAX.min(self.credit / 4)
+    }
+
+    /// Notes that the side takes bytes that were left with the system for it. When as many more have moved,
+    /// they are not counted again.
+    pub(crate) fn seen(&self, bytes: u64, timer: &Timer) {
+        self.ahead.set(self.ahead.get() + bytes);
+        self.earn(bytes, timer);
+    }
+
     /// Notes that the side moved so many bytes, whether or not it was waited for.
-    pub(crate) fn moved(&self, bytes: usize, timer: &Timer) {
+    pub(crate) fn moved(&self, bytes: u64, timer: &Timer) {
+        let known = bytes.min(self.ahead.get());
+        self.ahead.set(self.ahead.get() - known);
+        self.earn(bytes - known, timer);
+    }
+
+    fn earn(&self, bytes: u64, timer: &Timer) {
         let waited = self.waiting_since.take();
         self.held.set(false);
         if self.rate == 0 {
@@ -80,7 +102,7 @@ impl Patience {
         let waited = waited.map_or(Duration::ZERO, |since| timer.now().since(since));
         let used = self.used.get() + waited;
         if !used.is_zero() {
-            let earned = bytes as u128 * 1_000_000_000 / u128::from(self.rate);
+            let earned = u128::from(bytes) * 1_000_000_000 / u128::from(self.rate);
             self.used.set(used.saturating_sub(Duration::from_nanos(u64::try_from(earned).unwrap_or(u64::MAX))));
         }
     }
@@ -92,7 +114,7 @@ mod tests {
     use crate::clock::Clock;
 
     /// A side that sends `bytes` every `seconds`: after how many seconds it is given up, if it is.
-    async fn given_up(patience: &Patience, seconds: u64, bytes: usize) -> Option<u64> {
+    async fn given_up(patience: &Patience, seconds: u64, bytes: u64) -> Option<u64> {
         let timer = Timer::new(Clock::start());
         let began = timer.now();
         for _ in 0..10_000 {
@@ -121,6 +143,20 @@ mod tests {
         assert_eq!(given_up(&slow(), 10, 1_000).await, None, "just the rate");
         assert_eq!(given_up(&slow(), 1, 1).await, Some(30), "next to nothing");
         assert_eq!(given_up(&slow(), 1, 50).await, Some(59), "half the rate has twice the time");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_was_seen_to_move_is_counted_once() {
+        let patience = Patience::with_rate(Duration::from_secs(30), 100);
+        let timer = Timer::new(Clock::start());
+        let began = patience.wait(&timer);
+        tokio::time::sleep(Duration::from_secs(20)).await;
+        patience.seen(1_500, &timer);
+        assert_eq!(patience.wait(&timer), began + Duration::from_secs(15), "20 s waited, 15 s earned");
+        patience.moved(1_500, &timer);
+        assert_eq!(patience.wait(&timer), began + Duration::from_secs(15), "earned already");
+        patience.moved(500, &timer);
+        assert_eq!(patience.wait(&timer), began + Duration::from_secs(20));
     }
 
     #[tokio::test(start_paused = true)]

@@ -41,7 +41,7 @@ pub(crate) async fn fill<S: Stream>(
     patience: &Patience,
 ) -> Result<usize, Broken> {
     let count = fill_until(stream, input, waiting, || patience.wait(waiting.timer)).await?;
-    patience.moved(count, waiting.timer);
+    patience.moved(count as u64, waiting.timer);
     Ok(count)
 }
 
@@ -162,11 +162,11 @@ impl<S: Stream> Sink<'_, S> {
                 Ok(0) => return Err(Broken::Closed),
                 Ok(count) => {
                     self.written += count as u64;
-                    patience.moved(count, timer);
+                    patience.moved(count as u64, timer);
                     progress();
                 }
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                    writable(self.stream, timer, patience.wait(timer)).await?;
+                    writable(self.stream, timer, patience).await?;
                 }
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) => return Err(Broken::Failed(error)),
@@ -249,7 +249,7 @@ async fn splice<S: Stream>(
             Err(error) if error.kind() == ErrorKind::Interrupted => continue,
             Err(error) => return Err(RelayFault::Source(Broken::Failed(error))),
         };
-        patience.moved(count, waiting.timer);
+        patience.moved(count as u64, waiting.timer);
         decoder.advance(count as u64);
         sink.drain(pipe, waiting, progress).await.map_err(RelayFault::Sink)?;
         since_yield += count as u64;

@@ -2,6 +2,8 @@
 
 mod names;
 #[cfg(target_os = "linux")]
+mod queue;
+#[cfg(target_os = "linux")]
 mod splice;
 mod tcp;
 
@@ -34,6 +36,9 @@ pub trait Stream: 'static {
     /// # Errors
     /// `WouldBlock` when nothing fits now, anything else when the connection is broken.
     fn try_write(&self, pieces: &[io::IoSlice<'_>]) -> io::Result<usize>;
+
+    /// How much of what was written the other end has not confirmed yet, in bytes; none where nobody knows.
+    fn unconfirmed(&self) -> Option<u64>;
 
     /// Where bytes wait on their way from one stream to another without being looked at.
     type Pipe: 'static;

@@ -64,6 +64,16 @@ impl Stream for TcpStream {
     }
 
     #[cfg(target_os = "linux")]
+    fn unconfirmed(&self) -> Option<u64> {
+        super::queue::unconfirmed(self).ok()
+    }
+
+    #[cfg(not(target_os = "linux"))]
+    fn unconfirmed(&self) -> Option<u64> {
+        None
+    }
+
+    #[cfg(target_os = "linux")]
     type Pipe = KernelPipe;
 
     #[cfg(target_os = "linux")]
@@ -199,8 +209,7 @@ fn socket(address: SocketAddr) -> io::Result<Socket> {
         socket.set_only_v6(!address.ip().is_unspecified())?;
     }
     socket.set_tcp_nodelay(true)?;
-    // Clients' connections inherit it. Without it the system takes megabytes for a client that reads slowly, and
-    // is ready for more only when a third of them is gone: a client that goes on reading would look dead.
+    // Clients' connections inherit it. Without it the system takes megabytes for a client that reads slowly.
     #[cfg(target_os = "linux")]
     socket.set_tcp_notsent_lowat(UNSENT_BYTES_MAX)?;
     socket.set_nonblocking(true)?;

@@ -312,6 +312,12 @@ impl Stream for SimStream {
         Ok(count)
     }
 
+    fn unconfirmed(&self) -> Option<u64> {
+        let connection = self.connection.lock().unwrap();
+        let way = &connection.ways[self.side];
+        Some((way.bytes_under_way + way.arrived.len()) as u64)
+    }
+
     type Pipe = RefCell<VecDeque<u8>>;
 
     fn pipe() -> Option<Self::Pipe> {

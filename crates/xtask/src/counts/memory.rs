@@ -143,6 +143,10 @@ impl Stream for MemoryStream {
         Ok(pieces.iter().map(|piece| piece.len()).sum())
     }
 
+    fn unconfirmed(&self) -> Option<u64> {
+        None
+    }
+
     type Pipe = Infallible;
 
     fn pipe() -> Option<Infallible> {

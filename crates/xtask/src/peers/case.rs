@@ -95,7 +95,11 @@ pub(super) fn all() -> Vec<Case> {
         Case { connections: 4, ..large("100m", "100 MiB responses, 4 connections", "/bytes/104857600") },
         Case { budget: vec![], ..large("chunked", "1 MiB in chunks of 16 KiB, 8 connections", "/chunked/1048576") },
         Case { upload: Upload::Length(MIB), ..large("upload", "uploads of 1 MiB, 8 connections", "/") },
-        Case { connections: 4, upload: Upload::Length(64 * MIB), ..large("upload-64m", "uploads of 64 MiB, 4 connections", "/") },
+        Case {
+            connections: 4,
+            upload: Upload::Length(64 * MIB),
+            ..large("upload-64m", "uploads of 64 MiB, 4 connections", "/")
+        },
         Case {
             log: true,
             budget: vec![(nginx.clone(), 0.85)],
