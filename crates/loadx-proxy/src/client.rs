@@ -2,7 +2,6 @@
 
 use std::future::poll_fn;
 use std::io::ErrorKind;
-use std::net::SocketAddr;
 use std::pin::pin;
 use std::rc::Rc;
 use std::task::Poll;
@@ -25,7 +24,6 @@ use crate::patience::Patience;
 use crate::relay::{Waiting, fill};
 use crate::reply::{ErrorReply, Manner, write_error};
 use crate::sessions::Session;
-use crate::timer::Timer;
 
 /// What a client sent.
 enum Head {
@@ -38,52 +36,29 @@ enum Head {
     Rests,
 }
 
-/// How serving a client pauses.
-enum Pause {
-    /// It rests: what serving it takes is given up until it asks again.
-    Rest,
-    End,
-}
-
-/// Serves a client until its connection ends.
-pub(crate) async fn serve<N: Network>(worker: Rc<Worker<N>>, stream: N::Stream, peer: SocketAddr) {
+/// Serves a client until its connection ends, or until it rests: then it is parked.
+pub(crate) async fn serve<N: Network>(worker: Rc<Worker<N>>, mut client: Client<N::Stream>) {
     let session = worker.sessions.enroll().await;
-    let mut client = Client {
-        stream,
-        peer: peer.ip().to_canonical(),
-        timer: Timer::new(worker.clock),
-        input: Input::default(),
-        unfinished: false,
-        requests: 0,
-        brisk: false,
-    };
-    session.run(pin!(client.live(&worker, &session))).await;
+    session.set_idle(client.requests > 0);
+    loop {
+        let end = session.run(pin!(client.serve_until_calm(&worker, &session))).await;
+        match end {
+            Some(Next::KeepAlive) if !worker.is_stopping() => {
+                let keepalive = worker.settings().timeouts.keepalive;
+                let Some(awake) = worker.parking.park(client.parked(keepalive, worker.pool.mark())) else { return };
+                client = Client::awake(awake, worker.clock);
+            }
+            Some(Next::Linger) => {
+                session.run(pin!(client.linger(&worker))).await;
+                return;
+            }
+            Some(Next::BreakOff) => return client.wire.stream.break_off(),
+            Some(Next::KeepAlive | Next::Close) | None => return,
+        }
+    }
 }
 
 impl<S: Stream> Client<S> {
-    /// Serves and rests by turns. Serving takes kilobytes: they are on the heap, and only while they are
-    /// needed, so that a client at rest costs a few hundred bytes.
-    async fn live<N: Network<Stream = S>>(&mut self, worker: &Rc<Worker<N>>, session: &Session) {
-        while let Pause::Rest = Box::pin(self.serve(worker, session)).await {
-            let began = self.timer.latest();
-            let deadline = began + worker.settings().timeouts.keepalive;
-            if self.silence(worker, session, deadline).await.is_err() {
-                return;
-            }
-            self.brisk = self.timer.now() < began + REST_AFTER;
-        }
-    }
-
-    async fn serve<N: Network<Stream = S>>(&mut self, worker: &Rc<Worker<N>>, session: &Session) -> Pause {
-        match self.serve_until_calm(worker, session).await {
-            Next::KeepAlive => return Pause::Rest,
-            Next::Close => {}
-            Next::Linger => self.linger(worker).await,
-            Next::BreakOff => self.stream.break_off(),
-        }
-        Pause::End
-    }
-
     /// Serves one request after the other. Returns how the connection ends, or that it does not.
     async fn serve_until_calm<N: Network<Stream = S>>(&mut self, worker: &Rc<Worker<N>>, session: &Session) -> Next {
         loop {
@@ -95,7 +70,10 @@ impl<S: Stream> Client<S> {
             };
             match next {
                 // Asked again: somebody may have begun to wait for the place since the response began.
-                Next::KeepAlive if worker.keeps_connections() => session.set_idle(true),
+                Next::KeepAlive if worker.keeps_connections() => {
+                    session.set_idle(true);
+                    self.idle_since = self.timer.latest();
+                }
                 // Closed although the client may count on it, and may have sent more already.
                 Next::KeepAlive => return Next::Linger,
                 end => return end,
@@ -139,12 +117,12 @@ impl<S: Stream> Client<S> {
             seen = self.input.bytes().len();
             if seen == 0 {
                 // A client that has never been served has less time, and is not sent away for others.
-                let (since, idle) = (self.timer.latest(), session.is_idle());
-                if idle && !self.brisk && is_silent(&self.stream) {
+                let (since, idle) = (self.idle_since, session.is_idle());
+                if idle && !self.brisk && is_silent(&self.wire.stream) {
                     return Head::Rests;
                 }
                 let keepalive = worker.settings().timeouts.keepalive;
-                let patience = if !idle { head_timeout } else { REST_AFTER.min(keepalive) };
+                let patience = if idle { REST_AFTER.min(keepalive) } else { head_timeout };
                 match self.silence(worker, session, since + patience).await {
                     Ok(()) => {}
                     Err(Broken::TimedOut) if idle && patience < keepalive => return Head::Rests,
@@ -164,7 +142,7 @@ impl<S: Stream> Client<S> {
                     Err(_) => return Head::Gone,
                 }
             }
-            match self.stream.try_read(self.input.room(&worker.buffers)) {
+            match self.wire.stream.try_read(self.input.room(&worker.buffers)) {
                 Ok(0) => return Head::Gone,
                 Ok(count) => self.input.filled(count),
                 // Ready in name only: back to waiting, without a buffer.
@@ -208,7 +186,7 @@ impl<S: Stream> Client<S> {
         let address = client_address(request, self.peer, &settings.trusted_proxies);
         let local_authority = match request.version() {
             Version::Http11 => String::new(),
-            Version::Http10 => self.stream.local_addr().map_or_else(|_| String::new(), |local| local.to_string()),
+            Version::Http10 => self.wire.stream.local_addr().map_or_else(|_| String::new(), |local| local.to_string()),
         };
         let forwarding = Forwarding {
             peer: self.peer,
@@ -237,7 +215,8 @@ impl<S: Stream> Client<S> {
             target_length: request.path_and_query().len(),
             framing: request.framing(),
             version: request.version(),
-            persistent: request.persistent() && self.requests + 1 < settings.client_limits.requests_per_connection,
+            persistent: request.persistent()
+                && u64::from(self.requests) + 1 < settings.client_limits.requests_per_connection,
             wants_close: !request.persistent(),
             expects_continue: request.expects_continue(),
             to_head: request.is_head(),
@@ -270,7 +249,7 @@ impl<S: Stream> Client<S> {
     ) -> Result<(), Broken> {
         let mut silent_at = None;
         poll_fn(|cx| {
-            if let Poll::Ready(outcome) = self.stream.poll_readable(cx) {
+            if let Poll::Ready(outcome) = self.wire.stream.poll_readable(cx) {
                 if let Some(mark) = silent_at {
                     worker.pool.polled_since(mark);
                 }
@@ -289,13 +268,13 @@ impl<S: Stream> Client<S> {
     /// once would make the system answer those bytes with a reset, and the client could lose the reply
     /// (RFC 9112, section 9.6).
     async fn linger<N: Network<Stream = S>>(&mut self, worker: &Rc<Worker<N>>) {
-        self.stream.shut_write();
+        self.wire.stream.shut_write();
         let patience = Patience::total(LINGER);
         let mut left = LINGER_BYTES_MAX;
         let mut rest = Input::default();
         while left > 0 {
             let waiting = Waiting { timer: &self.timer, buffers: &worker.buffers };
-            match fill(&self.stream, &mut rest, waiting, &patience).await {
+            match fill(&self.wire.stream, &mut rest, waiting, &patience).await {
                 Ok(0) | Err(_) => return,
                 Ok(count) => {
                     left = left.saturating_sub(count);

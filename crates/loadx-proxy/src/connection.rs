@@ -4,30 +4,29 @@ use std::io::IoSlice;
 use std::net::IpAddr;
 use std::time::Duration;
 
+use loadx_core::Time;
+
 use crate::buffers::Input;
+use crate::clock::Clock;
 use crate::io::{Broken, write_all};
+use crate::limits::REST_AFTER;
 use crate::net::Stream;
+use crate::parking::Parked;
 use crate::patience::Patience;
+use crate::pool::Mark;
+use crate::shared::Place;
 use crate::timer::Timer;
 
-/// A client's connection.
+/// A stream to a client that never ends in the midst of a response as if it were whole.
 #[derive(Debug)]
-pub(crate) struct Client<S: Stream> {
+pub(crate) struct Wire<S: Stream> {
     pub(crate) stream: S,
-    pub(crate) peer: IpAddr,
-    pub(crate) timer: Timer,
-    /// What was read and belongs to a request that is still to be served.
-    pub(crate) input: Input,
     /// Whether a response has begun and not ended. Dropped so, whatever the reason, the connection
     /// breaks off instead of ending: half a response must not look whole.
     pub(crate) unfinished: bool,
-    /// Requests that it has sent.
-    pub(crate) requests: u64,
-    /// Whether its last request came soon after the one before: the next one will too.
-    pub(crate) brisk: bool,
 }
 
-impl<S: Stream> Drop for Client<S> {
+impl<S: Stream> Drop for Wire<S> {
     fn drop(&mut self) {
         if self.unfinished {
             self.stream.break_off();
@@ -35,12 +34,58 @@ impl<S: Stream> Drop for Client<S> {
     }
 }
 
+/// A client's connection while it is served.
+#[derive(Debug)]
+pub(crate) struct Client<S: Stream> {
+    pub(crate) wire: Wire<S>,
+    pub(crate) peer: IpAddr,
+    pub(crate) timer: Timer,
+    /// What was read and belongs to a request that is still to be served.
+    pub(crate) input: Input,
+    /// Requests that it has sent.
+    pub(crate) requests: u32,
+    /// Since when it has nothing to do, if so.
+    pub(crate) idle_since: Time,
+    /// Whether its last request came soon after the one before: the next one will too.
+    pub(crate) brisk: bool,
+    pub(crate) place: Place,
+}
+
 impl<S: Stream> Client<S> {
+    /// One that has just come.
+    pub(crate) fn new(stream: S, peer: IpAddr, place: Place, clock: Clock) -> Self {
+        let timer = Timer::new(clock);
+        Client {
+            wire: Wire { stream, unfinished: false },
+            peer,
+            idle_since: timer.latest(),
+            timer,
+            input: Input::default(),
+            requests: 0,
+            brisk: false,
+            place,
+        }
+    }
+
+    /// One that has rested.
+    pub(crate) fn awake(parked: Parked<S>, clock: Clock) -> Self {
+        let Parked { wire, peer, requests, place, since, .. } = parked;
+        let timer = Timer::new(clock);
+        let brisk = timer.latest() < since + REST_AFTER;
+        Client { wire, peer, timer, input: Input::default(), requests, idle_since: since, brisk, place }
+    }
+
+    /// What is kept of it while it rests.
+    pub(crate) fn parked(self, keepalive: Duration, silent_at: Mark) -> Parked<S> {
+        let Client { wire, peer, requests, idle_since: since, place, .. } = self;
+        Parked { wire, peer, requests, place, silent_at, since, until: since + keepalive }
+    }
+
     /// Writes a whole reply of LoadX's own. `idle` bounds how long the client may not read.
     pub(crate) async fn send(&mut self, bytes: &[u8], idle: Duration) -> Result<(), Broken> {
-        self.unfinished = true;
-        write_all(&self.stream, &mut [IoSlice::new(bytes)], &self.timer, &Patience::idle(idle), &mut 0).await?;
-        self.unfinished = false;
+        self.wire.unfinished = true;
+        write_all(&self.wire.stream, &mut [IoSlice::new(bytes)], &self.timer, &Patience::idle(idle), &mut 0).await?;
+        self.wire.unfinished = false;
         Ok(())
     }
 }

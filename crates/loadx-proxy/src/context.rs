@@ -19,6 +19,7 @@ use crate::incoming::Incoming;
 use crate::messages::{Endpoint, Mailbox, Question, Report};
 use crate::metrics::{Ending, Holdings, Shard};
 use crate::net::Network;
+use crate::parking::Parking;
 use crate::pipes::Pipes;
 use crate::pool::Pool;
 use crate::reply::ErrorReply;
@@ -46,6 +47,7 @@ pub(crate) struct Worker<N: Network> {
     questions: mpsc::Sender<Question>,
     ids: RefCell<SplitMix64>,
     pub(crate) sessions: Rc<Sessions>,
+    pub(crate) parking: Parking<N::Stream>,
 }
 
 /// What a worker's context is made of.
@@ -75,6 +77,7 @@ impl<N: Network> Worker<N> {
             pool,
             metrics: RefCell::new(Shard::new()),
             sessions: Rc::default(),
+            parking: Parking::new(),
             index,
             view: RefCell::new(view),
             shared,
@@ -101,6 +104,11 @@ impl<N: Network> Worker<N> {
             *held = now;
         }
         held.clone()
+    }
+
+    /// Closes the connection of one client that has nothing to do; false when there is none.
+    pub(crate) fn shed(&self) -> bool {
+        self.parking.shed() || self.sessions.shed()
     }
 
     pub(crate) fn is_stopping(&self) -> bool {

@@ -24,6 +24,7 @@ mod messages;
 mod metrics;
 mod net;
 mod origin;
+mod parking;
 mod patience;
 mod pipes;
 mod pool;

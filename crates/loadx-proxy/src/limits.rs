@@ -35,11 +35,11 @@ pub const PIPES_MAX: usize = 64;
 pub const COPY_BEHIND_HEAD_BYTES_MAX: usize = 8 * 1024;
 
 /// Idle connections that a worker keeps to one backend.
-pub const IDLE_PER_BACKEND_MAX: usize = 256;
+pub const IDLE_PER_BACKEND_MAX: usize = 1_024;
 
 /// Connections to one backend that came back in this turn of a worker's loop: with fewer another one is opened
 /// rather than one of these used.
-pub const COOLING_PER_BACKEND_MAX: usize = 64;
+pub const COOLING_PER_BACKEND_MAX: usize = 256;
 
 /// How soon a client must ask again to be served from where it was; otherwise what serving it takes is given
 /// up until it does. Long enough for who asks many times a second, short against a person's pause.

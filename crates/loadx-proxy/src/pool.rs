@@ -30,9 +30,7 @@ pub(crate) struct Connection<S> {
 /// Idle connections, by backend; of each the one that was used last is used next.
 #[derive(Debug)]
 pub(crate) struct Pool<S> {
-    lanes: RefCell<ByBackend<Vec<Idle<S>>>>,
-    /// In the order in which they came back.
-    cooling: RefCell<VecDeque<Cooling<S>>>,
+    lanes: RefCell<ByBackend<Lane<S>>>,
     /// How many connections have come back, ever.
     returned: Cell<u64>,
     /// How many of these, the first ones, have cooled.
@@ -65,18 +63,42 @@ impl Hasher for NumberHasher {
     }
 }
 
+/// The idle connections to one backend.
+#[derive(Debug)]
+struct Lane<S> {
+    cooled: Vec<Idle<S>>,
+    /// In the order in which they came back.
+    cooling: VecDeque<Idle<S>>,
+}
+
 #[derive(Debug)]
 struct Idle<S> {
     connection: Connection<S>,
     since: Time,
+    /// How many had come back, of all lanes, with this one.
+    number: u64,
 }
 
-#[derive(Debug)]
-struct Cooling<S> {
-    /// How many came back up to it.
-    number: u64,
-    backend: BackendId,
-    idle: Idle<S>,
+impl<S> Lane<S> {
+    fn new() -> Self {
+        Lane { cooled: Vec::new(), cooling: VecDeque::new() }
+    }
+
+    /// Makes available what has cooled, up to the `cooled`th connection that came back.
+    fn settle(&mut self, cooled: u64) {
+        while self.cooling.front().is_some_and(|first| first.number <= cooled) {
+            self.cooled.extend(self.cooling.pop_front());
+        }
+    }
+
+    fn len(&self) -> usize {
+        self.cooled.len() + self.cooling.len()
+    }
+
+    fn retain(&mut self, fit: impl Fn(&Idle<S>) -> bool) {
+        self.cooled.retain(&fit);
+        self.cooling.retain(&fit);
+    }
 }
 
 /// What had come back at some moment.
@@ -85,13 +107,7 @@ pub(crate) struct Mark(u64);
 
 impl<S: Stream> Pool<S> {
     pub(crate) fn new() -> Self {
-        Pool {
-            lanes: RefCell::default(),
-            cooling: RefCell::default(),
-            returned: Cell::new(0),
-            cooled: Cell::new(0),
-            places: RefCell::default(),
-        }
+        Pool { lanes: RefCell::default(), returned: Cell::new(0), cooled: Cell::new(0), places: RefCell::default() }
     }
 
     /// Marks this moment, at which the runtime knew nothing new of some stream.
@@ -109,21 +125,17 @@ impl<S: Stream> Pool<S> {
     /// system call, except for a connection that has not cooled. Such a one is used only where there are many: a
     /// further connection costs once, and asking the system each time.
     pub(crate) fn take(&self, backend: BackendId) -> Option<Connection<S>> {
-        self.settle();
-        if let Some(lane) = self.lanes.borrow_mut().get_mut(&backend) {
-            while let Some(idle) = lane.pop() {
-                // Where a large body came through a pipe, the runtime has not heard that nothing follows.
-                if is_silent(&idle.connection.stream) || idle.connection.stream.holds_nothing() {
-                    return Some(idle.connection);
-                }
+        let mut lanes = self.lanes.borrow_mut();
+        let lane = lanes.get_mut(&backend)?;
+        lane.settle(self.cooled.get());
+        while let Some(idle) = lane.cooled.pop() {
+            // Where a large body came through a pipe, the runtime has not heard that nothing follows.
+            if is_silent(&idle.connection.stream) || idle.connection.stream.holds_nothing() {
+                return Some(idle.connection);
             }
         }
-        let mut cooling = self.cooling.borrow_mut();
-        if cooling.iter().filter(|other| other.backend == backend).count() < COOLING_PER_BACKEND_MAX {
-            return None;
-        }
-        while let Some(place) = cooling.iter().rposition(|other| other.backend == backend) {
-            let idle = cooling.remove(place)?.idle;
+        while lane.cooling.len() >= COOLING_PER_BACKEND_MAX {
+            let idle = lane.cooling.pop_back()?;
             if idle.connection.stream.holds_nothing() {
                 return Some(idle.connection);
             }
@@ -131,34 +143,23 @@ impl<S: Stream> Pool<S> {
         None
     }
 
-    /// Keeps a connection for later.
+    /// Keeps a connection for later. Closed are those beyond what is kept, and those to a place where the backend
+    /// is not any more.
     pub(crate) fn put(&self, backend: BackendId, connection: Connection<S>, now: Time) {
         let number = self.returned.get() + 1;
         self.returned.set(number);
-        let idle = Idle { connection, since: now };
-        self.cooling.borrow_mut().push_back(Cooling { number, backend, idle });
-    }
-
-    /// Makes connections available that have cooled. Closed are those beyond what is kept, and those to a
-    /// place where the backend is not any more.
-    fn settle(&self) {
-        let mut cooling = self.cooling.borrow_mut();
-        let cooled = self.cooled.get();
-        while cooling.front().is_some_and(|first| first.number <= cooled) {
-            let Some(Cooling { backend, idle, .. }) = cooling.pop_front() else { return };
-            let mut lanes = self.lanes.borrow_mut();
-            let lane = lanes.entry(backend).or_default();
-            if lane.len() < IDLE_PER_BACKEND_MAX && self.is_in_place(backend, &idle) {
-                lane.push(idle);
-            }
+        let idle = Idle { connection, since: now, number };
+        let mut lanes = self.lanes.borrow_mut();
+        let lane = lanes.entry(backend).or_insert_with(Lane::new);
+        if lane.len() < IDLE_PER_BACKEND_MAX && self.is_in_place(backend, &idle) {
+            lane.cooling.push_back(idle);
         }
     }
 
     /// Closes what was idle for too long or was closed by its backend.
     pub(crate) fn sweep(&self, now: Time, idle: Duration) {
-        self.settle();
+        let is_sound = |stream: &S| is_silent(stream) || stream.holds_nothing();
         for lane in self.lanes.borrow_mut().values_mut() {
-            let is_sound = |stream: &S| is_silent(stream) || stream.holds_nothing();
             lane.retain(|kept| now.since(kept.since) < idle && is_sound(&kept.connection.stream));
         }
     }
@@ -172,7 +173,7 @@ impl<S: Stream> Pool<S> {
             lane.retain(|idle| self.is_in_place(*backend, idle));
         }
         // A backend that left does not come back under the same id.
-        lanes.retain(|_, lane| !lane.is_empty());
+        lanes.retain(|_, lane| lane.len() > 0);
     }
 
     /// Whether the connection leads where the backend is to be found today.
@@ -183,12 +184,11 @@ impl<S: Stream> Pool<S> {
 
     /// How many connections are idle.
     pub(crate) fn len(&self) -> usize {
-        self.cooling.borrow().len() + self.lanes.borrow().values().map(Vec::len).sum::<usize>()
+        self.lanes.borrow().values().map(Lane::len).sum()
     }
 
     /// Closes everything.
     pub(crate) fn clear(&self) {
-        self.cooling.borrow_mut().clear();
         self.lanes.borrow_mut().clear();
     }
 }

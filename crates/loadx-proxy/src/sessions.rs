@@ -102,9 +102,10 @@ impl Session {
         self.state.idle.get()
     }
 
-    /// Runs what serves the client, until it ends or is cut.
-    pub(crate) async fn run(&self, mut serving: Pin<&mut impl Future<Output = ()>>) {
-        poll_fn(|cx| if self.sessions.cut.get() { Poll::Ready(()) } else { serving.as_mut().poll(cx) }).await;
+    /// Runs what serves the client, until it ends; none when it was cut.
+    pub(crate) async fn run<T>(&self, mut serving: Pin<&mut impl Future<Output = T>>) -> Option<T> {
+        poll_fn(|cx| if self.sessions.cut.get() { Poll::Ready(None) } else { serving.as_mut().poll(cx).map(Some) })
+            .await
     }
 
     /// Whether this client, having nothing to do, is to go.

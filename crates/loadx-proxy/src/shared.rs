@@ -119,8 +119,15 @@ impl Drop for Awaiting<'_> {
 /// A client's claim to be connected: its place among all connections, and in its worker's count.
 #[derive(Debug)]
 pub(crate) struct Place {
-    pub(crate) _open: OpenConnection,
-    pub(crate) _permit: OwnedSemaphorePermit,
+    shared: Arc<Shared>,
+    worker: usize,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.shared.loads[self.worker].0.fetch_sub(1, Ordering::Relaxed);
+        self.shared.places.free.add_permits(1);
+    }
 }
 
 /// How many client connections one worker has; written by that worker when one opens or closes.
@@ -135,22 +142,11 @@ impl WorkerLoad {
 }
 
 impl Shared {
-    /// Counts a client connection of `worker` for as long as the guard lives.
-    pub(crate) fn count_connection(self: &Arc<Self>, worker: usize) -> OpenConnection {
+    /// Takes up a place for a client of `worker`, for as long as it lives.
+    pub(crate) fn place(self: &Arc<Self>, worker: usize, permit: OwnedSemaphorePermit) -> Place {
+        // Given back by hand, which saves every client at rest half of what a permit takes.
+        permit.forget();
         self.loads[worker].0.fetch_add(1, Ordering::Relaxed);
-        OpenConnection { shared: Arc::clone(self), worker }
-    }
-}
-
-/// A client connection that is counted.
-#[derive(Debug)]
-pub(crate) struct OpenConnection {
-    shared: Arc<Shared>,
-    worker: usize,
-}
-
-impl Drop for OpenConnection {
-    fn drop(&mut self) {
-        self.shared.loads[self.worker].0.fetch_sub(1, Ordering::Relaxed);
+        Place { shared: Arc::clone(self), worker }
     }
 }

@@ -10,10 +10,12 @@ use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tokio::task::spawn_local;
 
 use crate::client;
+use crate::connection::Client;
 use crate::context::{Parts, Worker};
 use crate::limits::ACCEPT_PAUSE;
 use crate::messages::Order;
 use crate::net::{Listener, Network};
+use crate::parking::Parked;
 use crate::shared::Place;
 
 /// Runs a worker until it is told to stop and what runs has finished, or the grace is over.
@@ -36,13 +38,14 @@ pub(crate) async fn run<N: Network>(
         async move { worker.log.flush_regularly().await }
     });
     let sweeping = spawn_local(sweep(Rc::clone(&worker)));
+    let attending = spawn_local(attend(Rc::clone(&worker)));
     while let Some(order) = orders.recv().await {
         match order {
             Order::Serve(parcel, peer, place) => match worker.net.unpack(parcel) {
                 Ok(stream) => serve(&worker, stream, peer, place),
                 Err(error) => tracing::warn!("a client that was handed over is lost: {error}"),
             },
-            Order::Shed => drop(worker.sessions.shed()),
+            Order::Shed => drop(worker.shed()),
             Order::Measure(reply) => drop(reply.send(Box::new(worker.measure()))),
             Order::Stop => break,
         }
@@ -51,6 +54,11 @@ pub(crate) async fn run<N: Network>(
     take_last_clients(&worker, &listeners, &mut orders);
     drop(listeners);
     worker.sessions.stop();
+    // Who speaks just now is heard of first.
+    tokio::task::yield_now().await;
+    for parked in worker.parking.clear() {
+        wake(&worker, parked);
+    }
     // Tasks whose clients came last have not begun yet, and are not on the list.
     tokio::task::yield_now().await;
     if tokio::time::timeout(grace, worker.sessions.all_ended()).await.is_err() {
@@ -62,7 +70,7 @@ pub(crate) async fn run<N: Network>(
         worker.sessions.cut();
         worker.sessions.all_ended().await;
     }
-    for task in [flushing, sweeping] {
+    for task in [flushing, sweeping, attending] {
         task.abort();
     }
     worker.pool.clear();
@@ -81,8 +89,7 @@ fn take_last_clients<N: Network>(
     for listener in listeners {
         while let Some(permit) = worker.shared.places.try_take() {
             let Poll::Ready(Ok((stream, peer))) = listener.poll_accept(&mut cx) else { break };
-            let place = Place { _open: worker.shared.count_connection(worker.index), _permit: permit };
-            serve(worker, stream, peer, place);
+            serve(worker, stream, peer, worker.shared.place(worker.index, permit));
         }
     }
     orders.close();
@@ -125,13 +132,28 @@ async fn accept<N: Network>(worker: Rc<Worker<N>>, listener: Rc<N::Listener>) {
     }
 }
 
-/// Once a second: closes idle backend connections that are too old or to backends out of rotation.
+/// Has clients served again that have rested and speak.
+async fn attend<N: Network>(worker: Rc<Worker<N>>) {
+    loop {
+        let parked = poll_fn(|cx| worker.parking.poll_awake(cx)).await;
+        worker.pool.polled_since(parked.silent_at);
+        wake(&worker, parked);
+    }
+}
+
+fn wake<N: Network>(worker: &Rc<Worker<N>>, parked: Parked<N::Stream>) {
+    let client = Client::awake(parked, worker.clock);
+    spawn_local(client::serve(Rc::clone(worker), client));
+}
+
+/// Once a second: closes clients that have rested for too long, and idle backend connections that are too old or to backends out of rotation.
 async fn sweep<N: Network>(worker: Rc<Worker<N>>) {
     loop {
         let mark = worker.pool.mark();
         tokio::time::sleep(Duration::from_secs(1)).await;
         worker.pool.polled_since(mark);
         worker.view();
+        worker.parking.expire(worker.clock.now());
         worker.pool.sweep(worker.clock.now(), worker.settings().timeouts.backend_keepalive);
     }
 }
@@ -144,7 +166,7 @@ async fn permit<N: Network>(worker: &Worker<N>) -> OwnedSemaphorePermit {
         return permit;
     }
     let _waiting = places.wait();
-    let somebody_goes = worker.sessions.shed();
+    let somebody_goes = worker.shed();
     for mailbox in worker.mailboxes.iter().filter(|_| !somebody_goes) {
         // A worker that ended has no idle connections.
         let _ = mailbox.send(Order::Shed);
@@ -162,8 +184,7 @@ fn place_client<N: Network>(worker: &Rc<Worker<N>>, stream: N::Stream, peer: Soc
     // of an eighth is left alone, so that handing over stays rare.
     let here = mine <= theirs + theirs / 8;
     // Counted at once, so that the next client finds the count as it will be.
-    let place =
-        Place { _open: worker.shared.count_connection(if here { worker.index } else { least }), _permit: permit };
+    let place = worker.shared.place(if here { worker.index } else { least }, permit);
     if here {
         return serve(worker, stream, peer, place);
     }
@@ -178,9 +199,6 @@ fn place_client<N: Network>(worker: &Rc<Worker<N>>, stream: N::Stream, peer: Soc
 }
 
 fn serve<N: Network>(worker: &Rc<Worker<N>>, stream: N::Stream, peer: SocketAddr, place: Place) {
-    let worker = Rc::clone(worker);
-    spawn_local(async move {
-        client::serve(worker, stream, peer).await;
-        drop(place);
-    });
+    let client = Client::new(stream, peer.ip().to_canonical(), place, worker.clock);
+    spawn_local(client::serve(Rc::clone(worker), client));
 }

@@ -139,7 +139,8 @@ impl<'b> Request<'_, 'b> {
     }
 }
 
-fn put_ip(out: &mut Vec<u8>, ip: IpAddr) {
+/// Writes an address as everybody spells it; an IPv4 address also where it comes mapped into IPv6.
+pub fn put_ip(out: &mut Vec<u8>, ip: IpAddr) {
     use std::io::Write as _;
     match ip.to_canonical() {
         // Once a request: the formatter took 640 of its 16,500 instructions.

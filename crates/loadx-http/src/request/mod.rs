@@ -7,7 +7,7 @@ use crate::fields::{ConnectionOptions, Field, FieldSet, Hop, Known, check_lines,
 use crate::limits::{HEAD_BYTES_MAX, TARGET_BYTES_MAX};
 use crate::{Fault, FieldSlots, Framing, Parsed, Version};
 
-pub use encode::Forwarding;
+pub use encode::{Forwarding, put_ip};
 use target::{Origin, is_authority, origin};
 
 /// A request head, read and found sound.

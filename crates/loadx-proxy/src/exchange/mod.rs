@@ -17,7 +17,7 @@ use loadx_core::{Backend, Key, Outcome, Pick, Query, Time, Trace, Tries};
 use loadx_http::{BodyDecoder, BodyFault, Decoded};
 
 use crate::buffers::Input;
-use crate::connection::Client;
+use crate::connection::{Client, Wire};
 use crate::context::{Account, Worker};
 use crate::incoming::Incoming;
 use crate::io::{Broken, is_silent};
@@ -278,7 +278,8 @@ impl<N: Network> Exchange<'_, N> {
         let buffers = &self.worker.buffers;
         let connection = {
             let connecting = pin!(async { origin::connect(self.worker, backend).await.map_err(Failure::Connect) });
-            let leaving = pin!(async { client_gone(&departure(&client.stream, &mut client.input, buffers).await) });
+            let leaving =
+                pin!(async { client_gone(&departure(&client.wire.stream, &mut client.input, buffers).await) });
             unless(connecting, leaving).await?
         };
         client.timer.now();
@@ -299,7 +300,7 @@ impl<N: Network> Exchange<'_, N> {
     ) -> Result<Answer<N::Stream>, Failure> {
         let Exchange { worker, incoming, upload, first_piece, began_upload, progress, from_client, to_client, .. } =
             self;
-        let Client { stream: client_stream, timer, input, unfinished, .. } = client;
+        let Client { wire: Wire { stream: client_stream, unfinished }, timer, input, .. } = client;
         let waiting = Waiting { timer, buffers: &worker.buffers };
         let silence = worker.settings().timeouts.request;
         let to_backend_patience = Patience::idle(silence);
@@ -389,11 +390,11 @@ impl<N: Network> Exchange<'_, N> {
         let timeouts = &self.worker.settings().timeouts;
         let waiting = Waiting { timer: &client.timer, buffers: &self.worker.buffers };
         let tunnel = Tunnel::new(waiting, timeouts.tunnel, timeouts.request);
-        let near = End { stream: &client.stream, early: &mut client.input };
+        let near = End { stream: &client.wire.stream, early: &mut client.input };
         let far = End { stream: &connection.stream, early };
-        client.unfinished = true;
+        client.wire.unfinished = true;
         let outcome = tunnel.run(near, far, &self.progress.content).await;
-        client.unfinished = outcome.is_err();
+        client.wire.unfinished = outcome.is_err();
         let broken = outcome.err()?;
         connection.stream.break_off();
         Some(format!("the tunnel broke: {}", broken.describe()))
@@ -408,7 +409,7 @@ impl<N: Network> Exchange<'_, N> {
                     (true, _) => Next::KeepAlive,
                     // Who wants the connection closed, and has sent nothing more, sends nothing more.
                     (false, true)
-                        if self.incoming.wants_close && client.input.is_empty() && is_silent(&client.stream) =>
+                        if self.incoming.wants_close && client.input.is_empty() && is_silent(&client.wire.stream) =>
                     {
                         Next::Close
                     }
@@ -422,7 +423,7 @@ impl<N: Network> Exchange<'_, N> {
             }
             Err(Unserved::Reply(reply)) => reply,
         };
-        if client.unfinished {
+        if client.wire.unfinished {
             // Part of a response is out; breaking off is the only honest end.
             let answered = self.progress.answered.get();
             let status = if answered == 0 { reply.status } else { answered };

@@ -8,7 +8,6 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use super::floor::Means;
-use super::processes::Process;
 
 /// A program under measurement.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,7 +32,6 @@ pub(super) struct Setup<'s> {
     pub(super) workers: usize,
     /// A folder for its config and log.
     pub(super) folder: &'s Path,
-    pub(super) processors: &'s str,
 }
 
 impl Contender {
@@ -49,13 +47,14 @@ impl Contender {
         }
     }
 
-    pub(super) fn start(&self, setup: &Setup<'_>) -> io::Result<Process> {
+    /// What starts it; its config is written.
+    pub(super) fn command(&self, setup: &Setup<'_>) -> io::Result<Command> {
         let folder = setup.folder;
         let write = |name: &str, text: String| {
             let path = folder.join(name);
             fs::write(&path, text).map(|()| path)
         };
-        let command = match self {
+        Ok(match self {
             Contender::LoadX(_, binary) => {
                 let mut command = Command::new(binary);
                 command.args(["run", "--config"]).arg(write("loadx.json", loadx_config(setup))?);
@@ -85,8 +84,7 @@ impl Contender {
                 }
                 command
             }
-        };
-        Process::start(&command, setup.processors)
+        })
     }
 }
 

@@ -6,38 +6,38 @@
 mod case;
 mod contender;
 mod floor;
+mod lab;
 mod load;
 mod origin;
 mod processes;
 mod report;
+mod sections;
 
-use std::io::{self, Read as _, Write as _};
-use std::net::{SocketAddr, TcpStream};
+use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use clap::Args;
 
 use crate::Trouble;
 use case::Case;
-use contender::{Contender, Setup};
 pub(crate) use floor::{FloorArguments, run as floor};
-use load::{Load, Work};
-use processes::Process;
-use report::{Column, Comparison, Sample};
+use lab::{Lab, Stage};
+use report::{Column, Comparison};
+use sections::Section;
 
 /// What can be typed after `cargo xtask peers`.
 #[derive(Debug, Args)]
 pub(crate) struct PeersArguments {
-    /// Only these cases; without it, all of them
-    #[arg(long, value_name = "CASE", value_delimiter = ',')]
+    /// Only these cases and tables; without it, all of them
+    #[arg(long, value_name = "NAME", value_delimiter = ',')]
     only: Vec<String>,
     /// How often each contender has its turn
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=100))]
     rounds: u32,
     /// Seconds that each turn is measured
-    #[arg(long, default_value_t = 2.0)]
+    #[arg(long, default_value_t = 2.0, value_parser = parse_seconds)]
     seconds: f64,
     /// Another build of LoadX to measure beside this one
     #[arg(long, value_name = "BINARY")]
@@ -53,32 +53,89 @@ pub(crate) struct PeersArguments {
     inside: bool,
 }
 
-const PROXY_PROCESSOR: usize = 0;
-const LOAD_PROCESSOR: usize = 1;
-
-/// Requests flow for so long before a turn is measured.
-const WARM_UP: Duration = Duration::from_millis(500);
+fn parse_seconds(text: &str) -> Result<f64, String> {
+    match text.parse() {
+        Ok(seconds) if (0.1..=600.0).contains(&seconds) => Ok(seconds),
+        _ => Err("write a number of seconds from 0.1 to 600".to_owned()),
+    }
+}
 
 pub(crate) fn run(arguments: &PeersArguments) -> Result<(), Trouble> {
+    let wanted = |name: &str| arguments.only.is_empty() || arguments.only.iter().any(|only| only == name);
+    let cases: Vec<Case> = case::all().into_iter().filter(|case| wanted(case.name)).collect();
+    let sections: Vec<&Section> = sections::ALL.iter().filter(|section| wanted(section.name)).collect();
+    if let Some(unknown) = arguments.only.iter().find(|name| !names().contains(&name.as_str())) {
+        return Err(format!("--only \"{unknown}\" names nothing; there are {}", names().join(", ")).into());
+    }
+    if let Some(binary) = arguments.before.as_ref().filter(|binary| !binary.is_file()) {
+        return Err(format!("--before {}: there is no such file", binary.display()).into());
+    }
     if !arguments.inside {
         return enter_own_network();
     }
-    let cases: Vec<Case> = case::all()
-        .into_iter()
-        .filter(|case| arguments.only.is_empty() || arguments.only.iter().any(|name| name == case.name))
-        .collect();
-    if cases.is_empty() {
-        let names: Vec<_> = case::all().iter().map(|case| case.name).collect();
-        return Err(format!("--only names no case; there are {}", names.join(", ")).into());
+    let lab = Lab::prepare(arguments.before.clone(), arguments.alone)?;
+    println!("{}", machine());
+    if !cases.is_empty() {
+        print!("{}", report::HEADER);
     }
-    let lab = Lab::prepare()?;
-    print!("{}", report::HEADER);
+    let mut calls = String::new();
     for case in &cases {
-        let comparison = lab.compare(case, arguments)?;
-        print!("{}{}", comparison.rows(), comparison.calls());
+        let comparison = compare(&lab, case, arguments)?;
+        print!("{}", comparison.rows());
+        io::stdout().flush()?;
+        calls.push_str(&comparison.calls());
+    }
+    print!("{calls}");
+    for section in sections {
+        print!("\n{}", (section.run)(&lab, arguments)?);
         io::stdout().flush()?;
     }
     Ok(())
+}
+
+fn names() -> Vec<&'static str> {
+    case::all().iter().map(|case| case.name).chain(sections::ALL.iter().map(|section| section.name)).collect()
+}
+
+fn compare(lab: &Lab, case: &Case, arguments: &PeersArguments) -> Result<Comparison, Trouble> {
+    let contenders = lab.contenders(&case.peers);
+    let column =
+        |contender: &contender::Contender| Column { name: contender.name(), samples: Vec::new(), calls: Vec::new() };
+    let mut columns: Vec<Column> = contenders.iter().map(column).collect();
+    let span = Duration::from_secs_f64(arguments.seconds);
+    for _ in 0..arguments.rounds {
+        for (contender, column) in contenders.iter().zip(&mut columns) {
+            column.samples.push(lab.turn(case, contender, &Stage::USUAL, span)?);
+        }
+    }
+    if arguments.calls {
+        for (contender, column) in contenders.iter().zip(&mut columns) {
+            column.calls = lab.traced_turn(case, contender)?;
+        }
+    }
+    let budget = case.budget.iter().map(|(contender, most)| (contender.name(), *most)).collect();
+    Ok(Comparison { case: case.name.to_owned(), about: case.about.to_owned(), columns, budget })
+}
+
+/// What the figures were measured on.
+fn machine() -> String {
+    let file = |path: &str| std::fs::read_to_string(path).unwrap_or_default().trim().to_owned();
+    let first_line = |program: &str, argument: &str| {
+        let output = Command::new(program).arg(argument).output();
+        let text = output.map(|output| [output.stdout, output.stderr].concat()).unwrap_or_default();
+        String::from_utf8_lossy(&text).lines().next().unwrap_or("?").to_owned()
+    };
+    let processor = file("/proc/cpuinfo");
+    let model = processor.lines().find_map(|line| line.strip_prefix("model name")).unwrap_or_default();
+    format!(
+        "{}, {} processors, Linux {}, TCP {}; {}; {}\n",
+        model.trim_start_matches(['\t', ' ', ':']),
+        std::thread::available_parallelism().map_or(1, usize::from),
+        file("/proc/sys/kernel/osrelease"),
+        file("/proc/sys/net/ipv4/tcp_congestion_control"),
+        first_line("nginx", "-v").trim_start_matches("nginx version: "),
+        first_line("haproxy", "-v").split(" - ").next().unwrap_or_default(),
+    )
 }
 
 /// Runs this command again where it has a loopback interface to itself.
@@ -94,7 +151,12 @@ fn enter_own_network() -> Result<(), Trouble> {
     if !rustix::process::geteuid().is_root() {
         again.args(["--user", "--map-root-user"]);
     }
-    let set_up = "cc=/proc/sys/net/ipv4/tcp_congestion_control; ulimit -n \"$(ulimit -Hn)\" && ip link set lo up && echo 1024 65535 >/proc/sys/net/ipv4/ip_local_port_range && { echo cubic >$cc || echo reno >$cc; } 2>/dev/null; exec \"$@\"";
+    // Files and ports for thousands of connections; a congestion control that does not pace what it sends.
+    let set_up = "cc=/proc/sys/net/ipv4/tcp_congestion_control
+        ulimit -n \"$(ulimit -Hn)\" && ip link set lo up || exit 2
+        echo 1024 65535 >/proc/sys/net/ipv4/ip_local_port_range
+        { echo cubic >$cc || echo reno >$cc; } 2>/dev/null
+        exec \"$@\"";
     again.args(["--net", "sh", "-c", set_up, "sh"]).arg(std::env::current_exe()?);
     let status = again.args(std::env::args_os().skip(1)).arg("--inside").status()?;
     if status.success() { Ok(()) } else { Err("the measurement did not come to its end".into()) }
@@ -118,142 +180,5 @@ fn missing_packages() -> Result<(), Trouble> {
         Ok(())
     } else {
         Err(format!("install these Debian packages first: {}", missing.join(" ")).into())
-    }
-}
-
-/// Where measurements are made: the backends run, a folder is there, LoadX is built.
-struct Lab {
-    backends: Vec<SocketAddr>,
-    folder: tempfile::TempDir,
-    loadx: PathBuf,
-}
-
-impl Lab {
-    fn prepare() -> Result<Lab, Trouble> {
-        let (listeners, backends) = origin::listen(3)?;
-        std::thread::Builder::new().name("origin".to_owned()).spawn(move || {
-            if let Err(error) = processes::pin(LOAD_PROCESSOR).and_then(|()| origin::serve(listeners)) {
-                eprintln!("the backends failed: {error}");
-                std::process::exit(2);
-            }
-        })?;
-        let loadx = std::env::current_exe()?.with_file_name("loadx");
-        Ok(Lab { backends, folder: tempfile::tempdir()?, loadx })
-    }
-
-    fn compare(&self, case: &Case, arguments: &PeersArguments) -> Result<Comparison, Trouble> {
-        let mut contenders = vec![Contender::LoadX("LoadX".to_owned(), self.loadx.clone())];
-        if let Some(before) = &arguments.before {
-            contenders.push(Contender::LoadX("LoadX before".to_owned(), before.clone()));
-        }
-        if !arguments.alone {
-            contenders.extend(case.peers.iter().cloned());
-        }
-        let column = |contender: &Contender| Column { name: contender.name(), samples: Vec::new(), calls: Vec::new() };
-        let mut columns: Vec<Column> = contenders.iter().map(column).collect();
-        for _ in 0..arguments.rounds {
-            for (contender, column) in contenders.iter().zip(&mut columns) {
-                column.samples.push(self.turn(case, contender, Duration::from_secs_f64(arguments.seconds))?);
-            }
-        }
-        if arguments.calls {
-            for (contender, column) in contenders.iter().zip(&mut columns) {
-                column.calls = self.traced_turn(case, contender)?;
-            }
-        }
-        let budget = case.budget.iter().map(|(contender, most)| (contender.name(), *most)).collect();
-        Ok(Comparison { case: case.name.to_owned(), about: case.about.to_owned(), columns, budget })
-    }
-
-    fn turn(&self, case: &Case, contender: &Contender, span: Duration) -> Result<Sample, Trouble> {
-        let (process, listen) = self.start(case, contender)?;
-        let load = Load::start(self.work(case, listen)?, LOAD_PROCESSOR)?;
-        std::thread::sleep(WARM_UP);
-        let counted = load.counted();
-        let (used, done, began) = (process.used(), counted.done(), Instant::now());
-        std::thread::sleep(span);
-        let (used, done, took) = (process.used().since(used), counted.done() - done, began.elapsed());
-        let errors = counted.errors();
-        load.stop()?;
-        let per_request = |seconds: f64| seconds * 1e6 / done.max(1) as f64;
-        Ok(Sample {
-            user_us: per_request(used.user),
-            system_us: per_request(used.system),
-            per_second: done as f64 / took.as_secs_f64(),
-            errors,
-        })
-    }
-
-    /// How often a request causes each system call.
-    fn traced_turn(&self, case: &Case, contender: &Contender) -> Result<Vec<(String, f64)>, Trouble> {
-        let (process, listen) = self.start(case, contender)?;
-        // Attached before the first request and until the last: every call belongs to one that was counted.
-        let work = self.work(case, listen)?;
-        let (done, calls) = process.trace(|| {
-            let load = Load::start(work, LOAD_PROCESSOR)?;
-            std::thread::sleep(Duration::from_secs(2));
-            let counted = load.counted();
-            load.stop()?;
-            Ok(counted.done())
-        })?;
-        Ok(calls.into_iter().map(|(name, count)| (name, count as f64 / done.max(1) as f64)).collect())
-    }
-
-    fn start(&self, case: &Case, contender: &Contender) -> Result<(Process, SocketAddr), Trouble> {
-        let listen = free_address()?;
-        let setup = Setup {
-            listen,
-            backends: &self.backends,
-            log: case.log,
-            workers: 1,
-            folder: self.folder.path(),
-            processors: &PROXY_PROCESSOR.to_string(),
-        };
-        let process = contender.start(&setup)?;
-        wait_until_serving(listen).map_err(|error| format!("{} does not serve: {error}", contender.name()))?;
-        Ok((process, listen))
-    }
-
-    fn work(&self, case: &Case, target: SocketAddr) -> Result<Work, Trouble> {
-        let (_, content_bytes) =
-            origin::content_bytes(case.target).ok_or("a case asks for a page that there is not")?;
-        Ok(Work {
-            target,
-            connections: case.connections,
-            head: case.head(),
-            upload_bytes: case.upload_bytes(),
-            content_bytes,
-            manner: case.manner,
-        })
-    }
-}
-
-/// An address on loopback that nobody has at the moment.
-fn free_address() -> io::Result<SocketAddr> {
-    std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()
-}
-
-/// Waits until a request is answered with 200.
-fn wait_until_serving(address: SocketAddr) -> io::Result<()> {
-    let began = Instant::now();
-    loop {
-        let outcome = ask(address);
-        if outcome.is_ok() || began.elapsed() > Duration::from_secs(10) {
-            return outcome;
-        }
-        std::thread::sleep(Duration::from_micros(500));
-    }
-}
-
-fn ask(address: SocketAddr) -> io::Result<()> {
-    let mut stream = TcpStream::connect(address)?;
-    stream.set_read_timeout(Some(Duration::from_secs(5)))?;
-    stream.write_all(b"GET / HTTP/1.1\r\nHost: app.example.com\r\nConnection: close\r\n\r\n")?;
-    let mut answer = [0; 12];
-    stream.read_exact(&mut answer)?;
-    if answer.ends_with(b" 200") {
-        Ok(())
-    } else {
-        Err(io::Error::other(String::from_utf8_lossy(&answer).into_owned()))
     }
 }

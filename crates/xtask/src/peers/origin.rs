@@ -5,9 +5,8 @@
 
 use std::collections::HashMap;
 use std::io::{self, ErrorKind, Read as _, Write as _};
-use std::net::SocketAddr;
 
-use loadx_http::{BodyDecoder, ChunkPrefix, FieldSlots, Framing, LAST_CHUNK, Parsed, parse_request};
+use loadx_http::{BodyDecoder, ChunkPrefix, FieldSlots, LAST_CHUNK, Parsed, parse_request};
 use mio::net::{TcpListener, TcpStream};
 use mio::{Events, Interest, Poll, Token};
 
@@ -20,16 +19,16 @@ const CHUNK_BYTES: usize = 16 * 1024;
 /// The largest response, in bytes.
 pub(super) const CONTENT_BYTES_MAX: usize = 128 * 1024 * 1024;
 
-/// Serves on all of `addresses` from the calling thread, for as long as the process lives.
-pub(super) fn serve(listeners: Vec<std::net::TcpListener>) -> io::Result<()> {
+/// The connection that is no connection: whoever comes.
+const ARRIVALS: Token = Token(0);
+
+/// Serves from the calling thread, for as long as the process lives.
+pub(super) fn serve(listener: std::net::TcpListener) -> io::Result<()> {
     let mut poll = Poll::new()?;
-    let mut listeners: Vec<TcpListener> = listeners.into_iter().map(TcpListener::from_std).collect();
-    for (index, listener) in listeners.iter_mut().enumerate() {
-        poll.registry().register(listener, Token(index), Interest::READABLE)?;
-    }
-    let first = listeners.len();
+    let mut listener = TcpListener::from_std(listener);
+    poll.registry().register(&mut listener, ARRIVALS, Interest::READABLE)?;
     let mut origin =
-        Origin { connections: HashMap::new(), next: first, buffer: vec![0; READ_BYTES], pages: HashMap::new() };
+        Origin { connections: HashMap::new(), next: 1, buffer: vec![0; READ_BYTES], pages: HashMap::new() };
     let mut events = Events::with_capacity(1_024);
     loop {
         match poll.poll(&mut events, None) {
@@ -37,25 +36,12 @@ pub(super) fn serve(listeners: Vec<std::net::TcpListener>) -> io::Result<()> {
             outcome => outcome?,
         }
         for event in &events {
-            match listeners.get(event.token().0) {
-                Some(listener) => origin.accept(&poll, listener),
-                None => origin.advance(event.token().0),
+            match event.token() {
+                ARRIVALS => origin.accept(&poll, &listener),
+                Token(number) => origin.advance(number),
             }
         }
     }
-}
-
-/// Listeners on loopback whose ports the system chose.
-pub(super) fn listen(count: usize) -> io::Result<(Vec<std::net::TcpListener>, Vec<SocketAddr>)> {
-    let listeners = (0..count)
-        .map(|_| {
-            let listener = std::net::TcpListener::bind("127.0.0.1:0")?;
-            listener.set_nonblocking(true)?;
-            Ok(listener)
-        })
-        .collect::<io::Result<Vec<_>>>()?;
-    let addresses = listeners.iter().map(std::net::TcpListener::local_addr).collect::<io::Result<Vec<_>>>()?;
-    Ok((listeners, addresses))
 }
 
 struct Origin {
@@ -224,12 +210,8 @@ fn spell(target: &[u8]) -> io::Result<Vec<u8>> {
     Err(io::Error::new(ErrorKind::InvalidInput, "no such page"))
 }
 
-/// The framing of what a path answers, for the client that checks it.
-pub(super) fn content_bytes(target: &str) -> Option<(Framing, u64)> {
+/// How much content a path answers, in bytes, for the client that checks it.
+pub(super) fn content_bytes(target: &str) -> Option<u64> {
     let size = |prefix: &str| target.strip_prefix(prefix)?.parse().ok();
-    match (size("/bytes/"), size("/chunked/")) {
-        (Some(bytes), _) => Some((Framing::Length(bytes), bytes)),
-        (_, Some(bytes)) => Some((Framing::Chunked, bytes)),
-        _ => (target == "/").then_some((Framing::Length(13), 13)),
-    }
+    size("/bytes/").or_else(|| size("/chunked/")).or_else(|| (target == "/").then_some(13))
 }

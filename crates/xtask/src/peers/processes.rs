@@ -25,10 +25,6 @@ impl Used {
     pub(super) fn since(self, before: Used) -> Used {
         Used { user: self.user - before.user, system: self.system - before.system }
     }
-
-    pub(super) fn total(self) -> f64 {
-        self.user + self.system
-    }
 }
 
 /// A process that was started here, with those that it started itself. Dropped, it is ended.

@@ -1,6 +1,9 @@
 //! What was measured, in tables: medians, and ratios within each round with their spread.
 
 use std::fmt::Write as _;
+use std::time::Duration;
+
+use super::processes::Used;
 
 /// What one contender did in one round of one case.
 #[derive(Clone, Debug)]
@@ -9,9 +12,22 @@ pub(super) struct Sample {
     pub(super) system_us: f64,
     pub(super) per_second: f64,
     pub(super) errors: u64,
+    /// Memory that it held at the end, in bytes.
+    pub(super) resident: u64,
 }
 
 impl Sample {
+    pub(super) fn new(used: Used, done: u64, took: Duration, errors: u64) -> Sample {
+        let per_request = |seconds: f64| seconds * 1e6 / done.max(1) as f64;
+        Sample {
+            user_us: per_request(used.user),
+            system_us: per_request(used.system),
+            per_second: done as f64 / took.as_secs_f64(),
+            errors,
+            resident: 0,
+        }
+    }
+
     pub(super) fn cpu_us(&self) -> f64 {
         self.user_us + self.system_us
     }

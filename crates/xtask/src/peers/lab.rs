@@ -1,0 +1,227 @@
+//! Where measurements are made: the backends run, a folder is there, LoadX is built.
+
+use std::io::{self, Read as _, Write as _};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use hdrhistogram::Histogram;
+
+use super::case::Case;
+use super::contender::{Contender, Setup};
+use super::load::{Load, Manner, Work};
+use super::origin;
+use super::processes::{self, Process};
+use super::report::Sample;
+use crate::Trouble;
+
+const PROXY_PROCESSOR: &str = "0";
+const LOAD_PROCESSOR: usize = 1;
+
+/// Requests flow for so long before a turn is measured.
+const WARM_UP: Duration = Duration::from_millis(500);
+
+/// How long a program may take until it serves.
+const START_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How a contender is set up for its turn.
+#[derive(Clone, Debug)]
+pub(super) struct Stage {
+    pub(super) backends: usize,
+    pub(super) workers: usize,
+    pub(super) processors: &'static str,
+}
+
+impl Stage {
+    /// Three backends, one worker, a processor of its own.
+    pub(super) const USUAL: Stage = Stage { backends: 3, workers: 1, processors: PROXY_PROCESSOR };
+}
+
+/// Where measurements are made.
+pub(super) struct Lab {
+    /// One server; each address of the loopback network leads to it, and so is a backend.
+    port: u16,
+    folder: tempfile::TempDir,
+    loadx: PathBuf,
+    before: Option<PathBuf>,
+    alone: bool,
+}
+
+/// A contender that serves.
+pub(super) struct Running {
+    pub(super) process: Process,
+    pub(super) address: SocketAddr,
+    pub(super) took: Duration,
+}
+
+impl Lab {
+    pub(super) fn prepare(before: Option<PathBuf>, alone: bool) -> Result<Lab, Trouble> {
+        let listener = std::net::TcpListener::bind((Ipv4Addr::UNSPECIFIED, 0))?;
+        listener.set_nonblocking(true)?;
+        let port = listener.local_addr()?.port();
+        std::thread::Builder::new().name("origin".to_owned()).spawn(move || {
+            if let Err(error) = processes::pin(LOAD_PROCESSOR).and_then(|()| origin::serve(listener)) {
+                eprintln!("the backends failed: {error}");
+                std::process::exit(2);
+            }
+        })?;
+        let loadx = std::env::current_exe()?.with_file_name("loadx");
+        Ok(Lab { port, folder: tempfile::tempdir()?, loadx, before, alone })
+    }
+
+    /// LoadX, the build that it is to be held against if there is one, and the peers.
+    pub(super) fn contenders(&self, peers: &[Contender]) -> Vec<Contender> {
+        let mut contenders = vec![self.loadx()];
+        contenders.extend(self.before.clone().map(|binary| Contender::LoadX("LoadX before".to_owned(), binary)));
+        contenders.extend(peers.iter().filter(|_| !self.alone).cloned());
+        contenders
+    }
+
+    pub(super) fn loadx(&self) -> Contender {
+        Contender::LoadX("LoadX".to_owned(), self.loadx.clone())
+    }
+
+    /// Starts a contender, and waits until it serves.
+    pub(super) fn start(&self, contender: &Contender, stage: &Stage, log: bool) -> Result<Running, Trouble> {
+        let address = free_address()?;
+        let backends: Vec<SocketAddr> = (0..stage.backends).map(|number| self.backend(number)).collect();
+        let setup =
+            Setup { listen: address, backends: &backends, log, workers: stage.workers, folder: self.folder.path() };
+        let command = contender.command(&setup)?;
+        let began = Instant::now();
+        let process = Process::start(&command, stage.processors)?;
+        wait_until_serving(address).map_err(|error| format!("{} does not serve: {error}", contender.name()))?;
+        Ok(Running { process, address, took: began.elapsed() })
+    }
+
+    fn backend(&self, number: usize) -> SocketAddr {
+        let [_, _, high, low] = (number as u32 + 1).to_be_bytes();
+        SocketAddr::from(([127, 1, high, low], self.port))
+    }
+
+    /// One turn: what a request costs, and how many there are.
+    pub(super) fn turn(
+        &self,
+        case: &Case,
+        contender: &Contender,
+        stage: &Stage,
+        span: Duration,
+    ) -> Result<Sample, Trouble> {
+        let running = self.start(contender, stage, case.log)?;
+        let load = Load::start(work(case, running.address)?, LOAD_PROCESSOR)?;
+        std::thread::sleep(WARM_UP);
+        let counted = load.counted();
+        let (used, done, began) = (running.process.used(), counted.done(), Instant::now());
+        std::thread::sleep(span);
+        let (used, done, took) = (running.process.used().since(used), counted.done() - done, began.elapsed());
+        let sample = Sample::new(used, done, took, counted.errors());
+        let resident = running.process.resident();
+        load.stop()?;
+        Ok(Sample { resident, ..sample })
+    }
+
+    /// How often a request causes each system call.
+    pub(super) fn traced_turn(&self, case: &Case, contender: &Contender) -> Result<Vec<(String, f64)>, Trouble> {
+        let running = self.start(contender, &Stage::USUAL, case.log)?;
+        // Attached before the first request and until the last: every call belongs to one that was counted.
+        let work = work(case, running.address)?;
+        let (done, calls) = running.process.trace(|| {
+            let load = Load::start(work, LOAD_PROCESSOR)?;
+            std::thread::sleep(Duration::from_secs(2));
+            let counted = load.counted();
+            load.stop()?;
+            Ok(counted.done())
+        })?;
+        Ok(calls.into_iter().map(|(name, count)| (name, count as f64 / done.max(1) as f64)).collect())
+    }
+
+    /// Response times at so many requests a second, in microseconds.
+    pub(super) fn paced_turn(
+        &self,
+        case: &Case,
+        contender: &Contender,
+        per_second: f64,
+        span: Duration,
+    ) -> Result<(Sample, Histogram<u64>), Trouble> {
+        let running = self.start(contender, &Stage::USUAL, case.log)?;
+        let paced = Work { manner: Manner::Rate(per_second), ..work(case, running.address)? };
+        let load = Load::start(paced, LOAD_PROCESSOR)?;
+        std::thread::sleep(WARM_UP);
+        let counted = load.counted();
+        load.record();
+        let (used, done, began) = (running.process.used(), counted.done(), Instant::now());
+        std::thread::sleep(span);
+        let (used, done, took) = (running.process.used().since(used), counted.done() - done, began.elapsed());
+        let sample = Sample::new(used, done, took, counted.errors());
+        Ok((sample, load.stop()?))
+    }
+
+    /// Bytes that a contender holds for each of `connections` that sent one request and then nothing.
+    pub(super) fn idle_turn(&self, case: &Case, contender: &Contender, connections: usize) -> Result<f64, Trouble> {
+        let running = self.start(contender, &Stage::USUAL, case.log)?;
+        // What the first requests bring into being belongs to no connection.
+        let few = Work { connections: 64, manner: Manner::Closed, ..work(case, running.address)? };
+        let load = Load::start(few, LOAD_PROCESSOR)?;
+        std::thread::sleep(WARM_UP);
+        load.stop()?;
+        std::thread::sleep(WARM_UP);
+        let before = running.process.resident();
+        let held = Work { connections, manner: Manner::Hold, ..work(case, running.address)? };
+        let load = Load::start(held, LOAD_PROCESSOR)?;
+        let (counted, began) = (load.counted(), Instant::now());
+        while counted.done() < connections as u64 && began.elapsed() < Duration::from_secs(30) {
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        // Long enough for whoever gives things up after a while.
+        std::thread::sleep(Duration::from_secs(2));
+        let after = running.process.resident();
+        let done = counted.done();
+        load.stop()?;
+        if done < connections as u64 {
+            return Err(format!("{} served {done} of {connections} connections", contender.name()).into());
+        }
+        Ok((after as f64 - before as f64) / connections as f64)
+    }
+}
+
+fn work(case: &Case, target: SocketAddr) -> Result<Work, Trouble> {
+    let content_bytes = origin::content_bytes(case.target).ok_or("a case asks for a page that there is not")?;
+    Ok(Work {
+        target,
+        connections: case.connections,
+        head: case.head(),
+        upload_bytes: case.upload_bytes(),
+        content_bytes,
+        manner: case.manner,
+    })
+}
+
+/// An address on loopback that nobody has at the moment.
+fn free_address() -> io::Result<SocketAddr> {
+    std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()
+}
+
+/// Waits until a request is answered with 200.
+fn wait_until_serving(address: SocketAddr) -> io::Result<()> {
+    let began = Instant::now();
+    loop {
+        let outcome = ask(address);
+        if outcome.is_ok() || began.elapsed() > START_TIMEOUT {
+            return outcome;
+        }
+        std::thread::sleep(Duration::from_micros(200));
+    }
+}
+
+fn ask(address: SocketAddr) -> io::Result<()> {
+    let mut stream = TcpStream::connect(address)?;
+    stream.set_read_timeout(Some(Duration::from_secs(5)))?;
+    stream.write_all(b"GET / HTTP/1.1\r\nHost: app.example.com\r\nConnection: close\r\n\r\n")?;
+    let mut answer = [0; 12];
+    stream.read_exact(&mut answer)?;
+    if answer.ends_with(b" 200") {
+        Ok(())
+    } else {
+        Err(io::Error::other(String::from_utf8_lossy(&answer).into_owned()))
+    }
+}
