@@ -2,7 +2,7 @@
 
 use std::future::poll_fn;
 use std::io::ErrorKind;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::Poll;
 
@@ -37,7 +37,16 @@ enum Head {
 }
 
 /// Serves a client until its connection ends, or until it rests: then it is parked.
-pub(crate) async fn serve<N: Network>(worker: Rc<Worker<N>>, mut client: Client<N::Stream>) {
+///
+/// What that takes, some kilobytes, is on the heap from the first: whoever starts it would else move it about.
+pub(crate) fn serve<N: Network>(
+    worker: Rc<Worker<N>>,
+    client: Client<N::Stream>,
+) -> Pin<Box<impl Future<Output = ()>>> {
+    Box::pin(live(worker, client))
+}
+
+async fn live<N: Network>(worker: Rc<Worker<N>>, mut client: Client<N::Stream>) {
     let session = worker.sessions.enroll().await;
     session.set_idle(client.requests > 0);
     loop {

@@ -118,6 +118,14 @@ impl<'s, S: Stream> Sink<'s, S> {
         Ok(())
     }
 
+    /// Writes what fits of `bytes`, behind which the connection ends at once. Returns how many they were; what is
+    /// wrong with the connection shows when the others are sent.
+    pub(crate) fn send_last(&mut self, bytes: &[u8]) -> usize {
+        let count = self.stream.try_write_last(bytes).unwrap_or(0);
+        self.written += count as u64;
+        count
+    }
+
     /// The same, in the chunked coding (RFC 9112, section 7.1).
     async fn send_chunk(
         &mut self,

@@ -220,7 +220,9 @@ impl<S: Stream> Download<'_, S> {
         let mut sink = Sink::new(self.to_client, framing, self.to_client_patience);
         self.progress.answered.set(head.status);
         *self.unfinished = true;
-        let outcome = self.send_body(&mut decoder, &mut sink, out).await;
+        // Whatever comes of it, the connection ends right behind a response that is its last.
+        let last = !head.client_persistent;
+        let outcome = self.send_body(&mut decoder, &mut sink, out, last).await;
         *self.unfinished = outcome.is_err() && sink.written > 0;
         if sink.written == 0 {
             // Nothing has left: the client can still be told why.
@@ -239,6 +241,7 @@ impl<S: Stream> Download<'_, S> {
         decoder: &mut BodyDecoder,
         sink: &mut Sink<'_, S>,
         out: &mut Vec<u8>,
+        last: bool,
     ) -> Result<(), RelayFault> {
         let whole = decoder.content_left().filter(|left| *left <= self.input.bytes().len() as u64);
         match whole {
@@ -247,7 +250,10 @@ impl<S: Stream> Download<'_, S> {
                 let length = length as usize;
                 out.extend_from_slice(&self.input.bytes()[..length]);
                 self.input.consume(length);
-                sink.send(out, b"", None, self.waiting).await.map_err(RelayFault::Sink)?;
+                let sent = if last { sink.send_last(out) } else { 0 };
+                if sent < out.len() {
+                    sink.send(&out[sent..], b"", None, self.waiting).await.map_err(RelayFault::Sink)?;
+                }
                 sink.content = length as u64;
                 Ok(())
             }

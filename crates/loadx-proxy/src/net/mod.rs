@@ -37,6 +37,15 @@ pub trait Stream: 'static {
     /// `WouldBlock` when nothing fits now, anything else when the connection is broken.
     fn try_write(&self, pieces: &[io::IoSlice<'_>]) -> io::Result<usize>;
 
+    /// Writes as much of `bytes` as fits, when the end of this direction follows at once: both may leave in one
+    /// packet.
+    ///
+    /// # Errors
+    /// The same as those of [`try_write`](Stream::try_write).
+    fn try_write_last(&self, bytes: &[u8]) -> io::Result<usize> {
+        self.try_write(&[io::IoSlice::new(bytes)])
+    }
+
     /// How much of what was written the other end has not confirmed yet, in bytes; none where nobody knows.
     fn unconfirmed(&self) -> Option<u64>;
 

@@ -63,6 +63,13 @@ impl Stream for TcpStream {
         }
     }
 
+    /// MSG_MORE holds the bytes back for up to 200 ms, or until the end sends them along with itself.
+    #[cfg(target_os = "linux")]
+    fn try_write_last(&self, bytes: &[u8]) -> io::Result<usize> {
+        let flags = libc::MSG_MORE | libc::MSG_NOSIGNAL;
+        self.try_io(Interest::WRITABLE, || SockRef::from(self).send_with_flags(bytes, flags))
+    }
+
     #[cfg(target_os = "linux")]
     fn unconfirmed(&self) -> Option<u64> {
         super::queue::unconfirmed(self).ok()

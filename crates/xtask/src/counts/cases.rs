@@ -21,7 +21,7 @@ pub(super) struct Case {
 }
 
 /// Every case, in the order of the table.
-pub(super) const ALL: [Case; 12] = [
+pub(super) const ALL: [Case; 13] = [
     Case { name: "parse-request", about: "a request head of 4 fields", run: |n| parse(REQUEST, n), times: 1_000 },
     Case { name: "parse-browser", about: "a request head of 20 fields", run: |n| parse(BROWSER, n), times: 1_000 },
     Case {
@@ -61,6 +61,18 @@ pub(super) const ALL: [Case; 12] = [
         name: "exchange",
         about: "the same through the proxy: a whole exchange",
         run: |n| exchange(Between::Proxy, n),
+        times: 1_000,
+    },
+    Case {
+        name: "connection",
+        about: "a whole exchange on a connection of its own",
+        run: |n| {
+            on_stage(Between::Proxy, async |mut scene| {
+                for _ in 0..n {
+                    scene.visit().await;
+                }
+            })
+        },
         times: 1_000,
     },
     Case {

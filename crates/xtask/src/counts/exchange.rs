@@ -15,11 +15,15 @@ const BACKENDS: [&str; 3] = ["10.0.1.1:80", "10.0.1.2:80", "10.0.1.3:80"];
 
 const REQUEST: &[u8] =
     b"GET /orders?page=3 HTTP/1.1\r\nHost: app.example.com\r\nUser-Agent: counts/1.0\r\nAccept: */*\r\n\r\n";
+const LAST_REQUEST: &[u8] =
+    b"GET /orders?page=3 HTTP/1.1\r\nHost: app.example.com\r\nUser-Agent: counts/1.0\r\nAccept: */*\r\nConnection: close\r\n\r\n";
 const RESPONSE: &[u8] =
     b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nDate: Sun, 06 Nov 1994 08:49:37 GMT\r\nContent-Length: 13\r\n\r\nHello, World!";
 
 /// A client of a proxy before three backends, all in this thread.
 pub(super) struct Scene {
+    net: Memory,
+    to: SocketAddr,
     client: MemoryStream,
     buffer: Vec<u8>,
 }
@@ -72,9 +76,19 @@ pub(super) fn on_stage<T>(between: Between, play: impl AsyncFnOnce(Scene) -> T) 
 }
 
 impl Scene {
+    /// The same on a connection of its own, which ends with it.
+    pub(super) async fn visit(&mut self) {
+        self.client = self.net.connect(self.to).await.expect("connecting never fails");
+        self.client.send(LAST_REQUEST);
+        let count = self.client.receive(&mut self.buffer).await;
+        assert!(self.buffer[..count].ends_with(b"Hello, World!"), "the answer is whole");
+        assert_eq!(self.client.receive(&mut self.buffer).await, 0, "the connection ends");
+    }
+
     async fn new(net: &Memory, to: &str) -> Scene {
-        let client = net.connect(address(to)).await.expect("connecting never fails");
-        Scene { client, buffer: vec![0; 64 * 1024] }
+        let to = address(to);
+        let client = net.connect(to).await.expect("connecting never fails");
+        Scene { net: net.clone(), to, client, buffer: vec![0; 64 * 1024] }
     }
 }
 
