@@ -7,15 +7,15 @@ use std::cell::{Cell, RefCell};
 use std::fs::File;
 use std::io::{self, Write};
 use std::net::IpAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use loadx_core::config::{AccessLogConfig, LogFormat};
 use tokio::sync::Notify;
 
-use crate::limits::{LOG_BATCH_BYTES, LOG_BATCHES_MAX, LOG_FLUSH_INTERVAL, LOG_LAST_WRITE};
+use crate::limits::{LOG_BATCH_BYTES, LOG_BATCHES_MAX, LOG_FLUSH_INTERVAL, LOG_LAST_WRITE, LOG_SPARE_BATCHES_MAX};
 use crate::request_id::RequestId;
 use loadx_http::put_ip;
 
@@ -59,6 +59,8 @@ pub(crate) struct Writer {
 pub(crate) struct Batches {
     format: LogFormat,
     sender: SyncSender<Vec<u8>>,
+    /// What has been written, to be filled again: memory that one thread takes and another gives back wanders.
+    spare: Arc<Mutex<Vec<Vec<u8>>>>,
     lost: Arc<Lost>,
 }
 
@@ -70,17 +72,24 @@ pub(crate) fn start(config: &AccessLogConfig, lost: &Arc<Lost>) -> io::Result<(B
     };
     let (sender, receiver) = sync_channel(LOG_BATCHES_MAX);
     let counter = Arc::clone(lost);
+    let spare = Arc::<Mutex<Vec<Vec<u8>>>>::default();
+    let emptied = Arc::clone(&spare);
     let (working, done) = sync_channel(0);
     std::thread::Builder::new().name("loadx-log".to_owned()).spawn(move || {
         let _working = working;
-        write_all(&receiver, output, &counter);
+        write_all(&receiver, output, &emptied, &counter);
     })?;
-    Ok((Batches { format: config.format, sender, lost: Arc::clone(lost) }, Writer { done }))
+    Ok((Batches { format: config.format, sender, spare, lost: Arc::clone(lost) }, Writer { done }))
 }
 
-fn write_all(receiver: &Receiver<Vec<u8>>, mut output: Box<dyn Write + Send>, lost: &Lost) {
+fn write_all(
+    receiver: &Receiver<Vec<u8>>,
+    mut output: Box<dyn Write + Send>,
+    emptied: &Mutex<Vec<Vec<u8>>>,
+    lost: &Lost,
+) {
     let mut failing = false;
-    for batch in receiver {
+    for mut batch in receiver {
         match output.write_all(&batch).and_then(|()| output.flush()) {
             Ok(()) => failing = false,
             Err(error) => {
@@ -89,6 +98,11 @@ fn write_all(receiver: &Receiver<Vec<u8>>, mut output: Box<dyn Write + Send>, lo
                     tracing::error!("the access log cannot be written, lines are lost: {error}");
                 }
             }
+        }
+        batch.clear();
+        let mut emptied = emptied.lock().unwrap_or_else(PoisonError::into_inner);
+        if emptied.len() < LOG_SPARE_BATCHES_MAX {
+            emptied.push(batch);
         }
     }
 }
@@ -165,11 +179,12 @@ impl AccessLog {
     /// Hands over what was collected; when there is no room for it, it is lost.
     pub(crate) fn flush(&self) {
         let Some(batches) = &self.batches else { return };
-        let batch = std::mem::take(&mut *self.batch.borrow_mut());
-        if batch.is_empty() {
+        if self.batch.borrow().is_empty() {
             return;
         }
-        let capacity = batch.capacity();
+        let spare = batches.spare.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        let next = spare.unwrap_or_else(|| Vec::with_capacity(LOG_BATCH_BYTES + 1_024));
+        let batch = self.batch.replace(next);
         if let Err(error) = batches.sender.try_send(batch) {
             let (TrySendError::Full(batch) | TrySendError::Disconnected(batch)) = error;
             batches.lost.0.fetch_add(lines_in(&batch), Ordering::Relaxed);
@@ -178,7 +193,6 @@ impl AccessLog {
             }
         } else {
             self.last_flush_full.set(false);
-            self.batch.borrow_mut().reserve(capacity.min(LOG_BATCH_BYTES + 1_024));
         }
     }
 
@@ -348,7 +362,7 @@ mod tests {
 
     fn written(format: LogFormat, line: &Line<'_>) -> String {
         let (sender, receiver) = sync_channel(1);
-        let log = AccessLog::new(Some(Batches { format, sender, lost: Arc::default() }));
+        let log = AccessLog::new(Some(Batches { format, sender, spare: Arc::default(), lost: Arc::default() }));
         log.write(line);
         log.flush();
         String::from_utf8(receiver.recv().unwrap()).unwrap()
@@ -376,7 +390,8 @@ mod tests {
     fn when_nobody_writes_lines_are_counted_and_nobody_waits() {
         let (sender, _receiver) = sync_channel(1);
         let lost = Arc::<Lost>::default();
-        let log = AccessLog::new(Some(Batches { format: LogFormat::Human, sender, lost: Arc::clone(&lost) }));
+        let spare = Arc::default();
+        let log = AccessLog::new(Some(Batches { format: LogFormat::Human, sender, spare, lost: Arc::clone(&lost) }));
         for _ in 0..3 {
             log.write(&line());
             log.write(&line());

@@ -109,6 +109,9 @@ pub const LOG_BATCH_BYTES: usize = 32 * 1024;
 /// Batches that wait for the disk, over all workers; lines beyond are lost and counted.
 pub const LOG_BATCHES_MAX: usize = 256;
 
+/// Batches that were written and are kept to be filled again.
+pub const LOG_SPARE_BATCHES_MAX: usize = 8;
+
 /// While a connect to a backend takes its time: how often is looked whether that backend is still in
 /// rotation.
 pub const CONNECT_LOOK: Duration = Duration::from_secs(1);

@@ -208,6 +208,7 @@ fn bounds() -> Value {
         ("access_log_flush_interval_ms", limits::LOG_FLUSH_INTERVAL.as_millis() as u64),
         ("access_log_last_write_seconds", limits::LOG_LAST_WRITE.as_secs()),
         ("access_log_batches", limits::LOG_BATCHES_MAX as u64),
+        ("access_log_spare_batches", limits::LOG_SPARE_BATCHES_MAX as u64),
         ("access_log_batch_bytes", limits::LOG_BATCH_BYTES as u64),
     ];
     bounds.into_iter().map(|(name, bound)| (name.to_owned(), Value::from(bound))).collect()
