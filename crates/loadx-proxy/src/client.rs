@@ -43,6 +43,7 @@ pub(crate) fn serve<N: Network>(
     worker: Rc<Worker<N>>,
     client: Client<N::Stream>,
 ) -> Pin<Box<impl Future<Output = ()>>> {
+    worker.sessions.announce();
     Box::pin(live(worker, client))
 }
 
@@ -128,13 +129,16 @@ impl<S: Stream> Client<S> {
                 // A client that has never been served has less time, and is not sent away for others.
                 let (since, idle) = (self.idle_since, session.is_idle());
                 if idle && !self.brisk && is_silent(&self.wire.stream) {
-                    return Head::Rests;
+                    // One that was told to go meanwhile must not rest instead.
+                    return if session.should_close() { Head::Gone } else { Head::Rests };
                 }
                 let keepalive = worker.settings().timeouts.keepalive;
                 let patience = if idle { REST_AFTER.min(keepalive) } else { head_timeout };
                 match self.silence(worker, session, since + patience).await {
                     Ok(()) => {}
-                    Err(Broken::TimedOut) if idle && patience < keepalive => return Head::Rests,
+                    Err(Broken::TimedOut) if idle && patience < keepalive && !session.should_close() => {
+                        return Head::Rests;
+                    }
                     Err(_) => return Head::Gone,
                 }
             } else {

@@ -53,12 +53,19 @@ pub(crate) fn is_silent<S: Stream>(stream: &S) -> bool {
     look.poll(&mut Context::from_waker(Waker::noop())).is_pending()
 }
 
-/// Waits until `stream` can be read, or `deadline` has passed, which may move meanwhile.
-pub(crate) async fn readable<S: Stream>(stream: &S, timer: &Timer, deadline: impl Fn() -> Time) -> Result<(), Broken> {
+/// Waits until `stream` can be read, or `deadline` has passed, which may move meanwhile. Returns whether there was
+/// anything to wait for.
+pub(crate) async fn readable<S: Stream>(
+    stream: &S,
+    timer: &Timer,
+    deadline: impl Fn() -> Time,
+) -> Result<bool, Broken> {
+    let mut waited = false;
     poll_fn(|cx| {
         if let Poll::Ready(outcome) = stream.poll_readable(cx) {
-            return Poll::Ready(outcome.map_err(Broken::Failed));
+            return Poll::Ready(outcome.map(|()| waited).map_err(Broken::Failed));
         }
+        waited = true;
         ready!(timer.poll_expired(cx, deadline()));
         Poll::Ready(Err(Broken::TimedOut))
     })

@@ -25,6 +25,9 @@ pub const SPLICE_TURN_BYTES: u64 = 4 * RELAY_TURN_BYTES;
 /// are plain TCP: a pipe costs two further descriptors, and below this size as much time as it saves.
 pub const SPLICE_BYTES_MIN: u64 = 64 * 1024;
 
+/// With less than this at once, in bytes, a body goes through a buffer again, until one is filled.
+pub const TRICKLE_BYTES_MAX: usize = 8 * 1024;
+
 /// What a pipe holds, in bytes; the system's own limit for anybody without privileges.
 pub const PIPE_BYTES: usize = 1024 * 1024;
 
@@ -64,6 +67,10 @@ pub const UNSENT_BYTES_MAX: u32 = 1024 * 1024;
 
 /// How long a side may not be ready for more before the system is asked whether it takes what it was sent.
 pub const LOOK_AFTER_MAX: Duration = Duration::from_secs(1);
+
+/// What the runtime hears of in one poll of the system, at most. It should be all that there is: what is idle is
+/// believed to be silent when a poll has told nothing else.
+pub const EVENTS_PER_POLL_MAX: usize = 8_192;
 
 /// Connections waiting to be accepted, a worker. The kernel's own limit applies too.
 pub const ACCEPT_BACKLOG: i32 = 4_096;

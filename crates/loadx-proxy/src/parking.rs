@@ -156,11 +156,16 @@ impl<S: Stream> Parking<S> {
         }
     }
 
-    /// Closes one; false when there is none.
+    /// Closes the one that has rested for longest, of those that have not just spoken; false when there is none.
     pub(crate) fn shed(&self) -> bool {
+        let leaving = self.leaving.borrow();
         let mut spots = self.spots.borrow_mut();
-        let first = spots.iter().next().map(|(spot, _)| spot);
-        first.map(|spot| spots.remove(spot)).is_some()
+        let longest = leaving
+            .values()
+            .flatten()
+            .map(|spot| *spot as usize)
+            .find(|spot| spots.get(*spot).is_some_and(|parked| parked.wire.stream.holds_nothing()));
+        longest.map(|spot| spots.remove(spot)).is_some()
     }
 
     /// Empties the place: those that have something to say are returned, the others are closed.

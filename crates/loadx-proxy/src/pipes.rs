@@ -10,11 +10,13 @@ use crate::net::Stream;
 pub(crate) struct Pipes<S: Stream> {
     spare: RefCell<Vec<S::Pipe>>,
     lent: Cell<usize>,
+    /// Whether the system had no pipe to give, or does nothing with it, when last asked.
+    exhausted: Cell<bool>,
 }
 
 impl<S: Stream> Pipes<S> {
     pub(crate) fn new() -> Self {
-        Pipes { spare: RefCell::default(), lent: Cell::new(0) }
+        Pipes { spare: RefCell::default(), lent: Cell::new(0), exhausted: Cell::new(false) }
     }
 
     /// An empty pipe. None when all are lent, or streams cannot do without copying.
@@ -22,9 +24,22 @@ impl<S: Stream> Pipes<S> {
         if self.lent.get() == PIPES_MAX {
             return None;
         }
-        let pipe = self.spare.borrow_mut().pop().or_else(S::pipe)?;
+        let spare = self.spare.borrow_mut().pop();
+        if spare.is_none() && self.exhausted.get() {
+            return None;
+        }
+        let Some(pipe) = spare.or_else(S::pipe) else {
+            self.exhausted.set(true);
+            return None;
+        };
         self.lent.set(self.lent.get() + 1);
         Some(LentPipe { pipe: Some(pipe), held: 0, home: self })
+    }
+
+    /// The system does not do with pipes what they are for.
+    pub(crate) fn give_up(&self) {
+        self.spare.borrow_mut().clear();
+        self.exhausted.set(true);
     }
 
     /// How many are lent.

@@ -18,7 +18,7 @@ use crate::access_log::{self, AccessLog, Batches, Lost};
 use crate::clock::Clock;
 use crate::context;
 use crate::control;
-use crate::limits::CONTROL_QUEUE_MAX;
+use crate::limits::{CONTROL_QUEUE_MAX, EVENTS_PER_POLL_MAX};
 use crate::messages::{Mailbox, Order};
 use crate::net::{Network, Tcp};
 use crate::shared::{Places, Settings, Shared};
@@ -324,10 +324,17 @@ fn listen<N: Network>(
     }
 }
 
+fn runtime() -> io::Result<LocalRuntime> {
+    Builder::new_current_thread()
+        .enable_all()
+        .max_io_events_per_tick(EVENTS_PER_POLL_MAX)
+        .build_local(LocalOptions::default())
+}
+
 fn spawn(name: &str, body: impl FnOnce(LocalRuntime) + Send + 'static) -> Result<JoinHandle<()>, StartError> {
     let thread = std::thread::Builder::new().name(name.to_owned());
     thread
-        .spawn(move || match Builder::new_current_thread().enable_all().build_local(LocalOptions::default()) {
+        .spawn(move || match runtime() {
             Ok(runtime) => body(runtime),
             Err(error) => tracing::error!("a thread could not set itself up: {error}"),
         })

@@ -9,7 +9,9 @@ use loadx_http::{BodyDecoder, BodyFault, ChunkPrefix, Framing};
 
 use crate::buffers::{Buffers, Input};
 use crate::io::{Broken, readable, writable, write_all};
-use crate::limits::{PIPE_BYTES, RELAY_TURN_BYTES, SPLICE_BYTES_MIN, SPLICE_TURN_BYTES};
+use crate::limits::{
+    BUFFER_BYTES, PIPE_BYTES, RELAY_TURN_BYTES, SPLICE_BYTES_MIN, SPLICE_TURN_BYTES, TRICKLE_BYTES_MAX,
+};
 use crate::net::Stream;
 use crate::patience::Patience;
 use crate::pipes::{LentPipe, Pipes};
@@ -159,10 +161,9 @@ impl<S: Stream> Sink<'_, S> {
         waiting: Waiting<'_>,
         progress: &impl Fn(),
     ) -> Result<(), Broken> {
-        let count = pipe.held();
         let (timer, patience) = (waiting.timer, self.patience);
         if self.framing == Framing::Chunked {
-            let prefix = ChunkPrefix::new(count);
+            let prefix = ChunkPrefix::new(pipe.held());
             write_all(self.stream, &mut [IoSlice::new(prefix.as_bytes())], timer, patience, &mut self.written).await?;
         }
         while pipe.held() > 0 {
@@ -170,6 +171,7 @@ impl<S: Stream> Sink<'_, S> {
                 Ok(0) => return Err(Broken::Closed),
                 Ok(count) => {
                     self.written += count as u64;
+                    self.content += count as u64;
                     patience.moved(count as u64, timer);
                     progress();
                 }
@@ -183,7 +185,6 @@ impl<S: Stream> Sink<'_, S> {
         if self.framing == Framing::Chunked {
             write_all(self.stream, &mut [IoSlice::new(b"\r\n")], timer, patience, &mut self.written).await?;
         }
-        self.content += count as u64;
         Ok(())
     }
 }
@@ -198,13 +199,27 @@ pub(crate) async fn relay<S: Stream>(
 ) -> Result<(), RelayFault> {
     let Source { stream, input, decoder, patience } = source;
     let mut since_yield = 0;
+    // Whether much comes at once. What trickles is not worth a pipe, nor a packet for each part of a chunk.
+    let mut in_volume = true;
     while !decoder.is_complete() {
         if input.is_empty()
+            && in_volume
             && decoder.run_left() >= SPLICE_BYTES_MIN
             && let Some(mut pipe) = pipes.lend()
         {
             let source = Source { stream, input: &mut *input, decoder: &mut *decoder, patience };
-            splice(source, sink, &mut pipe, waiting, &progress).await?;
+            let pause = splice(source, sink, &mut pipe, waiting, &progress).await?;
+            // Whoever waits has no pipe.
+            drop(pipe);
+            match pause {
+                Pause::RunOver => {}
+                Pause::Silence => {
+                    let deadline = || patience.wait(waiting.timer);
+                    readable(stream, waiting.timer, deadline).await.map_err(RelayFault::Source)?;
+                }
+                Pause::Trickle => in_volume = false,
+                Pause::Unsupported => pipes.give_up(),
+            }
             if decoder.is_complete() {
                 // The last chunk is still to be written where this side has chunks and the other ended otherwise.
                 pass_on(input, decoder, b"", sink, waiting).await?;
@@ -213,6 +228,7 @@ pub(crate) async fn relay<S: Stream>(
         }
         if input.is_empty() {
             let count = fill(stream, input, waiting, patience).await.map_err(RelayFault::Source)?;
+            in_volume |= count == BUFFER_BYTES;
             if count == 0 {
                 decoder.end_of_input().map_err(RelayFault::Body)?;
             }
@@ -231,35 +247,52 @@ pub(crate) async fn relay<S: Stream>(
     Ok(())
 }
 
-/// Moves content for as long as it comes in one run, through a pipe and unseen.
+/// Why content does not go on through a pipe.
+enum Pause {
+    /// What comes next is framing, or nothing.
+    RunOver,
+    /// Nothing is here.
+    Silence,
+    /// Little came.
+    Trickle,
+    /// The system does not do this with these streams.
+    Unsupported,
+}
+
+/// Moves content through a pipe and unseen, for as long as much of it is here.
 async fn splice<S: Stream>(
     source: Source<'_, S>,
     sink: &mut Sink<'_, S>,
     pipe: &mut LentPipe<'_, S>,
     waiting: Waiting<'_>,
     progress: &impl Fn(),
-) -> Result<(), RelayFault> {
+) -> Result<Pause, RelayFault> {
     let Source { stream, decoder, patience, .. } = source;
     let mut since_yield = 0;
     loop {
         let left = usize::try_from(decoder.run_left()).unwrap_or(usize::MAX);
         if left == 0 {
-            return Ok(());
+            return Ok(Pause::RunOver);
         }
         let count = match pipe.fill(stream, left.min(PIPE_BYTES)) {
-            Ok(0) => return decoder.end_of_input().map_err(RelayFault::Body),
-            Ok(count) => count,
-            Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                let deadline = || patience.wait(waiting.timer);
-                readable(stream, waiting.timer, deadline).await.map_err(RelayFault::Source)?;
-                continue;
+            Ok(0) => {
+                decoder.end_of_input().map_err(RelayFault::Body)?;
+                return Ok(Pause::RunOver);
             }
-            Err(error) if error.kind() == ErrorKind::Interrupted => continue,
-            Err(error) => return Err(RelayFault::Source(Broken::Failed(error))),
+            Ok(count) => count,
+            Err(error) => match error.kind() {
+                ErrorKind::WouldBlock => return Ok(Pause::Silence),
+                ErrorKind::Interrupted => continue,
+                ErrorKind::InvalidInput | ErrorKind::Unsupported => return Ok(Pause::Unsupported),
+                _ => return Err(RelayFault::Source(Broken::Failed(error))),
+            },
         };
         patience.moved(count as u64, waiting.timer);
         decoder.advance(count as u64);
         sink.drain(pipe, waiting, progress).await.map_err(RelayFault::Sink)?;
+        if count < TRICKLE_BYTES_MAX {
+            return Ok(Pause::Trickle);
+        }
         since_yield += count as u64;
         // Not behind the last piece: who gets it may answer at once, and the answer must find this at its end.
         if since_yield >= SPLICE_TURN_BYTES && decoder.run_left() > 0 {

@@ -14,6 +14,8 @@ use tokio::sync::Notify;
 #[derive(Debug, Default)]
 pub(crate) struct Sessions {
     states: RefCell<Slab<Rc<SessionState>>>,
+    /// Clients whose tasks have not begun yet.
+    announced: Cell<usize>,
     stopping: Cell<bool>,
     cut: Cell<bool>,
     ended: Notify,
@@ -39,8 +41,14 @@ pub(crate) struct Session {
 }
 
 impl Sessions {
-    /// Puts the calling task on the list.
+    /// Counts a client whose task is about to begin.
+    pub(crate) fn announce(&self) {
+        self.announced.set(self.announced.get() + 1);
+    }
+
+    /// Puts the calling task, which was announced, on the list.
     pub(crate) async fn enroll(self: &Rc<Self>) -> Session {
+        self.announced.set(self.announced.get() - 1);
         let waker = poll_fn(|cx| Poll::Ready(cx.waker().clone())).await;
         let state = Rc::new(SessionState { waker, idle: Cell::new(false), close: Cell::new(false) });
         let key = self.states.borrow_mut().insert(Rc::clone(&state));
@@ -86,7 +94,7 @@ impl Sessions {
 
     /// Waits until no client is left.
     pub(crate) async fn all_ended(&self) {
-        while self.len() > 0 {
+        while self.len() + self.announced.get() > 0 {
             self.ended.notified().await;
         }
     }

@@ -6,10 +6,11 @@
 
 use std::cell::{Cell, RefCell};
 use std::future::Future;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::task::{Context, Poll};
 
 use loadx_core::Time;
+use tokio::task::coop::unconstrained;
 use tokio::time::Sleep;
 
 use crate::clock::Clock;
@@ -58,7 +59,9 @@ impl Timer {
             Box::pin(tokio::time::sleep_until(at))
         });
         loop {
-            if sleep.as_mut().poll(cx).is_ready() && self.now() >= deadline {
+            // Beyond the task's budget: a sleep that was not looked at for want of it would wake nobody.
+            let fired = pin!(unconstrained(sleep.as_mut())).poll(cx).is_ready();
+            if fired && self.now() >= deadline {
                 return Poll::Ready(());
             }
             if self.armed.get() <= deadline && !sleep.is_elapsed() {
@@ -75,6 +78,25 @@ mod tests {
     use super::*;
     use std::future::poll_fn;
     use std::time::Duration;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_task_without_budget_is_woken_too() {
+        let serving = async {
+            let timer = Timer::new(Clock::start());
+            let deadline = timer.now() + Duration::from_secs(1);
+            let mut looked = false;
+            let expired = poll_fn(|cx| {
+                while !looked && pin!(tokio::task::coop::consume_budget()).poll(cx).is_ready() {}
+                looked = true;
+                timer.poll_expired(cx, deadline)
+            });
+            expired.await;
+        };
+        let tasks = tokio::task::LocalSet::new();
+        let serving = tasks.spawn_local(serving);
+        let waiting = tokio::time::timeout(Duration::from_secs(10), serving);
+        tasks.run_until(async { waiting.await.expect("the deadline holds").unwrap() }).await;
+    }
 
     #[tokio::test(start_paused = true)]
     async fn deadlines_may_move_either_way() {

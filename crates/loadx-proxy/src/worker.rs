@@ -53,14 +53,12 @@ pub(crate) async fn run<N: Network>(
     accepting.iter().for_each(tokio::task::JoinHandle::abort);
     take_last_clients(&worker, &listeners, &mut orders);
     drop(listeners);
-    worker.sessions.stop();
-    // Who speaks just now is heard of first.
+    // Who speaks just now is heard of first: the runtime polls the system before it goes on here.
     tokio::task::yield_now().await;
+    worker.sessions.stop();
     for parked in worker.parking.clear() {
         wake(&worker, parked);
     }
-    // Tasks whose clients came last have not begun yet, and are not on the list.
-    tokio::task::yield_now().await;
     if tokio::time::timeout(grace, worker.sessions.all_ended()).await.is_err() {
         tracing::warn!(
             connections = worker.sessions.len(),

@@ -136,7 +136,7 @@ file_object! {
             /// for it: slower, its credit of request_timeout runs out. 0 asks for a byte each
             /// request_timeout, no more.
             min_body_rate: Whole<0, 1_000_000_000> = Whole(240),
-            /// Seconds that a client connection may be idle between two requests.
+            /// Seconds that a client connection may be idle between two requests; it is closed within two seconds after.
             keepalive_timeout: Seconds = Seconds(75.0),
             /// Requests that one client connection may carry; then it is closed, so that clients spread
             /// anew over the workers.

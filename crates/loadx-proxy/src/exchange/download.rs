@@ -17,6 +17,7 @@ use crate::limits::{COPY_BEHIND_HEAD_BYTES_MAX, FIRST_READ_BYTES, INTERIM_RESPON
 use crate::net::Stream;
 use crate::patience::Patience;
 use crate::pipes::Pipes;
+use crate::pool::Pool;
 use crate::relay::{RelayFault, Sink, Source, Waiting, pass_on, relay};
 
 /// The response's way back to the client.
@@ -26,6 +27,7 @@ pub(super) struct Download<'d, S: Stream> {
     pub(super) waiting: Waiting<'d>,
     pub(super) from_backend: &'d S,
     pub(super) pipes: &'d Pipes<S>,
+    pub(super) pool: &'d Pool<S>,
     /// How long the backend may be silent, before its response and within.
     pub(super) silence: Duration,
     pub(super) input: Input,
@@ -151,7 +153,10 @@ impl<S: Stream> Download<'_, S> {
     /// Reads more of the response, up to `deadline`. Waits first: right behind the request there is no answer yet.
     async fn read_on(&mut self, deadline: impl Fn() -> Time) -> Result<usize, Broken> {
         loop {
-            readable(self.from_backend, self.waiting.timer, &deadline).await?;
+            let mark = self.pool.mark();
+            if readable(self.from_backend, self.waiting.timer, &deadline).await? {
+                self.pool.polled_since(mark);
+            }
             match self.from_backend.try_read(self.input.room_up_to(FIRST_READ_BYTES, self.waiting.buffers)) {
                 Ok(count) => {
                     self.input.filled(count);

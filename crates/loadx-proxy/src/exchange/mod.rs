@@ -326,6 +326,7 @@ impl<N: Network> Exchange<'_, N> {
             waiting,
             from_backend: &connection.stream,
             pipes: &worker.pipes,
+            pool: &worker.pool,
             silence,
             input: Input::default(),
             to_client: client_stream,

@@ -53,10 +53,8 @@ pub(super) fn on_stage<T>(between: Between, play: impl AsyncFnOnce(Scene) -> T) 
     // In a test time stands still, so that nothing happens by the clock.
     #[cfg(test)]
     builder.start_paused(true);
-    let runtime = builder
-        .enable_time()
-        .build_local(LocalOptions::default())
-        .expect("the system has room for a runtime");
+    let runtime =
+        builder.enable_time().build_local(LocalOptions::default()).expect("the system has room for a runtime");
     runtime.block_on(async {
         let net = Memory::default();
         for backend in BACKENDS {

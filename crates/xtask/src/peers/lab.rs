@@ -109,7 +109,8 @@ impl Lab {
     ) -> Result<Sample, Trouble> {
         let running = self.start(contender, stage, case.log)?;
         let load = Load::start(work(case, running.address)?, LOAD_PROCESSOR)?;
-        std::thread::sleep(WARM_UP);
+        // Each backend is probed and connected to once before anything counts.
+        std::thread::sleep(WARM_UP + Duration::from_micros(400) * stage.backends as u32);
         let counted = load.counted();
         let (used, done, began) = (running.process.used(), counted.done(), Instant::now());
         std::thread::sleep(span);
