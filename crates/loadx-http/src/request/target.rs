@@ -74,7 +74,8 @@ fn is_name(name: &[u8]) -> bool {
     let mut bytes = name.iter();
     while let Some(byte) = bytes.next() {
         let escaped = |byte: Option<&u8>| byte.is_some_and(u8::is_ascii_hexdigit);
-        if !IN_NAMES[usize::from(*byte)] && !(*byte == b'%' && escaped(bytes.next()) && escaped(bytes.next())) {
+        let fits = IN_NAMES[usize::from(*byte)] || *byte == b'%' && escaped(bytes.next()) && escaped(bytes.next());
+        if !fits {
             return false;
         }
     }

@@ -71,7 +71,7 @@ pub(super) const ALL: [Case; 13] = [
                 for _ in 0..n {
                     scene.visit().await;
                 }
-            })
+            });
         },
         times: 1_000,
     },

@@ -7,7 +7,7 @@ use super::PeersArguments;
 use super::case::{self, Case};
 use super::contender::Contender;
 use super::lab::{Lab, Stage};
-use super::report::Spread;
+use super::report::{Sample, Spread};
 use crate::Trouble;
 
 /// One table.
@@ -108,11 +108,11 @@ fn scale(lab: &Lab, arguments: &PeersArguments) -> Result<String, Trouble> {
         let case = Case { connections, ..case::small() };
         let span = Duration::from_secs_f64(arguments.seconds);
         let samples = every(arguments.rounds, || lab.turn(&case, &lab.loadx(), &stage, span))?;
-        let median = |value: fn(&super::report::Sample) -> f64| Spread::of(samples.iter().map(value)).median;
+        let median = |value: fn(&Sample) -> f64| Spread::of(samples.iter().map(value)).median;
         let _ = writeln!(
             table,
             "| {about} | {:.1} | {:.2} | {:.1} | {:.0} |",
-            median(|sample| sample.cpu_us()),
+            median(Sample::cpu_us),
             median(|sample| sample.user_us),
             median(|sample| sample.system_us),
             median(|sample| sample.per_second)
