@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use crate::support::{LoadX, Origin, TestBackend, eventually};
+use crate::support::{Connection, LoadX, Origin, TestBackend, eventually};
 
 #[test]
 fn large_bodies_pass_through_in_little_memory() {
@@ -22,6 +22,85 @@ fn large_bodies_pass_through_in_little_memory() {
     assert_eq!(client.response().json()["body_bytes"], mebibytes << 20);
     let grown = loadx.peak_memory_kib() - before;
     assert!(grown < 2_048, "512 MiB passed through, and memory grew by {grown} KiB");
+}
+
+/// Bytes of which no two stretches are alike, so that what is lost, doubled or moved shows.
+fn pattern(count: usize) -> Vec<u8> {
+    (0..count as u32).flat_map(|number| number.wrapping_mul(2_654_435_761).to_be_bytes()).take(count).collect()
+}
+
+fn chunks(content: &[u8], size: usize) -> Vec<u8> {
+    let chunk = |piece: &[u8]| [format!("{:x}\r\n", piece.len()).as_bytes(), piece, b"\r\n"].concat();
+    [content.chunks(size).flat_map(chunk).collect(), b"0\r\n\r\n".to_vec()].concat()
+}
+
+#[test]
+fn what_goes_through_a_pipe_arrives_byte_for_byte() {
+    let content = pattern(3_000_000);
+    let length = format!("Content-Length: {}\r\n\r\n", content.len());
+    let chunked = "Transfer-Encoding: chunked\r\n\r\n";
+    let (large, mixed) = (chunks(&content, 500_000), chunks(&content, 70_001));
+    let framings = [
+        ("length", [length.as_bytes(), &content].concat()),
+        ("large chunks", [chunked.as_bytes(), &large].concat()),
+        ("smaller chunks", [chunked.as_bytes(), &mixed].concat()),
+    ];
+    for (name, message) in &framings {
+        let response = [b"HTTP/1.1 200 OK\r\n", message.as_slice()].concat();
+        let origin = Origin::start(move |connection| {
+            while connection.head().is_some() {
+                connection.send(&response);
+            }
+        });
+        let loadx = LoadX::before(&[origin.address()]);
+        let mut client = loadx.client();
+        for _ in 0..3 {
+            assert!(client.get("/").response().body == content, "a response in {name}");
+        }
+        assert_eq!(origin.connections(), 1, "in {name} the backend's connection stays of use");
+    }
+    for (name, message) in &framings {
+        let expected = message[message.windows(4).position(|end| end == b"\r\n\r\n").unwrap() + 4..].to_vec();
+        let is_length = *name == "length";
+        let wanted = content.clone();
+        let origin = Origin::start(move |connection| {
+            while connection.head().is_some() {
+                // How chunks are cut is nobody's business; what they hold is.
+                let arrived = if is_length { connection.take(expected.len()) } else { unchunked(connection) };
+                let whole = arrived.as_deref() == Some(&wanted);
+                connection.send(format!("HTTP/1.1 {} X\r\nContent-Length: 0\r\n\r\n", if whole { 200 } else { 500 }));
+            }
+        });
+        let loadx = LoadX::before(&[origin.address()]);
+        let mut client = loadx.client();
+        for _ in 0..3 {
+            let request = [b"PUT / HTTP/1.1\r\nHost: a\r\n", message.as_slice()].concat();
+            assert_eq!(client.send(request).response().status, 200, "an upload in {name}");
+        }
+    }
+    let ending = content.clone();
+    let origin = Origin::start(move |connection| {
+        connection.head();
+        connection.send("HTTP/1.1 200 OK\r\n\r\n");
+        connection.send(&ending);
+        connection.end();
+    });
+    let loadx = LoadX::before(&[origin.address()]);
+    assert!(loadx.get("/").body == content, "a response up to the end of its connection");
+}
+
+/// The content of a chunked body.
+fn unchunked(connection: &mut Connection) -> Option<Vec<u8>> {
+    let mut content = Vec::new();
+    loop {
+        let line = connection.line()?;
+        let size = usize::from_str_radix(line.trim_end(), 16).ok()?;
+        content.extend(connection.take(size)?);
+        connection.line()?;
+        if size == 0 {
+            return Some(content);
+        }
+    }
 }
 
 #[test]

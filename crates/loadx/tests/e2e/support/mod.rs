@@ -7,7 +7,7 @@ mod process;
 use std::time::{Duration, Instant};
 
 pub(crate) use client::{Client, Response};
-pub(crate) use origin::Origin;
+pub(crate) use origin::{Connection, Origin};
 pub(crate) use process::{LoadX, Output, TestBackend, loadx};
 
 /// How long anything may take before a test gives up. Far beyond what it should take.

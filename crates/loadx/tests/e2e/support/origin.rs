@@ -120,6 +120,11 @@ impl Connection {
         Some(String::from_utf8_lossy(&self.until(b"\r\n\r\n")?).into_owned())
     }
 
+    /// The next line, with its end.
+    pub(crate) fn line(&mut self) -> Option<String> {
+        Some(String::from_utf8_lossy(&self.until(b"\r\n")?).into_owned())
+    }
+
     fn until(&mut self, end: &[u8]) -> Option<Vec<u8>> {
         loop {
             if let Some(at) = self.unread.windows(end.len()).position(|window| window == end) {
