@@ -22,7 +22,7 @@ pub const RELAY_TURN_BYTES: u64 = 512 * 1024;
 pub const SPLICE_TURN_BYTES: u64 = 4 * RELAY_TURN_BYTES;
 
 /// What is left of a body, in bytes, from which on it goes through a pipe instead of a buffer, where both sides
-/// are plain TCP: a pipe costs two further descriptors, and below this size as much time as it saves.
+/// are plain TCP. A pipe costs two further descriptors, and what is smaller fits a buffer and leaves in one write.
 pub const SPLICE_BYTES_MIN: u64 = 64 * 1024;
 
 /// With less than this at once, in bytes, a body goes through a buffer again, until one is filled.

@@ -5,6 +5,7 @@ use std::io::{self, ErrorKind, Read as _, Write as _};
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 
+use super::processes::wait;
 use clap::{Args, ValueEnum};
 use mio::net::{TcpListener, TcpStream};
 use mio::{Events, Interest, Poll, Token};
@@ -47,10 +48,7 @@ pub(crate) fn run(arguments: &FloorArguments) -> io::Result<()> {
     let mut next = 0;
     let mut events = Events::with_capacity(1_024);
     loop {
-        match poll.poll(&mut events, None) {
-            Err(error) if error.kind() == ErrorKind::Interrupted => continue,
-            outcome => outcome?,
-        }
+        wait(&mut poll, &mut events, None)?;
         for event in &events {
             let number = event.token().0;
             if number == usize::MAX {

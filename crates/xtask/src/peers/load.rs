@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use super::processes::wait;
 use hdrhistogram::Histogram;
 use loadx_http::{BodyDecoder, FieldSlots, Parsed, parse_response};
 use mio::net::TcpStream;
@@ -172,10 +173,7 @@ impl Driver {
         let mut events = Events::with_capacity(1_024);
         while !self.counters.stop.load(Ordering::Relaxed) {
             self.arm(&timer)?;
-            match self.poll.poll(&mut events, Some(Duration::from_millis(50))) {
-                Err(error) if error.kind() == ErrorKind::Interrupted => continue,
-                outcome => outcome?,
-            }
+            wait(&mut self.poll, &mut events, Some(Duration::from_millis(50)))?;
             for event in &events {
                 match event.token() {
                     TIMER => drop(rustix::io::read(&timer, &mut [0u8; 8])),

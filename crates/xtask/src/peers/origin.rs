@@ -6,6 +6,7 @@
 use std::collections::HashMap;
 use std::io::{self, ErrorKind, Read as _, Write as _};
 
+use super::processes::wait;
 use loadx_http::{BodyDecoder, ChunkPrefix, FieldSlots, LAST_CHUNK, Parsed, parse_request};
 use mio::net::{TcpListener, TcpStream};
 use mio::{Events, Interest, Poll, Token};
@@ -31,10 +32,7 @@ pub(super) fn serve(listener: std::net::TcpListener) -> io::Result<()> {
         Origin { connections: HashMap::new(), next: 1, buffer: vec![0; READ_BYTES], pages: HashMap::new() };
     let mut events = Events::with_capacity(1_024);
     loop {
-        match poll.poll(&mut events, None) {
-            Err(error) if error.kind() == ErrorKind::Interrupted => continue,
-            outcome => outcome?,
-        }
+        wait(&mut poll, &mut events, None)?;
         for event in &events {
             match event.token() {
                 ARRIVALS => origin.accept(&poll, &listener),

@@ -5,6 +5,7 @@ use std::io;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use mio::{Events, Poll};
 use rustix::thread::{CpuSet, sched_setaffinity};
 
 /// Binds the calling thread to one processor.
@@ -12,6 +13,17 @@ pub(super) fn pin(processor: usize) -> io::Result<()> {
     let mut set = CpuSet::new();
     set.set(processor);
     Ok(sched_setaffinity(None, &set)?)
+}
+
+/// Waits for events; a signal that comes between is none.
+pub(super) fn wait(poll: &mut Poll, events: &mut Events, limit: Option<Duration>) -> io::Result<()> {
+    match poll.poll(events, limit) {
+        Err(error) if error.kind() == io::ErrorKind::Interrupted => {
+            events.clear();
+            Ok(())
+        }
+        outcome => outcome,
+    }
 }
 
 /// What processes have used of a processor, in seconds.
