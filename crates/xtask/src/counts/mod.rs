@@ -48,6 +48,10 @@ pub(crate) fn run_case(arguments: &CaseArguments) -> Result<(), Trouble> {
 
 pub(crate) fn run(arguments: &CountsArguments) -> Result<(), Trouble> {
     let wanted = |case: &&Case| arguments.only.is_empty() || arguments.only.iter().any(|name| name == case.name);
+    if let Some(unknown) = arguments.only.iter().find(|name| cases::ALL.iter().all(|case| case.name != **name)) {
+        let names: Vec<_> = cases::ALL.iter().map(|case| case.name).collect();
+        return Err(format!("--only \"{unknown}\" names no operation; there are {}", names.join(", ")).into());
+    }
     let expected = Expected::read()?;
     let compiler = compiler()?;
     let comparable = expected.compiler == compiler;
