@@ -5,20 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-/// Names one backend of one cluster for as long as the cluster lives; never used again for another.
-#[derive(Copy, Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct BackendId(u32);
-
-impl BackendId {
-    pub(crate) const fn new(number: u32) -> Self {
-        BackendId(number)
-    }
-
-    /// The number itself, for tables indexed by backend.
-    pub const fn index(self) -> usize {
-        self.0 as usize
-    }
-}
+use crate::BackendId;
 
 /// A backend as the config describes it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -65,7 +52,7 @@ pub struct Backend {
 }
 
 impl Backend {
-    /// Its id within the cluster.
+    /// Its id.
     pub fn id(&self) -> BackendId {
         self.id
     }

@@ -3,16 +3,22 @@
 use std::fmt;
 use std::sync::Arc;
 
+use crate::BackendId;
+
 /// A change in who may get requests.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
     /// A backend came into the config.
     Added {
+        /// The backend's id.
+        id: BackendId,
         /// The backend's name.
         backend: Arc<str>,
     },
     /// A backend left the config; what runs on it finishes.
     Removed {
+        /// The backend's id, which no other backend will have.
+        id: BackendId,
         /// The backend's name.
         backend: Arc<str>,
     },
@@ -56,8 +62,8 @@ impl Event {
 impl fmt::Display for Event {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Event::Added { backend } => write!(f, "backend {backend} added"),
-            Event::Removed { backend } => write!(f, "backend {backend} removed"),
+            Event::Added { backend, .. } => write!(f, "backend {backend} added"),
+            Event::Removed { backend, .. } => write!(f, "backend {backend} removed"),
             Event::Admitted { backend, reason } => write!(f, "backend {backend} is up: {reason}"),
             Event::Ejected { backend, reason } => write!(f, "backend {backend} is down: {reason}"),
             Event::Resolved { backend, addresses } => write!(f, "backend {backend} resolves to {addresses}"),

@@ -1,7 +1,10 @@
-//! What workers see: the backends in rotation, immutable, and the choice among them.
+//! What workers see of a cluster: the backends in rotation, immutable, and the choice among them.
 
+use std::fmt;
+use std::net::IpAddr;
 use std::ops::Deref;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::backend::Backend;
 use crate::balance::{Balancer, Key};
@@ -9,8 +12,8 @@ use crate::{BackendId, Evidence, Observation, Time};
 
 /// The backends in rotation at one moment, and how to pick among them.
 ///
-/// Control publishes a new view when who is admitted changes; workers read the one they have,
-/// without a lock. Only the counters behind it are ever written.
+/// Control publishes a new view when the set of admitted backends changes; workers read the view they hold,
+/// without a lock. Only the counters behind the view are ever written.
 #[derive(Debug)]
 pub struct View {
     pub(crate) backends: Box<[Backend]>,
@@ -20,41 +23,100 @@ pub struct View {
 /// What a pick depends on, beside the view.
 #[derive(Copy, Clone, Debug)]
 pub struct Query<'q> {
-    /// Who asks; policies that keep a client with its backend go by it.
-    pub key: Key,
-    /// Backends that this exchange has already tried in vain.
+    /// When the pick is made.
+    pub now: Time,
+    /// 64 random bits, for policies that draw.
+    pub entropy: u64,
+    /// Stands for the client, in policies that keep a client at one backend; see [`View::key`].
+    pub key: Option<Key>,
+    /// Backends that this exchange has already asked in vain.
     pub tried: &'q [BackendId],
+}
+
+/// The result of a pick.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Choice<P> {
+    /// A backend was chosen and counts one exchange more.
+    Picked(P),
+    /// Every backend that could be chosen is at its limit; ask again when one has finished an exchange. No policy
+    /// answers this before backends have limits.
+    Wait,
+    /// No backend can be chosen.
+    None(NoBackend),
+}
+
+impl<P> Choice<P> {
+    /// The pick, if a backend was chosen.
+    pub fn picked(self) -> Option<P> {
+        match self {
+            Choice::Picked(pick) => Some(pick),
+            Choice::Wait | Choice::None(_) => None,
+        }
+    }
 }
 
 /// Why no backend was picked.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub enum NoBackend {
-    /// None is in rotation.
+    /// No backend is in rotation.
     NoneAdmitted,
-    /// This exchange has tried every one of them.
+    /// This exchange has asked every backend in rotation.
     AllTried,
 }
 
-/// How an exchange went, as far as its backend is concerned.
+impl fmt::Display for NoBackend {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            NoBackend::NoneAdmitted => "no backend is in rotation",
+            NoBackend::AllTried => "every backend in rotation was tried in vain",
+        })
+    }
+}
+
+impl std::error::Error for NoBackend {}
+
+/// The outcome of an attempt, as far as its backend is concerned.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// The backend answered, whatever the status.
+    /// The backend answered, with any status.
     Answered,
-    /// No connection could be opened: the backend's fault.
+    /// No connection could be opened, and the backend is to blame. The reason, in words.
     ConnectFailed(Arc<str>),
-    /// The backend took the request and broke off, timed out or answered nonsense.
+    /// The backend took the request and then broke off, timed out or sent an invalid response.
     Broke,
-    /// The exchange ended for reasons that say nothing about the backend.
+    /// The attempt ended for reasons that say nothing about the backend.
     Cancelled,
 }
 
+/// How an attempt ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ended {
+    /// The outcome, as far as the backend is concerned.
+    pub outcome: Outcome,
+    /// The status of the response; 0 when there was none.
+    pub status: u16,
+    /// From the pick to the head of the response; zero when there was none.
+    pub first_byte: Duration,
+    /// From the pick to the end.
+    pub took: Duration,
+}
+
+impl Ended {
+    /// An attempt that ended without a response.
+    pub fn unanswered(outcome: Outcome, took: Duration) -> Self {
+        Ended { outcome, status: 0, first_byte: Duration::ZERO, took }
+    }
+}
+
 impl View {
-    /// Chooses a backend for one exchange and counts it as in flight. See [`Pick::choose`].
-    ///
-    /// # Errors
-    /// When no backend is in rotation, or all of them are in `query.tried`.
-    pub fn pick(&self, now: Time, query: &Query<'_>) -> Result<Pick<&View>, NoBackend> {
-        Pick::choose(self, now, query)
+    /// Chooses a backend for one attempt and counts the attempt as in flight. See [`Pick::choose`].
+    pub fn pick(&self, query: &Query<'_>) -> Choice<Pick<&View>> {
+        Pick::choose(self, query)
+    }
+
+    /// The key of a client's address, if the policy of this view needs one.
+    pub fn key(&self, client: IpAddr) -> Option<Key> {
+        self.balancer.key(client)
     }
 
     /// The backends in rotation, in the order of the config.
@@ -63,11 +125,10 @@ impl View {
     }
 }
 
-/// One exchange's claim on one backend. [Finish](Pick::finish) it; dropped, it counts as cancelled, so
-/// that in-flight counts cannot leak.
+/// One attempt's claim on one backend. [Finish](Pick::finish) the pick; a dropped pick counts as cancelled, so that
+/// in-flight counts cannot leak.
 ///
-/// It keeps the view that it came from, by whatever pointer the caller chose: a worker's costs no
-/// atomic count.
+/// A pick keeps its view, by any pointer that the caller chooses: the pointer of a worker costs no atomic count.
 #[must_use = "a pick counts as in flight until it is finished"]
 #[derive(Debug)]
 pub struct Pick<V: Deref<Target = View>> {
@@ -77,17 +138,16 @@ pub struct Pick<V: Deref<Target = View>> {
 }
 
 impl<V: Deref<Target = View>> Pick<V> {
-    /// Chooses a backend of `view` for one exchange and counts it as in flight.
-    ///
-    /// # Errors
-    /// When no backend is in rotation, or all of them are in `query.tried`.
-    pub fn choose(view: V, now: Time, query: &Query<'_>) -> Result<Self, NoBackend> {
+    /// Chooses a backend of `view` for one attempt and counts the attempt as in flight.
+    pub fn choose(view: V, query: &Query<'_>) -> Choice<Self> {
         if view.backends.is_empty() {
-            return Err(NoBackend::NoneAdmitted);
+            return Choice::None(NoBackend::NoneAdmitted);
         }
-        let index = view.balancer.choose(&view.backends, query).ok_or(NoBackend::AllTried)?;
+        let Some(index) = view.balancer.choose(&view.backends, query) else {
+            return Choice::None(NoBackend::AllTried);
+        };
         view.backends[index].load.begin();
-        Ok(Pick { view, index, at: now })
+        Choice::Picked(Pick { view, index, at: query.now })
     }
 
     /// The backend that was chosen.
@@ -95,14 +155,19 @@ impl<V: Deref<Target = View>> Pick<V> {
         &self.view.backends[self.index]
     }
 
-    /// Its place in [`View::backends`].
+    /// The position of the backend in [`View::backends`].
     pub fn index(&self) -> usize {
         self.index
     }
 
-    /// Ends the exchange. What control should hear of it is returned.
-    pub fn finish(self, _now: Time, outcome: Outcome) -> Option<Observation> {
-        match outcome {
+    /// When the backend was picked.
+    pub fn at(&self) -> Time {
+        self.at
+    }
+
+    /// Ends the attempt. Returns the evidence that control should hear of.
+    pub fn finish(self, ended: Ended) -> Option<Observation> {
+        match ended.outcome {
             Outcome::ConnectFailed(reason) => {
                 Some(Observation { began: self.at, evidence: Evidence::ConnectFailed { reason } })
             }

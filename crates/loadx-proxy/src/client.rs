@@ -6,7 +6,7 @@ use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::Poll;
 
-use loadx_core::Time;
+use loadx_core::{ProxyError, Time};
 use loadx_http::limits::HEAD_BYTES_MAX;
 use loadx_http::{Fault, FieldSlots, Forwarding, Framing, Parsed, Request, Version, parse_request};
 
@@ -22,14 +22,14 @@ use crate::messages::Endpoint;
 use crate::net::{Network, Stream};
 use crate::patience::Patience;
 use crate::relay::{Waiting, fill};
-use crate::reply::{ErrorReply, Manner, write_error};
+use crate::reply::{Manner, write_error};
 use crate::sessions::Session;
 
 /// What a client sent.
 enum Head {
     Request(Incoming),
     /// A request that goes nowhere, and what its client is told.
-    Refused(ErrorReply),
+    Refused(ProxyError),
     /// Nothing more, and nothing that was begun.
     Gone,
     /// Nothing for now, and perhaps not for long.
@@ -150,7 +150,7 @@ impl<S: Stream> Client<S> {
                     Err(Broken::TimedOut) => {
                         let message =
                             format!("the request head did not arrive within {} s", head_timeout.as_secs_f64());
-                        return Head::Refused(ErrorReply::new(408, "http_request_error", message));
+                        return Head::Refused(ProxyError::new(408, "http_request_error", message));
                     }
                     Err(_) => return Head::Gone,
                 }
@@ -240,13 +240,13 @@ impl<S: Stream> Client<S> {
     }
 
     /// Tells the client why its request goes nowhere.
-    async fn refuse<N: Network<Stream = S>>(&mut self, worker: &Rc<Worker<N>>, reply: &ErrorReply) -> Next {
+    async fn refuse<N: Network<Stream = S>>(&mut self, worker: &Rc<Worker<N>>, reply: &ProxyError) -> Next {
         let id = worker.next_request_id();
         let to_head = start_line(self.input.bytes()).0 == b"HEAD";
         let manner = Manner { version: Version::Http11, persistent: false, to_head };
         let mut out = worker.buffers.head();
         let bytes = write_error(reply, id, manner, &mut out);
-        let sent = self.send(&out, worker.settings().timeouts.request).await;
+        let sent = self.send(&out, worker.settings().attempt.response).await;
         let line = start_line(self.input.bytes());
         worker.log_refusal(self.peer, id, line, reply, if sent.is_ok() { bytes } else { 0 });
         if sent.is_ok() { Next::Linger } else { Next::Close }
@@ -298,8 +298,8 @@ impl<S: Stream> Client<S> {
     }
 }
 
-fn refusal_of(fault: Fault) -> ErrorReply {
-    ErrorReply::new(fault.status(), "http_request_error", fault.to_string())
+fn refusal_of(fault: Fault) -> ProxyError {
+    ProxyError::new(fault.status(), "http_request_error", fault.to_string())
 }
 
 /// What of a refused request may tell an operator who sent it and why: its method, and the rest of its

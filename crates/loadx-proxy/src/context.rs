@@ -7,7 +7,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use loadx_core::{Backend, BackendId, Observation, Rng as _, SplitMix64, Time};
+use loadx_core::{Backend, BackendId, Observation, ProxyError, Rng as _, SplitMix64, Time};
 use loadx_http::Request;
 use tokio::sync::{mpsc, oneshot};
 
@@ -22,7 +22,6 @@ use crate::net::Network;
 use crate::parking::Parking;
 use crate::pipes::Pipes;
 use crate::pool::Pool;
-use crate::reply::ErrorReply;
 use crate::request_id::RequestId;
 use crate::sessions::Sessions;
 use crate::shared::{LocalView, Settings, Shared};
@@ -192,7 +191,7 @@ impl<N: Network> Worker<N> {
         client: IpAddr,
         id: RequestId,
         (method, target): (&[u8], &[u8]),
-        reply: &ErrorReply,
+        reply: &ProxyError,
         bytes: u64,
     ) {
         let now = self.clock.now();

@@ -1,5 +1,6 @@
 //! Waiting for streams, with deadlines.
 
+use std::fmt;
 use std::future::{Future as _, poll_fn};
 use std::io::{self, IoSlice};
 use std::pin::pin;
@@ -22,16 +23,17 @@ pub(crate) enum Broken {
     Failed(io::Error),
 }
 
-impl Broken {
-    /// What happened, in words.
-    pub(crate) fn describe(&self) -> String {
+impl fmt::Display for Broken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Broken::TimedOut => "timed out".to_owned(),
-            Broken::Closed => "connection closed".to_owned(),
-            Broken::Failed(error) => describe(error),
+            Broken::TimedOut => f.write_str("timed out"),
+            Broken::Closed => f.write_str("connection closed"),
+            Broken::Failed(error) => f.write_str(&describe(error)),
         }
     }
 }
+
+impl std::error::Error for Broken {}
 
 /// An error of the system in the words that people look for.
 pub(crate) fn describe(error: &io::Error) -> String {

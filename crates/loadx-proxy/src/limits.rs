@@ -1,5 +1,5 @@
 //! Every bound of the proxy that the config does not set, with its reason. Those of HTTP messages are
-//! in [`loadx_http::limits`], those of retries in [`loadx_core::Tries`]. `/__status__` shows them.
+//! in [`loadx_http::limits`], those of retries in [`loadx_core::Attempts`]. `/__status__` shows them.
 
 use std::time::Duration;
 

@@ -1,12 +1,11 @@
-//! New connections to backends, and whose fault it is when there is none.
+//! New connections to backends, and which side is to blame when none can be opened.
 
 use std::io;
 use std::net::SocketAddr;
 use std::pin::pin;
-use std::sync::Arc;
 use std::time::Duration;
 
-use loadx_core::Backend;
+use loadx_core::{Backend, ConnectFailure, ConnectFailureKind};
 
 use crate::clock::Clock;
 use crate::context::Worker;
@@ -15,37 +14,19 @@ use crate::limits::CONNECT_LOOK;
 use crate::net::Network;
 use crate::pool::Connection;
 
-/// Why no connection could be opened.
-#[derive(Clone, Debug)]
-pub(crate) struct ConnectFault {
-    pub(crate) reason: Arc<str>,
-    pub(crate) kind: ConnectFaultKind,
-}
-
-/// Whose fault it is that no connection could be opened.
-#[derive(Copy, Clone, Debug, PartialEq, Eq)]
-pub(crate) enum ConnectFaultKind {
-    /// The backend's: it refused, or cannot be reached.
-    Refused,
-    /// The backend's: it did not answer in time.
-    TimedOut,
-    /// Ours: no ports, descriptors or memory. The backend must not suffer for it.
-    Ours,
-}
-
 /// A new connection to `backend`. It is given up when the backend leaves rotation meanwhile: the
 /// request then has better places to go than a queue that nobody serves.
 pub(crate) async fn connect<N: Network>(
     worker: &Worker<N>,
     backend: &Backend,
-) -> Result<Connection<N::Stream>, ConnectFault> {
-    let limit = worker.settings().timeouts.connect;
+) -> Result<Connection<N::Stream>, ConnectFailure> {
+    let limit = worker.settings().attempt.connect;
     let mut connecting = pin!(connect_any(&worker.net, backend.addresses(), worker.clock, limit));
     loop {
         match tokio::time::timeout(CONNECT_LOOK, connecting.as_mut()).await {
             Ok(outcome) => return outcome,
             Err(_) if worker.view().backends().iter().any(|other| other.id() == backend.id()) => {}
-            Err(_) => return Err(ConnectFault { reason: "timed out".into(), kind: ConnectFaultKind::TimedOut }),
+            Err(_) => return Err(ConnectFailure { reason: "timed out".into(), kind: ConnectFailureKind::TimedOut }),
         }
     }
 }
@@ -57,31 +38,31 @@ pub(crate) async fn connect_any<N: Network>(
     addresses: &[SocketAddr],
     clock: Clock,
     limit: Duration,
-) -> Result<Connection<N::Stream>, ConnectFault> {
+) -> Result<Connection<N::Stream>, ConnectFailure> {
     let deadline = clock.now() + limit;
-    let mut fault = ConnectFault { reason: "its name has no address".into(), kind: ConnectFaultKind::Refused };
+    let mut failure = ConnectFailure { reason: "its name has no address".into(), kind: ConnectFailureKind::Refused };
     for (index, address) in addresses.iter().enumerate() {
         let left = deadline.since(clock.now()) / (addresses.len() - index) as u32;
         match tokio::time::timeout(left, net.connect(*address)).await {
             Ok(Ok(stream)) => return Ok(Connection { stream, address: *address }),
-            Ok(Err(error)) => fault = refused(&error),
-            Err(_) => fault = ConnectFault { reason: "timed out".into(), kind: ConnectFaultKind::TimedOut },
+            Ok(Err(error)) => failure = refused(&error),
+            Err(_) => failure = ConnectFailure { reason: "timed out".into(), kind: ConnectFailureKind::TimedOut },
         }
     }
-    Err(fault)
+    Err(failure)
 }
 
-fn refused(error: &io::Error) -> ConnectFault {
+fn refused(error: &io::Error) -> ConnectFailure {
     use io::ErrorKind as Kind;
     let kind = match error.kind() {
-        Kind::TimedOut => ConnectFaultKind::TimedOut,
+        Kind::TimedOut => ConnectFailureKind::TimedOut,
         Kind::ConnectionRefused
         | Kind::ConnectionReset
         | Kind::ConnectionAborted
         | Kind::HostUnreachable
         | Kind::NetworkUnreachable
-        | Kind::NetworkDown => ConnectFaultKind::Refused,
-        _ => ConnectFaultKind::Ours,
+        | Kind::NetworkDown => ConnectFailureKind::Refused,
+        _ => ConnectFailureKind::Local,
     };
-    ConnectFault { reason: describe(error).into(), kind }
+    ConnectFailure { reason: describe(error).into(), kind }
 }

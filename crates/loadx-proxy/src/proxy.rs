@@ -10,7 +10,7 @@ use std::thread::JoinHandle;
 
 use arc_swap::ArcSwap;
 use loadx_core::config::{Config, HostPort};
-use loadx_core::{Cluster, Rng as _, SplitMix64, Time};
+use loadx_core::{Cluster, Ids, Rng as _, SplitMix64, Time};
 use tokio::runtime::{Builder, LocalOptions, LocalRuntime};
 use tokio::sync::{mpsc, oneshot};
 
@@ -238,7 +238,7 @@ fn assemble<N: Network>(config: &Config, net: &N, seed: u64) -> Result<Assembly<
     let clock = Clock::start();
     let mut seeds = SplitMix64::new(seed);
     let mut cluster = Cluster::new(config.algorithm, config.health.clone());
-    cluster.update(Time::ZERO, config.backends.clone());
+    cluster.update(Time::ZERO, config.backends.clone(), &mut Ids::default());
     let shared = Arc::new(Shared {
         view: ArcSwap::new(cluster.view()),
         settings: Settings::new(config),

@@ -2,38 +2,23 @@
 
 use std::io::Write as _;
 
+use loadx_core::ProxyError;
 use loadx_http::Version;
 
 use crate::date;
 use crate::request_id::RequestId;
 
-/// An error that LoadX tells a client.
-///
-/// `kind` is one of the proxy error types of RFC 9209, section 2.3, and goes to the Proxy-Status field.
-#[derive(Clone, Debug)]
-pub(crate) struct ErrorReply {
-    pub(crate) status: u16,
-    pub(crate) kind: &'static str,
-    pub(crate) message: String,
-}
-
-impl ErrorReply {
-    pub(crate) fn new(status: u16, kind: &'static str, message: impl Into<String>) -> Self {
-        ErrorReply { status, kind, message: message.into() }
-    }
-
-    /// The body: small JSON with the same words.
-    fn body(&self, id: RequestId) -> Vec<u8> {
-        let body = serde_json::json!({
-            "error": self.kind,
-            "message": self.message,
-            "status": self.status,
-            "request_id": id.to_string(),
-        });
-        let mut bytes = body.to_string().into_bytes();
-        bytes.push(b'\n');
-        bytes
-    }
+/// The body of an error response: small JSON.
+fn error_body(error: &ProxyError, id: RequestId) -> Vec<u8> {
+    let body = serde_json::json!({
+        "error": error.kind,
+        "message": error.message,
+        "status": error.status,
+        "request_id": id.to_string(),
+    });
+    let mut bytes = body.to_string().into_bytes();
+    bytes.push(b'\n');
+    bytes
 }
 
 /// How a reply ends up with its client.
@@ -46,9 +31,9 @@ pub(crate) struct Manner {
 }
 
 /// Writes an error reply.
-pub(crate) fn write_error(error: &ErrorReply, id: RequestId, manner: Manner, out: &mut Vec<u8>) -> u64 {
+pub(crate) fn write_error(error: &ProxyError, id: RequestId, manner: Manner, out: &mut Vec<u8>) -> u64 {
     let extra = format!("Proxy-Status: LoadX; error={}\r\nX-Request-Id: {id}\r\n", error.kind);
-    write_json(error.status, &extra, &error.body(id), manner, out)
+    write_json(error.status, &extra, &error_body(error, id), manner, out)
 }
 
 /// Writes the answer to an OPTIONS that ends here: what a gateway passes on (RFC 9110, section 9.3.7).

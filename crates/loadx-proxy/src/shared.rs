@@ -7,8 +7,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use arc_swap::ArcSwap;
 use ipnet::IpNet;
-use loadx_core::View;
 use loadx_core::config::{ClientLimits, Config, Signature, Timeouts};
+use loadx_core::{AttemptPolicy, View};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// What one running proxy shares among its threads.
@@ -50,6 +50,7 @@ impl Deref for LocalView {
 #[derive(Clone, Debug)]
 pub(crate) struct Settings {
     pub(crate) timeouts: Timeouts,
+    pub(crate) attempt: AttemptPolicy,
     pub(crate) client_limits: ClientLimits,
     pub(crate) signature: Signature,
     pub(crate) trusted_proxies: Vec<IpNet>,
@@ -62,6 +63,7 @@ impl Settings {
     pub(crate) fn new(config: &Config) -> Self {
         Settings {
             timeouts: config.timeouts.clone(),
+            attempt: config.timeouts.attempt(),
             client_limits: config.client_limits.clone(),
             signature: config.signature.clone(),
             trusted_proxies: config.trusted_proxies.clone(),

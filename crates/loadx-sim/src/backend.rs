@@ -1,78 +1,71 @@
 //! A modelled backend: some requests are being served, the others wait in order.
 
-use std::collections::VecDeque;
-use std::time::Duration;
-
-use loadx_core::Rng;
+use std::collections::{BTreeSet, VecDeque};
 
 use crate::BackendModel;
 
-/// Names an exchange within a run.
-pub(crate) type ExchangeId = usize;
+/// The number of an exchange within a run, by arrival.
+pub(crate) type ExchangeNumber = u64;
 
 /// One backend at one moment.
 #[derive(Debug)]
 pub(crate) struct Backend {
     pub(crate) model: BackendModel,
+    /// Requests that it answered in time.
+    pub(crate) answered: u64,
+    /// The most exchanges that it had at the same time.
+    pub(crate) most_at_once: u32,
     /// How many outages it is in.
     outages: u32,
-    serving: Vec<ExchangeId>,
-    waiting: VecDeque<ExchangeId>,
+    serving: BTreeSet<ExchangeNumber>,
+    waiting: VecDeque<ExchangeNumber>,
 }
 
 impl Backend {
     pub(crate) fn new(model: BackendModel) -> Self {
-        Backend { model, outages: 0, serving: Vec::new(), waiting: VecDeque::new() }
+        Backend { model, answered: 0, most_at_once: 0, outages: 0, serving: BTreeSet::new(), waiting: VecDeque::new() }
     }
 
-    pub(crate) fn is_gone(&self) -> bool {
+    pub(crate) fn is_stopped(&self) -> bool {
         self.outages > 0
     }
 
-    /// Takes a request; true when its service begins at once.
-    pub(crate) fn arrive(&mut self, exchange: ExchangeId) -> bool {
+    /// Takes a request, as one of `in_flight`. Returns whether its service begins at once.
+    pub(crate) fn arrive(&mut self, exchange: ExchangeNumber, in_flight: u32) -> bool {
+        self.most_at_once = self.most_at_once.max(in_flight);
         let at_once = self.serving.len() < self.model.parallel;
         if at_once {
-            self.serving.push(exchange);
+            self.serving.insert(exchange);
         } else {
             self.waiting.push_back(exchange);
         }
         at_once
     }
 
-    /// A request is done; the one whose service begins now. None of it holds when the backend went down
-    /// meanwhile: then it is not serving this exchange any more.
-    pub(crate) fn finish(&mut self, exchange: ExchangeId) -> Option<Finished> {
-        let place = self.serving.iter().position(|served| *served == exchange)?;
-        self.serving.swap_remove(place);
+    /// A service ends. None when the backend stopped meanwhile, and does not serve this exchange any more.
+    pub(crate) fn finish(&mut self, exchange: ExchangeNumber) -> Option<Finished> {
+        if !self.serving.remove(&exchange) {
+            return None;
+        }
         let next = self.waiting.pop_front();
         self.serving.extend(next);
         Some(Finished { next })
     }
 
-    /// Goes down; the exchanges that break off.
-    pub(crate) fn go(&mut self) -> Vec<ExchangeId> {
+    /// Stops. Returns the exchanges that break off.
+    pub(crate) fn stop(&mut self) -> Vec<ExchangeNumber> {
         self.outages += 1;
-        self.serving.drain(..).chain(self.waiting.drain(..)).collect()
+        std::mem::take(&mut self.serving).into_iter().chain(self.waiting.drain(..)).collect()
     }
 
-    pub(crate) fn come_back(&mut self) {
+    pub(crate) fn start(&mut self) {
         self.outages -= 1;
     }
-
-    /// How long the next service takes.
-    pub(crate) fn service_time(&self, rng: &mut impl Rng) -> Duration {
-        exponential(self.model.service, rng)
-    }
 }
 
-/// What follows when a request is done.
+/// What follows when a service ends.
 #[derive(Debug)]
 pub(crate) struct Finished {
-    pub(crate) next: Option<ExchangeId>,
-}
-
-/// A time drawn from the exponential distribution of this mean.
-pub(crate) fn exponential(mean: Duration, rng: &mut impl Rng) -> Duration {
-    mean.mul_f64(-(1.0 - rng.unit()).ln())
+    /// The exchange whose service begins now.
+    pub(crate) next: Option<ExchangeNumber>,
 }

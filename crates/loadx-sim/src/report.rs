@@ -1,16 +1,22 @@
 //! What a run came to.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
+
+use hdrhistogram::Histogram;
 
 /// The results of a run.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Report {
     /// Requests that arrived.
     pub requests: u64,
-    /// Those that got no answer: no backend was left to try, or the request could not be sent again.
+    /// Requests without an answer: no backend was left to ask, the answer came too late, or the request could not be
+    /// sent again.
     pub failed: u64,
+    /// The failed requests, by the status that the client was told.
+    pub failures: BTreeMap<u16, u64>,
     /// How often a request went to another backend.
     pub retries: u64,
     /// How long answered requests took.
@@ -19,6 +25,8 @@ pub struct Report {
     pub backends: Vec<BackendReport>,
     /// What changed, and when.
     pub timeline: Vec<TimelineEntry>,
+    /// What makes these results less than they seem.
+    pub warnings: Vec<String>,
 }
 
 /// How long requests took.
@@ -53,20 +61,43 @@ pub struct TimelineEntry {
     pub what: String,
 }
 
-impl Latency {
-    /// Sorts the samples to find them.
-    pub(crate) fn of(samples: &mut [Duration]) -> Self {
-        samples.sort_unstable();
-        let Some(max) = samples.last().copied() else { return Latency::default() };
-        let quantile = |q: f64| samples[((samples.len() - 1) as f64 * q).round() as usize];
-        let sum: Duration = samples.iter().sum();
+/// The response times of a run, in bounded memory however many they are. Mean and maximum are exact, quantiles have
+/// three digits.
+#[derive(Debug)]
+pub(crate) struct Latencies {
+    /// In microseconds.
+    histogram: Histogram<u64>,
+    sum: Duration,
+    max: Duration,
+}
+
+impl Latencies {
+    /// The longest response time that is told apart, in microseconds: a day.
+    const MAX_US: u64 = 86_400_000_000;
+
+    pub(crate) fn new() -> Self {
+        let histogram = Histogram::new_with_bounds(1, Self::MAX_US, 3).expect("the bounds are sound");
+        Latencies { histogram, sum: Duration::ZERO, max: Duration::ZERO }
+    }
+
+    pub(crate) fn record(&mut self, took: Duration) {
+        self.histogram.saturating_record(u64::try_from(took.as_micros()).unwrap_or(Self::MAX_US).max(1));
+        self.sum += took;
+        self.max = self.max.max(took);
+    }
+
+    pub(crate) fn summary(&self) -> Latency {
+        if self.histogram.is_empty() {
+            return Latency::default();
+        }
+        let quantile = |q| Duration::from_micros(self.histogram.value_at_quantile(q)).min(self.max);
         Latency {
-            mean: sum.div_f64(samples.len() as f64),
+            mean: self.sum.div_f64(self.histogram.len() as f64),
             p50: quantile(0.5),
             p90: quantile(0.9),
             p99: quantile(0.99),
             p99_9: quantile(0.999),
-            max,
+            max: self.max,
         }
     }
 }
@@ -74,7 +105,13 @@ impl Latency {
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let ms = |span: Duration| span.as_secs_f64() * 1_000.0;
+        for warning in &self.warnings {
+            writeln!(f, "warning: {warning}")?;
+        }
         writeln!(f, "{} requests, {} failed, {} retries", self.requests, self.failed, self.retries)?;
+        for (status, count) in &self.failures {
+            writeln!(f, "  failed     {count} with status {status}")?;
+        }
         let Latency { mean, p50, p90, p99, p99_9, max } = self.latency;
         writeln!(
             f,

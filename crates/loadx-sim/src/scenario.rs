@@ -3,9 +3,9 @@
 use std::fmt;
 use std::time::Duration;
 
-use loadx_core::{Algorithm, BackendSpec, HealthPolicy};
+use loadx_core::{Algorithm, AttemptPolicy, BackendSpec, HealthPolicy};
 
-/// The most requests that a run may come to.
+/// The most requests of a run: some minutes of computing.
 const REQUESTS_MAX: f64 = 50_000_000.0;
 
 /// A cluster, its load, and what happens to it.
@@ -15,6 +15,10 @@ pub struct Scenario {
     pub algorithm: Algorithm,
     /// How backends are probed.
     pub health: HealthPolicy,
+    /// How long attempts and exchanges may take.
+    pub attempt: AttemptPolicy,
+    /// Client connections at the same time; requests beyond wait. Each request has a connection of its own.
+    pub max_connections: usize,
     /// The servers.
     pub backends: Vec<BackendModel>,
     /// Requests a second, on average.
@@ -29,13 +33,25 @@ pub struct Scenario {
     pub seed: u64,
 }
 
-/// A server that can serve so many requests at the same time.
+/// How service times are distributed.
+#[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
+pub enum Service {
+    /// Exponentially: many short ones, some long ones.
+    #[default]
+    Exponential,
+    /// All the same.
+    Fixed,
+}
+
+/// A server that can serve a number of requests at the same time.
 #[derive(Clone, Debug)]
 pub struct BackendModel {
     /// Its name, address and weight.
     pub spec: BackendSpec,
     /// How long a request takes once it is being served, on average.
     pub service: Duration,
+    /// How the times of single requests are distributed around that.
+    pub distribution: Service,
     /// How many requests are served at the same time; the others wait.
     pub parallel: usize,
 }
@@ -45,9 +61,9 @@ pub struct BackendModel {
 pub struct Outage {
     /// Which backend, by its place in [`Scenario::backends`].
     pub backend: usize,
-    /// When it goes, from the start.
+    /// When the backend stops, from the start.
     pub from: Duration,
-    /// When it is back, from the start.
+    /// When the backend starts again, from the start.
     pub until: Duration,
 }
 
@@ -93,6 +109,18 @@ impl fmt::Display for ScenarioError {
 impl std::error::Error for ScenarioError {}
 
 impl Scenario {
+    /// What makes the results of a run less than they seem.
+    pub(crate) fn warnings(&self) -> Vec<String> {
+        let served = |backend: &BackendModel| backend.parallel as f64 / backend.service.as_secs_f64();
+        let capacity: f64 = self.backends.iter().map(served).sum();
+        let warning = format!(
+            "{:.0} requests/s arrive, and the backends can serve {capacity:.0}: \
+             waiting times grow for as long as requests arrive",
+            self.rate
+        );
+        if self.rate > capacity { vec![warning] } else { Vec::new() }
+    }
+
     pub(crate) fn check(&self) -> Result<(), ScenarioError> {
         if self.backends.is_empty() {
             return Err(ScenarioError::NoBackends);

@@ -8,11 +8,12 @@
 //! The table makes a pick one look-up, however many backends there are.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 
 use crate::backend::Backend;
 use crate::{BackendId, Query, stable_hash};
 
-use super::is_tried;
+use super::{Key, KeyPrefixes, is_tried};
 
 /// Slots that clients hash to. Prime, so that no pattern in addresses lines up with it; with three
 /// equal backends a share is off by less than 0.6 % (three standard deviations).
@@ -24,12 +25,19 @@ const NOBODY: u32 = u32::MAX;
 /// Who owns each slot, as indices into one view's backends.
 #[derive(Debug)]
 pub(crate) struct IpHash {
+    prefixes: KeyPrefixes,
     owners: Box<[u32]>,
 }
 
 impl IpHash {
+    pub(super) fn key(&self, client: IpAddr) -> Key {
+        Key::from_ip(client, self.prefixes)
+    }
+
     pub(super) fn choose(&self, backends: &[Backend], query: &Query<'_>) -> Option<usize> {
-        let slot = (query.key.hash() % SLOTS as u64) as usize;
+        // A request that has no client, such as one of LoadX's own, may go anywhere.
+        let hash = query.key.map_or(query.entropy, Key::hash);
+        let slot = (hash % SLOTS as u64) as usize;
         let owner = self.owners[slot] as usize;
         if !is_tried(&backends[owner], query) {
             return Some(owner);
@@ -88,7 +96,7 @@ impl Contender {
 
 impl Table {
     /// Makes these backends the contenders; who owns what among them.
-    pub(super) fn update(&mut self, backends: &[Backend]) -> IpHash {
+    pub(super) fn update(&mut self, prefixes: KeyPrefixes, backends: &[Backend]) -> IpHash {
         let wanted: Vec<Contender> = backends.iter().map(Contender::new).collect();
         let places: BTreeMap<BackendId, usize> = wanted.iter().enumerate().map(|(at, one)| (one.id, at)).collect();
         let wanted_place = |one: &Contender| places.get(&one.id).copied().filter(|at| wanted[*at] == *one);
@@ -101,7 +109,7 @@ impl Table {
         }
         let index = |one| wanted_place(one).expect("only wanted contenders were retained") as u32;
         let indices: Vec<u32> = self.contenders.iter().map(index).collect();
-        IpHash { owners: self.slots.iter().map(|(place, _)| indices[*place as usize]).collect() }
+        IpHash { prefixes, owners: self.slots.iter().map(|(place, _)| indices[*place as usize]).collect() }
     }
 
     /// Lets go of contenders that are not wanted any more and draws anew for their slots.
@@ -147,64 +155,66 @@ fn winner(contenders: &[Contender], slot: usize) -> (u32, f64) {
 #[cfg(test)]
 mod tests {
     use super::super::testing::*;
-    use crate::{Algorithm, BackendSpec, Cluster, Key, Query, Time, View};
+    use crate::{Algorithm, Key, KeyPrefixes, Query, View};
     use std::collections::BTreeMap;
 
-    fn clients() -> impl Iterator<Item = Key> {
-        (0..20_000u32).map(|number| Key::from_ip((0x0a00_0000 + number * 7).to_be_bytes().into()))
+    const IP_HASH: Algorithm = Algorithm::IpHash(KeyPrefixes { ipv4: 32, ipv6: 64 });
+
+    fn key(ip: std::net::IpAddr) -> Option<Key> {
+        Some(Key::from_ip(ip, KeyPrefixes::default()))
     }
 
-    fn server(view: &View, key: Key) -> String {
-        view.pick(Time::ZERO, &Query { key, tried: &[] }).unwrap().backend().name().to_owned()
+    fn clients() -> impl Iterator<Item = Option<Key>> {
+        (0..20_000u32).map(|number| key((0x0a00_0000 + number * 7).to_be_bytes().into()))
     }
 
-    fn assignment(cluster: &mut Cluster) -> Vec<String> {
+    fn server(view: &View, key: Option<Key>) -> String {
+        view.pick(&Query { key, ..query() }).picked().unwrap().backend().name().to_owned()
+    }
+
+    fn assignment(cluster: &mut Fixture) -> Vec<String> {
         let view = cluster.view();
         clients().map(|key| server(&view, key)).collect()
     }
 
-    fn set(cluster: &mut Cluster, backends: Vec<BackendSpec>) {
-        cluster.update(Time::ZERO, backends);
-    }
-
     #[test]
     fn a_client_keeps_its_backend() {
-        let mut cluster = cluster(Algorithm::IpHash, &[1, 1, 1]);
+        let mut cluster = cluster(IP_HASH, &[1, 1, 1]);
         assert_eq!(assignment(&mut cluster), assignment(&mut cluster));
     }
 
     #[test]
     fn when_one_leaves_only_its_clients_move_and_they_return_with_it() {
         let all = specs(&[1, 2, 3, 1, 1]);
-        let mut cluster = cluster(Algorithm::IpHash, &[1, 2, 3, 1, 1]);
+        let mut cluster = cluster(IP_HASH, &[1, 2, 3, 1, 1]);
         let before = assignment(&mut cluster);
         let gone = all[2].name.to_string();
-        set(&mut cluster, all.iter().filter(|spec| *spec.name != *gone).cloned().collect());
+        cluster.set(all.iter().filter(|spec| *spec.name != *gone).cloned().collect());
         let without = assignment(&mut cluster);
         for (was, is) in before.iter().zip(&without) {
             assert!(*was == gone || was == is, "{was} moved to {is} though {gone} left");
             assert_ne!(*is, gone);
         }
-        set(&mut cluster, all);
+        cluster.set(all);
         assert_eq!(assignment(&mut cluster), before);
     }
 
     #[test]
     fn the_order_of_the_config_and_its_history_do_not_matter() {
-        let mut straight = cluster(Algorithm::IpHash, &[1, 4, 2]);
-        let mut roundabout = cluster(Algorithm::IpHash, &[9]);
+        let mut straight = cluster(IP_HASH, &[1, 4, 2]);
+        let mut roundabout = cluster(IP_HASH, &[9]);
         let mut backends = specs(&[1, 4, 2]);
         backends.reverse();
-        set(&mut roundabout, backends[..2].to_vec());
-        set(&mut roundabout, Vec::new());
-        set(&mut roundabout, backends);
+        roundabout.set(backends[..2].to_vec());
+        roundabout.set(Vec::new());
+        roundabout.set(backends);
         assert_eq!(assignment(&mut straight), assignment(&mut roundabout));
     }
 
     #[test]
     fn weights_count() {
         let mut counts = BTreeMap::new();
-        for name in assignment(&mut cluster(Algorithm::IpHash, &[1, 3])) {
+        for name in assignment(&mut cluster(IP_HASH, &[1, 3])) {
             *counts.entry(name).or_insert(0u32) += 1;
         }
         let share = f64::from(counts["10.0.0.1:80"]) / 20_000.0;
@@ -214,24 +224,32 @@ mod tests {
     #[test]
     fn a_retry_goes_where_the_client_would_go_without_its_backend() {
         let all = specs(&[1, 1, 1]);
-        let mut cluster = cluster(Algorithm::IpHash, &[1, 1, 1]);
+        let mut cluster = cluster(IP_HASH, &[1, 1, 1]);
         let view = cluster.view();
-        let key = Key::from_ip([192, 0, 2, 1].into());
-        let first = view.pick(Time::ZERO, &Query { key, tried: &[] }).unwrap();
+        let key = key([192, 0, 2, 1].into());
+        let first = view.pick(&Query { key, ..query() }).picked().unwrap();
         let first = first.backend();
-        let second = view.pick(Time::ZERO, &Query { key, tried: &[first.id()] }).unwrap();
+        let second = view.pick(&Query { key, tried: &[first.id()], ..query() }).picked().unwrap();
         let second = second.backend();
-        set(&mut cluster, all.into_iter().filter(|spec| *spec.name != *first.name()).collect());
+        cluster.set(all.into_iter().filter(|spec| *spec.name != *first.name()).collect());
         assert_eq!(server(&cluster.view(), key), second.name());
+    }
+
+    #[test]
+    fn a_request_without_a_client_goes_by_entropy() {
+        let view = cluster(IP_HASH, &[1, 1, 1]).view();
+        let served = |entropy| view.pick(&Query { entropy, key: None, ..query() }).picked().unwrap().index();
+        let all: std::collections::BTreeSet<_> = (0..1_000).map(|number| served(number * 7_919)).collect();
+        assert_eq!(all.len(), 3);
     }
 
     /// A promise: another value here moves the clients of every user.
     #[test]
     fn known_clients_stay_where_they_are() {
-        let mut cluster = cluster(Algorithm::IpHash, &[1, 1, 1]);
+        let mut cluster = cluster(IP_HASH, &[1, 1, 1]);
         let clients = ["192.0.2.1", "198.51.100.23", "2001:db8::1", "203.0.113.250", "10.1.2.3", "172.16.0.9"];
         let view = cluster.view();
-        let served = clients.map(|ip| server(&view, Key::from_ip(ip.parse().unwrap())));
+        let served = clients.map(|ip| server(&view, key(ip.parse().unwrap())));
         assert_eq!(served.map(|name| name.as_bytes()[7] - b'0'), [2, 2, 2, 1, 2, 1]);
     }
 }

@@ -45,10 +45,10 @@ impl LeastConnections {
 #[cfg(test)]
 mod tests {
     use super::super::testing::*;
-    use crate::{Algorithm, Pick, Time, View};
+    use crate::{Algorithm, Pick, View};
 
     fn hold(view: &View, count: usize) -> Vec<Pick<&View>> {
-        (0..count).map(|_| view.pick(Time::ZERO, &query()).unwrap()).collect()
+        (0..count).map(|_| view.pick(&query()).picked().unwrap()).collect()
     }
 
     fn in_flight(view: &View) -> Vec<u32> {
@@ -60,7 +60,7 @@ mod tests {
         let view = view(Algorithm::LeastConnections, &[1, 1, 1]);
         let mut held = hold(&view, 9);
         assert_eq!(in_flight(&view), [3, 3, 3]);
-        held.retain(|pick| pick.backend().id().index() != 1);
+        held.retain(|pick| pick.index() != 1);
         assert_eq!(in_flight(&view), [3, 0, 3]);
         held.extend(hold(&view, 3));
         assert_eq!(in_flight(&view), [3, 3, 3], "the one that finished catches up");

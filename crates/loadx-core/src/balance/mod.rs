@@ -1,9 +1,9 @@
 //! The policies that choose a backend, one a file.
 //!
-//! A policy has two halves. What it needs to know about *who* is in rotation it works out when a
-//! view is published, once; choosing for a request then only reads that and the shared counters.
+//! A policy has two halves. When a view is published, the policy prepares what depends on the backends in
+//! rotation, once. Choosing for a request then only reads the prepared part and the shared counters.
 //!
-//! To add a policy: a file with its `choose`, a variant in [`Algorithm`] and one in [`Balancer`].
+//! To add a policy: add a file with its `choose`, a variant in [`Algorithm`] and a variant in [`Balancer`].
 
 mod ip_hash;
 mod key;
@@ -11,22 +11,20 @@ mod least_connections;
 mod round_robin;
 mod schedule;
 
+use std::net::IpAddr;
 use std::sync::Arc;
-
-use serde::{Deserialize, Serialize};
 
 use crate::Query;
 use crate::backend::Backend;
 
 use ip_hash::IpHash;
-pub use key::Key;
+pub use key::{Key, KeyPrefixes};
 use least_connections::LeastConnections;
 use round_robin::RoundRobin;
 use schedule::{Schedule, Tickets};
 
-/// The policies by their names in the config.
-#[derive(Copy, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
+/// A policy, with its parameters.
+#[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
 pub enum Algorithm {
     /// Backends take turns, in proportion to their weights and as evenly spaced as these allow.
     #[default]
@@ -34,20 +32,26 @@ pub enum Algorithm {
     /// The backend with the fewest exchanges in flight for its weight.
     LeastConnections,
     /// The client's address decides, so that a client stays with its backend.
-    IpHash,
+    IpHash(KeyPrefixes),
 }
 
 impl Algorithm {
-    /// Every policy.
-    pub const ALL: [Algorithm; 3] = [Algorithm::RoundRobin, Algorithm::LeastConnections, Algorithm::IpHash];
+    /// Every policy, with its default parameters.
+    pub const ALL: [Algorithm; 3] =
+        [Algorithm::RoundRobin, Algorithm::LeastConnections, Algorithm::IpHash(KeyPrefixes { ipv4: 32, ipv6: 64 })];
 
-    /// Its name in the config.
+    /// The policy's name in the config.
     pub fn as_str(self) -> &'static str {
         match self {
             Algorithm::RoundRobin => "round_robin",
             Algorithm::LeastConnections => "least_connections",
-            Algorithm::IpHash => "ip_hash",
+            Algorithm::IpHash(_) => "ip_hash",
         }
+    }
+
+    /// The policy of this name, with its default parameters.
+    pub fn named(name: &str) -> Option<Algorithm> {
+        Self::ALL.into_iter().find(|algorithm| algorithm.as_str() == name)
     }
 }
 
@@ -60,12 +64,20 @@ pub(crate) enum Balancer {
 }
 
 impl Balancer {
-    /// The index of the chosen backend; none when the query has tried them all.
+    /// The index of the chosen backend; none when the query has tried every backend.
     pub(crate) fn choose(&self, backends: &[Backend], query: &Query<'_>) -> Option<usize> {
         match self {
             Balancer::RoundRobin(policy) => policy.choose(backends, query),
             Balancer::LeastConnections(policy) => policy.choose(backends, query),
             Balancer::IpHash(policy) => policy.choose(backends, query),
+        }
+    }
+
+    /// The key of a client's address, where the policy goes by one.
+    pub(crate) fn key(&self, client: IpAddr) -> Option<Key> {
+        match self {
+            Balancer::RoundRobin(_) | Balancer::LeastConnections(_) => None,
+            Balancer::IpHash(policy) => Some(policy.key(client)),
         }
     }
 }
@@ -91,7 +103,7 @@ impl BalancerFactory {
         match self.algorithm {
             Algorithm::RoundRobin => Balancer::RoundRobin(RoundRobin::new(self.schedule(backends))),
             Algorithm::LeastConnections => Balancer::LeastConnections(LeastConnections::new(self.schedule(backends))),
-            Algorithm::IpHash => Balancer::IpHash(self.ip_table.update(backends)),
+            Algorithm::IpHash(prefixes) => Balancer::IpHash(self.ip_table.update(prefixes, backends)),
         }
     }
 
@@ -113,13 +125,30 @@ fn around(start: usize, count: usize) -> impl Iterator<Item = usize> {
 #[cfg(test)]
 mod testing {
     //! Clusters to choose from, for the tests of the policies.
-    use crate::{Algorithm, BackendSpec, Cluster, HealthPolicy, Key, Query, Time, View};
+    use crate::{Algorithm, BackendSpec, Cluster, HealthPolicy, Ids, Key, KeyPrefixes, Query, Time, View};
     use std::sync::Arc;
 
-    pub(super) fn cluster(algorithm: Algorithm, weights: &[u32]) -> Cluster {
-        let mut cluster = Cluster::new(algorithm, HealthPolicy::default());
-        cluster.update(Time::ZERO, specs(weights));
-        cluster
+    /// A cluster, and the ids for the backends that join.
+    pub(super) struct Fixture {
+        cluster: Cluster,
+        ids: Ids,
+    }
+
+    impl Fixture {
+        pub(super) fn set(&mut self, backends: Vec<BackendSpec>) {
+            self.cluster.update(Time::ZERO, backends, &mut self.ids);
+        }
+
+        pub(super) fn view(&mut self) -> Arc<View> {
+            self.cluster.view()
+        }
+    }
+
+    pub(super) fn cluster(algorithm: Algorithm, weights: &[u32]) -> Fixture {
+        let cluster = Cluster::new(algorithm, HealthPolicy::default());
+        let mut fixture = Fixture { cluster, ids: Ids::default() };
+        fixture.set(specs(weights));
+        fixture
     }
 
     pub(super) fn specs(weights: &[u32]) -> Vec<BackendSpec> {
@@ -135,12 +164,17 @@ mod testing {
     }
 
     pub(super) fn query() -> Query<'static> {
-        Query { key: Key::from_ip([192, 0, 2, 1].into()), tried: &[] }
+        Query {
+            now: Time::ZERO,
+            entropy: 0,
+            key: Some(Key::from_ip([192, 0, 2, 1].into(), KeyPrefixes::default())),
+            tried: &[],
+        }
     }
 
     /// Picks `count` times, finishing each at once; the indices that were chosen.
     pub(super) fn picks(view: &View, count: usize) -> Vec<usize> {
-        let pick = |_| view.pick(Time::ZERO, &query()).unwrap().backend().id().index();
+        let pick = |_| view.pick(&query()).picked().unwrap().index();
         (0..count).map(pick).collect()
     }
 }

@@ -29,7 +29,7 @@ impl RoundRobin {
 #[cfg(test)]
 mod tests {
     use super::super::testing::*;
-    use crate::{Algorithm, NoBackend, Query, Time};
+    use crate::{Algorithm, Choice, NoBackend, Query};
     use std::sync::Barrier;
 
     #[test]
@@ -67,11 +67,11 @@ mod tests {
         let mut tried = Vec::new();
         for _ in 0..3 {
             let query = Query { tried: &tried, ..query() };
-            let id = view.pick(Time::ZERO, &query).unwrap().backend().id();
+            let id = view.pick(&query).picked().unwrap().backend().id();
             assert!(!tried.contains(&id));
             tried.push(id);
         }
         let query = Query { tried: &tried, ..query() };
-        assert_eq!(view.pick(Time::ZERO, &query).unwrap_err(), NoBackend::AllTried);
+        assert!(matches!(view.pick(&query), Choice::None(NoBackend::AllTried)));
     }
 }

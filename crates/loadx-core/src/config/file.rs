@@ -5,6 +5,7 @@
 use serde_json::{Map, Value, json};
 
 use super::Faults;
+use super::algorithm::AlgorithmName;
 use super::reader::{At, Node, Problem, Read};
 use super::values::{Host, LogFormat, Network, Port, Seconds, TargetPath, Text, Token, Whole};
 use crate::Algorithm;
@@ -109,7 +110,8 @@ file_object! {
             proxy_port: Whole<0, 65_535> = Whole(8_080),
             /// The address or name to listen on; a name is listened on at each of its addresses.
             proxy_host: Host = Host("0.0.0.0".into()),
-            /// How a backend is chosen: in turns, by the fewest running exchanges, or by the client's address.
+            /// How a backend is chosen: in turns (round_robin), by the fewest running exchanges (least_connections), or by
+            /// the client's address (ip_hash).
             algorithm: Algorithm = Algorithm::RoundRobin,
             /// Seconds between two health probes of a backend; a backend in doubt is probed every second.
             health_check_interval: Seconds = Seconds(30.0),
@@ -182,6 +184,24 @@ file_object! {
             /// Its share of the traffic, in proportion to the other weights.
             weight: Whole<1, 1_000> = Whole(1),
         }
+    }
+}
+
+file_object! {
+    /// A policy and its parameters.
+    FileAlgorithm {
+        required {
+            /// The policy.
+            name: AlgorithmName,
+        }
+        optional {
+            /// Of ip_hash: the bits of an IPv4 address that clients of one backend share. Without it: 32.
+            ipv4_prefix: Whole<1, 32>,
+            /// Of ip_hash: the bits of an IPv6 address that clients of one backend share. Without it: 64, because
+            /// one host changes the rest at will.
+            ipv6_prefix: Whole<1, 128>,
+        }
+        default {}
     }
 }
 

@@ -4,6 +4,7 @@
 //! place in the text) and these into the validated [`Config`]. Whatever is wrong is collected on the
 //! way, so that all of it is told at once. [`schema`] comes out of the same file types.
 
+mod algorithm;
 mod fault;
 mod file;
 mod reader;
@@ -15,7 +16,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
-use crate::{Algorithm, BackendSpec, HealthPolicy};
+use crate::{Algorithm, AttemptPolicy, BackendSpec, HealthPolicy};
 use file::FileConfig;
 use reader::Read as _;
 
@@ -81,6 +82,13 @@ pub struct Timeouts {
     pub tunnel: Duration,
     /// What runs when the shutdown begins.
     pub shutdown_grace: Duration,
+}
+
+impl Timeouts {
+    /// How long the attempts of an exchange may take.
+    pub fn attempt(&self) -> AttemptPolicy {
+        AttemptPolicy { connect: self.connect, response: self.request, exchange: self.exchange }
+    }
 }
 
 /// What one client may ask for.

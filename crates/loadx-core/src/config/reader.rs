@@ -137,6 +137,11 @@ impl<'a> Node<'a> {
         }
     }
 
+    /// Whether an object stands here.
+    pub(super) fn is_object(&self) -> bool {
+        self.raw.starts_with('{')
+    }
+
     /// How messages call this value.
     pub(super) fn title(&self) -> String {
         match self.name {

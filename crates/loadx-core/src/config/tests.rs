@@ -37,6 +37,16 @@ fn fractions_of_seconds_are_seconds() {
 }
 
 #[test]
+fn an_algorithm_may_have_parameters() {
+    let config = parse(&with(r#""algorithm": {"name": "ip_hash", "ipv4_prefix": 24}"#)).unwrap();
+    assert_eq!(config.algorithm, Algorithm::IpHash(crate::KeyPrefixes { ipv4: 24, ipv6: 64 }));
+    let config = parse(&with(r#""algorithm": {"name": "least_connections"}"#)).unwrap();
+    assert_eq!(config.algorithm, Algorithm::LeastConnections);
+    let wrong = faults(&with(r#""algorithm": {"name": "round_robin", "ipv4_prefix": 24}"#));
+    assert!(wrong[0].contains("\"round_robin\" has no prefixes"), "{wrong:?}");
+}
+
+#[test]
 fn every_fault_is_told_at_once_with_its_place() {
     let text = r#"{
   "proxy_port": 80800,
@@ -132,7 +142,8 @@ fn the_schema_tells_every_key_with_its_default() {
         assert!(properties.contains_key(key), "{key}");
     }
     assert_eq!(properties["proxy_port"]["default"], 8080);
-    assert_eq!(properties["algorithm"]["enum"][1], "least_connections");
+    assert_eq!(properties["algorithm"]["anyOf"][0]["enum"][1], "least_connections");
+    assert_eq!(properties["algorithm"]["default"], "round_robin");
     assert_eq!(properties["backend_servers"]["items"]["properties"]["weight"]["maximum"], 1000);
     assert_eq!(properties["endpoints_allow"]["default"][0], "127.0.0.0/8");
     for (key, property) in properties {

@@ -8,7 +8,6 @@ use serde_json::{Value, json};
 
 use super::Faults;
 use super::reader::{Node, Problem, Read, nearest};
-use crate::Algorithm;
 
 /// A whole number between `MIN` and `MAX`, both included.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, Serialize)]
@@ -216,16 +215,6 @@ impl Read for LogFormat {
 
     fn read(node: Node<'_>, faults: &mut Faults) -> Option<Self> {
         one_of(node, faults, &LOG_FORMATS)
-    }
-}
-
-impl Read for Algorithm {
-    fn schema() -> Value {
-        json!({ "enum": Algorithm::ALL.map(Algorithm::as_str) })
-    }
-
-    fn read(node: Node<'_>, faults: &mut Faults) -> Option<Self> {
-        one_of(node, faults, &Algorithm::ALL.map(Algorithm::as_str))
     }
 }
 

@@ -5,7 +5,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use loadx_core::{BackendSnapshot, HealthPolicy, Snapshot, Time, Tries};
+use loadx_core::{Attempts, BackendSnapshot, HealthPolicy, Snapshot, Time};
 use serde_json::{Value, json};
 use tokio::sync::{Mutex, oneshot};
 
@@ -183,8 +183,8 @@ fn bounds() -> Value {
         ("relay_turn_bytes", limits::RELAY_TURN_BYTES),
         ("spare_buffers_per_worker", limits::SPARE_BUFFERS_MAX as u64),
         ("idle_connections_per_backend_and_worker", limits::IDLE_PER_BACKEND_MAX as u64),
-        ("tries", Tries::MAX as u64),
-        ("resends", Tries::RESENDS_MAX as u64),
+        ("tries", Attempts::MAX as u64),
+        ("resends", Attempts::RESENDS_MAX as u64),
         ("cooling_connections_per_backend_and_worker", limits::COOLING_PER_BACKEND_MAX as u64),
         ("rest_after_ms", limits::REST_AFTER.as_millis() as u64),
         ("interim_responses", limits::INTERIM_RESPONSES_MAX as u64),

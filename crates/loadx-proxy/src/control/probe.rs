@@ -5,14 +5,14 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use loadx_core::{Evidence, HealthPolicy, Observation};
+use loadx_core::{ConnectFailureKind, Evidence, HealthPolicy, Observation};
 use loadx_http::{BodyDecoder, FieldSlots, Framing, Parsed, parse_response};
 
 use crate::buffers::{Buffers, Input};
 use crate::clock::Clock;
 use crate::io::write_all;
 use crate::net::{Network, Stream};
-use crate::origin::{self, ConnectFaultKind};
+use crate::origin;
 use crate::patience::Patience;
 use crate::relay::{Waiting, fill};
 use crate::timer::Timer;
@@ -59,7 +59,7 @@ impl Probe {
         );
         write_all(&stream, &mut [IoSlice::new(request.as_bytes())], &timer, &patience, &mut 0)
             .await
-            .map_err(|broken| Trouble::Theirs(broken.describe()))?;
+            .map_err(|broken| Trouble::Theirs(broken.to_string()))?;
         let mut input = Input::default();
         loop {
             if let Some((status, framing)) = read_head(&mut input).map_err(Trouble::Theirs)? {
@@ -67,7 +67,7 @@ impl Probe {
                 return Ok(status);
             }
             let count = fill(&stream, &mut input, waiting, &patience).await;
-            match count.map_err(|broken| Trouble::Theirs(broken.describe()))? {
+            match count.map_err(|broken| Trouble::Theirs(broken.to_string()))? {
                 0 => return Err(Trouble::Theirs("the connection closed without an answer".to_owned())),
                 _ => continue,
             }
@@ -77,8 +77,8 @@ impl Probe {
     async fn connect<N: Network>(&self, net: &N) -> Result<N::Stream, Trouble> {
         let connecting = origin::connect_any(net, &self.addresses, self.clock, self.policy.timeout);
         let connected = connecting.await.map_err(|fault| match fault.kind {
-            ConnectFaultKind::Ours => Trouble::Ours(fault.reason.to_string()),
-            ConnectFaultKind::Refused | ConnectFaultKind::TimedOut => Trouble::Theirs(fault.reason.to_string()),
+            ConnectFailureKind::Local => Trouble::Ours(fault.reason.to_string()),
+            ConnectFailureKind::Refused | ConnectFailureKind::TimedOut => Trouble::Theirs(fault.reason.to_string()),
         });
         connected.map(|connection| connection.stream)
     }

@@ -3,12 +3,12 @@
 use std::io::ErrorKind;
 use std::time::Duration;
 
-use loadx_core::Time;
+use loadx_core::{Failure, Time};
 use loadx_http::limits::HEAD_BYTES_MAX;
 use loadx_http::{Answering, BodyDecoder, FieldSlots, Framing, Parsed, Response, Version, parse_response};
 
 use super::Progress;
-use super::failure::{Failure, client_gone, unanswered};
+use super::failure::{Sent, client_gone, unanswered};
 use crate::buffers::Input;
 use crate::date::Date;
 use crate::incoming::Incoming;
@@ -75,15 +75,16 @@ impl<S: Stream> Download<'_, S> {
             let head = self.head(&mut out, interims == 0).await?;
             self.input.consume(head.length);
             if !head.interim {
+                self.progress.head_at.set(Some(self.waiting.timer.latest()));
                 break head;
             }
             interims += 1;
             self.progress.silent_since.set(self.waiting.timer.now());
             if interims > INTERIM_RESPONSES_MAX {
-                return Err(Failure::Unasked("sent interim responses without end"));
+                return Err(Failure::Unrequested("sent interim responses without end"));
             }
             if head.status == 101 && !head.switches {
-                return Err(Failure::Unasked("switched to a protocol that was not asked for"));
+                return Err(Failure::Unrequested("switched to a protocol that was not asked for"));
             }
             if self.incoming.version == Version::Http11 {
                 self.interim(&out).await?;
@@ -93,7 +94,7 @@ impl<S: Stream> Download<'_, S> {
             }
             out.clear();
             if head.switches {
-                self.progress.answered.set(head.status);
+                self.progress.answered.set(Some(head.status));
                 return Ok(Downloaded {
                     status: head.status,
                     switches: true,
@@ -139,13 +140,13 @@ impl<S: Stream> Download<'_, S> {
             let began = || if from_client.is_waiting() { timer.now() } else { progress.silent_since.get() };
             let deadline = || began() + silence;
             match self.read_on(deadline).await {
-                Ok(0) if first && seen == 0 => return Err(unanswered(&Broken::Closed, 1)),
+                Ok(0) if first && seen == 0 => return Err(unanswered(&Broken::Closed, Sent::Something)),
                 Ok(0) => return Err(Failure::BrokeOff("the response head broke off".to_owned())),
                 Ok(_) => {}
                 Err(Broken::TimedOut) if timer.now() < deadline() => {}
                 Err(Broken::TimedOut) => return Err(Failure::Silent),
-                Err(broken) if first && seen == 0 => return Err(unanswered(&broken, 1)),
-                Err(broken) => return Err(Failure::BrokeOff(broken.describe())),
+                Err(broken) if first && seen == 0 => return Err(unanswered(&broken, Sent::Something)),
+                Err(broken) => return Err(Failure::BrokeOff(broken.to_string())),
             }
         }
     }
@@ -183,7 +184,8 @@ impl<S: Stream> Download<'_, S> {
     fn parse(&self, out: &mut Vec<u8>) -> Result<Option<ResponseHead>, Failure> {
         let mut slots = FieldSlots::new();
         let parsed = parse_response(self.input.bytes(), self.incoming.to_head, &mut slots);
-        let Parsed::Complete(response, length) = parsed.map_err(Failure::BadResponse)? else {
+        let Parsed::Complete(response, length) = parsed.map_err(|fault| Failure::BadResponse(fault.to_string()))?
+        else {
             return Ok(None);
         };
         let client_framing = response.framing_for(self.incoming.version, self.incoming.to_head);
@@ -223,7 +225,7 @@ impl<S: Stream> Download<'_, S> {
         let framing = head.client_framing.unwrap_or(Framing::Length(0));
         let mut decoder = BodyDecoder::new(head.framing);
         let mut sink = Sink::new(self.to_client, framing, self.to_client_patience);
-        self.progress.answered.set(head.status);
+        self.progress.answered.set(Some(head.status));
         *self.unfinished = true;
         // Whatever comes of it, the connection ends right behind a response that is its last.
         let last = !head.client_persistent;
@@ -231,11 +233,11 @@ impl<S: Stream> Download<'_, S> {
         *self.unfinished = outcome.is_err() && sink.written > 0;
         if sink.written == 0 {
             // Nothing has left: the client can still be told why.
-            self.progress.answered.set(0);
+            self.progress.answered.set(None);
         }
         self.progress.content.set(sink.content);
         outcome.map_err(|fault| match fault {
-            RelayFault::Source(broken) => Failure::BrokeOff(broken.describe()),
+            RelayFault::Source(broken) => Failure::BrokeOff(broken.to_string()),
             RelayFault::Body(fault) => Failure::BrokeOff(fault.as_str().to_owned()),
             RelayFault::Sink(broken) => client_gone(&broken),
         })

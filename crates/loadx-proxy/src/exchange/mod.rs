@@ -13,7 +13,7 @@ use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::Poll;
 
-use loadx_core::{Backend, Key, Outcome, Pick, Query, Time, Trace, Tries};
+use loadx_core::{Attempts, Backend, Choice, Ended, Failure, NoBackend, Outcome, Pick, ProxyError, Replay, Time};
 use loadx_http::{BodyDecoder, BodyFault, Decoded};
 
 use crate::buffers::Input;
@@ -31,7 +31,7 @@ use crate::shared::LocalView;
 
 use departure::departure;
 use download::Download;
-use failure::{Failure, Unserved, client_gone, no_backend, unanswered, upload_failure};
+use failure::{Sent, client_gone, unanswered, upload_failure};
 use tunnel::{End, Tunnel};
 
 /// What becomes of the client's connection after an exchange.
@@ -64,12 +64,28 @@ struct Switched<S> {
 
 /// How an exchange ended, for the client, the log and the counts.
 #[derive(Debug)]
-struct Ended {
+struct Closing {
     status: u16,
     next: Next,
     error: Option<String>,
     /// Whether the last attempt ended in an answer.
     answered: bool,
+}
+
+/// What a client is told of a failed exchange, if the client is still there.
+#[derive(Debug)]
+enum Unserved {
+    Error(ProxyError),
+    ClientGone(String),
+}
+
+impl From<Failure> for Unserved {
+    fn from(failure: Failure) -> Self {
+        match failure.response() {
+            Some(error) => Unserved::Error(error),
+            None => Unserved::ClientGone(failure.to_string()),
+        }
+    }
 }
 
 /// What the two directions of an exchange tell each other.
@@ -79,8 +95,10 @@ struct Progress {
     silent_since: Cell<Time>,
     /// Whether all of the request has left.
     upload_done: Cell<bool>,
-    /// The status of the response whose head has begun to leave; 0 before.
-    answered: Cell<u16>,
+    /// The status of the response whose head has begun to leave.
+    answered: Cell<Option<u16>>,
+    /// When the head of the response was there.
+    head_at: Cell<Option<Time>>,
     /// Content that reached the client, in bytes.
     content: Cell<u64>,
     /// When the connection went over to another protocol.
@@ -97,7 +115,8 @@ pub(crate) async fn run<N: Network>(
         return own::answer(worker, client, &incoming, own).await;
     }
     let settings = worker.settings();
-    let (idle, limits) = (settings.timeouts.request, &settings.client_limits);
+    let (idle, limits) = (settings.attempt.response, &settings.client_limits);
+    let began = incoming.began;
     let mut exchange = Exchange {
         worker,
         upload: BodyDecoder::new(incoming.framing).with_content_max(limits.body_max.unwrap_or(u64::MAX)),
@@ -106,14 +125,15 @@ pub(crate) async fn run<N: Network>(
         progress: Progress {
             silent_since: Cell::new(incoming.began),
             upload_done: Cell::new(!incoming.has_body()),
-            answered: Cell::new(0),
+            answered: Cell::new(None),
+            head_at: Cell::new(None),
             content: Cell::new(0),
             switched_at: Cell::new(None),
         },
         from_client: Patience::with_rate(idle, limits.body_rate_min),
         to_client: Patience::with_rate(idle, limits.body_rate_min),
         incoming,
-        tries: Tries::default(),
+        attempts: Attempts::new(began),
         served_by: None,
         accounted: false,
     };
@@ -127,7 +147,7 @@ pub(crate) async fn run<N: Network>(
             exchange.first_piece = piece;
             exchange.carry(client).await
         }
-        Err(fault) => Err(upload_failure(RelayFault::Body(fault), 0).into()),
+        Err(fault) => Err(upload_failure(RelayFault::Body(fault)).into()),
     };
     exchange.release_first_piece(client);
     let ended = exchange.end(client, outcome).await;
@@ -149,7 +169,7 @@ struct Exchange<'w, N: Network> {
     /// How long the client may keep this exchange waiting: for its body, and to take the response.
     from_client: Patience,
     to_client: Patience,
-    tries: Tries,
+    attempts: Attempts,
     /// The backend of the last attempt.
     served_by: Option<ServedBy>,
     accounted: bool,
@@ -159,10 +179,9 @@ impl<N: Network> Drop for Exchange<'_, N> {
     /// An exchange that is cut in its midst, by the end of the shutdown's grace, is counted and logged too.
     fn drop(&mut self) {
         if !self.accounted {
-            let answered = self.progress.answered.get();
-            let status = if answered == 0 { 503 } else { answered };
+            let status = self.progress.answered.get().unwrap_or(503);
             let error = Some("cut at the end of the shutdown's grace".to_owned());
-            self.account(self.worker.clock.now(), &Ended { status, next: Next::BreakOff, error, answered: false });
+            self.account(self.worker.clock.now(), &Closing { status, next: Next::BreakOff, error, answered: false });
         }
     }
 }
@@ -180,17 +199,18 @@ impl ServedBy {
 }
 
 impl<N: Network> Exchange<'_, N> {
-    /// Goes from backend to backend until one answers or there is no other to go to.
+    /// Asks one backend after the other until one answers or none is left to ask.
     async fn carry(&mut self, client: &mut Client<N::Stream>) -> Result<Answer<N::Stream>, Unserved> {
         let mut last: Option<Failure> = None;
         loop {
-            let query = Query { key: Key::from_ip(self.incoming.client), tried: self.tries.tried() };
             let view = self.worker.view();
             // The first pick comes with the head; before another one, time has passed.
             let now = if last.is_none() { self.incoming.began } else { client.timer.now() };
-            let pick = match Pick::choose(view.clone(), now, &query) {
-                Ok(pick) => pick,
-                Err(none) => return Err(last.map_or_else(|| no_backend(none), Unserved::from)),
+            let key = view.key(self.incoming.client);
+            let pick = match self.attempts.choose(view.clone(), now, self.incoming.id.0, key) {
+                Choice::Picked(pick) => pick,
+                Choice::Wait => return Err(Unserved::Error(NoBackend::NoneAdmitted.response())),
+                Choice::None(none) => return Err(last.map_or_else(|| Unserved::Error(none.response()), Unserved::from)),
             };
             let backend = pick.backend();
             let id = backend.id();
@@ -199,38 +219,41 @@ impl<N: Network> Exchange<'_, N> {
             if let Ok(Answer { switched: Some(switched), tunnel_fault, .. }) = &mut attempt {
                 *tunnel_fault = self.tunnel(client, switched).await;
             }
-            let outcome = match &attempt {
-                Ok(_) => Outcome::Answered,
-                Err(failure) => failure.outcome(),
-            };
             if let Ok(Answer { switched: Some(_), .. }) | Err(_) = &attempt {
                 client.timer.now();
             }
-            if let Some(observation) = pick.finish(client.timer.latest(), outcome) {
+            let ended = self.ended(&pick, &attempt, client.timer.latest());
+            if let Some(observation) = pick.finish(ended) {
                 self.worker.report(id, observation);
             }
             match attempt {
                 Ok(answer) => return Ok(answer),
                 Err(failure) => {
-                    let trace = self.trace(&failure);
-                    if !self.tries.failed(id, trace) {
+                    if !self.attempts.failed(id, &failure, self.replay()) {
                         return Err(failure.into());
                     }
-                    tracing::debug!(request = %self.incoming.id, "trying another backend: {failure:?}");
+                    tracing::debug!(request = %self.incoming.id, "asking another backend: {failure}");
                     last = Some(failure);
                 }
             }
         }
     }
 
-    /// What the failed attempt may have left behind. A request whose body went on its way is not whole
-    /// any more.
-    fn trace(&self, failure: &Failure) -> Trace {
-        match failure {
-            Failure::Connect(_) | Failure::Premature | Failure::Unanswered { unsent: true, .. } => Trace::None,
-            Failure::Unanswered { .. } if self.incoming.idempotent && !self.began_upload => Trace::Repeatable,
-            _ => Trace::Lasting,
+    /// How the attempt ended, as its backend is concerned.
+    fn ended(&self, pick: &Pick<LocalView>, attempt: &Result<Answer<N::Stream>, Failure>, now: Time) -> Ended {
+        let took = now.since(pick.at());
+        match attempt {
+            Err(failure) => Ended::unanswered(failure.outcome(), took),
+            Ok(answer) => {
+                let first_byte = self.progress.head_at.get().map_or(took, |at| at.since(pick.at()));
+                Ended { outcome: Outcome::Answered, status: answer.status, first_byte, took }
+            }
         }
+    }
+
+    /// What sending the request again would repeat.
+    fn replay(&self) -> Replay {
+        Replay { idempotent: self.incoming.idempotent, whole: !self.began_upload }
     }
 
     /// Lets go of body bytes that were kept because the request might have had to be sent again.
@@ -245,10 +268,11 @@ impl<N: Network> Exchange<'_, N> {
         client: &mut Client<N::Stream>,
         backend: &Backend,
     ) -> Result<Answer<N::Stream>, Failure> {
-        let Some(limit) = self.worker.settings().timeouts.exchange else {
+        let policy = &self.worker.settings().attempt;
+        let (Some(limit), Some(deadline)) = (policy.exchange, self.attempts.exchange_deadline(policy)) else {
             return self.attempt(client, backend).await;
         };
-        let deadline = self.worker.clock.instant(self.incoming.began + limit);
+        let deadline = self.worker.clock.instant(deadline);
         match tokio::time::timeout_at(deadline, self.attempt(client, backend)).await {
             Ok(attempt) => attempt,
             Err(_) => Err(Failure::TookTooLong { limit, uploading: self.from_client.is_waiting() }),
@@ -267,8 +291,7 @@ impl<N: Network> Exchange<'_, N> {
             // sign of trouble, and a new connection to the same backend the natural next step.
             match attempt {
                 Err(failure @ Failure::Unanswered { .. }) => {
-                    let trace = self.trace(&failure);
-                    if !self.tries.may_repeat(trace) {
+                    if !self.attempts.may_resend(&failure, self.replay()) {
                         return Err(failure);
                     }
                 }
@@ -302,7 +325,7 @@ impl<N: Network> Exchange<'_, N> {
             self;
         let Client { wire: Wire { stream: client_stream, unfinished }, timer, input, .. } = client;
         let waiting = Waiting { timer, buffers: &worker.buffers };
-        let silence = worker.settings().timeouts.request;
+        let silence = worker.settings().attempt.response;
         let to_backend_patience = Patience::idle(silence);
         let to_backend = &mut Sink::new(&connection.stream, incoming.framing, &to_backend_patience);
 
@@ -316,7 +339,7 @@ impl<N: Network> Exchange<'_, N> {
                 input.consume(std::mem::take(first_piece).consumed);
             }
         }
-        sent.map_err(|broken| unanswered(&broken, to_backend.written))?;
+        sent.map_err(|broken| unanswered(&broken, Sent::of_bytes(to_backend.written)))?;
         progress.silent_since.set(timer.latest());
         progress.upload_done.set(upload.is_complete());
 
@@ -353,11 +376,11 @@ impl<N: Network> Exchange<'_, N> {
                         Err(RelayFault::Sink(_)) => {}
                         // The client stops sending because it has its answer (RFC 9112, section 9.5), which goes on.
                         Err(RelayFault::Source(Broken::TimedOut) | RelayFault::Body(BodyFault::Incomplete))
-                            if progress.answered.get() != 0 =>
+                            if progress.answered.get().is_some() =>
                         {
                             return std::future::pending().await;
                         }
-                        Err(fault) => return upload_failure(fault, 1),
+                        Err(fault) => return upload_failure(fault),
                     }
                 }
                 client_gone(&departure(client_stream, input, &worker.buffers).await)
@@ -390,7 +413,7 @@ impl<N: Network> Exchange<'_, N> {
         let Switched { connection, early } = switched;
         let timeouts = &self.worker.settings().timeouts;
         let waiting = Waiting { timer: &client.timer, buffers: &self.worker.buffers };
-        let tunnel = Tunnel::new(waiting, timeouts.tunnel, timeouts.request);
+        let tunnel = Tunnel::new(waiting, timeouts.tunnel, self.worker.settings().attempt.response);
         let near = End { stream: &client.wire.stream, early: &mut client.input };
         let far = End { stream: &connection.stream, early };
         client.wire.unfinished = true;
@@ -398,11 +421,11 @@ impl<N: Network> Exchange<'_, N> {
         client.wire.unfinished = outcome.is_err();
         let broken = outcome.err()?;
         connection.stream.break_off();
-        Some(format!("the tunnel broke: {}", broken.describe()))
+        Some(format!("the tunnel broke: {broken}"))
     }
 
     /// Tells the client how a failed exchange ended, as far as it can still be told.
-    async fn end(&mut self, client: &mut Client<N::Stream>, outcome: Result<Answer<N::Stream>, Unserved>) -> Ended {
+    async fn end(&mut self, client: &mut Client<N::Stream>, outcome: Result<Answer<N::Stream>, Unserved>) -> Closing {
         let reply = match outcome {
             Ok(Answer { status, client_persistent, tunnel_fault: error, .. }) => {
                 let next = match (client_persistent, self.progress.upload_done.get()) {
@@ -416,39 +439,38 @@ impl<N: Network> Exchange<'_, N> {
                     }
                     (false, _) => Next::Linger,
                 };
-                return Ended { status, next, error, answered: true };
+                return Closing { status, next, error, answered: true };
             }
-            Err(Unserved::Gone(reason)) => {
+            Err(Unserved::ClientGone(reason)) => {
                 self.worker.metrics.borrow_mut().client_aborts += 1;
-                return Ended { status: 499, next: Next::BreakOff, error: Some(reason), answered: false };
+                return Closing { status: 499, next: Next::BreakOff, error: Some(reason), answered: false };
             }
-            Err(Unserved::Reply(reply)) => reply,
+            Err(Unserved::Error(error)) => error,
         };
         if client.wire.unfinished {
             // Part of a response is out; breaking off is the only honest end.
-            let answered = self.progress.answered.get();
-            let status = if answered == 0 { reply.status } else { answered };
-            return Ended { status, next: Next::BreakOff, error: Some(reply.message), answered: false };
+            let status = self.progress.answered.get().unwrap_or(reply.status);
+            return Closing { status, next: Next::BreakOff, error: Some(reply.message), answered: false };
         }
         let persistent = self.incoming.persistent && self.progress.upload_done.get() && self.worker.keeps_connections();
         let manner = Manner { version: self.incoming.version, persistent, to_head: self.incoming.to_head };
         let mut out = self.worker.buffers.head();
         let bytes = write_error(&reply, self.incoming.id, manner, &mut out);
-        let next = match client.send(&out, self.worker.settings().timeouts.request).await {
+        let next = match client.send(&out, self.worker.settings().attempt.response).await {
             Ok(()) if persistent => Next::KeepAlive,
             Ok(()) => Next::Linger,
             Err(_) => Next::Close,
         };
         self.progress.content.set(bytes);
-        Ended { status: reply.status, next, error: Some(reply.message), answered: false }
+        Closing { status: reply.status, next, error: Some(reply.message), answered: false }
     }
 
     /// Counts and logs the exchange.
-    fn account(&mut self, now: Time, ended: &Ended) {
+    fn account(&mut self, now: Time, ended: &Closing) {
         self.accounted = true;
         let backend = self.served_by.as_ref().map(ServedBy::backend);
         // Each attempt that failed is there; the one that did not comes on top.
-        let tries = self.tries.tried().len() + usize::from(ended.answered);
+        let tries = self.attempts.failures() + usize::from(ended.answered);
         self.worker.account(&Account {
             now,
             incoming: &self.incoming,

@@ -28,7 +28,7 @@ pub(super) async fn answer<N: Network>(
         }
         None => write_options(manner, &mut out),
     }
-    let sent = client.send(&out, worker.settings().timeouts.request).await;
+    let sent = client.send(&out, worker.settings().attempt.response).await;
     // Who looks at the endpoints does not want to see its own looking; what a client asks is a request.
     if own == Own::Options {
         worker.account(&Account {

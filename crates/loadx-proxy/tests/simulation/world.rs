@@ -236,7 +236,7 @@ impl World {
         let book = self.book.borrow();
         let plan = &book.plans[&id];
         let seen = book.seen.get(&id).copied().unwrap_or(0);
-        let most = if plan.is_idempotent() { 1 + loadx_core::Tries::RESENDS_MAX } else { 1 };
+        let most = if plan.is_idempotent() { 1 + loadx_core::Attempts::RESENDS_MAX } else { 1 };
         assert!(seen <= most, "seed {}: {} backends saw {plan:?}", self.seed, seen);
         if verdict == Verdict::Answered {
             assert!(seen > 0);

@@ -7,7 +7,7 @@ use std::time::Duration;
 use clap::Args;
 use loadx_core::Algorithm;
 use loadx_core::config::Config;
-use loadx_sim::{BackendModel, Outage, Scenario, simulate};
+use loadx_sim::{BackendModel, Outage, Scenario, Service, simulate};
 
 use super::config_file;
 use super::trouble::{Trouble, print};
@@ -21,7 +21,7 @@ pub(super) struct SimArguments {
     /// Another algorithm than that of the config
     #[arg(long, value_parser = parse_algorithm)]
     algorithm: Option<Algorithm>,
-    /// Requests a second, on average
+    /// Requests per second, on average
     #[arg(long, default_value_t = 100.0)]
     rate: f64,
     /// Seconds during which requests arrive
@@ -30,6 +30,9 @@ pub(super) struct SimArguments {
     /// Milliseconds that a request takes to serve, on average
     #[arg(long, default_value_t = 10.0, value_parser = parse_milliseconds)]
     service_ms: f64,
+    /// How the times of single requests are distributed around that mean
+    #[arg(long, value_enum, default_value_t = ServiceTimes::Exponential)]
+    service: ServiceTimes,
     /// Another service time for one backend, such as backend-1=50
     #[arg(long, value_name = "NAME=MS", value_parser = parse_slow)]
     slow: Vec<(String, f64)>,
@@ -45,6 +48,24 @@ pub(super) struct SimArguments {
     /// Chooses arrivals and service times; the same seed gives the same run
     #[arg(long, default_value_t = 1)]
     seed: u64,
+}
+
+/// How service times are distributed.
+#[derive(Copy, Clone, Debug, clap::ValueEnum)]
+enum ServiceTimes {
+    /// Many short ones, some long ones
+    Exponential,
+    /// All the same
+    Fixed,
+}
+
+impl From<ServiceTimes> for Service {
+    fn from(times: ServiceTimes) -> Self {
+        match times {
+            ServiceTimes::Exponential => Service::Exponential,
+            ServiceTimes::Fixed => Service::Fixed,
+        }
+    }
 }
 
 pub(super) fn sim(arguments: &SimArguments) -> Result<ExitCode, Trouble> {
@@ -67,6 +88,7 @@ impl SimArguments {
             .map(|spec| BackendModel {
                 spec: spec.clone(),
                 service: Duration::from_secs_f64(self.service_ms / 1_000.0),
+                distribution: self.service.into(),
                 parallel: self.parallel as usize,
             })
             .collect();
@@ -84,6 +106,8 @@ impl SimArguments {
         Ok(Scenario {
             algorithm: self.algorithm.unwrap_or(config.algorithm),
             health: config.health.clone(),
+            attempt: config.timeouts.attempt(),
+            max_connections: config.max_connections,
             outages: outages.collect::<Result<_, Trouble>>()?,
             backends,
             rate: self.rate,
@@ -104,9 +128,7 @@ fn named(config: &Config, name: &str) -> Result<usize, Trouble> {
 
 fn parse_algorithm(text: &str) -> Result<Algorithm, String> {
     let all = Algorithm::ALL;
-    all.into_iter()
-        .find(|algorithm| algorithm.as_str() == text)
-        .ok_or_else(|| format!("it can be: {}", all.map(Algorithm::as_str).join(", ")))
+    Algorithm::named(text).ok_or_else(|| format!("the algorithm can be: {}", all.map(Algorithm::as_str).join(", ")))
 }
 
 fn parse_seconds(text: &str) -> Result<f64, String> {

@@ -17,5 +17,6 @@ mod http;
 mod lifecycle;
 mod logs;
 mod scenarios;
+mod simulator;
 mod support;
 mod upgrade;

@@ -1,8 +1,9 @@
 //! What is counted: one operation each, done as often as asked.
 
 use std::hint::black_box;
+use std::time::Duration;
 
-use loadx_core::{Algorithm, BackendSpec, Cluster, HealthPolicy, Key, Outcome, Query, Time};
+use loadx_core::{Algorithm, BackendSpec, Cluster, Ended, HealthPolicy, Ids, KeyPrefixes, Outcome, Query, Time};
 use loadx_http::{
     Answering, BodyDecoder, FieldSlots, Forwarding, Framing, LAST_CHUNK, Parsed, Version, parse_request, parse_response,
 };
@@ -50,7 +51,7 @@ pub(super) const ALL: [Case; 13] = [
         run: |n| pick(Algorithm::LeastConnections, n),
         times: 1_000,
     },
-    Case { name: "pick-ip-hash", about: "of 10,000 backends", run: |n| pick(Algorithm::IpHash, n), times: 1_000 },
+    Case { name: "pick-ip-hash", about: "of 10,000 backends", run: |n| pick(IP_HASH, n), times: 1_000 },
     Case {
         name: "scene",
         about: "client and backend in memory, without a proxy",
@@ -168,21 +169,24 @@ fn chunked(times: u32) {
     }
 }
 
+const IP_HASH: Algorithm = Algorithm::IpHash(KeyPrefixes { ipv4: 32, ipv6: 64 });
+
 fn pick(algorithm: Algorithm, times: u32) {
     let specs = (0..10_000u32).map(|number| {
         let [_, a, b, c] = number.to_be_bytes();
         BackendSpec::new(&format!("10.{a}.{b}.{c}"), 80)
     });
     let mut cluster = Cluster::new(algorithm, HealthPolicy::default());
-    cluster.update(Time::ZERO, specs.collect());
+    cluster.update(Time::ZERO, specs.collect(), &mut Ids::default());
     let view = cluster.view();
-    let query = Query { key: Key::from_ip([192, 0, 2, 77].into()), tried: &[] };
+    let query = Query { now: Time::ZERO, entropy: 1, key: view.key([192, 0, 2, 77].into()), tried: &[] };
+    let took = Duration::from_millis(1);
     // Nobody is idle, so that whoever looks for the least busy has to look.
-    let held: Vec<_> = (0..20_000).map(|_| view.pick(Time::ZERO, &query)).collect();
+    let held: Vec<_> = (0..20_000).map(|_| view.pick(&query)).collect();
     for _ in 0..times {
-        let pick = view.pick(Time::ZERO, black_box(&query)).expect("all are in rotation");
+        let pick = view.pick(black_box(&query)).picked().expect("all are in rotation");
         black_box(pick.backend().id());
-        pick.finish(Time::ZERO, Outcome::Answered);
+        pick.finish(Ended { outcome: Outcome::Answered, status: 200, first_byte: took, took });
     }
     drop(held);
 }

@@ -1,0 +1,135 @@
+//! One backend of a cluster as control holds it: its addresses, its health, its load.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use crate::backend::{Backend, Load};
+use crate::health::Health;
+use crate::{BackendId, BackendSnapshot, BackendSpec, Event, Standing, Time};
+
+/// The answer of DNS for a name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NameAnswer {
+    /// The addresses of the name, in the order to try.
+    Addresses(Arc<[SocketAddr]>),
+    /// The name does not exist, or has no address. The reason, in words.
+    Nowhere(Arc<str>),
+    /// The look-up failed. The reason, in words.
+    Failed(Arc<str>),
+}
+
+/// A backend that belongs to the cluster.
+#[derive(Debug)]
+pub(super) struct Member {
+    pub(super) id: BackendId,
+    pub(super) spec: BackendSpec,
+    pub(super) addresses: Arc<[SocketAddr]>,
+    /// The reason why the name does not resolve, while it does not. Shown; by itself no reason to eject.
+    unresolved: Option<Arc<str>>,
+    /// Whether the last answer was that the name has no address.
+    leads_nowhere: bool,
+    pub(super) health: Health,
+    pub(super) load: Arc<Load>,
+}
+
+impl Member {
+    /// A backend that has just joined.
+    pub(super) fn new(id: BackendId, spec: BackendSpec, now: Time) -> Self {
+        Member {
+            id,
+            addresses: spec.literal_addresses().unwrap_or_default(),
+            unresolved: None,
+            leads_nowhere: false,
+            spec,
+            health: Health::new(now),
+            load: Arc::default(),
+        }
+    }
+
+    /// Whether the backend gets requests.
+    pub(super) fn admitted(&self) -> bool {
+        self.health.standing() != Standing::Down && self.unreachable().is_none()
+    }
+
+    /// When the next probe of the backend is due; none without an address or while a probe runs.
+    pub(super) fn probe_due(&self) -> Option<Time> {
+        self.health.probe_due().filter(|_| !self.addresses.is_empty())
+    }
+
+    /// Takes in an answer of DNS.
+    ///
+    /// A look-up that failed says nothing about the backend, and keeps the addresses known before. That the name
+    /// has no address is an answer: another server may use the former addresses now. The answer is believed at
+    /// once for a backend that is down, and at the second time for one that is up.
+    pub(super) fn resolved(&mut self, answer: NameAnswer) -> Option<Event> {
+        let backend = Arc::clone(&self.spec.name);
+        let (reason, nowhere) = match answer {
+            NameAnswer::Addresses(addresses) => {
+                self.leads_nowhere = false;
+                let was_unresolved = self.unresolved.take().is_some();
+                if addresses == self.addresses && !was_unresolved {
+                    return None;
+                }
+                let listed = addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+                self.addresses = addresses;
+                return Some(Event::Resolved { backend, addresses: listed });
+            }
+            NameAnswer::Nowhere(reason) => (reason, true),
+            NameAnswer::Failed(reason) => (reason, false),
+        };
+        let again = std::mem::replace(&mut self.leads_nowhere, nowhere);
+        let gone = nowhere && (again || self.health.standing() == Standing::Down) && !self.addresses.is_empty();
+        if gone {
+            self.addresses = Arc::default();
+        }
+        let known = self.unresolved.replace(Arc::clone(&reason));
+        let news = gone || known.as_ref() != Some(&reason);
+        news.then_some(Event::Unresolved { backend, reason })
+    }
+
+    /// Why the backend cannot be connected to, whatever its health.
+    fn unreachable(&self) -> Option<&Arc<str>> {
+        self.unresolved.as_ref().filter(|_| self.addresses.is_empty())
+    }
+
+    /// The event that tells the present standing.
+    pub(super) fn standing_event(&self) -> Event {
+        let backend = Arc::clone(&self.spec.name);
+        let reason = Arc::clone(self.health.reason());
+        match self.health.standing() {
+            Standing::Down => Event::Ejected { backend, reason },
+            Standing::Up | Standing::Unproven => Event::Admitted { backend, reason },
+        }
+    }
+
+    /// The backend as workers see it.
+    pub(super) fn backend(&self) -> Backend {
+        Backend {
+            id: self.id,
+            spec: self.spec.clone(),
+            addresses: Arc::clone(&self.addresses),
+            load: Arc::clone(&self.load),
+        }
+    }
+
+    pub(super) fn snapshot(&self, now: Time) -> BackendSnapshot {
+        BackendSnapshot {
+            id: self.id,
+            name: Arc::clone(&self.spec.name),
+            host: Arc::clone(&self.spec.host),
+            port: self.spec.port,
+            weight: self.spec.weight,
+            addresses: Arc::clone(&self.addresses),
+            standing: self.health.standing(),
+            admitted: self.admitted(),
+            reason: self.unreachable().map_or_else(
+                || Arc::clone(self.health.reason()),
+                |reason| format!("does not resolve: {reason}").into(),
+            ),
+            since: now.since(self.health.since()),
+            in_flight: self.load.in_flight(),
+            last_probe: self.health.last_probe().map(|at| now.since(at)),
+            probe_took: self.health.probe_took(),
+        }
+    }
+}

@@ -1,0 +1,351 @@
+//! A named set of backends with one policy, as control holds it: which backends belong, which are admitted.
+//!
+//! A cluster has one writer. Its decisions are published as an immutable [`View`].
+
+mod member;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use crate::backend::Backend;
+use crate::balance::{Algorithm, BalancerFactory};
+use crate::{BackendId, BackendSpec, Event, HealthPolicy, Ids, Observation, Rng, Snapshot, Standing, Time, View};
+
+use member::Member;
+pub use member::NameAnswer;
+
+/// Backends, their health, and the view of them that workers share.
+#[derive(Debug)]
+pub struct Cluster {
+    policy: HealthPolicy,
+    /// In the order of the config.
+    members: Vec<Member>,
+    /// The position of each backend in `members`.
+    positions: BTreeMap<BackendId, usize>,
+    /// The backends that wait for a probe, in the order in which the probes are due.
+    due: BTreeSet<(Time, BackendId)>,
+    factory: BalancerFactory,
+    view: Arc<View>,
+    /// Whether the set of admitted backends has changed since the view was made.
+    view_is_stale: bool,
+}
+
+impl Cluster {
+    /// A cluster without backends; [`update`](Cluster::update) adds them.
+    pub fn new(algorithm: Algorithm, policy: HealthPolicy) -> Self {
+        let mut factory = BalancerFactory::new(algorithm);
+        let view = Arc::new(View { balancer: factory.balancer(&[]), backends: Box::default() });
+        Cluster {
+            policy,
+            members: Vec::new(),
+            positions: BTreeMap::new(),
+            due: BTreeSet::new(),
+            factory,
+            view,
+            view_is_stale: false,
+        }
+    }
+
+    /// The view that workers pick from. Made anew at most once for any number of changes before the call.
+    pub fn view(&mut self) -> Arc<View> {
+        if std::mem::take(&mut self.view_is_stale) {
+            let backends: Box<[Backend]> =
+                self.members.iter().filter(|member| member.admitted()).map(Member::backend).collect();
+            self.view = Arc::new(View { balancer: self.factory.balancer(&backends), backends });
+        }
+        Arc::clone(&self.view)
+    }
+
+    /// How backends are probed.
+    pub fn health_policy(&self) -> &HealthPolicy {
+        &self.policy
+    }
+
+    /// Replaces the set of backends. A backend that was there before, by host and port, keeps its id, its health and
+    /// its counts. Takes time in proportion to the number of backends, times its logarithm.
+    pub fn update(&mut self, now: Time, specs: Vec<BackendSpec>, ids: &mut Ids) -> Vec<Event> {
+        let mut events = Vec::new();
+        let former = std::mem::take(&mut self.members);
+        let mut former: BTreeMap<_, Member> =
+            former.into_iter().map(|member| ((Arc::clone(&member.spec.host), member.spec.port), member)).collect();
+        for spec in specs {
+            let member = match former.remove(&(Arc::clone(&spec.host), spec.port)) {
+                Some(mut known) => {
+                    known.spec = spec;
+                    known
+                }
+                None => {
+                    let id = ids.backend();
+                    events.push(Event::Added { id, backend: Arc::clone(&spec.name) });
+                    Member::new(id, spec, now)
+                }
+            };
+            self.members.push(member);
+        }
+        let removed = former.into_values().map(|member| Event::Removed { id: member.id, backend: member.spec.name });
+        events.extend(removed);
+        self.positions = self.members.iter().enumerate().map(|(position, member)| (member.id, position)).collect();
+        self.due = self.members.iter().filter_map(|member| Some((member.probe_due()?, member.id))).collect();
+        self.view_is_stale = true;
+        events
+    }
+
+    /// Takes in an answer of DNS about a backend's name.
+    pub fn resolved(&mut self, id: BackendId, answer: NameAnswer) -> Option<Event> {
+        let event = self.change(id, |member| member.resolved(answer))??;
+        self.view_is_stale = true;
+        Some(event)
+    }
+
+    /// Takes in evidence about a backend. Evidence about a backend that has left the cluster is ignored.
+    pub fn observe(
+        &mut self,
+        now: Time,
+        id: BackendId,
+        observation: &Observation,
+        rng: &mut impl Rng,
+    ) -> Option<Event> {
+        let policy = self.policy.clone();
+        let (before, event) = self.change(id, |member| {
+            let before = member.health.standing();
+            let changed = member.health.observe(now, observation, &policy, rng);
+            (before, changed.then(|| member.standing_event()))
+        })?;
+        let event = event?;
+        // Unproven and up look the same to workers.
+        if before == Standing::Down || matches!(event, Event::Ejected { .. }) {
+            self.view_is_stale = true;
+        }
+        Some(event)
+    }
+
+    /// Changes one member, and files its next probe anew.
+    fn change<T>(&mut self, id: BackendId, change: impl FnOnce(&mut Member) -> T) -> Option<T> {
+        let member = &mut self.members[*self.positions.get(&id)?];
+        let due_before = member.probe_due();
+        let result = change(member);
+        let due_now = member.probe_due();
+        if due_before != due_now {
+            due_before.map(|at| self.due.remove(&(at, id)));
+            due_now.map(|at| self.due.insert((at, id)));
+        }
+        Some(result)
+    }
+
+    /// When [`tick`](Cluster::tick) has something to do next.
+    pub fn next_deadline(&self) -> Option<Time> {
+        self.due.first().map(|(at, _)| *at)
+    }
+
+    /// The backends to probe now; the caller owes an [`observe`](Cluster::observe) for each.
+    pub fn tick(&mut self, now: Time) -> Vec<BackendId> {
+        let due: Vec<BackendId> = self.due.iter().take_while(|(at, _)| *at <= now).map(|(_, id)| *id).collect();
+        for id in &due {
+            self.change(*id, |member| member.health.take_probe(now));
+        }
+        due
+    }
+
+    fn member(&self, id: BackendId) -> Option<&Member> {
+        Some(&self.members[*self.positions.get(&id)?])
+    }
+
+    /// A backend's description, while the backend belongs to the cluster.
+    pub fn spec(&self, id: BackendId) -> Option<&BackendSpec> {
+        self.member(id).map(|member| &member.spec)
+    }
+
+    /// The addresses to connect to, while the backend belongs to the cluster.
+    pub fn addresses(&self, id: BackendId) -> Option<Arc<[SocketAddr]>> {
+        self.member(id).map(|member| Arc::clone(&member.addresses))
+    }
+
+    /// The ids of all backends, in the order of the config.
+    pub fn ids(&self) -> impl Iterator<Item = BackendId> + '_ {
+        self.members.iter().map(|member| member.id)
+    }
+
+    /// The state of the cluster, for status pages.
+    pub fn snapshot(&self, now: Time) -> Snapshot {
+        let backends = self.members.iter().map(|member| member.snapshot(now)).collect();
+        Snapshot { algorithm: self.factory.algorithm(), backends }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Choice, Ended, Evidence, NoBackend, Outcome, Query, SplitMix64};
+    use std::time::Duration;
+
+    struct Fixture {
+        cluster: Cluster,
+        ids: Ids,
+        rng: SplitMix64,
+    }
+
+    impl Fixture {
+        fn new(ports: &[u16]) -> Self {
+            let rng = SplitMix64::new(3);
+            let mut cluster = Cluster::new(Algorithm::RoundRobin, HealthPolicy::default());
+            let mut ids = Ids::default();
+            cluster.update(Time::ZERO, specs(ports), &mut ids);
+            Fixture { cluster, ids, rng }
+        }
+
+        fn shows(&mut self, port: u16, now: Time, evidence: Evidence) -> Option<Event> {
+            let id = self.id(port);
+            self.cluster.observe(now, id, &Observation { began: now, evidence }, &mut self.rng)
+        }
+
+        fn id(&self, port: u16) -> BackendId {
+            self.cluster.ids().find(|id| self.cluster.spec(*id).unwrap().port == port).unwrap()
+        }
+
+        fn update(&mut self, now: Time, ports: &[u16]) -> Vec<Event> {
+            self.cluster.update(now, specs(ports), &mut self.ids)
+        }
+
+        fn serving(&mut self) -> Vec<u16> {
+            self.cluster.view().backends().iter().map(|backend| backend.spec.port).collect()
+        }
+    }
+
+    fn specs(ports: &[u16]) -> Vec<BackendSpec> {
+        ports.iter().map(|port| BackendSpec::new("127.0.0.1", *port)).collect()
+    }
+
+    fn query(now: Time) -> Query<'static> {
+        Query { now, entropy: 0, key: None, tried: &[] }
+    }
+
+    fn at(seconds: u64) -> Time {
+        Time::ZERO + Duration::from_secs(seconds)
+    }
+
+    fn refused() -> Evidence {
+        Evidence::ConnectFailed { reason: "connection refused".into() }
+    }
+
+    #[test]
+    fn a_backend_that_is_down_gets_no_requests_until_it_recovers() {
+        let mut fixture = Fixture::new(&[1, 2]);
+        let event = fixture.shows(1, at(0), refused());
+        assert_eq!(event.unwrap().to_string(), "backend 127.0.0.1:1 is down: cannot connect: connection refused");
+        assert_eq!(fixture.serving(), [2]);
+        let event = fixture.shows(1, at(2), Evidence::ProbePassed { status: 200 });
+        assert_eq!(event.unwrap().to_string(), "backend 127.0.0.1:1 is up: probe answered 200");
+        assert_eq!(fixture.serving(), [1, 2]);
+    }
+
+    #[test]
+    fn all_down_is_an_answer() {
+        let mut fixture = Fixture::new(&[1]);
+        fixture.shows(1, at(0), refused());
+        assert!(matches!(fixture.cluster.view().pick(&query(at(0))), Choice::None(NoBackend::NoneAdmitted)));
+        assert_eq!(fixture.cluster.snapshot(at(5)).admitted(), 0);
+        assert_eq!(fixture.cluster.snapshot(at(5)).backends[0].since, Duration::from_secs(5));
+    }
+
+    #[test]
+    fn a_failed_connection_becomes_an_observation_and_nothing_else_does() {
+        let mut fixture = Fixture::new(&[1]);
+        let view = fixture.cluster.view();
+        let took = Duration::from_secs(5);
+        let pick = |outcome| view.pick(&query(at(4))).picked().unwrap().finish(Ended::unanswered(outcome, took));
+        let expected = Observation { began: at(4), evidence: Evidence::ConnectFailed { reason: "no route".into() } };
+        assert_eq!(pick(Outcome::ConnectFailed("no route".into())), Some(expected));
+        assert_eq!(pick(Outcome::Answered), None);
+        assert_eq!(pick(Outcome::Broke), None);
+    }
+
+    #[test]
+    fn in_flight_counts_cannot_leak() {
+        let mut fixture = Fixture::new(&[1]);
+        let view = fixture.cluster.view();
+        let first = view.pick(&query(at(0))).picked().unwrap();
+        let second = view.pick(&query(at(0))).picked().unwrap();
+        assert_eq!(view.backends()[0].in_flight(), 2);
+        drop(first);
+        second.finish(Ended::unanswered(Outcome::Broke, Duration::from_secs(1)));
+        assert_eq!(view.backends()[0].in_flight(), 0);
+    }
+
+    #[test]
+    fn an_update_keeps_the_state_of_backends_that_stay() {
+        let mut fixture = Fixture::new(&[1, 2]);
+        fixture.shows(1, at(0), refused());
+        let kept = fixture.id(2);
+        let events = fixture.update(at(1), &[3, 2, 1]);
+        assert_eq!(events, [Event::Added { id: fixture.id(3), backend: "127.0.0.1:3".into() }]);
+        assert_eq!(fixture.id(2), kept);
+        assert_eq!(fixture.serving(), [3, 2], "1 is still down");
+        let gone = [fixture.id(1), fixture.id(3)];
+        let events = fixture.update(at(2), &[2]);
+        let removed = |id, port: u16| Event::Removed { id, backend: format!("127.0.0.1:{port}").into() };
+        assert_eq!(events, [removed(gone[0], 1), removed(gone[1], 3)]);
+        fixture.update(at(3), &[1, 2, 3]);
+        assert!(gone.iter().all(|id| fixture.cluster.spec(*id).is_none()), "an id is never given out again");
+    }
+
+    #[test]
+    fn a_backend_that_left_is_neither_probed_nor_judged() {
+        let mut fixture = Fixture::new(&[1, 2]);
+        let gone = fixture.id(1);
+        fixture.update(at(0), &[2]);
+        assert_eq!(fixture.cluster.tick(at(0)), [fixture.id(2)]);
+        assert!(fixture.cluster.resolved(gone, NameAnswer::Nowhere("no such host".into())).is_none());
+        let refused = Observation { began: at(0), evidence: refused() };
+        assert!(fixture.cluster.observe(at(0), gone, &refused, &mut fixture.rng).is_none());
+        assert_eq!(fixture.serving(), [2]);
+    }
+
+    #[test]
+    fn a_name_serves_once_it_resolves_and_keeps_its_addresses_when_dns_fails() {
+        let mut cluster = Cluster::new(Algorithm::RoundRobin, HealthPolicy::default());
+        cluster.update(Time::ZERO, vec![BackendSpec::new("app", 80)], &mut Ids::default());
+        let id = cluster.ids().next().unwrap();
+        assert!(cluster.resolved(id, NameAnswer::Nowhere("no such host".into())).is_some());
+        assert!(cluster.resolved(id, NameAnswer::Nowhere("no such host".into())).is_none(), "told once");
+        assert!(cluster.view().backends().is_empty());
+        assert_eq!(cluster.next_deadline(), None, "there is nothing to probe");
+        assert!(cluster.resolved(id, NameAnswer::Addresses(["10.0.0.1:80".parse().unwrap()].into())).is_some());
+        assert_eq!(cluster.view().backends().len(), 1);
+        assert_eq!(cluster.next_deadline(), Some(Time::ZERO));
+        cluster.resolved(id, NameAnswer::Failed("server failure".into()));
+        assert_eq!(cluster.view().backends().len(), 1);
+    }
+
+    #[test]
+    fn probes_are_due_at_start_and_taken_once() {
+        let mut fixture = Fixture::new(&[1, 2]);
+        assert_eq!(fixture.cluster.next_deadline(), Some(Time::ZERO));
+        assert_eq!(fixture.cluster.tick(Time::ZERO).len(), 2);
+        assert_eq!(fixture.cluster.tick(Time::ZERO).len(), 0);
+        assert_eq!(fixture.cluster.next_deadline(), None);
+        fixture.shows(2, at(1), Evidence::ProbePassed { status: 204 });
+        assert!(fixture.cluster.next_deadline().unwrap() > at(20));
+    }
+
+    #[test]
+    fn a_name_without_addresses_does_not_keep_addresses_that_another_server_may_use_now() {
+        let mut cluster = Cluster::new(Algorithm::RoundRobin, HealthPolicy::default());
+        cluster.update(Time::ZERO, vec![BackendSpec::new("app", 80)], &mut Ids::default());
+        let id = cluster.ids().next().unwrap();
+        let there = || NameAnswer::Addresses(["10.0.0.1:80".parse().unwrap()].into());
+        let nowhere = || NameAnswer::Nowhere("no such host".into());
+        cluster.resolved(id, there());
+        cluster.resolved(id, nowhere());
+        assert_eq!(cluster.view().backends().len(), 1, "once may be a hiccup");
+        assert!(cluster.resolved(id, nowhere()).is_some());
+        assert_eq!(cluster.view().backends().len(), 0);
+        assert!(cluster.resolved(id, nowhere()).is_none(), "told once");
+        cluster.resolved(id, there());
+        assert_eq!(cluster.view().backends().len(), 1);
+        let refused = Observation { began: Time::ZERO, evidence: refused() };
+        cluster.observe(Time::ZERO, id, &refused, &mut SplitMix64::new(0));
+        cluster.resolved(id, nowhere());
+        assert_eq!(cluster.next_deadline(), None, "nobody probes the address that it had");
+    }
+}

@@ -1,0 +1,68 @@
+//! Ids of backends and clusters: unique in the process, never reused.
+
+use std::fmt;
+
+/// Identifies one backend for as long as the process runs. An id is never given to another backend, so that a
+/// late report, an idle connection or a counter cannot be mistaken for that of a successor.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct BackendId(u32);
+
+impl BackendId {
+    /// The number behind the id.
+    pub const fn number(self) -> u32 {
+        self.0
+    }
+}
+
+impl fmt::Display for BackendId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "b{}", self.0)
+    }
+}
+
+/// Identifies one cluster for as long as the process runs; never given to another cluster.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ClusterId(u32);
+
+impl ClusterId {
+    /// The number behind the id.
+    pub const fn number(self) -> u32 {
+        self.0
+    }
+}
+
+/// Gives out ids. A process has one; a simulation or a test has its own.
+#[derive(Debug, Default)]
+pub struct Ids {
+    backends: u32,
+    clusters: u32,
+}
+
+impl Ids {
+    /// An id that no backend has had.
+    pub fn backend(&mut self) -> BackendId {
+        let id = BackendId(self.backends);
+        self.backends = self.backends.checked_add(1).expect("a process sees fewer than 2^32 backends");
+        id
+    }
+
+    /// An id that no cluster has had.
+    pub fn cluster(&mut self) -> ClusterId {
+        let id = ClusterId(self.clusters);
+        self.clusters = self.clusters.checked_add(1).expect("a process sees fewer than 2^32 clusters");
+        id
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_id_is_given_out_twice() {
+        let mut ids = Ids::default();
+        let first: Vec<_> = (0..3).map(|_| ids.backend().number()).collect();
+        assert_eq!(first, [0, 1, 2]);
+        assert_ne!(ids.cluster(), ids.cluster());
+    }
+}

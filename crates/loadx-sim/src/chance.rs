@@ -1,0 +1,64 @@
+//! Chance in a run, in streams of their own: what one stream draws does not depend on the others. So the same seed
+//! gives every algorithm the same arrivals, clients and service times, and results can be compared.
+
+use std::time::Duration;
+
+use loadx_core::{Rng as _, SplitMix64};
+
+use crate::backend::ExchangeNumber;
+use crate::{BackendModel, Service};
+
+/// The streams of random numbers of one run.
+#[derive(Debug)]
+pub(crate) struct Chances {
+    arrivals: SplitMix64,
+    clients: SplitMix64,
+    /// For the core: jitter between probes.
+    pub(crate) control: SplitMix64,
+    /// Makes the stream of each exchange.
+    exchanges: u64,
+}
+
+impl Chances {
+    pub(crate) fn new(seed: u64) -> Self {
+        let mut seeds = SplitMix64::new(seed);
+        let mut stream = || SplitMix64::new(seeds.next_u64());
+        Chances { arrivals: stream(), clients: stream(), control: stream(), exchanges: stream().next_u64() }
+    }
+
+    /// From one arrival to the next: requests arrive as a Poisson process.
+    pub(crate) fn gap(&mut self, rate: f64) -> Duration {
+        exponential(Duration::from_secs_f64(1.0 / rate), self.arrivals.unit())
+    }
+
+    /// The client of the next request, of `count`.
+    pub(crate) fn client(&mut self, count: u32) -> u32 {
+        self.clients.below(u64::from(count.max(1))) as u32
+    }
+
+    /// Random bits for the picks of an exchange.
+    pub(crate) fn entropy(&self, exchange: ExchangeNumber) -> u64 {
+        self.stream(exchange).next_u64()
+    }
+
+    /// How long a backend takes to serve an exchange. An exchange that is heavy at one backend is heavy at each.
+    pub(crate) fn service(&self, exchange: ExchangeNumber, model: &BackendModel) -> Duration {
+        match model.distribution {
+            Service::Fixed => model.service,
+            Service::Exponential => {
+                let mut stream = self.stream(exchange);
+                stream.next_u64();
+                exponential(model.service, stream.unit())
+            }
+        }
+    }
+
+    fn stream(&self, exchange: ExchangeNumber) -> SplitMix64 {
+        SplitMix64::new(SplitMix64::new(self.exchanges ^ exchange).next_u64())
+    }
+}
+
+/// The span at `unit`, of [0, 1), of the exponential distribution of this mean.
+fn exponential(mean: Duration, unit: f64) -> Duration {
+    mean.mul_f64(-(1.0 - unit).ln())
+}
