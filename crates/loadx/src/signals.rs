@@ -1,51 +1,91 @@
-//! Waiting to be told to stop.
+//! The signals that LoadX gets: some stop LoadX, the others are named in the log and change nothing.
 
 use std::future::poll_fn;
 use std::io;
 use std::process;
 use std::task::Poll;
+use std::time::{Duration, Instant};
 
 use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-/// The signals that stop LoadX: SIGTERM and SIGINT (Ctrl-C).
+/// The signals that stop LoadX. Ctrl-C sends SIGINT.
+const STOPPING: [(&str, SignalKind); 2] = [("SIGTERM", SignalKind::terminate()), ("SIGINT", SignalKind::interrupt())];
+
+/// The signals without a meaning. By default each of them would end the process.
+const IGNORED: [(&str, SignalKind); 3] = [
+    ("SIGHUP", SignalKind::hangup()),
+    ("SIGUSR1", SignalKind::user_defined1()),
+    ("SIGUSR2", SignalKind::user_defined2()),
+];
+
+/// A stop signal that follows the first one within this time belongs to the same request to stop:
+/// `timeout -s INT` and some terminals signal the process and its group, so the signal comes twice.
+const SAME_REQUEST: Duration = Duration::from_secs(1);
+
+/// The signals that LoadX catches.
 pub(crate) struct Signals {
     runtime: Runtime,
-    terminate: Signal,
-    interrupt: Signal,
+    stopping: Vec<(&'static str, Signal)>,
+    ignored: Vec<(&'static str, Signal)>,
 }
 
 impl Signals {
-    /// Begins to catch them; from here on they no longer end the process by themselves.
+    /// Begins to catch the signals; from here on no signal of the two lists ends the process by itself.
     pub(crate) fn catch() -> io::Result<Self> {
         let runtime = Builder::new_current_thread().enable_all().build()?;
-        let (terminate, interrupt) = {
+        let (stopping, ignored) = {
             let _guard = runtime.enter();
-            (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?)
+            (listen(&STOPPING)?, listen(&IGNORED)?)
         };
-        Ok(Signals { runtime, terminate, interrupt })
+        Ok(Signals { runtime, stopping, ignored })
     }
 
-    /// Waits for one; its name.
+    /// Waits for a signal that stops LoadX, and returns the name of the signal.
     pub(crate) fn wait(&mut self) -> &'static str {
-        let Signals { runtime, terminate, interrupt } = self;
-        runtime.block_on(poll_fn(|cx| {
-            if terminate.poll_recv(cx).is_ready() {
-                return Poll::Ready("SIGTERM");
-            }
-            interrupt.poll_recv(cx).map(|_| "SIGINT")
-        }))
+        let Signals { runtime, stopping, ignored } = self;
+        runtime.block_on(next_stop(stopping, ignored))
     }
 
-    /// From here on, a further signal ends the process at once: whoever asks twice means it.
+    /// Lets a further stop signal end the process at once, unless the signal comes within
+    /// [`SAME_REQUEST`] of this call.
     pub(crate) fn second_ends_at_once(mut self) {
+        let first = Instant::now();
         let thread = std::thread::Builder::new().name("loadx-signals".to_owned()).spawn(move || {
-            self.wait();
-            eprintln!("stopped at once");
-            process::exit(130);
+            let mut told = false;
+            loop {
+                let name = self.wait();
+                if first.elapsed() > SAME_REQUEST {
+                    eprintln!("{name}: stopped at once");
+                    process::exit(130);
+                }
+                if !std::mem::replace(&mut told, true) {
+                    tracing::info!(
+                        "{name} came again at once: LoadX goes on draining (a later signal skips the drain)"
+                    );
+                }
+            }
         });
         if let Err(error) = thread {
-            tracing::warn!("a second signal will not be heard: {error}");
+            tracing::warn!("a second signal will have no effect: {error}");
         }
     }
+}
+
+fn listen(signals: &[(&'static str, SignalKind)]) -> io::Result<Vec<(&'static str, Signal)>> {
+    signals.iter().map(|(name, kind)| Ok((*name, signal(*kind)?))).collect()
+}
+
+/// Waits for one of `stopping`; meanwhile each signal of `ignored` becomes a line of the log.
+async fn next_stop(stopping: &mut [(&'static str, Signal)], ignored: &mut [(&'static str, Signal)]) -> &'static str {
+    poll_fn(|cx| {
+        for (name, signal) in ignored.iter_mut() {
+            while signal.poll_recv(cx).is_ready() {
+                tracing::warn!("{name} is ignored: the signal has no meaning for LoadX");
+            }
+        }
+        let stop = stopping.iter_mut().find_map(|(name, signal)| signal.poll_recv(cx).is_ready().then_some(*name));
+        stop.map_or(Poll::Pending, Poll::Ready)
+    })
+    .await
 }

@@ -18,5 +18,6 @@ mod lifecycle;
 mod logs;
 mod scenarios;
 mod simulator;
+mod signals;
 mod support;
 mod upgrade;

@@ -180,6 +180,15 @@ impl LoadX {
         self.process.signal(rustix::process::Signal::INT);
     }
 
+    pub(crate) fn signal(&self, signal: rustix::process::Signal) {
+        self.process.signal(signal);
+    }
+
+    /// The exit status, once the process has ended.
+    pub(crate) fn ended(&mut self) -> Option<ExitStatus> {
+        self.process.child.try_wait().unwrap()
+    }
+
     pub(crate) fn wait(&mut self) -> ExitStatus {
         self.process.wait()
     }

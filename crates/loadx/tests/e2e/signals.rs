@@ -1,0 +1,84 @@
+//! What each signal does to a LoadX that runs.
+
+use std::sync::mpsc::{Sender, channel};
+
+use rustix::process::Signal;
+use serde_json::json;
+
+use crate::support::{LoadX, Origin, eventually};
+
+const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
+
+/// An origin that answers a request only when it is told to.
+fn waiting_origin() -> (Origin, Sender<()>) {
+    let (answer, wait) = channel::<()>();
+    let wait = std::sync::Mutex::new(wait);
+    let origin = Origin::start(move |connection| {
+        connection.request();
+        if wait.lock().unwrap().recv().is_ok() {
+            connection.send(OK);
+        }
+    });
+    (origin, answer)
+}
+
+#[test]
+fn signals_without_a_meaning_are_named_in_the_log_and_change_nothing() {
+    let origin = Origin::answering(OK);
+    let mut loadx = LoadX::before(&[origin.address()]);
+    for (signal, name) in [(Signal::HUP, "SIGHUP"), (Signal::USR1, "SIGUSR1"), (Signal::USR2, "SIGUSR2")] {
+        loadx.signal(signal);
+        loadx.wait_for_log(&format!("{name} is ignored"));
+        assert_eq!(loadx.get("/").text(), "ok");
+    }
+    loadx.terminate();
+    assert_eq!(loadx.wait().code(), Some(0));
+}
+
+#[test]
+fn a_signal_without_a_meaning_does_not_end_the_drain() {
+    let (origin, answer) = waiting_origin();
+    let mut loadx = LoadX::with(&[origin.address()], &json!({ "shutdown_grace": 60 }));
+    let mut running = loadx.client();
+    running.get("/");
+    eventually("the request is with the origin", || (origin.requests().len() == 1).then_some(()));
+    loadx.terminate();
+    loadx.wait_for_log("SIGTERM: accepting no more");
+    loadx.signal(Signal::HUP);
+    loadx.wait_for_log("SIGHUP is ignored");
+    answer.send(()).unwrap();
+    assert_eq!(running.response().text(), "ok");
+    assert_eq!(loadx.wait().code(), Some(0));
+}
+
+#[test]
+fn a_second_interrupt_that_follows_at_once_does_not_skip_the_drain() {
+    let (origin, answer) = waiting_origin();
+    let mut loadx = LoadX::with(&[origin.address()], &json!({ "shutdown_grace": 60 }));
+    let mut running = loadx.client();
+    running.get("/");
+    eventually("the request is with the origin", || (origin.requests().len() == 1).then_some(()));
+    loadx.interrupt();
+    loadx.wait_for_log("SIGINT: accepting no more");
+    loadx.interrupt();
+    loadx.wait_for_log("SIGINT came again at once");
+    answer.send(()).unwrap();
+    assert_eq!(running.response().text(), "ok");
+    assert_eq!(loadx.wait().code(), Some(0));
+}
+
+#[test]
+fn a_later_signal_skips_the_drain() {
+    let (origin, _answer) = waiting_origin();
+    let mut loadx = LoadX::with(&[origin.address()], &json!({ "shutdown_grace": 60 }));
+    let mut running = loadx.client();
+    running.get("/");
+    eventually("the request is with the origin", || (origin.requests().len() == 1).then_some(()));
+    // The first of these begins the drain, those of the next second change nothing, a later one ends LoadX.
+    let status = eventually("LoadX ends", || {
+        loadx.terminate();
+        loadx.ended()
+    });
+    assert_eq!(status.code(), Some(130));
+    assert!(loadx.log().contains("SIGTERM: accepting no more"), "{}", loadx.log());
+}
