@@ -40,7 +40,7 @@ fn plain(error: &io::Error) -> String {
 }
 
 /// All faults of a config, each with its place, and how many there are.
-pub(super) fn describe(faults: &Faults, name: &str) -> String {
+fn describe(faults: &Faults, name: &str) -> String {
     let each: Vec<String> = faults.iter().map(|fault| fault.display(name).to_string()).collect();
     let count = match faults.len() {
         1 => "1 fault".to_owned(),

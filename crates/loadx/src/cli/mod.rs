@@ -1,5 +1,6 @@
 //! What can be typed after `loadx`.
 
+mod address;
 mod backend;
 mod bench;
 mod check;

@@ -1,30 +1,38 @@
-//! `loadx run`: balance, until told to stop.
+//! `loadx run`: balance, until a signal stops LoadX.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Args;
-use loadx_core::config::{self, Config, HostPort};
+use clap::builder::{PossibleValuesParser, TypedValueParser as _};
+use loadx_core::Algorithm;
+use loadx_core::config::{self, Config, Faults, HostPort};
 
-use super::config_file;
-use super::open_files;
 use super::trouble::Trouble;
+use super::{address, config_file, open_files};
 use crate::logging;
 use crate::signals::Signals;
 
-/// What can be typed after `loadx run`.
+/// The options of `loadx run`.
 #[derive(Debug, Args)]
 pub(super) struct RunArguments {
     /// The config file [default: config.json]
-    #[arg(long, short, value_name = "FILE", conflicts_with_all = ["to", "listen"])]
+    #[arg(long, short, value_name = "FILE", conflicts_with_all = ["to", "listen", "algorithm", "health_path"])]
     config: Option<PathBuf>,
-    /// Without a config file: a backend; may be given several times
-    #[arg(long, value_name = "HOST:PORT", value_parser = parse_host_port)]
+    /// The address of a backend, in place of a config file: HOST:PORT or http://HOST:PORT. Repeat the option for each
+    /// backend
+    #[arg(long, value_name = "HOST:PORT", value_parser = address::parse_backend)]
     to: Vec<HostPort>,
-    /// Without a config file: where to listen [default: 0.0.0.0:8080]
-    #[arg(long, value_name = "HOST:PORT", value_parser = parse_host_port, requires = "to")]
+    /// The address to listen on, together with --to; :PORT means all IPv4 addresses [default: 0.0.0.0:8080]
+    #[arg(long, value_name = "HOST:PORT", value_parser = address::parse_listen, requires = "to")]
     listen: Option<HostPort>,
-    /// Tell every step: probes, retries, connections
+    /// How LoadX chooses a backend, together with --to [default: round_robin]
+    #[arg(long, value_parser = algorithms(), requires = "to")]
+    algorithm: Option<Algorithm>,
+    /// The path that health probes ask for, together with --to [default: /health]
+    #[arg(long, value_name = "PATH", value_parser = address::parse_path, requires = "to")]
+    health_path: Option<String>,
+    /// Log every health probe and every retry too
     #[arg(long, short)]
     verbose: bool,
 }
@@ -58,44 +66,34 @@ pub(super) fn run(arguments: &RunArguments) -> Result<ExitCode, Trouble> {
 impl RunArguments {
     fn config(&self) -> Result<Config, Trouble> {
         if self.to.is_empty() {
-            return config_file::load(&self.config.clone().unwrap_or_else(|| "config.json".into()));
+            let file = self.config.as_deref().unwrap_or(Path::new("config.json"));
+            return config_file::load(file);
         }
-        let listen = self.listen.clone().unwrap_or(HostPort { host: "0.0.0.0".into(), port: 8080 });
-        config::from_arguments(&listen, &self.to)
-            .map_err(|faults| Trouble::Input(config_file::describe(&faults, "the config that --listen and --to make")))
+        let default = HostPort { host: address::ALL_ADDRESSES.to_owned(), port: 8080 };
+        let listen = self.listen.as_ref().unwrap_or(&default);
+        let mut config = config::from_arguments(listen, &self.to).map_err(|faults| explain(&faults))?;
+        if let Some(algorithm) = self.algorithm {
+            config.algorithm = algorithm;
+        }
+        if let Some(path) = &self.health_path {
+            config.health.path = path.as_str().into();
+        }
+        Ok(config)
     }
 }
 
-/// Reads `host:port`; an IPv6 address stands in brackets.
-fn parse_host_port(text: &str) -> Result<HostPort, String> {
-    let Some((host, port)) = text.rsplit_once(':') else {
-        return Err("the port is missing; write HOST:PORT, such as localhost:8001".to_owned());
-    };
-    let port = match port.parse() {
-        Ok(port @ 1..) => port,
-        _ => return Err(format!("\"{port}\" is not a port; it is a number from 1 to 65535")),
-    };
-    let bare = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
-    match bare {
-        Some(address) => Ok(HostPort { host: address.to_owned(), port }),
-        None if host.contains(':') => Err(format!("an IPv6 address stands in brackets: [{host}]:{port}")),
-        None if host.is_empty() => Err("the host is missing; write HOST:PORT, such as localhost:8001".to_owned()),
-        None => Ok(HostPort { host: host.to_owned(), port }),
-    }
+/// What is wrong with the backends taken together; each address by itself has been read already. The places of the
+/// faults are left out, because the user has not seen the text that they point into.
+fn explain(faults: &Faults) -> Trouble {
+    let each: Vec<String> = faults.iter().map(|fault| fault.message.clone()).collect();
+    let help = "give each backend to --to once (a config file can give a backend a larger share: \"weight\")";
+    Trouble::Input(format!("{}\n  help: {help}", each.join("; ")))
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn addresses_are_read_or_explained() {
-        let at = |host: &str, port| HostPort { host: host.into(), port };
-        assert_eq!(parse_host_port("localhost:8001"), Ok(at("localhost", 8001)));
-        assert_eq!(parse_host_port("[::1]:80"), Ok(at("::1", 80)));
-        assert!(parse_host_port("localhost").unwrap_err().contains("port is missing"));
-        assert!(parse_host_port("localhost:0").unwrap_err().contains("1 to 65535"));
-        assert!(parse_host_port("::1:80").unwrap_err().contains("[::1]:80"));
-        assert!(parse_host_port(":80").unwrap_err().contains("host is missing"));
-    }
+/// Reads the name of an algorithm; the help lists the names.
+fn algorithms() -> impl clap::builder::TypedValueParser<Value = Algorithm> {
+    PossibleValuesParser::new(Algorithm::ALL.map(Algorithm::as_str)).map(|name| {
+        let mut all = Algorithm::ALL.into_iter();
+        all.find(|algorithm| algorithm.as_str() == name).expect("the parser only lets names of algorithms through")
+    })
 }

@@ -91,6 +91,14 @@ fn files_that_cannot_be_read_are_told() {
 fn arguments_are_checked() {
     for (arguments, told) in [
         (vec!["run", "--to", "localhost"], "port is missing"),
+        (vec!["run", "--to", "https://localhost:8001"], "https is not supported"),
+        (vec!["run", "--to", "http://localhost:8001/api"], "a path is not possible here"),
+        (vec!["run", "--to", "a:1", "--listen", "8089"], "write :8089"),
+        (vec!["run", "--to", "a:1", "--algorithm", "random"], "round_robin, least_connections, ip_hash"),
+        (vec!["run", "--to", "a:1", "--health-path", "live"], "write a path that begins with /"),
+        (vec!["run", "--algorithm", "ip_hash"], "--to"),
+        (vec!["run", "--health-path", "/live"], "--to"),
+        (vec!["run", "--config", "x", "--algorithm", "ip_hash"], "cannot be used with"),
         (vec!["run", "--to", "a:1", "--to", "a:1", "--listen", "127.0.0.1:9"], "listed twice"),
         (vec!["run", "--listen", "127.0.0.1:9"], "--to"),
         (vec!["run", "--config", "x", "--to", "a:1"], "cannot be used with"),

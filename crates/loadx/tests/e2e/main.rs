@@ -16,6 +16,7 @@ mod forwarding;
 mod http;
 mod lifecycle;
 mod logs;
+mod options;
 mod scenarios;
 mod simulator;
 mod signals;

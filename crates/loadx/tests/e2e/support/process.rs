@@ -120,8 +120,17 @@ impl LoadX {
         let text = config.to_string().replace("LOG", log.to_str().unwrap());
         let path = directory.path().join("config.json");
         std::fs::write(&path, text).unwrap();
+        Self::start(directory, &["--verbose", "--config", path.to_str().unwrap()])
+    }
+
+    /// With these options of `loadx run`.
+    pub(crate) fn run(options: &[&str]) -> Self {
+        Self::start(TempDir::new().unwrap(), options)
+    }
+
+    fn start(directory: TempDir, options: &[&str]) -> Self {
         let mut run = command();
-        run.arg("run").arg("--verbose").arg("--config").arg(path);
+        run.arg("run").args(options);
         let mut process = Process::start(run);
         let address = process.address();
         LoadX { process, directory, address }
