@@ -1,12 +1,13 @@
 //! `loadx backend`: a test backend at the command line.
 
+use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Args;
 
-use super::trouble::Trouble;
+use super::trouble::{Trouble, other_port};
 use crate::backend::{Behaviour, TestBackend};
 use crate::logging;
 use crate::signals::Signals;
@@ -44,22 +45,33 @@ pub(super) fn backend(arguments: BackendArguments) -> Result<ExitCode, Trouble> 
         fail_rate: arguments.fail_rate,
         healthy: !arguments.unhealthy,
     };
-    let running = start(&name, address, behaviour)?;
+    let other = format!("--port {}", other_port(arguments.port));
+    let running = start(&name, address, behaviour, &other)?;
     tracing::info!("{name} listening on http://{}", running.address());
     signals.wait();
     running.stop();
     Ok(ExitCode::SUCCESS)
 }
 
-/// Starts a test backend, or says why it cannot be.
-pub(super) fn start(name: &str, address: SocketAddr, behaviour: Behaviour) -> Result<TestBackend, Trouble> {
+/// Starts a test backend, or says why the start failed; `other` is the option with another port to propose.
+pub(super) fn start(
+    name: &str,
+    address: SocketAddr,
+    behaviour: Behaviour,
+    other: &str,
+) -> Result<TestBackend, Trouble> {
     TestBackend::start(name, address, behaviour).map_err(|error| {
         let port = address.port();
         let help = match error.kind() {
-            std::io::ErrorKind::AddrInUse => {
-                format!("port {port} is in use by another process (`lsof -i :{port}` names it); choose another")
+            ErrorKind::AddrInUse => {
+                format!(
+                    "port {port} is in use by another process (`lsof -i :{port}` names it); choose another: {other}"
+                )
             }
-            _ => "choose another --host or --port".to_owned(),
+            ErrorKind::PermissionDenied => {
+                format!("ports below 1024 need privileges (CAP_NET_BIND_SERVICE); choose a higher port: {other}")
+            }
+            _ => "--host must be an address of this machine".to_owned(),
         };
         Trouble::Input(format!("{name} cannot listen on {address}: {error}\n  help: {help}"))
     })

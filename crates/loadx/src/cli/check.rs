@@ -17,7 +17,7 @@ pub(super) struct CheckArguments {
 }
 
 pub(super) fn check(arguments: &CheckArguments) -> Result<ExitCode, Trouble> {
-    let config = config_file::load(&arguments.file)?;
+    let config = config_file::load_or_advise(&arguments.file, "name the config file: loadx check FILE")?;
     let backends = config.backends.len();
     let noun = if backends == 1 { "backend" } else { "backends" };
     print(&format!("ok: {}, {backends} {noun}, {}\n", arguments.file.display(), config.algorithm.as_str()))?;

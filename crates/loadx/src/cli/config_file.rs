@@ -7,19 +7,24 @@ use loadx_core::config::{self, Config, Faults};
 
 use super::trouble::Trouble;
 
-/// The config in the file at `path`.
+/// The config in the file at `path`, for a command that has the option --config.
 pub(super) fn load(path: &Path) -> Result<Config, Trouble> {
-    config::parse(&read(path)?).map_err(|faults| Trouble::Input(describe(&faults, &path.display().to_string())))
+    load_or_advise(path, "name the file with --config FILE")
 }
 
-fn read(path: &Path) -> Result<String, Trouble> {
+/// The config in the file at `path`. `missing` is the advice when the file does not exist; the advice depends on how
+/// the command takes the name of the file.
+pub(super) fn load_or_advise(path: &Path, missing: &str) -> Result<Config, Trouble> {
+    let text = read(path, missing)?;
+    config::parse(&text).map_err(|faults| Trouble::Input(describe(&faults, &path.display().to_string())))
+}
+
+fn read(path: &Path, missing: &str) -> Result<String, Trouble> {
     let shown = path.display();
     std::fs::read(path)
         .map_err(|error| {
             let help = match error.kind() {
-                io::ErrorKind::NotFound => {
-                    "name the file with --config, or do without one: loadx run --to localhost:8001 --to localhost:8002"
-                }
+                io::ErrorKind::NotFound => missing,
                 io::ErrorKind::PermissionDenied => "let this user read it",
                 _ => "the config must be a file",
             };
@@ -39,7 +44,7 @@ fn plain(error: &io::Error) -> String {
     text.split(" (os error").next().unwrap_or(&text).to_owned()
 }
 
-/// All faults of a config, each with its place, and how many there are.
+/// All faults of a config, each with its place, and the number of faults.
 fn describe(faults: &Faults, name: &str) -> String {
     let each: Vec<String> = faults.iter().map(|fault| fault.display(name).to_string()).collect();
     let count = match faults.len() {

@@ -8,7 +8,7 @@ use clap::Args;
 use loadx_bench::{Plan, Report, Target};
 use loadx_core::config::{Config, parse};
 
-use super::trouble::{Trouble, print};
+use super::trouble::{ListenOption, Trouble, other_port, print};
 use crate::backend::{Behaviour, TestBackend};
 use crate::logging;
 use crate::signals::Signals;
@@ -31,7 +31,7 @@ pub(super) fn demo(arguments: &DemoArguments) -> Result<ExitCode, Trouble> {
     let _events = logging::start(false);
     let mut signals = Signals::catch().map_err(|error| Trouble::Failure(format!("cannot catch signals: {error}")))?;
     let backends = start_backends(arguments.backend_port)?;
-    let running = loadx_proxy::start(&config(arguments)?)?;
+    let running = loadx_proxy::start(&config(arguments)?).map_err(|error| ListenOption::Port.explain(&error))?;
     let port = running.addresses().first().map_or(arguments.port, SocketAddr::port);
     print(&format!(
         "\n{BACKENDS} test backends run on ports {} to {}, LoadX in front of them on http://localhost:{port}\n",
@@ -54,8 +54,8 @@ fn start_backends(first_port: u16) -> Result<Vec<TestBackend>, Trouble> {
     let behaviour = Behaviour { latency: Duration::ZERO, fail_rate: 0.0, healthy: true };
     let start = |index: u16| {
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, first_port + index));
-        super::backend::start(&format!("backend-{}", index + 1), address, behaviour.clone())
-            .map_err(|trouble| Trouble::Input(format!("{trouble}: loadx demo --backend-port {}", first_port + 100)))
+        let other = format!("--backend-port {}", other_port(first_port));
+        super::backend::start(&format!("backend-{}", index + 1), address, behaviour.clone(), &other)
     };
     (0..BACKENDS).map(start).collect()
 }

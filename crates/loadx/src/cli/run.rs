@@ -8,7 +8,7 @@ use clap::builder::{PossibleValuesParser, TypedValueParser as _};
 use loadx_core::Algorithm;
 use loadx_core::config::{self, Config, Faults, HostPort};
 
-use super::trouble::Trouble;
+use super::trouble::{ListenOption, Trouble};
 use super::{address, config_file, open_files};
 use crate::logging;
 use crate::signals::Signals;
@@ -44,7 +44,10 @@ pub(super) fn run(arguments: &RunArguments) -> Result<ExitCode, Trouble> {
     open_files::allow(2 * config.max_connections as u64 + 100, "\"max_connections\"");
     // Caught before the start: a signal that comes early must not be lost.
     let mut signals = Signals::catch().map_err(|error| Trouble::Failure(format!("cannot catch signals: {error}")))?;
-    let running = loadx_proxy::start(&config)?;
+    let running = loadx_proxy::start(&config).map_err(|error| match arguments.to.is_empty() {
+        true => error.into(),
+        false => ListenOption::Listen.explain(&error),
+    })?;
     for address in running.addresses() {
         tracing::info!("listening on http://{address}");
     }
@@ -67,7 +70,10 @@ impl RunArguments {
     fn config(&self) -> Result<Config, Trouble> {
         if self.to.is_empty() {
             let file = self.config.as_deref().unwrap_or(Path::new("config.json"));
-            return config_file::load(file);
+            return config_file::load_or_advise(
+                file,
+                "name the file with --config, or do without one: loadx run --to localhost:8001 --to localhost:8002",
+            );
         }
         let default = HostPort { host: address::ALL_ADDRESSES.to_owned(), port: 8080 };
         let listen = self.listen.as_ref().unwrap_or(&default);

@@ -4,6 +4,8 @@ use std::fmt;
 use std::io::{self, Write as _};
 use std::process::ExitCode;
 
+use loadx_proxy::StartError;
+
 /// Why a command cannot go on. What the user gave was wrong (exit status 2), or something failed (1).
 #[derive(Debug)]
 pub(crate) enum Trouble {
@@ -14,6 +16,13 @@ pub(crate) enum Trouble {
 }
 
 impl Trouble {
+    fn new(error: &StartError) -> Self {
+        match error {
+            StartError::System(_) => Trouble::Failure(error.to_string()),
+            error => Trouble::Input(error.to_string()),
+        }
+    }
+
     pub(crate) fn exit_code(&self) -> ExitCode {
         match self {
             Trouble::Input(_) => ExitCode::from(2),
@@ -30,13 +39,66 @@ impl fmt::Display for Trouble {
     }
 }
 
-impl From<loadx_proxy::StartError> for Trouble {
-    fn from(error: loadx_proxy::StartError) -> Self {
-        match error {
-            loadx_proxy::StartError::System(_) => Trouble::Failure(error.to_string()),
-            error => Trouble::Input(error.to_string()),
+impl From<StartError> for Trouble {
+    fn from(error: StartError) -> Self {
+        Trouble::new(&error)
+    }
+}
+
+/// The option that gave the address to listen on; the advice names the option, not a key of a config file.
+#[derive(Copy, Clone, Debug)]
+pub(crate) enum ListenOption {
+    /// `--listen` of `loadx run`.
+    Listen,
+    /// `--port` of `loadx demo`.
+    Port,
+}
+
+impl ListenOption {
+    /// Why LoadX could not start, with advice for this option.
+    pub(crate) fn explain(self, error: &StartError) -> Trouble {
+        let help = match error {
+            StartError::Listen(address, cause) => self.help(address.port(), cause.kind()),
+            StartError::ListenName(at, _) => self.help(at.port, io::ErrorKind::AddrNotAvailable),
+            _ => return Trouble::new(error),
+        };
+        let told = error.to_string();
+        let what = told.split("\n  help: ").next().unwrap_or_default();
+        Trouble::Input(format!("{what}\n  help: {help}"))
+    }
+
+    fn help(self, port: u16, kind: io::ErrorKind) -> String {
+        let option = match self {
+            ListenOption::Listen => "--listen",
+            ListenOption::Port => "--port",
+        };
+        match kind {
+            io::ErrorKind::AddrInUse => format!(
+                "stop that process (`lsof -i :{port}` names it), or choose another port: {}",
+                self.example(other_port(port))
+            ),
+            io::ErrorKind::PermissionDenied => format!(
+                "ports below 1024 need privileges (CAP_NET_BIND_SERVICE); grant them, or choose a higher port: {}",
+                self.example(8080)
+            ),
+            _ => format!(
+                "the host of {option} must be an address of this machine; to listen on all addresses: {}",
+                self.example(port)
+            ),
         }
     }
+
+    fn example(self, port: u16) -> String {
+        match self {
+            ListenOption::Listen => format!("--listen :{port}"),
+            ListenOption::Port => format!("--port {port}"),
+        }
+    }
+}
+
+/// A port to propose in place of a taken one.
+pub(crate) fn other_port(taken: u16) -> u16 {
+    taken.checked_add(100).unwrap_or_else(|| taken - 100)
 }
 
 /// Prints to standard output. That its reader has gone (`loadx schema | head`) is no failure.

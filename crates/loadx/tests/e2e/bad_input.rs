@@ -99,6 +99,8 @@ fn arguments_are_checked() {
         (vec!["run", "--algorithm", "ip_hash"], "--to"),
         (vec!["run", "--health-path", "/live"], "--to"),
         (vec!["run", "--config", "x", "--algorithm", "ip_hash"], "cannot be used with"),
+        (vec!["run", "--config", "/no/such/file"], "name the file with --config"),
+        (vec!["check", "/no/such/file"], "name the config file: loadx check FILE"),
         (vec!["run", "--to", "a:1", "--to", "a:1", "--listen", "127.0.0.1:9"], "listed twice"),
         (vec!["run", "--listen", "127.0.0.1:9"], "--to"),
         (vec!["run", "--config", "x", "--to", "a:1"], "cannot be used with"),

@@ -1,8 +1,10 @@
-//! The options that replace a config file.
+//! The options that replace a config file, and the advice that names the option the user gave.
 
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 
-use crate::support::{Client, LoadX, Origin, eventually};
+use serde_json::json;
+
+use crate::support::{Client, LoadX, Origin, eventually, loadx};
 
 const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
 
@@ -41,4 +43,41 @@ fn the_path_of_health_probes_is_an_option() {
     let _loadx = LoadX::run(&["--listen", "127.0.0.1:0", "--to", &to, "--health-path", "/live"]);
     let probe = eventually("a probe comes", || origin.requests().into_iter().next());
     assert!(probe.starts_with("GET /live HTTP/1.1\r\n"), "{probe}");
+}
+
+#[test]
+fn a_taken_port_is_told_with_the_option_that_gave_the_port() {
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let (address, port) = (taken.local_addr().unwrap().to_string(), taken.local_addr().unwrap().port().to_string());
+    for (arguments, option) in [
+        (vec!["run", "--listen", &address, "--to", "127.0.0.1:1"], "choose another port: --listen :"),
+        (vec!["demo", "--port", &port, "--backend-port", &free_ports()], "choose another port: --port "),
+        (vec!["demo", "--port", "0", "--backend-port", &port], "choose another: --backend-port "),
+        (vec!["backend", "--host", "127.0.0.1", "--port", &port], "choose another: --port "),
+    ] {
+        let output = loadx(&arguments);
+        assert_eq!(output.code, Some(2), "{arguments:?}: {output:?}");
+        assert!(output.stderr.contains(&format!("port {port} is in use")), "{arguments:?}: {output:?}");
+        assert!(output.stderr.contains(option), "{arguments:?}: {output:?}");
+        assert!(!output.stderr.contains("proxy_port"), "{arguments:?}: {output:?}");
+    }
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let config = json!({
+        "proxy_host": "127.0.0.1",
+        "proxy_port": taken.local_addr().unwrap().port(),
+        "backend_servers": [{ "host": "127.0.0.1", "port": 1 }],
+    });
+    std::fs::write(file.path(), config.to_string()).unwrap();
+    let output = loadx(&["run", "--config", file.path().to_str().unwrap()]);
+    assert!(output.stderr.contains("\"proxy_port\""), "{output:?}");
+}
+
+/// The first of three ports that nobody has taken.
+fn free_ports() -> String {
+    let is_free = |port: u16| TcpListener::bind(("127.0.0.1", port)).is_ok();
+    let first = eventually("three free ports in a row", || {
+        let first = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        (first <= 65_533 && (first..first + 3).all(is_free)).then_some(first)
+    });
+    first.to_string()
 }
