@@ -12,25 +12,25 @@ use crate::backend::{Behaviour, TestBackend};
 use crate::logging;
 use crate::signals::Signals;
 
-/// What can be typed after `loadx backend`.
+/// The options of `loadx backend`.
 #[derive(Debug, Args)]
 pub(super) struct BackendArguments {
-    /// The TCP port to listen on
+    /// The TCP port to listen on; 0 lets the system choose a free port
     #[arg(long, short, default_value_t = 8001)]
     port: u16,
-    /// The address to listen on
-    #[arg(long, default_value = "0.0.0.0")]
+    /// The IP address to listen on; the default means all IPv4 addresses
+    #[arg(long, value_name = "ADDRESS", default_value = "0.0.0.0")]
     host: std::net::IpAddr,
-    /// What to call it [default: backend-PORT]
+    /// The name of the backend in its answers and in its log [default: backend-PORT]
     #[arg(long)]
     name: Option<String>,
-    /// Milliseconds to wait before each answer
-    #[arg(long, default_value_t = 0)]
+    /// The time to wait before each answer, in milliseconds
+    #[arg(long, value_name = "MILLISECONDS", default_value_t = 0)]
     latency: u64,
-    /// The share of requests to answer with 500, from 0 to 1
-    #[arg(long, default_value_t = 0.0, value_parser = parse_share)]
+    /// The share of requests to answer with status 500, from 0 (none) to 1 (all)
+    #[arg(long, value_name = "SHARE", default_value_t = 0.0, value_parser = parse_share)]
     fail_rate: f64,
-    /// Answer /health with 503, until POST /health/recover
+    /// Answer /health with status 503 until a POST to /health/recover comes
     #[arg(long)]
     unhealthy: bool,
 }

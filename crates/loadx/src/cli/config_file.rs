@@ -6,6 +6,7 @@ use std::path::Path;
 use loadx_core::config::{self, Config, Faults};
 
 use super::trouble::Trouble;
+use super::words::count;
 
 /// The config in the file at `path`, for a command that has the option --config.
 pub(super) fn load(path: &Path) -> Result<Config, Trouble> {
@@ -47,9 +48,5 @@ fn plain(error: &io::Error) -> String {
 /// All faults of a config, each with its place, and the number of faults.
 fn describe(faults: &Faults, name: &str) -> String {
     let each: Vec<String> = faults.iter().map(|fault| fault.display(name).to_string()).collect();
-    let count = match faults.len() {
-        1 => "1 fault".to_owned(),
-        count => format!("{count} faults"),
-    };
-    format!("{name} has {count}\n\n{}", each.join("\n\n"))
+    format!("{name} has {}\n\n{}", count(faults.len(), "fault"), each.join("\n\n"))
 }

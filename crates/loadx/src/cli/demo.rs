@@ -16,14 +16,14 @@ use crate::signals::Signals;
 /// How many test backends the demo has.
 const BACKENDS: u16 = 3;
 
-/// What can be typed after `loadx demo`.
+/// The options of `loadx demo`.
 #[derive(Debug, Args)]
 pub(super) struct DemoArguments {
-    /// The port of LoadX
+    /// The TCP port of LoadX; 0 lets the system choose a free port
     #[arg(long, default_value_t = 8080)]
     port: u16,
-    /// The port of the first test backend; the others follow it
-    #[arg(long, default_value_t = 8001, value_parser = clap::value_parser!(u16).range(1..=65_533))]
+    /// The TCP port of the first test backend; the other two take the next two ports
+    #[arg(long, value_name = "PORT", default_value_t = 8001, value_parser = clap::value_parser!(u16).range(1..=65_533))]
     backend_port: u16,
 }
 

@@ -1,4 +1,4 @@
-//! `loadx health`: is it well? For health checks in places that have no curl.
+//! `loadx health`: checks the health of a server, in places that have no curl.
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -8,14 +8,15 @@ use loadx_bench::{Plan, Target};
 
 use super::trouble::{Trouble, print};
 
-/// What can be typed after `loadx health`.
+/// The options of `loadx health`.
 #[derive(Debug, Args)]
 pub(super) struct HealthArguments {
-    /// Where to ask; a status of 200 counts as well
+    /// The URL to ask; status 200 means healthy (exit status 0), anything else or no answer means not healthy (exit
+    /// status 1)
     #[arg(long, default_value = "http://127.0.0.1:8080/__health__", value_parser = Target::parse)]
     url: Target,
-    /// Seconds that the answer may take
-    #[arg(long, default_value_t = 2.0, value_parser = super::bench::parse_seconds)]
+    /// The longest time to wait for the answer, in seconds
+    #[arg(long, value_name = "SECONDS", default_value_t = 2.0, value_parser = super::bench::parse_seconds)]
     timeout: f64,
 }
 
@@ -23,7 +24,8 @@ pub(super) struct HealthArguments {
 pub(super) fn health(arguments: HealthArguments) -> Result<ExitCode, Trouble> {
     let timeout = Duration::from_secs_f64(arguments.timeout);
     let plan = Plan { target: arguments.url, requests: 1, concurrency: 1, timeout };
-    let report = loadx_bench::run(&plan, |_| {}).map_err(|error| Trouble::Failure(format!("cannot ask: {error}")))?;
+    let report = loadx_bench::run(&plan, |_| {})
+        .map_err(|error| Trouble::Failure(format!("cannot send the request: {error}")))?;
     let answers = report.status_codes.keys().map(|status| format!("status {status}"));
     let answer = answers.chain(report.errors.into_keys()).next().unwrap_or_default();
     print(&format!("{}: {answer}\n", plan.target))?;

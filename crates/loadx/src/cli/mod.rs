@@ -1,4 +1,4 @@
-//! What can be typed after `loadx`.
+//! The commands of `loadx`.
 
 mod address;
 mod backend;
@@ -11,6 +11,7 @@ mod open_files;
 mod run;
 mod sim;
 mod trouble;
+mod words;
 
 use std::process::ExitCode;
 
@@ -18,9 +19,19 @@ use clap::{Parser, Subcommand};
 
 use trouble::Trouble;
 
+const EXAMPLES: &str = "\
+Examples:
+  loadx demo                                           see LoadX at work
+  loadx run --to localhost:8001 --to localhost:8002    balance port 8080 over two backends
+  loadx check config.json                              check a config file
+  loadx run --config config.json                       balance as the config file says
+
+Exit status: 0 success, 1 failure, 2 a wrong option, config file or address.
+`loadx COMMAND --help` lists the options of a command.";
+
 /// A load balancer: one binary in front of your servers.
 #[derive(Debug, Parser)]
-#[command(version, arg_required_else_help = true)]
+#[command(version, arg_required_else_help = true, after_help = EXAMPLES)]
 pub(crate) struct Arguments {
     #[command(subcommand)]
     command: Command,
@@ -28,26 +39,26 @@ pub(crate) struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Balance requests over backends
+    /// Balance HTTP requests over backends until SIGTERM or Ctrl-C
     Run(run::RunArguments),
-    /// Say whether a config file is good, or all that is wrong with it
+    /// Check a config file: print "ok" and exit 0, or print every fault and exit 2
     Check(check::CheckArguments),
     /// Print the JSON Schema of the config file
     Schema,
-    /// Start three test backends with LoadX in front of them, and some traffic
+    /// Show LoadX at work: three test backends, steady traffic and a failure, in one terminal
     Demo(demo::DemoArguments),
-    /// Run a test backend
+    /// Run a test backend: a small HTTP server that answers, delays and fails on request
     Backend(backend::BackendArguments),
-    /// Send many requests and report what came of them
+    /// Send many requests to a server and report rate, response times and failures
     Bench(bench::BenchArguments),
-    /// Ask a LoadX or a backend whether it is well
+    /// Check the health of a LoadX or a backend and exit 0 or 1
     Health(health::HealthArguments),
-    /// Simulate the config's cluster under load, in virtual time
+    /// Simulate the backends of a config file under load, in virtual time
     Sim(sim::SimArguments),
 }
 
 impl Arguments {
-    /// Does what was asked for.
+    /// Runs the command.
     pub(crate) fn run(self) -> Result<ExitCode, Trouble> {
         match self.command {
             Command::Run(arguments) => run::run(&arguments),

@@ -1,16 +1,16 @@
-//! The system's limit of open files, which connections count against.
+//! The system's limit of open files; each connection takes one of them.
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-/// Raises the limit as far as the system lets it: the usual 1,024 would be reached long before most other
-/// bounds. Warns when less than `wanted` is to be had; `cause` is what wants so many.
+/// Raises the limit as far as the system permits: LoadX would reach the usual 1,024 long before most other bounds.
+/// Warns when the limit stays below `wanted`; `cause` is the setting that needs so many files.
 pub(super) fn allow(wanted: u64, cause: &str) {
     let limit = getrlimit(Resource::Nofile);
     if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum }) {
-        tracing::warn!("the limit of open files could not be raised: {error}");
+        tracing::warn!("cannot raise the limit of open files: {error}");
     }
     let allowed = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
     if allowed < wanted {
-        tracing::warn!("only {allowed} files may be open, and {cause} can take {wanted}; raise `ulimit -n`");
+        tracing::warn!("the process may open {allowed} files, and {cause} can need {wanted}; raise `ulimit -n`");
     }
 }

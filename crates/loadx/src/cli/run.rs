@@ -9,6 +9,7 @@ use loadx_core::Algorithm;
 use loadx_core::config::{self, Config, Faults, HostPort};
 
 use super::trouble::{ListenOption, Trouble};
+use super::words::count;
 use super::{address, config_file, open_files};
 use crate::logging;
 use crate::signals::Signals;
@@ -16,11 +17,11 @@ use crate::signals::Signals;
 /// The options of `loadx run`.
 #[derive(Debug, Args)]
 pub(super) struct RunArguments {
-    /// The config file [default: config.json]
+    /// The config file (see docs/config.md or `loadx schema`) [default: config.json]
     #[arg(long, short, value_name = "FILE", conflicts_with_all = ["to", "listen", "algorithm", "health_path"])]
     config: Option<PathBuf>,
-    /// The address of a backend, in place of a config file: HOST:PORT or http://HOST:PORT. Repeat the option for each
-    /// backend
+    /// The address of a backend, HOST:PORT or http://HOST:PORT, in place of a config file; repeat the option for
+    /// more backends
     #[arg(long, value_name = "HOST:PORT", value_parser = address::parse_backend)]
     to: Vec<HostPort>,
     /// The address to listen on, together with --to; :PORT means all IPv4 addresses [default: 0.0.0.0:8080]
@@ -32,7 +33,7 @@ pub(super) struct RunArguments {
     /// The path that health probes ask for, together with --to [default: /health]
     #[arg(long, value_name = "PATH", value_parser = address::parse_path, requires = "to")]
     health_path: Option<String>,
-    /// Log every health probe and every retry too
+    /// Log every health probe and every retry as well as the changes of backends
     #[arg(long, short)]
     verbose: bool,
 }
@@ -52,10 +53,10 @@ pub(super) fn run(arguments: &RunArguments) -> Result<ExitCode, Trouble> {
         tracing::info!("listening on http://{address}");
     }
     tracing::info!(
-        "{} over {} backends, {} workers",
+        "{} over {}, {}",
         config.algorithm.as_str(),
-        config.backends.len(),
-        running.workers()
+        count(config.backends.len(), "backend"),
+        count(running.workers(), "worker")
     );
     let signal = signals.wait();
     let grace = config.timeouts.shutdown_grace.as_secs_f64();

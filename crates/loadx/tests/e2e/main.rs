@@ -13,6 +13,7 @@ mod docs;
 mod endpoints;
 mod failover;
 mod forwarding;
+mod help;
 mod http;
 mod lifecycle;
 mod logs;

@@ -4,7 +4,7 @@ use std::net::{SocketAddr, TcpListener};
 
 use serde_json::json;
 
-use crate::support::{Client, LoadX, Origin, eventually, loadx};
+use crate::support::{Client, LoadX, Origin, TestBackend, eventually, loadx};
 
 const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
 
@@ -80,4 +80,12 @@ fn free_ports() -> String {
         (first <= 65_533 && (first..first + 3).all(is_free)).then_some(first)
     });
     first.to_string()
+}
+
+#[test]
+fn one_backend_is_no_plural() {
+    let backend = TestBackend::start("backend-1");
+    let to = backend.address.to_string();
+    let loadx = LoadX::run(&["--listen", "127.0.0.1:0", "--to", &to]);
+    loadx.wait_for_log("round_robin over 1 backend, ");
 }
