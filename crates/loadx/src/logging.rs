@@ -1,26 +1,49 @@
-//! LoadX's own events, on standard error. (The access log is another matter.)
+//! LoadX's own events, on standard error. (The access log is a separate log, see `loadx-proxy`.)
 
+use std::ffi::OsStr;
 use std::io::IsTerminal as _;
 
 use tracing_appender::non_blocking::WorkerGuard;
 use tracing_subscriber::filter::LevelFilter;
 
-/// Keeps events flowing to standard error; what is still on its way when it is dropped gets there, if
-/// somebody reads it.
+/// Keeps events flowing to standard error. When it is dropped, the events that are still on their way are written,
+/// if somebody reads standard error.
 #[must_use = "events end when it is dropped"]
 pub(crate) struct Events(#[expect(dead_code, reason = "held for its drop")] WorkerGuard);
 
-/// Begins to show events: those that matter to whoever runs LoadX, or with `verbose` every step.
+/// Begins to show events: the changes that an operator must know, or with `verbose` every probe and retry too.
 ///
-/// A thread of its own writes them. When nobody reads standard error, events are lost; nothing waits.
+/// A thread of its own writes the events. When nobody reads standard error, events are lost; nothing waits.
 pub(crate) fn start(verbose: bool) -> Events {
     let level = if verbose { LevelFilter::DEBUG } else { LevelFilter::INFO };
     let (writer, guard) = tracing_appender::non_blocking(std::io::stderr());
-    tracing_subscriber::fmt()
-        .with_max_level(level)
-        .with_target(false)
-        .with_ansi(std::io::stderr().is_terminal())
-        .with_writer(writer)
-        .init();
+    let colours = colours(
+        std::io::stderr().is_terminal(),
+        std::env::var_os("NO_COLOR").as_deref(),
+        std::env::var_os("TERM").as_deref(),
+    );
+    tracing_subscriber::fmt().with_max_level(level).with_target(false).with_ansi(colours).with_writer(writer).init();
     Events(guard)
+}
+
+/// Whether lines may hold colours: never in a file or pipe, and not where the user declines them
+/// (<https://no-color.org>) or the terminal cannot show them.
+fn colours(terminal: bool, no_color: Option<&OsStr>, term: Option<&OsStr>) -> bool {
+    terminal && no_color.is_none_or(OsStr::is_empty) && term.is_none_or(|term| term != "dumb")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn colours_are_for_terminals_of_users_who_want_them() {
+        let term = Some(OsStr::new("xterm"));
+        assert!(colours(true, None, term));
+        assert!(colours(true, None, None));
+        assert!(colours(true, Some(OsStr::new("")), term), "an empty NO_COLOR says nothing");
+        assert!(!colours(true, Some(OsStr::new("1")), term));
+        assert!(!colours(true, None, Some(OsStr::new("dumb"))));
+        assert!(!colours(false, None, term));
+    }
 }

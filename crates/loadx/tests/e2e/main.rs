@@ -22,4 +22,5 @@ mod scenarios;
 mod simulator;
 mod signals;
 mod support;
+mod terminal;
 mod upgrade;
