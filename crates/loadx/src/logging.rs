@@ -4,7 +4,9 @@ use std::ffi::OsStr;
 use std::io::IsTerminal as _;
 
 use tracing_appender::non_blocking::WorkerGuard;
-use tracing_subscriber::filter::LevelFilter;
+use tracing_subscriber::filter::{LevelFilter, Targets};
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
 
 /// Keeps events flowing to standard error. When it is dropped, the events that are still on their way are written,
 /// if somebody reads standard error.
@@ -15,15 +17,22 @@ pub(crate) struct Events(#[expect(dead_code, reason = "held for its drop")] Work
 ///
 /// A thread of its own writes the events. When nobody reads standard error, events are lost; nothing waits.
 pub(crate) fn start(verbose: bool) -> Events {
-    let level = if verbose { LevelFilter::DEBUG } else { LevelFilter::INFO };
     let (writer, guard) = tracing_appender::non_blocking(std::io::stderr());
     let colours = colours(
         std::io::stderr().is_terminal(),
         std::env::var_os("NO_COLOR").as_deref(),
         std::env::var_os("TERM").as_deref(),
     );
-    tracing_subscriber::fmt().with_max_level(level).with_target(false).with_ansi(colours).with_writer(writer).init();
+    let lines = tracing_subscriber::fmt::layer().with_target(false).with_ansi(colours).with_writer(writer);
+    tracing_subscriber::registry().with(filter(verbose)).with(lines).init();
     Events(guard)
+}
+
+/// Which events are shown. Libraries describe their steps in words for their own developers, so only their warnings
+/// are shown.
+fn filter(verbose: bool) -> Targets {
+    let own = if verbose { LevelFilter::DEBUG } else { LevelFilter::INFO };
+    Targets::new().with_default(LevelFilter::WARN).with_target("loadx", own)
 }
 
 /// Whether lines may hold colours: never in a file or pipe, and not where the user declines them

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::support::{LoadX, Origin, eventually};
+use crate::support::{Client, LoadX, Origin, TestBackend, eventually};
 
 #[test]
 fn every_request_is_a_line_with_all_there_is_to_know() {
@@ -44,4 +44,24 @@ fn when_the_log_cannot_be_written_requests_go_on_and_lost_lines_are_counted() {
     }
     eventually("lost lines are counted", || (loadx.status()["access_log"]["lost_lines"] == 5).then_some(()));
     eventually("it is told", || loadx.log().contains("the access log cannot be written").then_some(()));
+}
+
+#[test]
+fn access_lines_go_to_standard_output_and_events_to_standard_error() {
+    let backend = TestBackend::start("backend-1");
+    let loadx = LoadX::with(&[backend.address], &json!({ "health_check_interval": 0.05 }));
+    loadx.wait_for_healthy(1);
+    assert_eq!(loadx.get("/path-of-a-request").status, 200);
+    eventually("the request is logged", || loadx.stdout().contains("/path-of-a-request").then_some(()));
+    Client::connect(backend.address).send("POST /health/fail HTTP/1.1\r\nHost: a\r\n\r\n").response();
+    loadx.wait_for_log("is down: probe failed: status 503");
+    assert!(!loadx.log().contains("/path-of-a-request"), "{}", loadx.log());
+    assert!(!loadx.stdout().contains("is down"), "{}", loadx.stdout());
+}
+
+#[test]
+fn libraries_do_not_write_their_debug_text_into_the_log() {
+    let loadx = LoadX::run(&["--verbose", "--listen", "127.0.0.1:0", "--to", "no-such-host.invalid:80"]);
+    loadx.wait_for_log("backend no-such-host.invalid:80 does not resolve");
+    assert!(!loadx.log().contains(" { "), "{}", loadx.log());
 }

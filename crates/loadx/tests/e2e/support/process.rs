@@ -1,5 +1,6 @@
 //! LoadX and its test backend as processes.
 
+use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -42,8 +43,8 @@ struct Process {
 }
 
 impl Process {
-    fn start(mut command: Command) -> Self {
-        let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    fn start(mut command: Command, stdout: impl Into<Stdio>) -> Self {
+        let mut child = command.stdout(stdout).stderr(Stdio::piped()).spawn().unwrap();
         let log = Arc::<Mutex<String>>::default();
         let stderr = child.stderr.take().unwrap();
         let shared = Arc::clone(&log);
@@ -131,7 +132,7 @@ impl LoadX {
     fn start(directory: TempDir, options: &[&str]) -> Self {
         let mut run = command();
         run.arg("run").args(options);
-        let mut process = Process::start(run);
+        let mut process = Process::start(run, File::create(directory.path().join("stdout")).unwrap());
         let address = process.address();
         LoadX { process, directory, address }
     }
@@ -175,6 +176,11 @@ impl LoadX {
 
     pub(crate) fn access_log(&self) -> String {
         std::fs::read_to_string(self.access_log_path()).unwrap_or_default()
+    }
+
+    /// Its standard output so far.
+    pub(crate) fn stdout(&self) -> String {
+        std::fs::read_to_string(self.directory.path().join("stdout")).unwrap()
     }
 
     pub(crate) fn access_log_path(&self) -> PathBuf {
@@ -236,7 +242,7 @@ impl TestBackend {
     pub(crate) fn start_on(name: &str, port: u16, arguments: &[&str]) -> Self {
         let mut backend = command();
         backend.args(["backend", "--host", "127.0.0.1", "--name", name, "--port", &port.to_string()]).args(arguments);
-        let mut process = Process::start(backend);
+        let mut process = Process::start(backend, Stdio::null());
         let address = process.address();
         TestBackend { process, name: name.to_owned(), address }
     }
