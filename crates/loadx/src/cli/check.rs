@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use clap::Args;
 
 use super::config_file;
+use super::traps;
 use super::trouble::{Trouble, print};
 use super::words::count;
 
@@ -19,7 +20,16 @@ pub(super) struct CheckArguments {
 
 pub(super) fn check(arguments: &CheckArguments) -> Result<ExitCode, Trouble> {
     let config = config_file::load_or_advise(&arguments.file, "name the config file: loadx check FILE")?;
+    let name = arguments.file.display();
+    let warnings = traps::warnings(&config, Some(&arguments.file))?;
+    for warning in &warnings {
+        eprintln!("warning: {name}: {}", warning.text());
+    }
     let backends = count(config.backends.len(), "backend");
-    print(&format!("ok: {}, {backends}, {}\n", arguments.file.display(), config.algorithm.as_str()))?;
+    let warned = match warnings.len() {
+        0 => String::new(),
+        number => format!(", {}", count(number, "warning")),
+    };
+    print(&format!("ok: {name}, {backends}, {}{warned}\n", config.algorithm.as_str()))?;
     Ok(ExitCode::SUCCESS)
 }

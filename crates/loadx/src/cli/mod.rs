@@ -10,6 +10,7 @@ mod health;
 mod open_files;
 mod run;
 mod sim;
+mod traps;
 mod trouble;
 mod words;
 

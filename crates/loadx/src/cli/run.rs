@@ -10,7 +10,7 @@ use loadx_core::config::{self, Config, Faults, HostPort};
 
 use super::trouble::{ListenOption, Trouble};
 use super::words::count;
-use super::{address, config_file, open_files};
+use super::{address, config_file, open_files, traps};
 use crate::logging;
 use crate::signals::Signals;
 
@@ -40,7 +40,11 @@ pub(super) struct RunArguments {
 
 pub(super) fn run(arguments: &RunArguments) -> Result<ExitCode, Trouble> {
     let config = arguments.config()?;
+    let warnings = traps::warnings(&config, arguments.file())?;
     let _events = logging::start(arguments.verbose);
+    for warning in warnings {
+        tracing::warn!("{}", warning.line());
+    }
     // A client connection takes two files, its own and the backend's.
     open_files::allow(2 * config.max_connections as u64 + 100, "\"max_connections\"");
     // Caught before the start: a signal that comes early must not be lost.
@@ -68,9 +72,13 @@ pub(super) fn run(arguments: &RunArguments) -> Result<ExitCode, Trouble> {
 }
 
 impl RunArguments {
+    /// The config file; none when options stand in its place.
+    fn file(&self) -> Option<&Path> {
+        self.to.is_empty().then(|| self.config.as_deref().unwrap_or(Path::new("config.json")))
+    }
+
     fn config(&self) -> Result<Config, Trouble> {
-        if self.to.is_empty() {
-            let file = self.config.as_deref().unwrap_or(Path::new("config.json"));
+        if let Some(file) = self.file() {
             return config_file::load_or_advise(
                 file,
                 "name the file with --config, or do without one: loadx run --to localhost:8001 --to localhost:8002",

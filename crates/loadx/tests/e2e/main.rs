@@ -23,4 +23,5 @@ mod simulator;
 mod signals;
 mod support;
 mod terminal;
+mod traps;
 mod upgrade;

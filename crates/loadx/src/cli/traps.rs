@@ -1,0 +1,243 @@
+//! Configs that follow every rule and still cannot do what their author wants.
+//!
+//! The reader of the config in `loadx-core` does no I/O; what depends on this machine is checked here.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::path::Path;
+
+use loadx_core::BackendSpec;
+use loadx_core::config::{Config, HostPort};
+
+use super::trouble::Trouble;
+use super::words::count;
+
+/// One trap in a config.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Trap {
+    message: String,
+    help: String,
+    /// Whether LoadX could never work with the config; otherwise the trap is worth a warning.
+    fatal: bool,
+}
+
+impl Trap {
+    fn error(message: String, help: impl Into<String>) -> Self {
+        Trap { message, help: help.into(), fatal: true }
+    }
+
+    fn warning(message: String, help: impl Into<String>) -> Self {
+        Trap { message, help: help.into(), fatal: false }
+    }
+
+    /// The trap as a line of the log.
+    pub(super) fn line(&self) -> String {
+        format!("{}; {}", self.message, self.help)
+    }
+
+    /// The trap as a message of a command, with the advice on a line of its own.
+    pub(super) fn text(&self) -> String {
+        format!("{}\n  help: {}", self.message, self.help)
+    }
+}
+
+/// The warnings about `config`. `file` is the config file, if there is one.
+///
+/// # Errors
+/// All traps that LoadX cannot work with.
+pub(super) fn warnings(config: &Config, file: Option<&Path>) -> Result<Vec<Trap>, Trouble> {
+    let (errors, warnings): (Vec<Trap>, Vec<Trap>) = find(config).into_iter().partition(|trap| trap.fatal);
+    if errors.is_empty() {
+        return Ok(warnings);
+    }
+    let each: Vec<String> = errors.iter().map(Trap::text).collect();
+    Err(Trouble::Input(match file {
+        None => each.join("\n\n"),
+        Some(file) => {
+            let name = file.display();
+            let each: Vec<String> = each.iter().map(|text| format!("{name}: {text}")).collect();
+            format!("{name} has {}\n\n{}", count(errors.len(), "fault"), each.join("\n\n"))
+        }
+    }))
+}
+
+fn find(config: &Config) -> Vec<Trap> {
+    let backends = config.backends.iter().flat_map(|backend| {
+        [half_an_address(&format!("backend {}", backend.name), &backend.host), loop_to_itself(config, backend)]
+    });
+    let listen = half_an_address("the address to listen on", &config.listen.host);
+    let log = config.access_log.as_ref().and_then(|log| log.file.as_deref()).and_then(unwritable_log);
+    [listen, slow_probes(config), log].into_iter().chain(backends).flatten().collect()
+}
+
+/// A host of numbers and dots that is no IP address: no DNS server knows a name whose last part is a number.
+fn half_an_address(whose: &str, host: &str) -> Option<Trap> {
+    let looks_like_one = host.contains('.') && host.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
+    (looks_like_one && host.parse::<Ipv4Addr>().is_err()).then(|| {
+        Trap::error(
+            format!("{whose}: \"{host}\" looks like an IP address and is none"),
+            "an IPv4 address has four numbers from 0 to 255, such as 127.0.0.1",
+        )
+    })
+}
+
+/// A backend that is LoadX itself: each request would come back to LoadX again and again, and take a further
+/// connection each time.
+fn loop_to_itself(config: &Config, backend: &BackendSpec) -> Option<Trap> {
+    reaches(&config.listen, backend).then(|| {
+        Trap::error(
+            format!(
+                "backend {} is LoadX itself, which listens on {}:{}: each request would go round until it fails",
+                backend.name,
+                bracketed(&config.listen.host),
+                config.listen.port
+            ),
+            "remove this backend, or let LoadX listen on another port",
+        )
+    })
+}
+
+fn bracketed(host: &str) -> String {
+    if host.contains(':') { format!("[{host}]") } else { host.to_owned() }
+}
+
+/// Whether a connection to the backend certainly comes to the listener. Names other than localhost are not looked up:
+/// DNS may answer differently where LoadX runs.
+fn reaches(listen: &HostPort, backend: &BackendSpec) -> bool {
+    if listen.port != backend.port {
+        return false;
+    }
+    if listen.host.eq_ignore_ascii_case(&backend.host) {
+        return true;
+    }
+    let listening = addresses(&listen.host);
+    let targets = addresses(&backend.host);
+    targets.iter().any(|target| {
+        // The system takes a connection to "all addresses" for one to this machine.
+        let here = target.is_unspecified() || is_of_this_machine(*target);
+        listening.iter().any(|own| match own {
+            IpAddr::V4(ip) if ip.is_unspecified() => target.is_ipv4() && here,
+            IpAddr::V6(ip) if ip.is_unspecified() => here,
+            own => own == target || (target.is_unspecified() && own.is_loopback()),
+        })
+    })
+}
+
+/// The addresses of a host that are certain without DNS.
+fn addresses(host: &str) -> Vec<IpAddr> {
+    if host.eq_ignore_ascii_case("localhost") {
+        return vec![Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()];
+    }
+    host.parse::<IpAddr>().map(|ip| ip.to_canonical()).into_iter().collect()
+}
+
+/// Whether packets to this address stay on this machine: the system then sends them from the same address. Nothing is
+/// sent. (Binding to the address would tell less: with `ip_nonlocal_bind` the system permits any address.)
+fn is_of_this_machine(ip: IpAddr) -> bool {
+    if ip.is_loopback() {
+        return true;
+    }
+    let any: IpAddr = if ip.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+    // The port matters to nobody; 9 is that of the discard service.
+    let source = UdpSocket::bind((any, 0)).and_then(|socket| {
+        socket.connect(SocketAddr::new(ip, 9))?;
+        socket.local_addr()
+    });
+    source.is_ok_and(|source| source.ip() == ip)
+}
+
+/// Probes of one backend never overlap, so a probe that may outlast the interval stretches the interval.
+fn slow_probes(config: &Config) -> Option<Trap> {
+    let (timeout, interval) = (config.health.timeout, config.health.interval);
+    (timeout > interval).then(|| {
+        let (timeout, interval) = (timeout.as_secs_f64(), interval.as_secs_f64());
+        Trap::warning(
+            format!(
+                "\"health_check_timeout\" ({timeout} s) is longer than \"health_check_interval\" ({interval} s): \
+                 a backend that does not answer is probed every {timeout} s only"
+            ),
+            format!("set \"health_check_timeout\" to {interval} or less"),
+        )
+    })
+}
+
+/// A log file that cannot be opened because of its folder.
+fn unwritable_log(file: &Path) -> Option<Trap> {
+    let shown = file.display();
+    let trap =
+        |why: String, help: String| Some(Trap::error(format!("cannot open the access log \"{shown}\": {why}"), help));
+    if file.is_dir() {
+        return trap(format!("{shown} is a folder"), "set \"log_file\" to a file in that folder".to_owned());
+    }
+    // A relative path without a folder has the parent "": the folder that LoadX runs in.
+    let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty())?;
+    let named = folder.display();
+    if !folder.exists() {
+        let place = match std::env::current_dir() {
+            Ok(here) if folder.is_relative() => format!(" in {}", here.display()),
+            _ => String::new(),
+        };
+        return trap(
+            format!("the folder {named} does not exist{place}"),
+            format!("create the folder (mkdir -p {named}), or set \"log_file\" to a file in another folder"),
+        );
+    }
+    match folder.is_dir() {
+        true => None,
+        false => trap(format!("{named} is not a folder"), "set \"log_file\" to a file in a folder".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn listens(listen: (&str, u16), backend: (&str, u16)) -> bool {
+        let listen = HostPort { host: listen.0.to_owned(), port: listen.1 };
+        reaches(&listen, &BackendSpec::new(backend.0, backend.1))
+    }
+
+    #[test]
+    fn loadx_itself_is_recognised_as_a_backend() {
+        for (listen, backend) in [
+            ("0.0.0.0", "localhost"),
+            ("0.0.0.0", "LOCALHOST"),
+            ("0.0.0.0", "127.0.0.1"),
+            ("0.0.0.0", "127.3.2.1"),
+            ("0.0.0.0", "0.0.0.0"),
+            ("::", "127.0.0.1"),
+            ("::", "::1"),
+            ("127.0.0.1", "127.0.0.1"),
+            ("127.0.0.1", "localhost"),
+            ("localhost", "::1"),
+            ("127.0.0.1", "0.0.0.0"),
+            ("lb.internal", "LB.internal"),
+        ] {
+            assert!(listens((listen, 80), (backend, 80)), "{listen} {backend}");
+            assert!(!listens((listen, 80), (backend, 81)), "{listen} {backend}");
+        }
+    }
+
+    #[test]
+    fn other_servers_are_not_taken_for_loadx() {
+        for (listen, backend) in [
+            ("0.0.0.0", "::1"),
+            ("0.0.0.0", "192.0.2.1"),
+            ("0.0.0.0", "backend-1"),
+            ("127.0.0.1", "127.0.0.2"),
+            ("127.0.0.1", "::1"),
+            ("192.0.2.1", "127.0.0.1"),
+        ] {
+            assert!(!listens((listen, 80), (backend, 80)), "{listen} {backend}");
+        }
+    }
+
+    #[test]
+    fn hosts_that_only_look_like_addresses_are_found() {
+        for host in ["127.0.0.1.5", "127.0.1", "300.1.1.1", "10.0.0.07", "10.0.0.1."] {
+            assert!(half_an_address("x", host).is_some(), "{host}");
+        }
+        for host in ["127.0.0.1", "1password.example", "7", "a.7", "::1"] {
+            assert_eq!(half_an_address("x", host), None, "{host}");
+        }
+    }
+}
