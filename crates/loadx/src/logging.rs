@@ -1,7 +1,8 @@
 //! LoadX's own events, on standard error. (The access log is a separate log, see `loadx-proxy`.)
 
 use std::ffi::OsStr;
-use std::io::IsTerminal as _;
+use std::io::{self, IsTerminal as _, Write};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use tracing_appender::non_blocking::WorkerGuard;
 use tracing_subscriber::filter::{LevelFilter, Targets};
@@ -17,15 +18,40 @@ pub(crate) struct Events(#[expect(dead_code, reason = "held for its drop")] Work
 ///
 /// A thread of its own writes the events. When nobody reads standard error, events are lost; nothing waits.
 pub(crate) fn start(verbose: bool) -> Events {
-    let (writer, guard) = tracing_appender::non_blocking(std::io::stderr());
+    let (writer, guard) = tracing_appender::non_blocking(Lines(io::stderr()));
     let colours = colours(
-        std::io::stderr().is_terminal(),
+        io::stderr().is_terminal(),
         std::env::var_os("NO_COLOR").as_deref(),
         std::env::var_os("TERM").as_deref(),
     );
     let lines = tracing_subscriber::fmt::layer().with_target(false).with_ansi(colours).with_writer(writer);
     tracing_subscriber::registry().with(filter(verbose)).with(lines).init();
     Events(guard)
+}
+
+/// Whether standard output keeps rewriting the last line of the terminal that the events go to.
+static REWRITTEN: AtomicBool = AtomicBool::new(false);
+
+/// From here on, each event first clears the line that the terminal's cursor is in.
+pub(crate) fn clear_line_before_events() {
+    REWRITTEN.store(true, Ordering::Relaxed);
+}
+
+/// Standard error; each write is one event.
+struct Lines(io::Stderr);
+
+impl Write for Lines {
+    fn write(&mut self, event: &[u8]) -> io::Result<usize> {
+        if REWRITTEN.load(Ordering::Relaxed) {
+            self.0.write_all(b"\r\x1b[2K")?;
+        }
+        self.0.write_all(event)?;
+        Ok(event.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.flush()
+    }
 }
 
 /// Which events are shown. Libraries describe their steps in words for their own developers, so only their warnings

@@ -47,6 +47,12 @@ impl Signals {
         runtime.block_on(next_stop(stopping, ignored))
     }
 
+    /// Waits for a signal that stops LoadX, but not longer than `limit`.
+    pub(crate) fn wait_for(&mut self, limit: Duration) -> Option<&'static str> {
+        let Signals { runtime, stopping, ignored } = self;
+        runtime.block_on(async { tokio::time::timeout(limit, next_stop(stopping, ignored)).await.ok() })
+    }
+
     /// Lets a further stop signal end the process at once, unless the signal comes within
     /// [`SAME_REQUEST`] of this call.
     pub(crate) fn second_ends_at_once(mut self) {

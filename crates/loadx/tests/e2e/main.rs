@@ -9,6 +9,7 @@ mod balancing;
 mod bodies;
 mod bounds;
 mod cases;
+mod demo;
 mod docs;
 mod endpoints;
 mod failover;

@@ -4,7 +4,7 @@ use std::net::{SocketAddr, TcpListener};
 
 use serde_json::json;
 
-use crate::support::{Client, LoadX, Origin, TestBackend, eventually, loadx};
+use crate::support::{Client, LoadX, Origin, TestBackend, eventually, free_ports, loadx};
 
 const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
 
@@ -70,16 +70,6 @@ fn a_taken_port_is_told_with_the_option_that_gave_the_port() {
     std::fs::write(file.path(), config.to_string()).unwrap();
     let output = loadx(&["run", "--config", file.path().to_str().unwrap()]);
     assert!(output.stderr.contains("\"proxy_port\""), "{output:?}");
-}
-
-/// The first of three ports that nobody has taken.
-fn free_ports() -> String {
-    let is_free = |port: u16| TcpListener::bind(("127.0.0.1", port)).is_ok();
-    let first = eventually("three free ports in a row", || {
-        let first = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        (first <= 65_533 && (first..first + 3).all(is_free)).then_some(first)
-    });
-    first.to_string()
 }
 
 #[test]

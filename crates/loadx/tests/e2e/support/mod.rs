@@ -4,6 +4,7 @@ mod client;
 mod origin;
 mod process;
 
+use std::net::TcpListener;
 use std::time::{Duration, Instant};
 
 pub(crate) use client::{Client, Response};
@@ -12,6 +13,16 @@ pub(crate) use process::{LoadX, Output, TestBackend, loadx};
 
 /// How long anything may take before a test gives up. Far beyond what it should take.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+
+/// The first of three ports in a row that nobody has taken, as text.
+pub(crate) fn free_ports() -> String {
+    let is_free = |port: u16| TcpListener::bind(("127.0.0.1", port)).is_ok();
+    let first = eventually("three free ports in a row", || {
+        let first = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        (first <= 65_533 && (first..first + 3).all(is_free)).then_some(first)
+    });
+    first.to_string()
+}
 
 /// Tries until `probe` gives something.
 pub(crate) fn eventually<T>(what: &str, mut probe: impl FnMut() -> Option<T>) -> T {

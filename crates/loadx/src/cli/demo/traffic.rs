@@ -1,0 +1,101 @@
+//! The steady traffic of the demo, on a thread of its own.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::net::Ipv4Addr;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use loadx_bench::{Plan, Target};
+
+/// Requests of one batch, and how many of them are under way at the same time.
+const BATCH: u64 = 20;
+const CONCURRENCY: usize = 4;
+
+/// How long a batch takes at least: answers that come at once, such as "no backend", must not become a flood.
+const BATCH_TIME: Duration = Duration::from_millis(100);
+
+/// What became of the requests so far.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Counts {
+    pub(super) requests: u64,
+    /// Requests without a whole response, or with a status of 500 and above.
+    pub(super) failed: u64,
+    by_backend: BTreeMap<String, u64>,
+    /// Why no more requests can be sent.
+    pub(super) broken: Option<String>,
+}
+
+impl Counts {
+    /// How many requests this backend answered.
+    pub(super) fn of(&self, backend: &str) -> u64 {
+        self.by_backend.get(backend).copied().unwrap_or_default()
+    }
+}
+
+/// Traffic that flows until it is stopped.
+pub(super) struct Traffic {
+    shared: Arc<Shared>,
+    thread: JoinHandle<()>,
+}
+
+#[derive(Default)]
+struct Shared {
+    counts: Mutex<Counts>,
+    stop: AtomicBool,
+}
+
+impl Traffic {
+    /// Sends requests to the LoadX on this port, from now on.
+    pub(super) fn start(port: u16) -> io::Result<Self> {
+        let target = Target { host: Ipv4Addr::LOCALHOST.to_string(), port, path: "/".to_owned() };
+        let plan = Plan { target, requests: BATCH, concurrency: CONCURRENCY, timeout: Duration::from_secs(5) };
+        let shared = Arc::<Shared>::default();
+        let sender = Arc::clone(&shared);
+        let thread =
+            std::thread::Builder::new().name("loadx-traffic".to_owned()).spawn(move || send(&plan, &sender))?;
+        Ok(Traffic { shared, thread })
+    }
+
+    pub(super) fn counts(&self) -> Counts {
+        self.shared.counts().clone()
+    }
+
+    /// Finishes the running batch and sends no more.
+    pub(super) fn stop(self) -> Counts {
+        self.shared.stop.store(true, Ordering::Relaxed);
+        if self.thread.join().is_err() {
+            tracing::error!("the traffic of the demo panicked");
+        }
+        self.shared.counts().clone()
+    }
+}
+
+impl Shared {
+    fn counts(&self) -> std::sync::MutexGuard<'_, Counts> {
+        self.counts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn send(plan: &Plan, shared: &Shared) {
+    while !shared.stop.load(Ordering::Relaxed) {
+        let began = Instant::now();
+        let report = match loadx_bench::run(plan, |_| {}) {
+            Ok(report) => report,
+            Err(error) => {
+                shared.counts().broken = Some(error.to_string());
+                return;
+            }
+        };
+        let mut counts = shared.counts();
+        counts.requests += report.requests;
+        counts.failed += report.failed;
+        for (backend, count) in report.backends {
+            *counts.by_backend.entry(backend).or_default() += count;
+        }
+        drop(counts);
+        std::thread::sleep(BATCH_TIME.saturating_sub(began.elapsed()));
+    }
+}
