@@ -4,6 +4,7 @@
 //! change its standing. A *connection that real traffic could not open* needs no second opinion:
 //! the backend leaves at once, and probes bring it back.
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,8 +21,49 @@ pub struct HealthPolicy {
     pub rise: u32,
     /// Bad probes in a row that take a backend out. Default 3.
     pub fall: u32,
-    /// The request target of a probe. Default `/health`.
-    pub path: Arc<str>,
+    /// What a probe does. Default: a GET of `/health`, that any status below 500 passes.
+    pub probe: Probe,
+}
+
+/// What a probe does.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Probe {
+    /// Sends a GET request.
+    Get {
+        /// The request target.
+        path: Arc<str>,
+        /// The statuses that count as healthy.
+        accepts: Accepts,
+    },
+    /// Opens a connection and closes it.
+    Connect,
+    /// There are no probes: every backend counts as healthy, but for a connection that real traffic could not open.
+    Off,
+}
+
+impl Default for Probe {
+    fn default() -> Self {
+        Probe::Get { path: "/health".into(), accepts: Accepts::AnyAnswer }
+    }
+}
+
+/// The statuses that count as healthy.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum Accepts {
+    /// 200 to 399: the path was chosen for probes.
+    Success,
+    /// Everything below 500: nobody chose the path, and an application that does not have it is alive.
+    AnyAnswer,
+}
+
+impl Accepts {
+    /// Whether a status counts as healthy.
+    pub fn status(self, status: u16) -> bool {
+        match self {
+            Accepts::Success => (200..=399).contains(&status),
+            Accepts::AnyAnswer => status < 500,
+        }
+    }
 }
 
 impl HealthPolicy {
@@ -42,7 +84,7 @@ impl Default for HealthPolicy {
             timeout: Duration::from_secs(5),
             rise: 2,
             fall: 3,
-            path: "/health".into(),
+            probe: Probe::default(),
         }
     }
 }
@@ -84,7 +126,7 @@ pub struct Observation {
 pub enum Evidence {
     /// The probe was answered well.
     ProbePassed {
-        /// The status code of the answer.
+        /// The status code of the answer; 0 for a probe that only connects.
         status: u16,
     },
     /// The probe was not answered, or badly.
@@ -102,6 +144,18 @@ pub enum Evidence {
         /// What went wrong, in words.
         reason: Arc<str>,
     },
+}
+
+impl fmt::Display for Evidence {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Evidence::ProbePassed { status: 0 } => f.write_str("connected"),
+            Evidence::ProbePassed { status } => write!(f, "answered {status}"),
+            Evidence::ProbeFailed { reason } => write!(f, "failed: {reason}"),
+            Evidence::ProbeImpossible { reason } => write!(f, "could not be made: {reason}"),
+            Evidence::ConnectFailed { reason } => write!(f, "cannot connect: {reason}"),
+        }
+    }
 }
 
 /// The health of one backend.
@@ -156,7 +210,10 @@ impl Health {
                 self.probe_took = Some(now.since(observation.began));
                 // Nothing but refused connections spoke against it: then one good probe clears it.
                 let rise = if self.refused { 1 } else { policy.rise };
-                self.weigh(now, Standing::Up, rise, || format!("probe answered {status}").into());
+                self.weigh(now, Standing::Up, rise, || match status {
+                    0 => "probe connected".into(),
+                    status => format!("probe answered {status}").into(),
+                });
                 self.probed(now, policy, rng);
             }
             Evidence::ProbeFailed { reason } => {
@@ -213,6 +270,12 @@ impl Health {
         let pause = if firm { policy.interval } else { policy.doubt_interval(self.probes_since_turn) };
         self.probes_since_turn = self.probes_since_turn.saturating_add(1);
         self.schedule = ProbeSchedule::Due(now + rng.jitter(pause));
+    }
+
+    /// Takes in another policy: probes that were not enough for a verdict under the former one must not exceed what
+    /// the new one asks for.
+    pub(crate) fn reconfigure(&mut self, policy: &HealthPolicy) {
+        self.dissent = self.dissent.min(policy.rise.min(policy.fall).saturating_sub(1));
     }
 
     /// When the next probe is due; nothing while one runs.

@@ -3,10 +3,36 @@
 
 /// Hashes `bytes` (FNV-1a, then [`mix`] to spread its weak low bits).
 pub(crate) fn of_bytes(bytes: &[u8]) -> u64 {
-    let fnv = bytes
-        .iter()
-        .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3));
-    mix(fnv)
+    let mut hash = Running::default();
+    bytes.iter().for_each(|byte| hash.add(*byte));
+    hash.finish()
+}
+
+/// A hash that grows byte by byte, and can be read at any point.
+#[derive(Copy, Clone, Debug)]
+pub(crate) struct Running(u64);
+
+impl Default for Running {
+    fn default() -> Self {
+        Running(0xcbf2_9ce4_8422_2325)
+    }
+}
+
+impl Running {
+    /// Takes in one more byte.
+    pub(crate) fn add(&mut self, byte: u8) {
+        self.0 = (self.0 ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
+    }
+
+    /// Takes in a number at once.
+    pub(crate) fn mix(&mut self, number: u64) {
+        self.0 = mix(self.0 ^ number);
+    }
+
+    /// The hash of what was taken in so far.
+    pub(crate) fn finish(self) -> u64 {
+        mix(self.0)
+    }
 }
 
 /// The finalizer of SplitMix64: each input bit flips each output bit about half the time.

@@ -42,13 +42,13 @@ pub(crate) enum Known {
     XForwardedFor,
     XForwardedHost,
     XForwardedProto,
+    XRequestId,
 }
 
 impl Known {
     /// Most fields are told apart by the length of their name and its first letter alone.
     #[inline]
-    pub(crate) fn of(name: &str) -> Option<Known> {
-        let name = name.as_bytes();
+    pub(crate) fn of(name: &[u8]) -> Option<Known> {
         let first = name.first()? | 0x20;
         let (is_it, known) = match (name.len(), first) {
             (2, b't') => (is_token(name, b"te"), Known::Te),
@@ -59,6 +59,7 @@ impl Known {
             (9, b'f') => (is_token(name, b"forwarded"), Known::Forwarded),
             (10, b'c') => (is_token(name, b"connection"), Known::Connection),
             (10, b'k') => (is_token(name, b"keep-alive"), Known::HopByHop),
+            (12, b'x') => (is_token(name, b"x-request-id"), Known::XRequestId),
             (12, b'm') => (is_token(name, b"max-forwards"), Known::MaxForwards),
             (14, b'c') => (is_token(name, b"content-length"), Known::ContentLength),
             (14, b'h') => (is_token(name, b"http2-settings"), Known::HopByHop),
@@ -161,19 +162,17 @@ impl ConnectionOptions {
     }
 
     /// Drops the fields that Connection names.
-    pub(crate) fn drop_named(self, fields: &[Field<'_>], dropped: &mut FieldSet) {
+    pub(crate) fn drop_named(self, lines: &impl Lines, dropped: &mut FieldSet) {
         if !self.names_fields {
             return;
         }
-        for (index, field) in fields.iter().enumerate() {
-            if NEVER_HOP_BY_HOP.iter().any(|name| field.name.eq_ignore_ascii_case(name)) {
+        for index in 0..lines.count() {
+            let name = lines.name(index);
+            if NEVER_HOP_BY_HOP.iter().any(|kept| name.eq_ignore_ascii_case(kept.as_bytes())) {
                 continue;
             }
-            let connections = fields.iter().filter(|field| Known::of(field.name) == Some(Known::Connection));
-            if connections
-                .flat_map(|field| list(field.value))
-                .any(|name| name.eq_ignore_ascii_case(field.name.as_bytes()))
-            {
+            let mut named = lines.of(Known::Connection).flat_map(list);
+            if named.any(|option| option.eq_ignore_ascii_case(name)) {
                 dropped.add(index);
             }
         }
@@ -270,9 +269,8 @@ pub(crate) fn list(value: &[u8]) -> impl Iterator<Item = &[u8]> {
 ///
 /// Not those that carry further requests, which nobody here would look at any more: HTTP in another
 /// version ("h2c" above all) and HTTP over TLS.
-pub(crate) fn protocols<'b>(fields: &[Field<'b>]) -> impl Iterator<Item = &'b [u8]> {
-    let lines = fields.iter().filter(|field| Known::of(field.name) == Some(Known::Upgrade)).map(|field| field.value);
-    lines.flat_map(list).filter(|protocol| {
+pub(crate) fn protocols(lines: &impl Lines) -> impl Iterator<Item = &[u8]> {
+    lines.of(Known::Upgrade).flat_map(list).filter(|protocol| {
         let name = protocol.split(|byte| *byte == b'/').next().unwrap_or_default();
         let is_http =
             name.len() >= 2 && (name[..2].eq_ignore_ascii_case(b"h2") || name[..2].eq_ignore_ascii_case(b"h3"));
@@ -312,19 +310,73 @@ pub(crate) fn offset_in(whole: &[u8], part: &[u8]) -> usize {
     part.as_ptr() as usize - whole.as_ptr() as usize
 }
 
-/// Copies the field lines of `head` that are not dropped, as they came: order, case and value bytes.
-/// Neighbours are copied in one run.
-pub(crate) fn copy_kept(head: &[u8], fields: &[Field<'_>], dropped: FieldSet, out: &mut Vec<u8>) {
-    let line_start = |index: usize| match fields.get(index) {
-        Some(field) => offset_in(head, field.name.as_bytes()),
-        // The empty line that ends the head.
-        None => head.len() - 2,
-    };
+/// The field lines of a head, wherever they are kept.
+pub(crate) trait Lines {
+    /// How many there are.
+    fn count(&self) -> usize;
+
+    /// The head, from its first byte to the empty line.
+    fn head(&self) -> &[u8];
+
+    /// Where a line begins in the head.
+    fn start(&self, index: usize) -> usize;
+
+    fn name(&self, index: usize) -> &[u8];
+
+    fn value(&self, index: usize) -> &[u8];
+
+    fn known(&self, index: usize) -> Option<Known>;
+
+    /// The values of the lines of one field.
+    fn of(&self, known: Known) -> impl Iterator<Item = &[u8]> {
+        (0..self.count()).filter(move |index| self.known(*index) == Some(known)).map(|index| self.value(index))
+    }
+}
+
+/// The field lines of a head in the buffer in which it came.
+#[derive(Copy, Clone, Debug)]
+pub(crate) struct Received<'s, 'b> {
+    pub(crate) head: &'b [u8],
+    pub(crate) fields: &'s [Field<'b>],
+}
+
+impl Lines for Received<'_, '_> {
+    fn count(&self) -> usize {
+        self.fields.len()
+    }
+
+    fn head(&self) -> &[u8] {
+        self.head
+    }
+
+    fn start(&self, index: usize) -> usize {
+        offset_in(self.head, self.fields[index].name.as_bytes())
+    }
+
+    fn name(&self, index: usize) -> &[u8] {
+        self.fields[index].name.as_bytes()
+    }
+
+    fn value(&self, index: usize) -> &[u8] {
+        self.fields[index].value
+    }
+
+    fn known(&self, index: usize) -> Option<Known> {
+        Known::of(self.name(index))
+    }
+}
+
+/// Copies the field lines that are not dropped, as they came: order, case and value bytes. Neighbours are copied in
+/// one run.
+pub(crate) fn copy_kept(lines: &impl Lines, dropped: FieldSet, out: &mut Vec<u8>) {
+    let (head, count) = (lines.head(), lines.count());
+    // Behind the last line comes the empty one that ends the head.
+    let line_start = |index: usize| if index < count { lines.start(index) } else { head.len() - 2 };
     let mut run_start = line_start(0);
     if dropped.is_empty() {
         return out.extend_from_slice(&head[run_start..head.len() - 2]);
     }
-    for index in 0..fields.len() {
+    for index in 0..count {
         if dropped.contains(index) {
             out.extend_from_slice(&head[run_start..line_start(index)]);
             run_start = line_start(index + 1);
@@ -338,12 +390,13 @@ pub(crate) fn copy_kept(head: &[u8], fields: &[Field<'_>], dropped: FieldSet, ou
 ///
 /// The parser has seen to it that an LF stands nowhere else than at the end of a line, that is before the
 /// next field's name.
-pub(crate) fn check_lines(head: &[u8], fields: &[Field<'_>]) -> Result<(), Fault> {
+pub(crate) fn check_lines(lines: &Received<'_, '_>) -> Result<(), Fault> {
     const BARE_LF: Fault = Fault::Malformed("a line ends in a bare LF");
+    let Received { head, fields } = lines;
     if !head.ends_with(b"\r\n\r\n") {
         return Err(BARE_LF);
     }
-    for field in fields {
+    for field in *fields {
         if field.name.is_empty() {
             return Err(Fault::Malformed("a field has no name"));
         }
@@ -372,11 +425,11 @@ mod tests {
     #[test]
     fn names_are_known_whatever_their_case_and_only_whole() {
         for name in ["content-length", "Content-Length", "CONTENT-LENGTH", "cOntent-lengtH"] {
-            assert_eq!(Known::of(name), Some(Known::ContentLength));
+            assert_eq!(Known::of(name.as_bytes()), Some(Known::ContentLength));
         }
-        assert_eq!(Known::of("HTTP2-Settings"), Some(Known::HopByHop));
+        assert_eq!(Known::of(b"HTTP2-Settings"), Some(Known::HopByHop));
         for name in ["", "content-lengths", "content_length", "content-lengt", "contentxlength", "te-", "ho$t"] {
-            assert_eq!(Known::of(name), None, "{name}");
+            assert_eq!(Known::of(name.as_bytes()), None, "{name}");
         }
     }
 

@@ -15,7 +15,7 @@ mod trailers;
 pub use body::{BodyDecoder, BodyFault, ChunkPrefix, Decoded, Framing, LAST_CHUNK};
 pub use fault::Fault;
 pub use fields::FieldSlots;
-pub use request::{Forwarding, Request, parse_request, put_ip};
+pub use request::{Changes, Forwarding, RequestHead, parse_request, put_ip};
 pub use response::{Answering, Response, parse_response};
 
 /// What came of reading a head.

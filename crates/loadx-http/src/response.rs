@@ -1,7 +1,9 @@
 //! Response heads: reading them, and writing what a client gets.
 
+use std::sync::Arc;
+
 use crate::fields::{
-    ConnectionOptions, Field, FieldSet, Hop, Known, check_lines, copy_kept, list, offset_in, protocols, put, put_list,
+    ConnectionOptions, FieldSet, Hop, Known, Lines as _, Received, check_lines, copy_kept, protocols, put, put_list,
     put_via,
 };
 use crate::limits::HEAD_BYTES_MAX;
@@ -10,8 +12,7 @@ use crate::{Fault, FieldSlots, Framing, Parsed, Version};
 /// A response head, read and found sound.
 #[derive(Debug)]
 pub struct Response<'s, 'b> {
-    head: &'b [u8],
-    fields: &'s [Field<'b>],
+    lines: Received<'s, 'b>,
     status: u16,
     version: Version,
     framing: Framing,
@@ -22,6 +23,8 @@ pub struct Response<'s, 'b> {
     /// Whether it names protocols to switch to, and is a response that may.
     names_protocols: bool,
     has_date: bool,
+    /// The lines of X-Request-Id.
+    request_ids: FieldSet,
 }
 
 /// What a gateway must know of the client to write a response for it.
@@ -38,6 +41,12 @@ pub struct Answering<'a> {
     pub via: Option<&'a str>,
     /// The Date of a response that comes without one.
     pub date: Option<&'a str>,
+    /// The id of the request, for X-Request-Id; none leaves the field as it came.
+    pub request_id: Option<&'a [u8]>,
+    /// Fields that the client does not get, lower case.
+    pub removed: &'a [Arc<str>],
+    /// Whole field lines that are added.
+    pub added: &'a [u8],
 }
 
 /// Reads the head of a response at the start of `bytes`; `to_head` tells that it answers a HEAD.
@@ -60,17 +69,15 @@ pub fn parse_response<'s, 'b>(
     if length > HEAD_BYTES_MAX {
         return Err(Fault::HeadTooLarge);
     }
-    let head = &bytes[..length];
-    let fields: &'s [Field<'b>] = raw.headers;
-    check_lines(head, fields)?;
+    let lines = Received { head: &bytes[..length], fields: raw.headers };
+    check_lines(&lines)?;
     let version = if raw.version == Some(1) { Version::Http11 } else { Version::Http10 };
     let code = raw.code.unwrap_or_default();
     if !(100..=599).contains(&code) {
         return Err(Fault::Malformed("the status code is out of range"));
     }
     let response = Response {
-        head,
-        fields,
+        lines,
         status: code,
         version,
         framing: Framing::UntilClose,
@@ -79,6 +86,7 @@ pub fn parse_response<'s, 'b>(
         declares_content: false,
         names_protocols: false,
         has_date: false,
+        request_ids: FieldSet::default(),
     };
     Ok(Parsed::Complete(response.scan(to_head)?, length))
 }
@@ -86,10 +94,13 @@ pub fn parse_response<'s, 'b>(
 impl Response<'_, '_> {
     fn scan(mut self, to_head: bool) -> Result<Self, Fault> {
         let mut hop = Hop::default();
-        for (index, field) in self.fields.iter().enumerate() {
-            let Some(known) = Known::of(field.name) else { continue };
+        for (index, field) in self.lines.fields.iter().enumerate() {
+            let Some(known) = Known::of(field.name.as_bytes()) else { continue };
             hop.note(known, index, field.value)?;
             self.has_date |= known == Known::Date;
+            if known == Known::XRequestId {
+                self.request_ids.add(index);
+            }
             // RFC 9110, section 8.6: no length in these; a client could wait for the content.
             if known == Known::ContentLength && matches!(self.status, 100..=199 | 204) {
                 hop.dropped.add(index);
@@ -102,13 +113,13 @@ impl Response<'_, '_> {
         } else {
             declared.unwrap_or(Framing::UntilClose)
         };
-        hop.connection.drop_named(self.fields, &mut hop.dropped);
+        hop.connection.drop_named(&self.lines, &mut hop.dropped);
         (self.connection, self.dropped) = (hop.connection, hop.dropped);
         // 426 tells the client what it would have to switch to (RFC 9110, section 15.5.22).
         self.names_protocols = hop.names_protocols
             && matches!(self.status, 101 | 426)
             && self.version == Version::Http11
-            && protocols(self.fields).next().is_some();
+            && protocols(&self.lines).next().is_some();
         Ok(self)
     }
 
@@ -123,7 +134,7 @@ impl Response<'_, '_> {
 
     /// The value of the first field of this name.
     pub fn field(&self, name: &str) -> Option<&[u8]> {
-        self.fields.iter().find(|field| field.name.eq_ignore_ascii_case(name)).map(|field| field.value)
+        self.lines.fields.iter().find(|field| field.name.eq_ignore_ascii_case(name)).map(|field| field.value)
     }
 
     /// Whether another response follows that is the answer (RFC 9110, section 15.2).
@@ -141,14 +152,9 @@ impl Response<'_, '_> {
         self.status == 101 && self.names_protocols && self.connection.upgrade
     }
 
-    /// Whether all of the protocols that it switches to are in this list.
-    pub fn is_among(&self, offered: &[u8]) -> bool {
-        self.protocols().all(|chosen| list(offered).any(|protocol| protocol.eq_ignore_ascii_case(chosen)))
-    }
-
     /// The protocols that it switches to, or asks to switch to.
     pub(crate) fn protocols(&self) -> impl Iterator<Item = &[u8]> {
-        protocols(self.fields)
+        protocols(&self.lines)
     }
 
     /// How the body is framed on the backend's connection; without content, a length of 0.
@@ -179,11 +185,21 @@ impl Response<'_, '_> {
     /// Writes the head that the client gets: fields as they came, without those meant for this hop.
     pub fn encode(&self, answering: &Answering<'_>, out: &mut Vec<u8>) {
         let version_length = "HTTP/1.1".len();
-        let line_end =
-            self.fields.first().map_or(self.head.len() - 2, |field| offset_in(self.head, field.name.as_bytes()));
+        let head = self.lines.head;
+        let line_end = if self.lines.count() > 0 { self.lines.start(0) } else { head.len() - 2 };
         out.extend_from_slice(b"HTTP/1.1");
-        out.extend_from_slice(&self.head[version_length..line_end]);
-        copy_kept(self.head, self.fields, self.dropped, out);
+        out.extend_from_slice(&head[version_length..line_end]);
+        let mut dropped = self.dropped;
+        if answering.request_id.is_some() && !self.is_interim() {
+            dropped.add_all(self.request_ids);
+        }
+        let removes =
+            |name: &[u8]| answering.removed.iter().any(|removed| name.eq_ignore_ascii_case(removed.as_bytes()));
+        if !answering.removed.is_empty() && !self.is_interim() {
+            let removed = (0..self.lines.count()).filter(|index| removes(self.lines.name(*index)));
+            removed.for_each(|index| dropped.add(index));
+        }
+        copy_kept(&self.lines, dropped, out);
         if answering.framing == Some(Framing::Chunked) {
             out.extend_from_slice(b"Transfer-Encoding: chunked\r\n");
         }
@@ -198,6 +214,10 @@ impl Response<'_, '_> {
             put_via(out, self.version, pseudonym);
         }
         if !self.is_interim() {
+            if let Some(id) = answering.request_id {
+                put(out, "X-Request-Id", id);
+            }
+            out.extend_from_slice(answering.added);
             match (answering.persistent, answering.version) {
                 (false, _) => out.extend_from_slice(b"Connection: close\r\n"),
                 (true, Version::Http10) => out.extend_from_slice(b"Connection: keep-alive\r\n"),
@@ -231,7 +251,19 @@ mod tests {
         };
         let mut out = Vec::new();
         let framing = response.framing_for(version, false);
-        response.encode(&Answering { version, framing, persistent, via: None, date: None }, &mut out);
+        response.encode(
+            &Answering {
+                version,
+                framing,
+                persistent,
+                via: None,
+                date: None,
+                request_id: None,
+                removed: &[],
+                added: b"",
+            },
+            &mut out,
+        );
         String::from_utf8(out).unwrap()
     }
 
@@ -334,7 +366,16 @@ mod tests {
         let mut out = Vec::new();
         let framing = Some(Framing::Length(0));
         response.encode(
-            &Answering { version: Version::Http11, framing, persistent: true, via: Some("e"), date: Some("now") },
+            &Answering {
+                version: Version::Http11,
+                framing,
+                persistent: true,
+                via: Some("e"),
+                date: Some("now"),
+                request_id: None,
+                removed: &[],
+                added: b"",
+            },
             &mut out,
         );
         assert!(String::from_utf8(out).unwrap().ends_with("\r\nDate: now\r\nVia: 1.0 e\r\n\r\n"));

@@ -16,7 +16,7 @@ use loadx_core::config::{AccessLogConfig, LogFormat};
 use tokio::sync::Notify;
 
 use crate::limits::{LOG_BATCH_BYTES, LOG_BATCHES_MAX, LOG_FLUSH_INTERVAL, LOG_LAST_WRITE, LOG_SPARE_BATCHES_MAX};
-use crate::request_id::RequestId;
+use crate::request_id::{RequestId, Spelled};
 use loadx_http::put_ip;
 
 /// What there is to say about one exchange.
@@ -30,9 +30,12 @@ pub(crate) struct Line<'l> {
     /// Content sent to the client, in bytes.
     pub(crate) bytes: u64,
     pub(crate) took: Duration,
+    /// The route that the request matched.
+    pub(crate) route: Option<&'l str>,
+    pub(crate) cluster: Option<&'l str>,
     pub(crate) backend: Option<&'l str>,
     pub(crate) tries: usize,
-    pub(crate) id: RequestId,
+    pub(crate) id: &'l RequestId,
     /// What went wrong, in a few words.
     pub(crate) error: Option<&'l str>,
 }
@@ -249,10 +252,15 @@ fn write_human(out: &mut Vec<u8>, time: &Stamp<'_>, line: &Line<'_>) {
     put_milliseconds(out, line.took);
     out.extend_from_slice(b"ms ");
     out.extend_from_slice(line.backend.unwrap_or("-").as_bytes());
+    // The only route of a short config says nothing.
+    if let Some(route) = line.route.filter(|route| *route != "default") {
+        out.extend_from_slice(b" route=");
+        put_escaped(out, route.as_bytes(), put_hex_escape);
+    }
     out.extend_from_slice(b" tries=");
     put_number(out, line.tries as u64);
     out.extend_from_slice(b" id=");
-    out.extend_from_slice(&line.id.spelled());
+    out.extend_from_slice(line.id.spelled(&mut Spelled::default()));
     if let Some(error) = line.error {
         out.extend_from_slice(b" error=\"");
         put_escaped(out, error.as_bytes(), put_hex_escape);
@@ -276,18 +284,13 @@ fn write_json(out: &mut Vec<u8>, time: &Stamp<'_>, line: &Line<'_>) {
     put_number(out, line.bytes);
     out.extend_from_slice(b",\"duration_ms\":");
     put_milliseconds(out, line.took);
-    match line.backend {
-        None => out.extend_from_slice(b",\"backend\":null"),
-        Some(name) => {
-            out.extend_from_slice(b",\"backend\":\"");
-            put_escaped(out, name.as_bytes(), put_unicode_escape);
-            out.push(b'"');
-        }
-    }
+    put_name(out, b",\"route\":", line.route);
+    put_name(out, b",\"cluster\":", line.cluster);
+    put_name(out, b",\"backend\":", line.backend);
     out.extend_from_slice(b",\"tries\":");
     put_number(out, line.tries as u64);
     out.extend_from_slice(b",\"id\":\"");
-    out.extend_from_slice(&line.id.spelled());
+    out.extend_from_slice(line.id.spelled(&mut Spelled::default()));
     out.push(b'"');
     if let Some(error) = line.error {
         out.extend_from_slice(b",\"error\":\"");
@@ -295,6 +298,19 @@ fn write_json(out: &mut Vec<u8>, time: &Stamp<'_>, line: &Line<'_>) {
         out.push(b'"');
     }
     out.extend_from_slice(b"}\n");
+}
+
+/// A name of the config, or null.
+fn put_name(out: &mut Vec<u8>, key: &[u8], name: Option<&str>) {
+    out.extend_from_slice(key);
+    match name {
+        None => out.extend_from_slice(b"null"),
+        Some(name) => {
+            out.push(b'"');
+            put_escaped(out, name.as_bytes(), put_unicode_escape);
+            out.push(b'"');
+        }
+    }
 }
 
 /// What a client sent must not forge lines or steer terminals: the quote, the backslash, and everything but
@@ -344,7 +360,9 @@ const TAKES_ALL: &str = "a Vec takes what is written to it";
 mod tests {
     use super::*;
 
-    fn line() -> Line<'static> {
+    const ID: RequestId = RequestId::made(0xab);
+
+    fn line(id: &RequestId) -> Line<'_> {
         Line {
             at: SystemTime::UNIX_EPOCH + Duration::from_millis(1_700_000_000_042),
             client: [192, 0, 2, 1].into(),
@@ -353,9 +371,11 @@ mod tests {
             status: 200,
             bytes: 13,
             took: Duration::from_micros(1_234),
+            route: Some("default"),
+            cluster: Some("default"),
             backend: Some("backend-1"),
             tries: 1,
-            id: RequestId(0xab),
+            id,
             error: None,
         }
     }
@@ -371,14 +391,14 @@ mod tests {
     #[test]
     fn a_line_for_eyes() {
         assert_eq!(
-            written(LogFormat::Human, &line()),
+            written(LogFormat::Human, &line(&ID)),
             "2023-11-14T22:13:20.042Z 192.0.2.1 \"GET /a\\\"b\\x0a\\xe9\" 200 13B 1.234ms backend-1 tries=1 id=00000000000000ab\n"
         );
     }
 
     #[test]
     fn a_line_of_json_is_json() {
-        let text = written(LogFormat::Json, &Line { error: Some("gone"), backend: None, ..line() });
+        let text = written(LogFormat::Json, &Line { error: Some("gone"), backend: None, ..line(&ID) });
         let json: serde_json::Value = serde_json::from_str(&text).unwrap();
         assert_eq!(json["target"], "/a\"b\n\u{e9}");
         assert_eq!(json["duration_ms"], 1.234);
@@ -393,8 +413,8 @@ mod tests {
         let spare = Arc::default();
         let log = AccessLog::new(Some(Batches { format: LogFormat::Human, sender, spare, lost: Arc::clone(&lost) }));
         for _ in 0..3 {
-            log.write(&line());
-            log.write(&line());
+            log.write(&line(&ID));
+            log.write(&line(&ID));
             log.flush();
         }
         assert_eq!(lost.count(), 4);

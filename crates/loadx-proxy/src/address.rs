@@ -1,12 +1,12 @@
-//! Who the client is, and whether it may see the status endpoints.
+//! The address of the client, behind trusted proxies.
 
 use std::net::IpAddr;
 
 use ipnet::IpNet;
-use loadx_http::Request;
+use loadx_http::RequestHead;
 
 /// Whether one of `networks` holds `ip`.
-pub(crate) fn is_in(networks: &[IpNet], ip: IpAddr) -> bool {
+fn is_in(networks: &[IpNet], ip: IpAddr) -> bool {
     networks.iter().any(|network| network.contains(&ip))
 }
 
@@ -21,7 +21,7 @@ pub(crate) struct ClientAddress {
 
 /// Finds the client behind `peer`. X-Forwarded-For is read only when the peer is trusted, from its
 /// end, and as far as those who wrote the entries are trusted too.
-pub(crate) fn client_address(request: &Request<'_, '_>, peer: IpAddr, trusted: &[IpNet]) -> ClientAddress {
+pub(crate) fn client_address(request: &RequestHead, peer: IpAddr, trusted: &[IpNet]) -> ClientAddress {
     if trusted.is_empty() || !is_in(trusted, peer) {
         return ClientAddress { ip: peer, peer_trusted: false };
     }
@@ -49,13 +49,12 @@ fn parse_entry(entry: &[u8]) -> Option<IpAddr> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use loadx_http::{FieldSlots, Parsed, parse_request};
+    use loadx_http::Parsed;
 
     fn client(peer: &str, forwarded_for: &str) -> String {
         let trusted: Vec<IpNet> = ["10.0.0.0/8", "127.0.0.1/32"].map(|net| net.parse().unwrap()).to_vec();
         let text = format!("GET / HTTP/1.1\r\nHost: a\r\n{forwarded_for}\r\n");
-        let mut slots = FieldSlots::new();
-        let Ok(Parsed::Complete(request, _)) = parse_request(text.as_bytes(), &mut slots) else {
+        let Ok(Parsed::Complete(request, _)) = RequestHead::read(text.as_bytes()) else {
             panic!("the head is complete")
         };
         client_address(&request, peer.parse().unwrap(), &trusted).ip.to_string()

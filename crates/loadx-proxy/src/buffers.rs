@@ -5,6 +5,8 @@ use std::cell::{Cell, RefCell};
 use std::ops::{Deref, DerefMut};
 use std::rc::Rc;
 
+use loadx_http::RequestHead;
+
 use crate::limits::{BUFFER_BYTES, SPARE_BUFFERS_MAX};
 
 /// The spare buffers of one worker.
@@ -12,6 +14,8 @@ use crate::limits::{BUFFER_BYTES, SPARE_BUFFERS_MAX};
 pub(crate) struct Buffers {
     blocks: RefCell<Vec<Box<[u8]>>>,
     heads: RefCell<Vec<Vec<u8>>>,
+    #[expect(clippy::vec_box, reason = "a head is lent by its box: moving the head itself copies 300 bytes")]
+    requests: RefCell<Vec<Box<RequestHead>>>,
     /// Blocks and heads that are lent.
     lent: Cell<usize>,
 }
@@ -29,6 +33,12 @@ impl Buffers {
         let bytes = self.heads.borrow_mut().pop().unwrap_or_else(|| Vec::with_capacity(2_048));
         self.lent.set(self.lent.get() + 1);
         HeadBuffer { bytes, home: Rc::clone(self) }
+    }
+
+    /// A request head to read into. What it holds is left over from others.
+    pub(crate) fn request(self: &Rc<Self>) -> LentRequest {
+        let head = self.requests.borrow_mut().pop().unwrap_or_default();
+        LentRequest { head: Some(head), home: Rc::clone(self) }
     }
 
     /// How many buffers are lent.
@@ -96,6 +106,37 @@ impl Drop for HeadBuffer {
         if spare.len() < SPARE_BUFFERS_MAX {
             self.bytes.clear();
             spare.push(std::mem::take(&mut self.bytes));
+        }
+    }
+}
+
+/// A request head on loan; it goes home when dropped.
+#[derive(Debug)]
+pub(crate) struct LentRequest {
+    /// Always there until the drop.
+    head: Option<Box<RequestHead>>,
+    home: Rc<Buffers>,
+}
+
+impl Deref for LentRequest {
+    type Target = RequestHead;
+
+    fn deref(&self) -> &RequestHead {
+        self.head.as_ref().expect("the head is there until the drop")
+    }
+}
+
+impl DerefMut for LentRequest {
+    fn deref_mut(&mut self) -> &mut RequestHead {
+        self.head.as_mut().expect("the head is there until the drop")
+    }
+}
+
+impl Drop for LentRequest {
+    fn drop(&mut self) {
+        let mut spare = self.home.requests.borrow_mut();
+        if spare.len() < SPARE_BUFFERS_MAX {
+            spare.extend(self.head.take());
         }
     }
 }

@@ -8,21 +8,21 @@ use std::task::Poll;
 
 use loadx_core::{ProxyError, Time};
 use loadx_http::limits::HEAD_BYTES_MAX;
-use loadx_http::{Fault, FieldSlots, Forwarding, Framing, Parsed, Request, Version, parse_request};
+use loadx_http::{Fault, Parsed, Version, parse_request};
 
-use crate::address::{client_address, is_in};
+use crate::address::client_address;
 use crate::buffers::Input;
 use crate::connection::Client;
 use crate::context::Worker;
 use crate::exchange::{self, Next};
-use crate::incoming::{Incoming, Own};
+use crate::incoming::Incoming;
 use crate::io::{Broken, is_silent};
 use crate::limits::{LINGER, LINGER_BYTES_MAX, REFUSED_LINE_BYTES_MAX, REST_AFTER};
-use crate::messages::Endpoint;
 use crate::net::{Network, Stream};
 use crate::patience::Patience;
 use crate::relay::{Waiting, fill};
 use crate::reply::{Manner, write_error};
+use crate::request_id::RequestId;
 use crate::sessions::Session;
 
 /// What a client sent.
@@ -54,7 +54,7 @@ async fn live<N: Network>(worker: Rc<Worker<N>>, mut client: Client<N::Stream>) 
         let end = session.run(pin!(client.serve_until_calm(&worker, &session))).await;
         match end {
             Some(Next::KeepAlive) if !worker.is_stopping() => {
-                let keepalive = worker.settings().timeouts.keepalive;
+                let keepalive = worker.plan().process.timeouts.keepalive;
                 let Some(awake) = worker.parking.park(client.parked(keepalive, worker.pool.mark())) else { return };
                 client = Client::awake(awake, worker.clock);
             }
@@ -95,7 +95,6 @@ impl<S: Stream> Client<S> {
 
     /// Waits for the next request head. While nothing comes, no buffer is held.
     async fn next_head<N: Network<Stream = S>>(&mut self, worker: &Rc<Worker<N>>, session: &Session) -> Head {
-        let head_timeout = worker.settings().timeouts.request_head;
         let mut head_deadline: Option<Time> = None;
         // Bytes that were looked at already and held no complete head.
         let mut seen = 0;
@@ -109,12 +108,7 @@ impl<S: Stream> Client<S> {
             } else if skipped && matches!(self.input.bytes().first(), Some(b'\r' | b'\n')) {
                 return Head::Refused(refusal_of(Fault::Malformed("the message begins with empty lines")));
             }
-            let bytes = self.input.bytes();
-            // A head that goes on is read again only when a line was added to it: whoever sends byte by
-            // byte must not make LoadX read it all each time.
-            let line_came = || memchr::memchr(b'\n', &bytes[seen..]).is_some();
-            let worth_reading = !bytes.is_empty() && (seen == 0 || line_came() || bytes.len() >= HEAD_BYTES_MAX);
-            if worth_reading {
+            if self.is_worth_reading(seen) {
                 match self.read_head(worker) {
                     Ok(Some(incoming)) => {
                         session.set_idle(false);
@@ -125,35 +119,12 @@ impl<S: Stream> Client<S> {
                 }
             }
             seen = self.input.bytes().len();
-            if seen == 0 {
-                // A client that has never been served has less time, and is not sent away for others.
-                let (since, idle) = (self.idle_since, session.is_idle());
-                if idle && !self.brisk && is_silent(&self.wire.stream) {
-                    // One that was told to go meanwhile must not rest instead.
-                    return if session.should_close() { Head::Gone } else { Head::Rests };
-                }
-                let keepalive = worker.settings().timeouts.keepalive;
-                let patience = if idle { REST_AFTER.min(keepalive) } else { head_timeout };
-                match self.silence(worker, session, since + patience).await {
-                    Ok(()) => {}
-                    Err(Broken::TimedOut) if idle && patience < keepalive && !session.should_close() => {
-                        return Head::Rests;
-                    }
-                    Err(_) => return Head::Gone,
-                }
-            } else {
-                // A head has begun: its time counts from here.
-                session.set_idle(false);
-                let deadline = *head_deadline.get_or_insert_with(|| self.timer.now() + head_timeout);
-                match self.silence(worker, session, deadline).await {
-                    Ok(()) => {}
-                    Err(Broken::TimedOut) => {
-                        let message =
-                            format!("the request head did not arrive within {} s", head_timeout.as_secs_f64());
-                        return Head::Refused(ProxyError::new(408, "http_request_error", message));
-                    }
-                    Err(_) => return Head::Gone,
-                }
+            let ended = match seen {
+                0 => self.wait_for_first_byte(worker, session).await,
+                _ => self.wait_for_more(worker, session, &mut head_deadline).await,
+            };
+            if let Err(head) = ended {
+                return head;
             }
             match self.wire.stream.try_read(self.input.room(&worker.buffers)) {
                 Ok(0) => return Head::Gone,
@@ -167,76 +138,85 @@ impl<S: Stream> Client<S> {
         }
     }
 
-    /// Reads the head at the front of the input, if all of it is there, and writes what a backend
-    /// gets. The input is consumed up to the body.
+    /// Whether the input may hold a complete head. An incomplete head is read again only when a line was added, so
+    /// that a client that sends byte by byte does not make LoadX read the whole head each time.
+    fn is_worth_reading(&self, seen: usize) -> bool {
+        let bytes = self.input.bytes();
+        let line_came = || memchr::memchr(b'\n', &bytes[seen..]).is_some();
+        !bytes.is_empty() && (seen == 0 || line_came() || bytes.len() >= HEAD_BYTES_MAX)
+    }
+
+    /// Waits for a request to begin. An error is what becomes of the connection instead.
+    async fn wait_for_first_byte<N: Network<Stream = S>>(
+        &self,
+        worker: &Rc<Worker<N>>,
+        session: &Session,
+    ) -> Result<(), Head> {
+        let idle = session.is_idle();
+        if idle && !self.brisk && is_silent(&self.wire.stream) {
+            // A client that was told to go meanwhile must not be parked instead.
+            return Err(if session.should_close() { Head::Gone } else { Head::Rests });
+        }
+        // A client that has never been served has less time, and is not sent away for others.
+        let (keepalive, head_timeout) = {
+            let plan = worker.plan();
+            (plan.process.timeouts.keepalive, plan.process.timeouts.request_head)
+        };
+        let patience = if idle { REST_AFTER.min(keepalive) } else { head_timeout };
+        match self.silence(worker, session, self.idle_since + patience).await {
+            Ok(()) => Ok(()),
+            Err(Broken::TimedOut) if idle && patience < keepalive && !session.should_close() => Err(Head::Rests),
+            Err(_) => Err(Head::Gone),
+        }
+    }
+
+    /// Waits for a head that has begun to go on. Its time counts from the first byte.
+    async fn wait_for_more<N: Network<Stream = S>>(
+        &self,
+        worker: &Rc<Worker<N>>,
+        session: &Session,
+        head_deadline: &mut Option<Time>,
+    ) -> Result<(), Head> {
+        session.set_idle(false);
+        let head_timeout = worker.plan().process.timeouts.request_head;
+        let deadline = *head_deadline.get_or_insert_with(|| self.timer.now() + head_timeout);
+        match self.silence(worker, session, deadline).await {
+            Ok(()) => Ok(()),
+            Err(Broken::TimedOut) => {
+                let message = format!("the request head did not arrive within {} s", head_timeout.as_secs_f64());
+                Err(Head::Refused(ProxyError::new(408, "http_request_error", message)))
+            }
+            Err(_) => Err(Head::Gone),
+        }
+    }
+
+    /// Reads the head at the front of the input, if all of it is there. The input is consumed up to the body.
     fn read_head<N: Network<Stream = S>>(&mut self, worker: &Rc<Worker<N>>) -> Result<Option<Incoming>, Fault> {
         let began = self.timer.now();
-        let mut slots = FieldSlots::new();
-        let (incoming, length) = {
-            let Parsed::Complete(request, length) = parse_request(self.input.bytes(), &mut slots)? else {
-                return Ok(None);
-            };
-            if let (Framing::Length(length), Some(max)) = (request.framing(), worker.settings().client_limits.body_max)
-                && length > max
-            {
-                return Err(Fault::ContentTooLarge);
-            }
-            (self.incoming(worker, &request, began), length)
+        let mut head = worker.buffers.request();
+        let Parsed::Complete((), length) = parse_request(self.input.bytes(), &mut head)? else { return Ok(None) };
+        let plan = worker.plan();
+        let process = &plan.process;
+        let address = client_address(&head, self.peer, &process.trusted_proxies);
+        let kept = head.request_id().filter(|_| address.peer_trusted);
+        let bits = worker.entropy();
+        let incoming = Incoming {
+            id: kept.and_then(|id| RequestId::kept(id, bits)).unwrap_or_else(|| RequestId::made(bits)),
+            began,
+            listener: self.listener as usize,
+            peer: self.peer,
+            peer_trusted: address.peer_trusted,
+            client: address.ip,
+            persistent: head.persistent()
+                && u64::from(self.requests) + 1 < process.client_limits.requests_per_connection,
+            head,
+            route: None,
+            plan,
         };
         self.input.consume(length);
         self.input.release_if_empty();
         self.requests += 1;
         Ok(Some(incoming))
-    }
-
-    fn incoming<N: Network<Stream = S>>(
-        &self,
-        worker: &Rc<Worker<N>>,
-        request: &Request<'_, '_>,
-        began: Time,
-    ) -> Incoming {
-        let settings = worker.settings();
-        let address = client_address(request, self.peer, &settings.trusted_proxies);
-        let local_authority = match request.version() {
-            Version::Http11 => String::new(),
-            Version::Http10 => self.wire.stream.local_addr().map_or_else(|_| String::new(), |local| local.to_string()),
-        };
-        let forwarding = Forwarding {
-            peer: self.peer,
-            trusted: address.peer_trusted,
-            scheme: "http",
-            local_authority: &local_authority,
-            via: settings.signature.via.as_deref(),
-            forwarded: settings.signature.forwarded,
-        };
-        let mut head = worker.buffers.head();
-        request.encode(&forwarding, &mut head);
-        // Somebody on the way says that another client asks: it may be a stranger.
-        let vouched = || address.peer_trusted || !request.claims_forwarded();
-        let may_see = |_: &Endpoint| vouched() && is_in(&settings.endpoints_allow, address.ip);
-        let endpoint = worker.endpoint(request).filter(may_see);
-        let own = match request.max_forwards() {
-            Some(0) => Some(Own::Options),
-            _ => endpoint.map(Own::Endpoint),
-        };
-        Incoming {
-            id: worker.next_request_id(),
-            began,
-            client: address.ip,
-            own,
-            method_length: request.method().len(),
-            target_length: request.path_and_query().len(),
-            framing: request.framing(),
-            version: request.version(),
-            persistent: request.persistent()
-                && u64::from(self.requests) + 1 < settings.client_limits.requests_per_connection,
-            wants_close: !request.persistent(),
-            expects_continue: request.expects_continue(),
-            to_head: request.is_head(),
-            idempotent: request.idempotent(),
-            offered: request.offered(),
-            head,
-        }
     }
 
     /// Tells the client why its request goes nowhere.
@@ -245,10 +225,10 @@ impl<S: Stream> Client<S> {
         let to_head = start_line(self.input.bytes()).0 == b"HEAD";
         let manner = Manner { version: Version::Http11, persistent: false, to_head };
         let mut out = worker.buffers.head();
-        let bytes = write_error(reply, id, manner, &mut out);
-        let sent = self.send(&out, worker.settings().attempt.response).await;
+        let bytes = write_error(reply, &id, manner, &mut out);
+        let sent = self.send(&out, worker.plan().process.timeouts.request).await;
         let line = start_line(self.input.bytes());
-        worker.log_refusal(self.peer, id, line, reply, if sent.is_ok() { bytes } else { 0 });
+        worker.log_refusal(self.peer, &id, line, reply, if sent.is_ok() { bytes } else { 0 });
         if sent.is_ok() { Next::Linger } else { Next::Close }
     }
 

@@ -39,6 +39,8 @@ impl<S: Stream> Drop for Wire<S> {
 pub(crate) struct Client<S: Stream> {
     pub(crate) wire: Wire<S>,
     pub(crate) peer: IpAddr,
+    /// The position in the plan of the listener that accepted the connection.
+    pub(crate) listener: u32,
     pub(crate) timer: Timer,
     /// What was read and belongs to a request that is still to be served.
     pub(crate) input: Input,
@@ -53,11 +55,12 @@ pub(crate) struct Client<S: Stream> {
 
 impl<S: Stream> Client<S> {
     /// One that has just come.
-    pub(crate) fn new(stream: S, peer: IpAddr, place: Place, clock: Clock) -> Self {
+    pub(crate) fn new(stream: S, peer: IpAddr, listener: u32, place: Place, clock: Clock) -> Self {
         let timer = Timer::new(clock);
         Client {
             wire: Wire { stream, unfinished: false },
             peer,
+            listener,
             idle_since: timer.latest(),
             timer,
             input: Input::default(),
@@ -69,16 +72,16 @@ impl<S: Stream> Client<S> {
 
     /// One that has rested.
     pub(crate) fn awake(parked: Parked<S>, clock: Clock) -> Self {
-        let Parked { wire, peer, requests, place, since, .. } = parked;
+        let Parked { wire, peer, listener, requests, place, since, .. } = parked;
         let timer = Timer::new(clock);
         let brisk = timer.latest() < since + REST_AFTER;
-        Client { wire, peer, timer, input: Input::default(), requests, idle_since: since, brisk, place }
+        Client { wire, peer, listener, timer, input: Input::default(), requests, idle_since: since, brisk, place }
     }
 
     /// What is kept of it while it rests.
     pub(crate) fn parked(self, keepalive: Duration, silent_at: Mark) -> Parked<S> {
-        let Client { wire, peer, requests, idle_since: since, place, .. } = self;
-        Parked { wire, peer, requests, place, silent_at, since, until: since + keepalive }
+        let Client { wire, peer, listener, requests, idle_since: since, place, .. } = self;
+        Parked { wire, peer, listener, requests, place, silent_at, since, until: since + keepalive }
     }
 
     /// Writes a whole reply of LoadX's own. `idle` bounds how long the client may not read.

@@ -1,14 +1,15 @@
 //! What the tasks of one worker share: its buffers, its idle connections, its counts, its log, and the
 //! ways to control and to the other workers.
 
-use std::cell::RefCell;
-use std::net::IpAddr;
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use loadx_core::plan::ClusterSlot;
 use loadx_core::{Backend, BackendId, Observation, ProxyError, Rng as _, SplitMix64, Time};
-use loadx_http::Request;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::access_log::{AccessLog, Line};
@@ -24,7 +25,7 @@ use crate::pipes::Pipes;
 use crate::pool::Pool;
 use crate::request_id::RequestId;
 use crate::sessions::Sessions;
-use crate::shared::{LocalView, Settings, Shared};
+use crate::shared::{LocalPlan, LocalView, Shared};
 
 /// What the tasks of one worker share.
 pub(crate) struct Worker<N: Network> {
@@ -36,8 +37,10 @@ pub(crate) struct Worker<N: Network> {
     pub(crate) metrics: RefCell<Shard>,
     pub(crate) index: usize,
     pub(crate) shared: Arc<Shared>,
-    /// The published view, held by this worker so that taking it costs no shared count.
-    view: RefCell<LocalView>,
+    /// The present plan, held by this worker so that taking the plan costs no shared count.
+    plan: RefCell<LocalPlan>,
+    /// The version at which that was the present plan.
+    plan_version: Cell<u64>,
     pub(crate) log: AccessLog,
     pub(crate) date: Date,
     /// The ways to all workers, by index.
@@ -45,6 +48,8 @@ pub(crate) struct Worker<N: Network> {
     reports: mpsc::Sender<Report>,
     questions: mpsc::Sender<Question>,
     ids: RefCell<SplitMix64>,
+    /// Copies for mirrors that are under way.
+    pub(crate) mirrors: Cell<usize>,
     pub(crate) sessions: Rc<Sessions>,
     pub(crate) parking: Parking<N::Stream>,
 }
@@ -65,20 +70,21 @@ pub(crate) struct Parts<N: Network> {
 impl<N: Network> Worker<N> {
     pub(crate) fn new(parts: Parts<N>) -> Rc<Self> {
         let Parts { net, index, clock, shared, mailboxes, reports, questions, log, seed } = parts;
-        let view = LocalView::new(shared.view.load_full());
-        let pool = Pool::new();
-        pool.follow(&view);
+        let version = shared.version();
+        let plan = LocalPlan::new(shared.plan(), version);
         Rc::new(Worker {
             net,
             clock,
             buffers: Rc::default(),
             pipes: Pipes::new(),
-            pool,
+            pool: Pool::new(),
             metrics: RefCell::new(Shard::new()),
+            mirrors: Cell::new(0),
             sessions: Rc::default(),
             parking: Parking::new(),
             index,
-            view: RefCell::new(view),
+            plan: RefCell::new(plan),
+            plan_version: Cell::new(version),
             shared,
             log,
             date: Date::default(),
@@ -89,20 +95,34 @@ impl<N: Network> Worker<N> {
         })
     }
 
-    pub(crate) fn settings(&self) -> &Settings {
-        &self.shared.settings
+    /// The present plan.
+    pub(crate) fn plan(&self) -> LocalPlan {
+        let version = self.shared.version();
+        if self.plan_version.get() != version {
+            let published = self.shared.plan();
+            let mut held = self.plan.borrow_mut();
+            if !held.is(&published) {
+                *held = LocalPlan::new(published, version);
+            }
+            self.plan_version.set(version);
+        }
+        self.plan.borrow().clone()
     }
 
-    /// The backends in rotation. A new view also closes idle connections to those that left.
-    pub(crate) fn view(&self) -> LocalView {
-        let published = self.shared.view.load();
-        let mut held = self.view.borrow_mut();
-        if !held.is(&published) {
-            let now = LocalView::new(Arc::clone(&published));
-            self.pool.follow(&now);
-            *held = now;
-        }
-        held.clone()
+    /// The backends of a cluster that are in rotation now.
+    pub(crate) fn view(&self, plan: &LocalPlan, cluster: usize) -> LocalView {
+        plan.view(cluster, self.shared.version())
+    }
+
+    /// Closes idle connections to backends out of rotation, and those that are too old.
+    pub(crate) fn sweep_pool(&self) {
+        let plan = self.plan();
+        let views: Vec<LocalView> = (0..plan.clusters.len()).map(|cluster| self.view(&plan, cluster)).collect();
+        let backends = views.iter().flat_map(|view| view.backends());
+        let addresses: HashMap<BackendId, &[SocketAddr]> =
+            backends.map(|backend| (backend.id(), backend.addresses())).collect();
+        let idle = plan.process.timeouts.backend_keepalive;
+        self.pool.sweep(self.clock.now(), idle, |backend| addresses.get(&backend).copied());
     }
 
     /// Closes the connection of one client that has nothing to do; false when there is none.
@@ -114,8 +134,13 @@ impl<N: Network> Worker<N> {
         self.sessions.is_stopping()
     }
 
+    /// 64 random bits.
+    pub(crate) fn entropy(&self) -> u64 {
+        self.ids.borrow_mut().next_u64()
+    }
+
     pub(crate) fn next_request_id(&self) -> RequestId {
-        RequestId(self.ids.borrow_mut().next_u64())
+        RequestId::made(self.entropy())
     }
 
     /// Whether a connection may serve another request after the one it serves now.
@@ -127,16 +152,6 @@ impl<N: Network> Worker<N> {
     /// next failure brings another.
     pub(crate) fn report(&self, backend: BackendId, observation: Observation) {
         let _ = self.reports.try_send(Report { backend, observation });
-    }
-
-    /// The endpoint that the request asks for, if it asks for one that is on.
-    pub(crate) fn endpoint(&self, request: &Request<'_, '_>) -> Option<Endpoint> {
-        let path = request.path_and_query();
-        if !path.starts_with("/__") || !matches!(request.method(), "GET" | "HEAD") {
-            return None;
-        }
-        let endpoint = Endpoint::of_path(path.split('?').next().unwrap_or(path))?;
-        (endpoint != Endpoint::Metrics || self.settings().metrics).then_some(endpoint)
     }
 
     /// What was counted so far, and what is held now.
@@ -160,12 +175,15 @@ impl<N: Network> Worker<N> {
 
     /// Counts and logs an exchange that ended.
     pub(crate) fn account(&self, account: &Account<'_>) {
-        let Account { now, incoming, status, broke_off, content, backend, tries, error, switched_at } = *account;
+        let Account { now, incoming, status, broke_off, content, backend, cluster, tries, error, switched_at } =
+            *account;
         let took = now.since(incoming.began);
         let to_answer = switched_at.map_or(took, |switched_at| switched_at.since(incoming.began));
         let mut metrics = self.metrics.borrow_mut();
         metrics.retries += tries.saturating_sub(1) as u64;
-        metrics.record(&Ending { now, took: to_answer, status, error: status >= 500 || broke_off, backend });
+        let error_counts = status >= 500 || broke_off;
+        let cluster_id = cluster.map(|cluster| cluster.id);
+        metrics.record(&Ending { now, took: to_answer, status, error: error_counts, backend, cluster: cluster_id });
         drop(metrics);
         if !self.log.is_on() {
             return;
@@ -173,14 +191,16 @@ impl<N: Network> Worker<N> {
         self.log.write(&Line {
             at: SystemTime::now(),
             client: incoming.client,
-            method: incoming.method(),
-            target: incoming.target(),
+            method: incoming.head.method(),
+            target: incoming.head.path_and_query(),
             status,
             bytes: content,
             took,
+            route: incoming.route_name(),
+            cluster: cluster.map(|cluster| &*cluster.name),
             backend: backend.map(Backend::name),
             tries,
-            id: incoming.id,
+            id: &incoming.id,
             error,
         });
     }
@@ -189,7 +209,7 @@ impl<N: Network> Worker<N> {
     pub(crate) fn log_refusal(
         &self,
         client: IpAddr,
-        id: RequestId,
+        id: &RequestId,
         (method, target): (&[u8], &[u8]),
         reply: &ProxyError,
         bytes: u64,
@@ -197,7 +217,14 @@ impl<N: Network> Worker<N> {
         let now = self.clock.now();
         let took = Duration::ZERO;
         let error = reply.status >= 500;
-        self.metrics.borrow_mut().record(&Ending { now, took, status: reply.status, error, backend: None });
+        self.metrics.borrow_mut().record(&Ending {
+            now,
+            took,
+            status: reply.status,
+            error,
+            backend: None,
+            cluster: None,
+        });
         self.log.write(&Line {
             at: SystemTime::now(),
             client,
@@ -206,6 +233,8 @@ impl<N: Network> Worker<N> {
             status: reply.status,
             bytes,
             took,
+            route: None,
+            cluster: None,
             backend: None,
             tries: 0,
             id,
@@ -226,6 +255,7 @@ pub(crate) struct Account<'a> {
     /// Content sent to the client, in bytes.
     pub(crate) content: u64,
     pub(crate) backend: Option<&'a Backend>,
+    pub(crate) cluster: Option<&'a ClusterSlot>,
     pub(crate) tries: usize,
     pub(crate) error: Option<&'a str>,
     /// When the connection became a tunnel: its hours are no response time.

@@ -2,61 +2,56 @@
 
 use std::net::IpAddr;
 
-use loadx_core::Time;
-use loadx_http::{Framing, Version};
+use loadx_core::route::Route;
+use loadx_core::{AttemptPolicy, Time};
+use loadx_http::Framing;
 
-use crate::buffers::HeadBuffer;
-use crate::messages::Endpoint;
+use crate::buffers::LentRequest;
 use crate::request_id::RequestId;
+use crate::shared::LocalPlan;
 
 /// A request whose head was read and found sound.
 #[derive(Debug)]
 pub(crate) struct Incoming {
     pub(crate) id: RequestId,
     pub(crate) began: Time,
-    /// Who asks, behind trusted proxies.
+    /// The plan that the request is served by, also when another one is published meanwhile.
+    pub(crate) plan: LocalPlan,
+    /// The position of the listener in the plan.
+    pub(crate) listener: usize,
+    /// The peer of the connection.
+    pub(crate) peer: IpAddr,
+    /// Whether the peer's word about where the request comes from is believed.
+    pub(crate) peer_trusted: bool,
+    /// The client's address, behind trusted proxies.
     pub(crate) client: IpAddr,
-    /// Set when the request is for LoadX itself.
-    pub(crate) own: Option<Own>,
-    /// The head as a backend gets it. It begins with the method, a space and the target.
-    pub(crate) head: HeadBuffer,
-    pub(crate) method_length: usize,
-    pub(crate) target_length: usize,
-    pub(crate) framing: Framing,
-    pub(crate) version: Version,
+    pub(crate) head: LentRequest,
+    /// Whether the client's connection may carry another request after this one.
     pub(crate) persistent: bool,
-    /// Whether the client itself ends the connection after this.
-    pub(crate) wants_close: bool,
-    /// Whether it waits for a 100 before it sends content.
-    pub(crate) expects_continue: bool,
-    /// Whether it is a HEAD.
-    pub(crate) to_head: bool,
-    pub(crate) idempotent: bool,
-    /// The protocols that it offers to go on in.
-    pub(crate) offered: Option<Vec<u8>>,
-}
-
-/// What LoadX is asked itself.
-#[derive(Copy, Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Own {
-    /// A status endpoint.
-    Endpoint(Endpoint),
-    /// An OPTIONS that may not be passed on any more (RFC 9110, section 7.6.2).
-    Options,
+    /// The position of the route in the plan, once the request has matched one.
+    pub(crate) route: Option<usize>,
 }
 
 impl Incoming {
-    pub(crate) fn method(&self) -> &[u8] {
-        &self.head[..self.method_length]
-    }
-
-    pub(crate) fn target(&self) -> &[u8] {
-        let start = self.method_length + 1;
-        &self.head[start..start + self.target_length]
-    }
-
     /// Whether there is content to read behind the head.
     pub(crate) fn has_body(&self) -> bool {
-        self.framing != Framing::Length(0)
+        self.head.framing() != Framing::Length(0)
+    }
+
+    /// The route that the request matched.
+    pub(crate) fn route(&self) -> Option<&Route> {
+        self.route.map(|route| &self.plan.routes.routes()[route])
+    }
+
+    /// How long an exchange with a cluster may take: as the cluster says, the whole of it as the route says.
+    pub(crate) fn attempt_policy(&self, cluster: usize) -> AttemptPolicy {
+        let policy = self.plan.clusters[cluster].attempt;
+        let exchange = self.route().and_then(|route| route.exchange_timeout).or(policy.exchange);
+        AttemptPolicy { exchange, ..policy }
+    }
+
+    /// The name of that route.
+    pub(crate) fn route_name(&self) -> Option<&str> {
+        self.route().map(|route| &*route.name)
     }
 }

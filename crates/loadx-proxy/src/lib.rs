@@ -38,4 +38,4 @@ mod timer;
 mod worker;
 
 pub use net::{Listener, Network, Resolved, Stream, Tcp};
-pub use proxy::{Local, Running, StartError, start, start_local};
+pub use proxy::{ApplyError, Local, Running, StartError, start, start_local};

@@ -123,5 +123,11 @@ pub const LOG_SPARE_BATCHES_MAX: usize = 8;
 /// rotation.
 pub const CONNECT_LOOK: Duration = Duration::from_secs(1);
 
+/// Copies of requests for mirrors that a worker has under way; beyond, requests are not copied.
+pub const MIRRORS_MAX: usize = 64;
+
+/// What is read of a mirror's response before its connection is closed, in bytes.
+pub const MIRROR_RESPONSE_BYTES_MAX: usize = 1024 * 1024;
+
 /// How long the end of LoadX waits for the last lines of the access log to be written.
 pub const LOG_LAST_WRITE: Duration = Duration::from_secs(2);

@@ -1,7 +1,9 @@
 //! What threads say to one another. They share nothing else but [`Shared`](crate::shared::Shared).
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
+use loadx_core::config::Config;
 use loadx_core::{BackendId, Observation};
 use tokio::sync::{mpsc, oneshot};
 
@@ -12,13 +14,22 @@ use crate::shared::Place;
 #[derive(Debug)]
 pub(crate) enum Order<P> {
     /// Take over a client that another worker accepted.
-    Serve(P, SocketAddr, Place),
+    Serve(P, Accepted, Place),
     /// Close an idle client connection, if there is one: somebody waits for its place.
     Shed,
+    /// These backends have left the plan: let go of what is kept about them.
+    Forget(Arc<[BackendId]>),
     /// Tell what was counted.
     Measure(oneshot::Sender<Box<Shard>>),
     /// Accept no more, finish what runs, end.
     Stop,
+}
+
+/// A client that was accepted: its address, and the position in the plan of the listener that it came by.
+#[derive(Copy, Clone, Debug)]
+pub(crate) struct Accepted {
+    pub(crate) peer: SocketAddr,
+    pub(crate) listener: u32,
 }
 
 /// The way to a worker. It needs no bound of its own: there is one measurement at a time, and the other
@@ -30,6 +41,13 @@ pub(crate) type Mailbox<P> = mpsc::UnboundedSender<Order<P>>;
 pub(crate) struct Report {
     pub(crate) backend: BackendId,
     pub(crate) observation: Observation,
+}
+
+/// What control is told to do.
+#[derive(Debug)]
+pub(crate) enum Command {
+    /// Make this config the plan, and say when that is done.
+    Apply(Box<Config>, oneshot::Sender<()>),
 }
 
 /// A status endpoint that a client of a worker asked for.
@@ -51,11 +69,11 @@ pub(crate) enum Endpoint {
 }
 
 impl Endpoint {
-    pub(crate) fn of_path(path: &str) -> Option<Endpoint> {
+    pub(crate) fn of_path(path: &[u8]) -> Option<Endpoint> {
         match path {
-            "/__health__" => Some(Endpoint::Health),
-            "/__metrics__" => Some(Endpoint::Metrics),
-            "/__status__" => Some(Endpoint::Status),
+            b"/__health__" => Some(Endpoint::Health),
+            b"/__metrics__" => Some(Endpoint::Metrics),
+            b"/__status__" => Some(Endpoint::Status),
             _ => None,
         }
     }

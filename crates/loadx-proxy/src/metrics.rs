@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hdrhistogram::Histogram;
-use loadx_core::{Backend, BackendId, Time};
+use loadx_core::{Backend, BackendId, ClusterId, Time};
 
 /// The longest response time that is told apart, in microseconds: an hour.
 const LATENCY_MAX_US: u64 = 3_600_000_000;
@@ -23,6 +23,9 @@ pub(crate) struct Shard {
     pub(crate) errors: u64,
     pub(crate) client_aborts: u64,
     pub(crate) retries: u64,
+    /// Copies that were sent to mirrors, and requests that were not copied for want of room.
+    pub(crate) mirrored: u64,
+    pub(crate) mirrors_skipped: u64,
     pub(crate) connections: u64,
     pub(crate) holdings: Holdings,
     statuses: Box<[u64; 600]>,
@@ -30,6 +33,14 @@ pub(crate) struct Shard {
     /// A ring of the last slots of time; the newest is being filled.
     recent: [Slot; SLOTS],
     backends: BTreeMap<BackendId, BackendCounts>,
+    clusters: BTreeMap<ClusterId, Counts>,
+}
+
+/// What is counted about one cluster.
+#[derive(Copy, Clone, Debug, Default)]
+pub(crate) struct Counts {
+    pub(crate) requests: u64,
+    pub(crate) errors: u64,
 }
 
 /// What a worker holds at the moment.
@@ -79,6 +90,7 @@ pub(crate) struct Ending<'e> {
     /// Whether the exchange failed: the status is 500 or above, or the response broke off.
     pub(crate) error: bool,
     pub(crate) backend: Option<&'e Backend>,
+    pub(crate) cluster: Option<ClusterId>,
 }
 
 impl Shard {
@@ -88,6 +100,8 @@ impl Shard {
             errors: 0,
             client_aborts: 0,
             retries: 0,
+            mirrored: 0,
+            mirrors_skipped: 0,
             connections: 0,
             holdings: Holdings::default(),
             statuses: Box::new([0; 600]),
@@ -104,6 +118,7 @@ impl Shard {
                 latency: Histogram::new_with_bounds(1, LATENCY_MAX_US, 2).expect("the bounds are sound"),
             }),
             backends: BTreeMap::new(),
+            clusters: BTreeMap::new(),
         }
     }
 
@@ -124,6 +139,11 @@ impl Shard {
         slot.requests += 1;
         slot.errors += errors;
         slot.latency.saturating_record(took_us.max(1));
+        if let Some(cluster) = ending.cluster {
+            let counts = self.clusters.entry(cluster).or_default();
+            counts.requests += 1;
+            counts.errors += errors;
+        }
         if let Some(backend) = ending.backend {
             let counts = self.backends.entry(backend.id()).or_insert_with(|| BackendCounts {
                 name: backend.shared_name(),
@@ -154,6 +174,8 @@ impl Shard {
         self.errors += other.errors;
         self.client_aborts += other.client_aborts;
         self.retries += other.retries;
+        self.mirrored += other.mirrored;
+        self.mirrors_skipped += other.mirrors_skipped;
         self.connections += other.connections;
         self.holdings.idle_to_backends += other.holdings.idle_to_backends;
         self.holdings.buffers += other.holdings.buffers;
@@ -174,6 +196,11 @@ impl Shard {
                 mine.errors += theirs.errors;
                 mine.latency.add(&theirs.latency).expect(same);
             }
+        }
+        for (id, counts) in &other.clusters {
+            let mine = self.clusters.entry(*id).or_default();
+            mine.requests += counts.requests;
+            mine.errors += counts.errors;
         }
         for (id, counts) in &other.backends {
             match self.backends.get_mut(id) {
@@ -201,6 +228,18 @@ impl Shard {
     /// What is counted about each backend.
     pub(crate) fn backends(&self) -> &BTreeMap<BackendId, BackendCounts> {
         &self.backends
+    }
+
+    /// Lets go of what was counted about backends that have left the plan.
+    pub(crate) fn forget(&mut self, backends: &[BackendId]) {
+        for id in backends {
+            self.backends.remove(id);
+        }
+    }
+
+    /// What is counted about a cluster.
+    pub(crate) fn cluster(&self, id: ClusterId) -> Counts {
+        self.clusters.get(&id).copied().unwrap_or_default()
     }
 
     /// Each status that occurred, and how often.
@@ -245,6 +284,8 @@ impl Shard {
             "status_codes": self.status_codes(),
             "client_aborts": self.client_aborts,
             "retries": self.retries,
+            "mirrored": self.mirrored,
+            "mirrors_skipped": self.mirrors_skipped,
             "client_connections": self.connections,
             "recent": { "10s": self.recent(now, 1), "60s": self.recent(now, SLOTS as u64 - 1) },
             "backends": backends,
@@ -311,7 +352,7 @@ mod tests {
     }
 
     fn ending(now: Time, took_ms: u64, status: u16) -> Ending<'static> {
-        Ending { now, took: Duration::from_millis(took_ms), status, error: status >= 500, backend: None }
+        Ending { now, took: Duration::from_millis(took_ms), status, error: status >= 500, backend: None, cluster: None }
     }
 
     #[test]

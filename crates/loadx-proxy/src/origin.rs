@@ -13,19 +13,21 @@ use crate::io::describe;
 use crate::limits::CONNECT_LOOK;
 use crate::net::Network;
 use crate::pool::Connection;
+use crate::shared::LocalPlan;
 
 /// A new connection to `backend`. It is given up when the backend leaves rotation meanwhile: the
 /// request then has better places to go than a queue that nobody serves.
 pub(crate) async fn connect<N: Network>(
     worker: &Worker<N>,
+    (plan, cluster): (&LocalPlan, usize),
     backend: &Backend,
 ) -> Result<Connection<N::Stream>, ConnectFailure> {
-    let limit = worker.settings().attempt.connect;
+    let limit = plan.clusters[cluster].attempt.connect;
     let mut connecting = pin!(connect_any(&worker.net, backend.addresses(), worker.clock, limit));
     loop {
         match tokio::time::timeout(CONNECT_LOOK, connecting.as_mut()).await {
             Ok(outcome) => return outcome,
-            Err(_) if worker.view().backends().iter().any(|other| other.id() == backend.id()) => {}
+            Err(_) if worker.view(plan, cluster).backends().iter().any(|other| other.id() == backend.id()) => {}
             Err(_) => return Err(ConnectFailure { reason: "timed out".into(), kind: ConnectFailureKind::TimedOut }),
         }
     }

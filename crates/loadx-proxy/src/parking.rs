@@ -32,6 +32,7 @@ pub(crate) struct Parking<S: Stream> {
 pub(crate) struct Parked<S: Stream> {
     pub(crate) wire: Wire<S>,
     pub(crate) peer: IpAddr,
+    pub(crate) listener: u32,
     pub(crate) requests: u32,
     pub(crate) place: Place,
     /// When the runtime knew nothing new of it.

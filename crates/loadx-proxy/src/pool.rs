@@ -10,10 +10,9 @@ use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, VecDeque};
 use std::hash::{BuildHasherDefault, Hasher};
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::time::Duration;
 
-use loadx_core::{BackendId, Time, View};
+use loadx_core::{Backend, BackendId, Time};
 
 use crate::io::is_silent;
 use crate::limits::{COOLING_PER_BACKEND_MAX, IDLE_PER_BACKEND_MAX};
@@ -35,8 +34,6 @@ pub(crate) struct Pool<S> {
     returned: Cell<u64>,
     /// How many of these, the first ones, have cooled.
     cooled: Cell<u64>,
-    /// Where each backend in rotation is to be found.
-    places: RefCell<ByBackend<Arc<[SocketAddr]>>>,
 }
 
 /// Its order is the same in every run, so that a simulation can be replayed; nobody outside chooses the keys.
@@ -107,7 +104,7 @@ pub(crate) struct Mark(u64);
 
 impl<S: Stream> Pool<S> {
     pub(crate) fn new() -> Self {
-        Pool { lanes: RefCell::default(), returned: Cell::new(0), cooled: Cell::new(0), places: RefCell::default() }
+        Pool { lanes: RefCell::default(), returned: Cell::new(0), cooled: Cell::new(0) }
     }
 
     /// Marks this moment, at which the runtime knew nothing new of some stream.
@@ -120,66 +117,62 @@ impl<S: Stream> Pool<S> {
         self.cooled.set(self.cooled.get().max(mark.0));
     }
 
-    /// Takes a connection that is still silent. One that became readable while idle was closed by the
-    /// backend, or holds bytes that belong to no request: it is not used. Finding that out costs no
-    /// system call, except for a connection that has not cooled. Such a one is used only where there are many: a
-    /// further connection costs once, and asking the system each time.
-    pub(crate) fn take(&self, backend: BackendId) -> Option<Connection<S>> {
+    /// Takes a connection that leads to a present address of the backend and is still silent. A connection that became
+    /// readable while idle was closed by the backend, or holds bytes that belong to no request, and is closed.
+    ///
+    /// Finding that out costs no system call, except for a connection that has not cooled. Reuses an uncooled
+    /// connection only when [`COOLING_PER_BACKEND_MAX`] of them wait: opening another one costs once, asking the system
+    /// costs a call per request.
+    pub(crate) fn take(&self, backend: &Backend) -> Option<Connection<S>> {
+        let leads_there = |idle: &Idle<S>| backend.addresses().contains(&idle.connection.address);
         let mut lanes = self.lanes.borrow_mut();
-        let lane = lanes.get_mut(&backend)?;
+        let lane = lanes.get_mut(&backend.id())?;
         lane.settle(self.cooled.get());
         while let Some(idle) = lane.cooled.pop() {
             // Where a large body came through a pipe, the runtime has not heard that nothing follows.
-            if is_silent(&idle.connection.stream) || idle.connection.stream.holds_nothing() {
+            if leads_there(&idle) && (is_silent(&idle.connection.stream) || idle.connection.stream.holds_nothing()) {
                 return Some(idle.connection);
             }
         }
         while lane.cooling.len() >= COOLING_PER_BACKEND_MAX {
             let idle = lane.cooling.pop_back()?;
-            if idle.connection.stream.holds_nothing() {
+            if leads_there(&idle) && idle.connection.stream.holds_nothing() {
                 return Some(idle.connection);
             }
         }
         None
     }
 
-    /// Keeps a connection for later. Closed are those beyond what is kept, and those to a place where the backend
-    /// is not any more.
+    /// Keeps a connection for later. A connection beyond what is kept is closed.
     pub(crate) fn put(&self, backend: BackendId, connection: Connection<S>, now: Time) {
         let number = self.returned.get() + 1;
         self.returned.set(number);
         let idle = Idle { connection, since: now, number };
         let mut lanes = self.lanes.borrow_mut();
         let lane = lanes.entry(backend).or_insert_with(Lane::new);
-        if lane.len() < IDLE_PER_BACKEND_MAX && self.is_in_place(backend, &idle) {
+        if lane.len() < IDLE_PER_BACKEND_MAX {
             lane.cooling.push_back(idle);
         }
     }
 
-    /// Closes what was idle for too long or was closed by its backend.
-    pub(crate) fn sweep(&self, now: Time, idle: Duration) {
+    /// Closes connections that were idle for too long, were closed by their backend, or lead to a backend that is out
+    /// of rotation: `addresses` tells the addresses of one in rotation.
+    pub(crate) fn sweep<'a>(
+        &self,
+        now: Time,
+        idle: Duration,
+        addresses: impl Fn(BackendId) -> Option<&'a [SocketAddr]>,
+    ) {
         let is_sound = |stream: &S| is_silent(stream) || stream.holds_nothing();
-        for lane in self.lanes.borrow_mut().values_mut() {
-            lane.retain(|kept| now.since(kept.since) < idle && is_sound(&kept.connection.stream));
-        }
-    }
-
-    /// Closes the connections to backends that are not in rotation any more, or not at that address.
-    pub(crate) fn follow(&self, view: &View) {
-        *self.places.borrow_mut() =
-            view.backends().iter().map(|backend| (backend.id(), backend.shared_addresses())).collect();
-        let mut lanes = self.lanes.borrow_mut();
-        for (backend, lane) in lanes.iter_mut() {
-            lane.retain(|idle| self.is_in_place(*backend, idle));
-        }
-        // A backend that left does not come back under the same id.
-        lanes.retain(|_, lane| lane.len() > 0);
-    }
-
-    /// Whether the connection leads where the backend is to be found today.
-    fn is_in_place(&self, backend: BackendId, idle: &Idle<S>) -> bool {
-        let places = self.places.borrow();
-        places.get(&backend).is_some_and(|addresses| addresses.contains(&idle.connection.address))
+        self.lanes.borrow_mut().retain(|backend, lane| {
+            let addresses = addresses(*backend).unwrap_or_default();
+            lane.retain(|kept| {
+                addresses.contains(&kept.connection.address)
+                    && now.since(kept.since) < idle
+                    && is_sound(&kept.connection.stream)
+            });
+            lane.len() > 0
+        });
     }
 
     /// How many connections are idle.

@@ -8,9 +8,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
-use arc_swap::ArcSwap;
-use loadx_core::config::{Config, HostPort};
-use loadx_core::{Cluster, Ids, Rng as _, SplitMix64, Time};
+use loadx_core::config::{Config, HostPort, ListenerConfig};
+use loadx_core::plan::Desired;
+use loadx_core::{Rng as _, SplitMix64, Time};
 use tokio::runtime::{Builder, LocalOptions, LocalRuntime};
 use tokio::sync::{mpsc, oneshot};
 
@@ -19,9 +19,9 @@ use crate::clock::Clock;
 use crate::context;
 use crate::control;
 use crate::limits::{CONTROL_QUEUE_MAX, EVENTS_PER_POLL_MAX};
-use crate::messages::{Mailbox, Order};
+use crate::messages::{Command, Mailbox, Order};
 use crate::net::{Network, Tcp};
-use crate::shared::{Places, Settings, Shared};
+use crate::shared::Shared;
 use crate::worker;
 
 /// Why a proxy could not be started.
@@ -100,6 +100,8 @@ pub struct Running {
     mailboxes: Vec<Mailbox<<Tcp as Network>::Parcel>>,
     workers: Vec<JoinHandle<()>>,
     control: JoinHandle<()>,
+    command: mpsc::Sender<Command>,
+    listeners: Vec<ListenerConfig>,
     stop_control: oneshot::Sender<()>,
     log: Option<access_log::Writer>,
 }
@@ -113,6 +115,15 @@ impl Running {
     /// How many workers there are.
     pub fn workers(&self) -> usize {
         self.workers.len()
+    }
+
+    /// Makes another config the plan. Exchanges that run keep the plan that they began with.
+    ///
+    /// # Errors
+    /// When the config has other listeners, or the proxy is stopping; nothing has changed then.
+    pub fn apply(&self, config: Config) -> Result<(), ApplyError> {
+        let done = send_config(&self.command, &self.listeners, config)?;
+        done.blocking_recv().map_err(|_| ApplyError::Stopping)
     }
 
     /// Accepts no more clients, finishes what runs within the grace, and ends.
@@ -133,6 +144,39 @@ impl Running {
     }
 }
 
+/// Why a config could not be made the plan of a running proxy.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum ApplyError {
+    /// The config has other listeners than those that the proxy was started with.
+    Listeners,
+    /// The proxy is stopping, or too many configs wait.
+    Stopping,
+}
+
+impl fmt::Display for ApplyError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            ApplyError::Listeners => "the config has other listeners; that takes a restart",
+            ApplyError::Stopping => "the proxy is stopping",
+        })
+    }
+}
+
+impl std::error::Error for ApplyError {}
+
+fn send_config(
+    command: &mpsc::Sender<Command>,
+    listeners: &[ListenerConfig],
+    config: Config,
+) -> Result<oneshot::Receiver<()>, ApplyError> {
+    if config.listeners != listeners {
+        return Err(ApplyError::Listeners);
+    }
+    let (reply, done) = oneshot::channel();
+    command.try_send(Command::Apply(Box::new(config), reply)).map_err(|_| ApplyError::Stopping)?;
+    Ok(done)
+}
+
 fn join(thread: JoinHandle<()>) {
     let name = thread.thread().name().unwrap_or("a thread").to_owned();
     if thread.join().is_err() {
@@ -147,7 +191,8 @@ fn join(thread: JoinHandle<()>) {
 pub fn start(config: &Config) -> Result<Running, StartError> {
     let net = Tcp::new().map_err(StartError::Names)?;
     let seed = RandomState::new().hash_one(std::process::id());
-    let Assembly { addresses, mailboxes, control, ready, workers, stop_control, log } = assemble(config, &net, seed)?;
+    let Assembly { addresses, mailboxes, control, ready, workers, command, stop_control, log } =
+        assemble(config, &net, seed)?;
     let control = spawn("loadx-control", move |runtime| {
         runtime.block_on(control::run(control));
     })?;
@@ -161,7 +206,8 @@ pub fn start(config: &Config) -> Result<Running, StartError> {
             }
         })?);
     }
-    Ok(Running { addresses, mailboxes, workers: threads, control, stop_control, log })
+    let listeners = config.listeners.clone();
+    Ok(Running { addresses, mailboxes, workers: threads, control, command, listeners, stop_control, log })
 }
 
 /// A proxy all of which runs in one thread.
@@ -170,6 +216,8 @@ pub struct Local<N: Network> {
     mailboxes: Vec<Mailbox<N::Parcel>>,
     workers: Vec<tokio::task::JoinHandle<()>>,
     control: tokio::task::JoinHandle<()>,
+    command: mpsc::Sender<Command>,
+    listeners: Vec<ListenerConfig>,
     stop_control: oneshot::Sender<()>,
 }
 
@@ -177,6 +225,15 @@ impl<N: Network> Local<N> {
     /// Where clients connect.
     pub fn addresses(&self) -> &[SocketAddr] {
         &self.addresses
+    }
+
+    /// The same as [`Running::apply`].
+    ///
+    /// # Errors
+    /// The same as those of [`Running::apply`].
+    pub async fn apply(&self, config: Config) -> Result<(), ApplyError> {
+        let done = send_config(&self.command, &self.listeners, config)?;
+        done.await.map_err(|_| ApplyError::Stopping)
     }
 
     /// The same as [`Running::stop`].
@@ -200,7 +257,8 @@ impl<N: Network> Local<N> {
 /// # Errors
 /// Any [`StartError`]; nothing is left running then.
 pub async fn start_local<N: Network>(config: &Config, net: &N, seed: u64) -> Result<Local<N>, StartError> {
-    let Assembly { addresses, mailboxes, control, ready, workers, stop_control, log: _ } = assemble(config, net, seed)?;
+    let Assembly { addresses, mailboxes, control, ready, workers, command, stop_control, log: _ } =
+        assemble(config, net, seed)?;
     let control = tokio::task::spawn_local(control::run(control));
     let _ = ready.await;
     let serving = workers.into_iter().map(|Crew { parts, sockets, orders }| {
@@ -208,7 +266,8 @@ pub async fn start_local<N: Network>(config: &Config, net: &N, seed: u64) -> Res
             worker::run(parts, sockets, orders).await.expect("the network gives out listeners");
         })
     });
-    Ok(Local { addresses, mailboxes, workers: serving.collect(), control, stop_control })
+    let listeners = config.listeners.clone();
+    Ok(Local { addresses, mailboxes, workers: serving.collect(), control, command, listeners, stop_control })
 }
 
 /// All parts of a proxy, ready to run wherever they are put.
@@ -219,6 +278,7 @@ struct Assembly<N: Network> {
     /// Tells when workers may begin.
     ready: oneshot::Receiver<()>,
     workers: Vec<Crew<N>>,
+    command: mpsc::Sender<Command>,
     stop_control: oneshot::Sender<()>,
     log: Option<access_log::Writer>,
 }
@@ -226,25 +286,20 @@ struct Assembly<N: Network> {
 /// What one worker is made of.
 struct Crew<N: Network> {
     parts: context::Parts<N>,
-    sockets: Vec<N::Socket>,
+    sockets: Vec<Numbered<N::Socket>>,
     orders: mpsc::UnboundedReceiver<Order<N::Parcel>>,
 }
 
 fn assemble<N: Network>(config: &Config, net: &N, seed: u64) -> Result<Assembly<N>, StartError> {
     let workers = config.workers.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, Into::into));
-    let (addresses, sockets) = listen(net, &config.listen, workers)?;
+    let (addresses, sockets) = listen_all(net, config, workers)?;
     let lost = Arc::<Lost>::default();
     let (batches, log) = open_log(config, &lost)?;
     let clock = Clock::start();
     let mut seeds = SplitMix64::new(seed);
-    let mut cluster = Cluster::new(config.algorithm, config.health.clone());
-    cluster.update(Time::ZERO, config.backends.clone(), &mut Ids::default());
-    let shared = Arc::new(Shared {
-        view: ArcSwap::new(cluster.view()),
-        settings: Settings::new(config),
-        places: Places::new(config.max_connections),
-        loads: (0..workers).map(|_| Default::default()).collect(),
-    });
+    let (desired, _) = Desired::new(Time::ZERO, config);
+    let shared = Arc::new(Shared::new(Arc::clone(desired.plan()), workers));
+    let (command, commands) = mpsc::channel(CONTROL_QUEUE_MAX);
     let (report_to, reports) = mpsc::channel(CONTROL_QUEUE_MAX);
     let (ask, questions) = mpsc::channel(CONTROL_QUEUE_MAX);
     let (mailboxes, orders): (Vec<_>, Vec<_>) = (0..workers).map(|_| mpsc::unbounded_channel()).unzip();
@@ -253,18 +308,19 @@ fn assemble<N: Network>(config: &Config, net: &N, seed: u64) -> Result<Assembly<
     let control = control::Parts {
         net: net.clone(),
         clock,
-        cluster,
+        desired,
         shared: Arc::clone(&shared),
         listening: addresses.clone(),
         mailboxes: mailboxes.clone(),
         reports,
         questions,
+        commands,
         lost_log_lines: lost,
         seed: seeds.next_u64(),
         ready: is_ready,
         stop,
     };
-    let crew = |(index, (sockets, orders)): (usize, (Vec<N::Socket>, _))| {
+    let crew = |(index, (sockets, orders)): (usize, (Vec<Numbered<N::Socket>>, _))| {
         let parts = context::Parts {
             net: net.clone(),
             index,
@@ -279,7 +335,7 @@ fn assemble<N: Network>(config: &Config, net: &N, seed: u64) -> Result<Assembly<
         Crew { parts, sockets, orders }
     };
     let workers = sockets.into_iter().zip(orders).enumerate().map(crew).collect();
-    Ok(Assembly { addresses, mailboxes, control, ready, workers, stop_control, log })
+    Ok(Assembly { addresses, mailboxes, control, ready, workers, command, stop_control, log })
 }
 
 fn open_log(config: &Config, lost: &Arc<Lost>) -> Result<(Option<Batches>, Option<access_log::Writer>), StartError> {
@@ -289,15 +345,35 @@ fn open_log(config: &Config, lost: &Arc<Lost>) -> Result<(Option<Batches>, Optio
     Ok((Some(batches), Some(writer)))
 }
 
+/// A socket with the position of its listener in the plan.
+type Numbered<S> = (u32, S);
+
+/// The addresses that were taken, and the sockets of each worker.
+type Listening<S> = (Vec<SocketAddr>, ByWorker<S>);
+
 /// Of each worker, its listeners.
 type ByWorker<S> = Vec<Vec<S>>;
 
-/// Takes every address that the name to listen on has; for each worker, a socket of each.
-fn listen<N: Network>(
+/// Takes the addresses of all listeners; for each worker, a socket of each with the number of its listener.
+fn listen_all<N: Network>(
     net: &N,
-    at: &HostPort,
+    config: &Config,
     workers: usize,
-) -> Result<(Vec<SocketAddr>, ByWorker<N::Socket>), StartError> {
+) -> Result<Listening<Numbered<N::Socket>>, StartError> {
+    let mut addresses = Vec::new();
+    let mut sockets: ByWorker<Numbered<N::Socket>> = (0..workers).map(|_| Vec::new()).collect();
+    for (number, listener) in config.listeners.iter().enumerate() {
+        let (taken, groups) = listen(net, &listener.at, workers)?;
+        addresses.extend(taken);
+        for (worker, group) in sockets.iter_mut().zip(groups) {
+            worker.extend(group.into_iter().map(|socket| (number as u32, socket)));
+        }
+    }
+    Ok((addresses, sockets))
+}
+
+/// Takes every address that the name to listen on has; for each worker, a socket of each.
+fn listen<N: Network>(net: &N, at: &HostPort, workers: usize) -> Result<Listening<N::Socket>, StartError> {
     let mut addresses: Vec<SocketAddr> = (at.host.as_str(), at.port)
         .to_socket_addrs()
         .map_err(|error| StartError::ListenName(at.clone(), error))?

@@ -1,39 +1,121 @@
 //! What all workers and control share.
 
+use std::cell::RefCell;
 use std::ops::Deref;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use arc_swap::ArcSwap;
-use ipnet::IpNet;
-use loadx_core::config::{ClientLimits, Config, Signature, Timeouts};
-use loadx_core::{AttemptPolicy, View};
+use loadx_core::View;
+use loadx_core::plan::{ClusterSlot, Plan};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// What one running proxy shares among its threads.
 #[derive(Debug)]
 pub(crate) struct Shared {
-    /// The backends in rotation; control writes, workers read.
-    pub(crate) view: ArcSwap<View>,
-    pub(crate) settings: Settings,
+    /// The present plan; control writes, workers read.
+    plan: ArcSwap<Plan>,
+    /// Counts every plan and every view that was published. A worker that knows this number knows the present plan
+    /// and views: one load a request.
+    version: CachePadded,
     pub(crate) places: Places,
     /// Client connections, by worker.
     pub(crate) loads: Box<[WorkerLoad]>,
 }
 
-/// A published view in the hands of one worker. Its holders are counted there, without atomics: the
-/// count that all workers share stays out of the request path.
+/// A counter alone on its cache lines, so that what is written beside it does not slow its readers.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+struct CachePadded(AtomicU64);
+
+impl Shared {
+    pub(crate) fn new(plan: Arc<Plan>, workers: usize) -> Self {
+        Shared {
+            places: Places::new(plan.process.max_connections),
+            plan: ArcSwap::new(plan),
+            version: CachePadded::default(),
+            loads: (0..workers).map(|_| Default::default()).collect(),
+        }
+    }
+
+    /// The present plan.
+    pub(crate) fn plan(&self) -> Arc<Plan> {
+        self.plan.load_full()
+    }
+
+    /// How many times something was published.
+    pub(crate) fn version(&self) -> u64 {
+        self.version.0.load(Ordering::Acquire)
+    }
+
+    /// Makes this the present plan.
+    pub(crate) fn publish(&self, plan: Arc<Plan>) {
+        self.plan.store(plan);
+        self.note_published();
+    }
+
+    /// Tells workers that a view of the present plan was published.
+    pub(crate) fn note_published(&self) {
+        self.version.0.fetch_add(1, Ordering::Release);
+    }
+}
+
+/// A plan in the hands of one worker. Its holders are counted there, without atomics: the count that all workers share
+/// stays out of the request path.
+#[derive(Clone, Debug)]
+pub(crate) struct LocalPlan(Rc<HeldPlan>);
+
+#[derive(Debug)]
+struct HeldPlan {
+    plan: Arc<Plan>,
+    /// Of each cluster, the view that the worker holds, and the version at which the view was the present one.
+    views: Box<[RefCell<(u64, LocalView)>]>,
+}
+
+impl LocalPlan {
+    pub(crate) fn new(plan: Arc<Plan>, version: u64) -> Self {
+        let held = |cluster: &Arc<ClusterSlot>| RefCell::new((version, LocalView::new(cluster.view.load_full())));
+        LocalPlan(Rc::new(HeldPlan { views: plan.clusters.iter().map(held).collect(), plan }))
+    }
+
+    pub(crate) fn is(&self, plan: &Arc<Plan>) -> bool {
+        Arc::ptr_eq(&self.0.plan, plan)
+    }
+
+    /// The backends of a cluster that are in rotation at `version`.
+    pub(crate) fn view(&self, cluster: usize, version: u64) -> LocalView {
+        let mut held = self.0.views[cluster].borrow_mut();
+        if held.0 != version {
+            let published = self.0.plan.clusters[cluster].view.load();
+            if !held.1.is(&published) {
+                held.1 = LocalView::new(Arc::clone(&published));
+            }
+            held.0 = version;
+        }
+        held.1.clone()
+    }
+}
+
+impl Deref for LocalPlan {
+    type Target = Plan;
+
+    fn deref(&self) -> &Plan {
+        &self.0.plan
+    }
+}
+
+/// A published view in the hands of one worker, for the same reason.
 #[derive(Clone, Debug)]
 #[expect(clippy::redundant_allocation, reason = "two counts, one for this worker and one for all, are the point")]
 pub(crate) struct LocalView(Rc<Arc<View>>);
 
 impl LocalView {
-    pub(crate) fn new(published: Arc<View>) -> Self {
+    fn new(published: Arc<View>) -> Self {
         LocalView(Rc::new(published))
     }
 
-    pub(crate) fn is(&self, published: &Arc<View>) -> bool {
+    fn is(&self, published: &Arc<View>) -> bool {
         Arc::ptr_eq(&self.0, published)
     }
 }
@@ -43,34 +125,6 @@ impl Deref for LocalView {
 
     fn deref(&self) -> &View {
         &self.0
-    }
-}
-
-/// What of the config workers go by.
-#[derive(Clone, Debug)]
-pub(crate) struct Settings {
-    pub(crate) timeouts: Timeouts,
-    pub(crate) attempt: AttemptPolicy,
-    pub(crate) client_limits: ClientLimits,
-    pub(crate) signature: Signature,
-    pub(crate) trusted_proxies: Vec<IpNet>,
-    pub(crate) endpoints_allow: Vec<IpNet>,
-    pub(crate) metrics: bool,
-    pub(crate) max_connections: usize,
-}
-
-impl Settings {
-    pub(crate) fn new(config: &Config) -> Self {
-        Settings {
-            timeouts: config.timeouts.clone(),
-            attempt: config.timeouts.attempt(),
-            client_limits: config.client_limits.clone(),
-            signature: config.signature.clone(),
-            trusted_proxies: config.trusted_proxies.clone(),
-            endpoints_allow: config.endpoints_allow.clone(),
-            metrics: config.metrics,
-            max_connections: config.max_connections,
-        }
     }
 }
 

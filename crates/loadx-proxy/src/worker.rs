@@ -1,7 +1,6 @@
 //! One thread that owns its connections: it accepts, serves, and never waits for another worker.
 
 use std::future::poll_fn;
-use std::net::SocketAddr;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
@@ -13,7 +12,7 @@ use crate::client;
 use crate::connection::Client;
 use crate::context::{Parts, Worker};
 use crate::limits::ACCEPT_PAUSE;
-use crate::messages::Order;
+use crate::messages::{Accepted, Order};
 use crate::net::{Listener, Network};
 use crate::parking::Parked;
 use crate::shared::Place;
@@ -24,15 +23,16 @@ use crate::shared::Place;
 /// When a listener cannot be used.
 pub(crate) async fn run<N: Network>(
     parts: Parts<N>,
-    sockets: Vec<N::Socket>,
+    sockets: Vec<(u32, N::Socket)>,
     mut orders: mpsc::UnboundedReceiver<Order<N::Parcel>>,
 ) -> std::io::Result<()> {
-    let grace = parts.shared.settings.timeouts.shutdown_grace;
-    let listeners =
-        sockets.into_iter().map(|socket| parts.net.adopt(socket).map(Rc::new)).collect::<std::io::Result<Vec<_>>>()?;
+    let adopt = |(number, socket)| parts.net.adopt(socket).map(|listener| (number, Rc::new(listener)));
+    let listeners = sockets.into_iter().map(adopt).collect::<std::io::Result<Vec<_>>>()?;
     let worker = Worker::new(parts);
-    let accepting: Vec<_> =
-        listeners.iter().map(|listener| spawn_local(accept(Rc::clone(&worker), Rc::clone(listener)))).collect();
+    let accepting: Vec<_> = listeners
+        .iter()
+        .map(|(number, listener)| spawn_local(accept(Rc::clone(&worker), *number, Rc::clone(listener))))
+        .collect();
     let flushing = spawn_local({
         let worker = Rc::clone(&worker);
         async move { worker.log.flush_regularly().await }
@@ -41,11 +41,12 @@ pub(crate) async fn run<N: Network>(
     let attending = spawn_local(attend(Rc::clone(&worker)));
     while let Some(order) = orders.recv().await {
         match order {
-            Order::Serve(parcel, peer, place) => match worker.net.unpack(parcel) {
-                Ok(stream) => serve(&worker, stream, peer, place),
+            Order::Serve(parcel, accepted, place) => match worker.net.unpack(parcel) {
+                Ok(stream) => serve(&worker, stream, accepted, place),
                 Err(error) => tracing::warn!("a client that was handed over is lost: {error}"),
             },
             Order::Shed => drop(worker.shed()),
+            Order::Forget(backends) => worker.metrics.borrow_mut().forget(&backends),
             Order::Measure(reply) => drop(reply.send(Box::new(worker.measure()))),
             Order::Stop => break,
         }
@@ -55,6 +56,7 @@ pub(crate) async fn run<N: Network>(
     drop(listeners);
     // Who speaks just now is heard of first: the runtime polls the system before it goes on here.
     tokio::task::yield_now().await;
+    let grace = worker.plan().process.timeouts.shutdown_grace;
     worker.sessions.stop();
     for parked in worker.parking.clear() {
         wake(&worker, parked);
@@ -80,28 +82,30 @@ pub(crate) async fn run<N: Network>(
 /// over by another worker. Closing without would cut requests that were already sent.
 fn take_last_clients<N: Network>(
     worker: &Rc<Worker<N>>,
-    listeners: &[Rc<N::Listener>],
+    listeners: &[(u32, Rc<N::Listener>)],
     orders: &mut mpsc::UnboundedReceiver<Order<N::Parcel>>,
 ) {
     let mut cx = Context::from_waker(Waker::noop());
-    for listener in listeners {
+    for (number, listener) in listeners {
         while let Some(permit) = worker.shared.places.try_take() {
             let Poll::Ready(Ok((stream, peer))) = listener.poll_accept(&mut cx) else { break };
-            serve(worker, stream, peer, worker.shared.place(worker.index, permit));
+            let accepted = Accepted { peer, listener: *number };
+            serve(worker, stream, accepted, worker.shared.place(worker.index, permit));
         }
     }
     orders.close();
     while let Ok(order) = orders.try_recv() {
-        if let Order::Serve(parcel, peer, place) = order
+        if let Order::Serve(parcel, accepted, place) = order
             && let Ok(stream) = worker.net.unpack(parcel)
         {
-            serve(worker, stream, peer, place);
+            serve(worker, stream, accepted, place);
         }
     }
 }
 
 /// Accepts clients until aborted.
-async fn accept<N: Network>(worker: Rc<Worker<N>>, listener: Rc<N::Listener>) {
+async fn accept<N: Network>(worker: Rc<Worker<N>>, number: u32, listener: Rc<N::Listener>) {
+    let mut failures = AcceptFailures::default();
     loop {
         let mut silent_at = None;
         let next = poll_fn(|cx| {
@@ -117,15 +121,38 @@ async fn accept<N: Network>(worker: Rc<Worker<N>>, listener: Rc<N::Listener>) {
         }
         match next {
             Ok((stream, peer)) => {
+                failures.end();
                 let permit = permit(&worker).await;
                 worker.metrics.borrow_mut().connections += 1;
-                place_client(&worker, stream, peer, permit);
+                place_client(&worker, stream, Accepted { peer, listener: number }, permit);
             }
             Err(error) => {
                 // Out of descriptors or memory, or the client left the queue. Trying again at once would spin.
-                tracing::warn!("a client could not be accepted: {error}");
+                failures.note(&error);
                 tokio::time::sleep(ACCEPT_PAUSE).await;
             }
+        }
+    }
+}
+
+/// Failures to accept that follow one another. The log tells their beginning and their end, however many they are.
+#[derive(Default)]
+struct AcceptFailures {
+    count: u64,
+}
+
+impl AcceptFailures {
+    fn note(&mut self, error: &std::io::Error) {
+        if self.count == 0 {
+            tracing::warn!("clients cannot be accepted: {error}; LoadX goes on trying");
+        }
+        self.count += 1;
+    }
+
+    fn end(&mut self) {
+        let count = std::mem::take(&mut self.count);
+        if count > 0 {
+            tracing::info!("clients are accepted again, after {count} failed attempts");
         }
     }
 }
@@ -150,9 +177,8 @@ async fn sweep<N: Network>(worker: Rc<Worker<N>>) {
         let mark = worker.pool.mark();
         tokio::time::sleep(Duration::from_secs(1)).await;
         worker.pool.polled_since(mark);
-        worker.view();
         worker.parking.expire(worker.clock.now());
-        worker.pool.sweep(worker.clock.now(), worker.settings().timeouts.backend_keepalive);
+        worker.sweep_pool();
     }
 }
 
@@ -173,7 +199,12 @@ async fn permit<N: Network>(worker: &Worker<N>) -> OwnedSemaphorePermit {
 }
 
 /// Serves a client here, or hands it to a worker that has clearly less to do.
-fn place_client<N: Network>(worker: &Rc<Worker<N>>, stream: N::Stream, peer: SocketAddr, permit: OwnedSemaphorePermit) {
+fn place_client<N: Network>(
+    worker: &Rc<Worker<N>>,
+    stream: N::Stream,
+    accepted: Accepted,
+    permit: OwnedSemaphorePermit,
+) {
     let loads = &worker.shared.loads;
     let mine = loads[worker.index].connections();
     let least = (0..loads.len()).min_by_key(|index| loads[*index].connections()).unwrap_or(worker.index);
@@ -184,11 +215,11 @@ fn place_client<N: Network>(worker: &Rc<Worker<N>>, stream: N::Stream, peer: Soc
     // Counted at once, so that the next client finds the count as it will be.
     let place = worker.shared.place(if here { worker.index } else { least }, permit);
     if here {
-        return serve(worker, stream, peer, place);
+        return serve(worker, stream, accepted, place);
     }
     match worker.net.pack(stream) {
         Ok(parcel) => {
-            if let Err(refused) = worker.mailboxes[least].send(Order::Serve(parcel, peer, place)) {
+            if let Err(refused) = worker.mailboxes[least].send(Order::Serve(parcel, accepted, place)) {
                 tracing::debug!("worker {least} ended, a client is lost: {refused}");
             }
         }
@@ -196,7 +227,8 @@ fn place_client<N: Network>(worker: &Rc<Worker<N>>, stream: N::Stream, peer: Soc
     }
 }
 
-fn serve<N: Network>(worker: &Rc<Worker<N>>, stream: N::Stream, peer: SocketAddr, place: Place) {
-    let client = Client::new(stream, peer.ip().to_canonical(), place, worker.clock);
+fn serve<N: Network>(worker: &Rc<Worker<N>>, stream: N::Stream, accepted: Accepted, place: Place) {
+    let Accepted { peer, listener } = accepted;
+    let client = Client::new(stream, peer.ip().to_canonical(), listener, place, worker.clock);
     spawn_local(client::serve(Rc::clone(worker), client));
 }

@@ -13,7 +13,7 @@ use crate::{BackendId, Choice, Key, Pick, Query, Time, View};
 pub use failure::{ConnectFailure, ConnectFailureKind, Failure, ProxyError};
 
 /// How long one exchange and its attempts may take.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub struct AttemptPolicy {
     /// Opening a connection to a backend.
     pub connect: Duration,

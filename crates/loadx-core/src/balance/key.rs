@@ -40,6 +40,11 @@ impl Key {
         })
     }
 
+    /// The key as 64 bits that are spread evenly.
+    pub fn bits(self) -> u64 {
+        self.0
+    }
+
     pub(crate) fn hash(self) -> u64 {
         self.0
     }

@@ -10,7 +10,9 @@ use std::sync::Arc;
 
 use crate::backend::Backend;
 use crate::balance::{Algorithm, BalancerFactory};
-use crate::{BackendId, BackendSpec, Event, HealthPolicy, Ids, Observation, Rng, Snapshot, Standing, Time, View};
+use crate::{
+    BackendId, BackendSpec, Event, HealthPolicy, Ids, Observation, Probe, Rng, Snapshot, Standing, Time, View,
+};
 
 use member::Member;
 pub use member::NameAnswer;
@@ -62,6 +64,20 @@ impl Cluster {
         &self.policy
     }
 
+    /// Changes how backends are picked and probed. The health of the backends stays.
+    pub fn reconfigure(&mut self, algorithm: Algorithm, policy: HealthPolicy) {
+        if algorithm != self.factory.algorithm() {
+            self.factory = BalancerFactory::new(algorithm);
+            self.view_is_stale = true;
+        }
+        if policy != self.policy {
+            for member in &mut self.members {
+                member.health.reconfigure(&policy);
+            }
+            self.policy = policy;
+        }
+    }
+
     /// Replaces the set of backends. A backend that was there before, by host and port, keeps its id, its health and
     /// its counts. Takes time in proportion to the number of backends, times its logarithm.
     pub fn update(&mut self, now: Time, specs: Vec<BackendSpec>, ids: &mut Ids) -> Vec<Event> {
@@ -86,7 +102,8 @@ impl Cluster {
         let removed = former.into_values().map(|member| Event::Removed { id: member.id, backend: member.spec.name });
         events.extend(removed);
         self.positions = self.members.iter().enumerate().map(|(position, member)| (member.id, position)).collect();
-        self.due = self.members.iter().filter_map(|member| Some((member.probe_due()?, member.id))).collect();
+        let due = self.members.iter().filter_map(|member| Some((probe_due(&self.policy, member)?, member.id)));
+        self.due = due.collect();
         self.view_is_stale = true;
         events
     }
@@ -106,6 +123,10 @@ impl Cluster {
         observation: &Observation,
         rng: &mut impl Rng,
     ) -> Option<Event> {
+        if self.policy.probe == Probe::Off {
+            // Nothing would bring an ejected backend back. A refused connection costs a retry each time.
+            return None;
+        }
         let policy = self.policy.clone();
         let (before, event) = self.change(id, |member| {
             let before = member.health.standing();
@@ -123,9 +144,9 @@ impl Cluster {
     /// Changes one member, and files its next probe anew.
     fn change<T>(&mut self, id: BackendId, change: impl FnOnce(&mut Member) -> T) -> Option<T> {
         let member = &mut self.members[*self.positions.get(&id)?];
-        let due_before = member.probe_due();
+        let due_before = probe_due(&self.policy, member);
         let result = change(member);
-        let due_now = member.probe_due();
+        let due_now = probe_due(&self.policy, member);
         if due_before != due_now {
             due_before.map(|at| self.due.remove(&(at, id)));
             due_now.map(|at| self.due.insert((at, id)));
@@ -171,6 +192,11 @@ impl Cluster {
         let backends = self.members.iter().map(|member| member.snapshot(now)).collect();
         Snapshot { algorithm: self.factory.algorithm(), backends }
     }
+}
+
+/// When the next probe of a member is due, if its cluster has probes.
+fn probe_due(policy: &HealthPolicy, member: &Member) -> Option<Time> {
+    member.probe_due().filter(|_| policy.probe != Probe::Off)
 }
 
 #[cfg(test)]

@@ -104,6 +104,16 @@ impl Faults {
         self.0.iter()
     }
 
+    /// Shows the lines of `text`, in which comments were not yet blanked.
+    pub(super) fn with_lines_of(mut self, text: &str) -> Self {
+        for fault in &mut self.0 {
+            if let Some(line) = text.lines().nth(fault.line - 1) {
+                fault.source_line = line.to_owned();
+            }
+        }
+        self
+    }
+
     pub(super) fn sorted(mut self) -> Self {
         self.0.sort_by_key(|fault| (fault.line, fault.column));
         self

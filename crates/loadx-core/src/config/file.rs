@@ -2,94 +2,29 @@
 //!
 //! From this list come the reader, the JSON Schema and the defaults.
 
-use serde_json::{Map, Value, json};
-
-use super::Faults;
 use super::algorithm::AlgorithmName;
-use super::reader::{At, Node, Problem, Read};
+use super::reader::At;
+use super::routing_file::{FileCluster, FileListener, FileRoute};
+use super::table::Table;
 use super::values::{Host, LogFormat, Network, Port, Seconds, TargetPath, Text, Token, Whole};
 use crate::Algorithm;
-
-/// Declares an object of the file. A key with a default has that value when it is not typed, an
-/// optional one is then none, and a required one must be there.
-macro_rules! file_object {
-    (
-        #[doc = $about:literal]
-        $object:ident {
-            required { $( $( #[doc = $required_doc:literal] )* $required:ident: $required_type:ty, )* }
-            optional { $( $( #[doc = $optional_doc:literal] )* $optional:ident: $optional_type:ty, )* }
-            default { $( $( #[doc = $default_doc:literal] )* $key:ident: $type:ty = $default:expr, )* }
-        }
-    ) => {
-        #[doc = $about]
-        #[derive(Clone, Debug)]
-        pub(super) struct $object {
-            $( $( #[doc = $required_doc] )* pub(super) $required: At<$required_type>, )*
-            $( $( #[doc = $optional_doc] )* pub(super) $optional: Option<At<$optional_type>>, )*
-            $( $( #[doc = $default_doc] )* pub(super) $key: $type, )*
-        }
-
-        impl $object {
-            const KEYS: &[&str] = &[
-                $( stringify!($required), )* $( stringify!($optional), )* $( stringify!($key), )*
-            ];
-        }
-
-        impl Read for $object {
-            fn schema() -> Value {
-                let mut properties = Map::new();
-                $( properties.insert(stringify!($required).into(), described(<$required_type>::schema(), &[$($required_doc),*])); )*
-                $( properties.insert(stringify!($optional).into(), described(<$optional_type>::schema(), &[$($optional_doc),*])); )*
-                $(
-                    let mut property = described(<$type>::schema(), &[$($default_doc),*]);
-                    let default: $type = $default;
-                    property["default"] = json!(default);
-                    properties.insert(stringify!($key).into(), property);
-                )*
-                let required: &[&str] = &[$( stringify!($required), )*];
-                json!({
-                    "type": "object",
-                    "description": $about.trim(),
-                    "properties": properties,
-                    "required": required,
-                    "additionalProperties": false,
-                })
-            }
-
-            fn read(node: Node<'_>, faults: &mut Faults) -> Option<Self> {
-                let object = node.object(Self::KEYS, faults)?;
-                // All keys are read before a missing one ends it, so that all faults are told.
-                $(
-                    let $required = object.read(stringify!($required), faults);
-                    if !object.has(stringify!($required)) {
-                        node.fault(faults, missing(&node, stringify!($required)));
-                    }
-                )*
-                $( let $optional = object.read(stringify!($optional), faults); )*
-                $( let $key = object.read(stringify!($key), faults).map_or_else(|| $default, |typed| typed.value); )*
-                Some(Self { $( $required: $required?, )* $( $optional, )* $( $key, )* })
-            }
-        }
-    };
-}
-
-fn described(mut schema: Value, doc: &[&str]) -> Value {
-    schema["description"] = doc.iter().map(|line| line.trim()).collect::<Vec<_>>().join(" ").into();
-    schema
-}
-
-fn missing(node: &Node<'_>, key: &str) -> Problem {
-    Problem::new(format!("{} lacks \"{key}\"", node.title()), format!("add \"{key}\""))
-}
 
 file_object! {
     /// The config file of LoadX.
     FileConfig {
-        required {
-            /// The servers that answer requests.
-            backend_servers: Vec<At<FileBackend>>,
-        }
+        required {}
         optional {
+            /// The servers that answer requests, where one cluster is enough; otherwise write `clusters`.
+            backend_servers: Vec<At<FileBackend>>,
+            /// The addresses to listen on, where one is not enough; instead of proxy_host and proxy_port.
+            listeners: Vec<At<FileListener>>,
+            /// Where requests go, by host, path and more. Without it: all of them go to the only cluster.
+            routes: Vec<At<FileRoute>>,
+            /// Sets of backends by name; instead of backend_servers.
+            clusters: Table<FileCluster>,
+            /// The path that health probes ask for; with it, a status of 200 to 399 is healthy. Without it: /health,
+            /// and any status below 500 is healthy, because not every application has that path.
+            health_check_path: TargetPath,
             /// Worker threads. Without it: one for each processor that the process may use, by its
             /// affinity and its cgroup's limit.
             workers: Whole<1, 1_024>,
@@ -117,8 +52,6 @@ file_object! {
             health_check_interval: Seconds = Seconds(30.0),
             /// Seconds that a health probe may take, connecting included.
             health_check_timeout: Seconds = Seconds(5.0),
-            /// The path that health probes ask for; a status of 200 to 399 is healthy.
-            health_check_path: TargetPath = TargetPath("/health".into()),
             /// Good probes in a row that bring a backend back into rotation.
             health_check_rise: Whole<1, 100> = Whole(2),
             /// Bad probes in a row that take a backend out of rotation. A connection that cannot be

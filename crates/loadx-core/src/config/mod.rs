@@ -4,18 +4,28 @@
 //! place in the text) and these into the validated [`Config`]. Whatever is wrong is collected on the
 //! way, so that all of it is told at once. [`schema`] comes out of the same file types.
 
+#[macro_use]
+mod object;
 mod algorithm;
+mod comments;
+mod environment;
 mod fault;
 mod file;
 mod reader;
+mod routing;
+mod routing_file;
+mod routing_values;
+mod table;
 mod validate;
 mod values;
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use ipnet::IpNet;
 
+use crate::route::Route;
 use crate::{Algorithm, AttemptPolicy, BackendSpec, HealthPolicy};
 use file::FileConfig;
 use reader::Read as _;
@@ -27,17 +37,15 @@ pub use values::LogFormat;
 #[derive(Clone, Debug, PartialEq)]
 pub struct Config {
     /// Where clients connect.
-    pub listen: HostPort,
+    pub listeners: Vec<ListenerConfig>,
+    /// Where requests go.
+    pub routes: Vec<Route>,
+    /// The servers that answer requests.
+    pub clusters: Vec<ClusterConfig>,
     /// Worker threads; none means one for each processor that the process may use.
     pub workers: Option<usize>,
     /// Client connections at the same time, over all workers.
     pub max_connections: usize,
-    /// The policy that picks.
-    pub algorithm: Algorithm,
-    /// Who answers requests.
-    pub backends: Vec<BackendSpec>,
-    /// How backends are probed.
-    pub health: HealthPolicy,
     /// How long requests, connections and the shutdown may take.
     pub timeouts: Timeouts,
     /// What one client may ask for.
@@ -52,6 +60,41 @@ pub struct Config {
     pub trusted_proxies: Vec<IpNet>,
     /// Clients that `/__health__`, `/__metrics__` and `/__status__` answer.
     pub endpoints_allow: Vec<IpNet>,
+}
+
+/// An address to listen on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ListenerConfig {
+    /// What people call it.
+    pub name: Arc<str>,
+    /// Host and port.
+    pub at: HostPort,
+    /// Whether the status endpoints answer here.
+    pub endpoints: bool,
+}
+
+/// A set of backends with one policy.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClusterConfig {
+    /// What people call it.
+    pub name: Arc<str>,
+    /// The policy that picks.
+    pub algorithm: Algorithm,
+    /// The servers that answer requests.
+    pub backends: Vec<BackendSpec>,
+    /// Whether each address of a name is a backend of its own.
+    pub resolve_each: bool,
+    /// How backends are probed.
+    pub health: HealthPolicy,
+    /// How long attempts may take.
+    pub attempt: AttemptPolicy,
+}
+
+impl Config {
+    /// The backends of all clusters, with the clusters that they belong to.
+    pub fn backends(&self) -> impl Iterator<Item = (&ClusterConfig, &BackendSpec)> {
+        self.clusters.iter().flat_map(|cluster| cluster.backends.iter().map(move |backend| (cluster, backend)))
+    }
 }
 
 /// A host name or address and a port.
@@ -125,12 +168,21 @@ pub struct AccessLogConfig {
 /// # Errors
 /// Everything that is wrong with it, each with its place; a text that is no JSON has one fault.
 pub fn parse(text: &str) -> Result<Config, Faults> {
+    parse_with(text, &|_| None)
+}
+
+/// The same, with the values of environment variables that the text may name: `${NAME}` and `${NAME:-default}`.
+///
+/// # Errors
+/// The same as [`parse`], and variables that have neither a value nor a default.
+pub fn parse_with(text: &str, environment: &dyn Fn(&str) -> Option<String>) -> Result<Config, Faults> {
     let mut faults = Faults::default();
-    let file = reader::read::<FileConfig>(text, &mut faults);
-    let config = file.map(|file| validate::validate(text, file, &mut faults));
+    let json = comments::blanked(text);
+    let file = reader::read::<FileConfig>(&json, environment, &mut faults);
+    let config = file.map(|file| validate::validate(&json, file, &mut faults));
     match config {
         Some(config) if faults.is_empty() => Ok(config),
-        _ => Err(faults.sorted()),
+        _ => Err(faults.sorted().with_lines_of(text)),
     }
 }
 
@@ -152,6 +204,8 @@ pub fn from_arguments(listen: &HostPort, backends: &[HostPort]) -> Result<Config
 pub fn schema() -> serde_json::Value {
     let mut schema = FileConfig::schema();
     schema["$schema"] = "https://json-schema.org/draft/2020-12/schema".into();
+    schema["properties"]["$schema"] =
+        serde_json::json!({ "type": "string", "description": "Where this schema is, for editors." });
     schema["title"] = "LoadX configuration".into();
     schema
 }

@@ -60,13 +60,23 @@ pub(super) trait Read: Sized {
     fn read(node: Node<'_>, faults: &mut Faults) -> Option<Self>;
 }
 
+/// An object of the file that knows which of its keys were typed.
+pub(super) trait Typed {
+    /// Where the value of `key` stands, if the key was typed.
+    fn place_of(&self, key: &str) -> Option<Place>;
+}
+
 /// One piece of JSON and the text that it is part of.
 #[derive(Copy, Clone)]
 pub(super) struct Node<'a> {
     source: &'a str,
     raw: &'a str,
     name: Name,
+    environment: Environment<'a>,
 }
+
+/// Looks a variable of the environment up.
+pub(super) type Environment<'a> = &'a dyn Fn(&str) -> Option<String>;
 
 /// What a piece of JSON is, to a reader of messages.
 #[derive(Copy, Clone)]
@@ -76,12 +86,14 @@ enum Name {
     Key(&'static str),
     /// An entry of a key's list, from 1.
     Entry(&'static str, usize),
+    /// A value under a name that the user chose, in the object of a key.
+    Named(&'static str),
 }
 
 /// Reads the whole of `source`.
-pub(super) fn read<T: Read>(source: &str, faults: &mut Faults) -> Option<T> {
+pub(super) fn read<T: Read>(source: &str, environment: Environment<'_>, faults: &mut Faults) -> Option<T> {
     match serde_json::from_str::<&RawValue>(source) {
-        Ok(raw) => T::read(Node { source, raw: raw.get(), name: Name::File }, faults),
+        Ok(raw) => T::read(Node { source, raw: raw.get(), name: Name::File, environment }, faults),
         Err(error) => {
             faults.push(syntax_fault(source, &error));
             None
@@ -125,16 +137,69 @@ impl<'a> Node<'a> {
         self.place().fault(self.source, faults, problem);
     }
 
-    /// The scalar that stands here, as serde reads it; the problem names what was found instead.
+    /// The scalar that stands here, as serde reads it, with the values of environment variables; the fault names what
+    /// was found instead.
     pub(super) fn scalar<T: serde::de::DeserializeOwned>(&self, faults: &mut Faults, wanted: &str) -> Option<T> {
-        match serde_json::from_str(self.raw) {
-            Ok(value) => Some(value),
-            Err(_) => {
-                let message = format!("{} must be {wanted}, not {}", self.title(), self.kind());
-                self.fault(faults, Problem::new(message, format!("write {wanted}")));
+        let Some(typed) = self.text_with_variables() else {
+            return self.fault_of(serde_json::from_str(self.raw), faults, wanted);
+        };
+        match super::environment::expand(&typed, self.environment) {
+            Ok(text) => {
+                // The value of a variable may stand for a number or for true and false.
+                let read = serde_json::from_value(text.as_str().into()).or_else(|_| serde_json::from_str(&text));
+                self.fault_of(read, faults, wanted)
+            }
+            Err(fault) => {
+                self.fault(faults, Problem::new(format!("{}: {fault}", self.title()), fault.help()));
                 None
             }
         }
+    }
+
+    fn fault_of<T>(&self, read: serde_json::Result<T>, faults: &mut Faults, wanted: &str) -> Option<T> {
+        if read.is_err() {
+            let message = format!("{} must be {wanted}, not {}", self.title(), self.kind());
+            self.fault(faults, Problem::new(message, format!("write {wanted}")));
+        }
+        read.ok()
+    }
+
+    /// The text that stands here, if it names variables of the environment.
+    fn text_with_variables(&self) -> Option<String> {
+        if !self.raw.starts_with('"') || !self.raw.contains("${") {
+            return None;
+        }
+        serde_json::from_str(self.raw).ok()
+    }
+
+    /// Whether a text stands here.
+    pub(super) fn is_text(&self) -> bool {
+        self.raw.starts_with('"')
+    }
+
+    /// The entries of an object whose keys the user chooses.
+    pub(super) fn table(&self, faults: &mut Faults) -> Option<Vec<(At<String>, Node<'a>)>> {
+        let raws = serde_json::Deserializer::from_str(self.raw).deserialize_map(ObjectVisitor);
+        let Ok(raws) = raws else {
+            let message = format!("{} must be an object, not {}", self.title(), self.kind());
+            self.fault(faults, Problem::new(message, "write an object: { \"name\": … }"));
+            return None;
+        };
+        let name = match self.name {
+            Name::Key(key) => Name::Named(key),
+            other => other,
+        };
+        let mut entries: Vec<(At<String>, Node<'a>)> = Vec::new();
+        for (raw_key, raw) in raws {
+            let key_node = Node { raw: raw_key.get(), ..*self };
+            let key = At { value: serde_json::from_str(raw_key.get()).unwrap_or_default(), place: key_node.place() };
+            if entries.iter().any(|(other, _)| other.value == key.value) {
+                let message = format!("\"{}\" appears twice", key.value);
+                key_node.fault(faults, Problem::new(message, "keep one of the two; they cannot both hold"));
+            }
+            entries.push((key, Node { raw: raw.get(), name, ..*self }));
+        }
+        Some(entries)
     }
 
     /// Whether an object stands here.
@@ -148,6 +213,7 @@ impl<'a> Node<'a> {
             Name::File => "the file".to_owned(),
             Name::Key(key) => format!("\"{key}\""),
             Name::Entry(key, number) => format!("entry {number} of \"{key}\""),
+            Name::Named(key) => format!("a value of \"{key}\""),
         }
     }
 
@@ -170,7 +236,7 @@ impl<'a> Node<'a> {
                         Name::Key(key) => Name::Entry(key, index + 1),
                         name => name,
                     };
-                    Node { source: self.source, raw: raw.get(), name }
+                    Node { raw: raw.get(), name, ..*self }
                 };
                 Some(raws.into_iter().enumerate().map(entry).collect())
             }
@@ -192,8 +258,12 @@ impl<'a> Node<'a> {
         };
         let mut entries: Vec<(&'static str, Node<'a>)> = Vec::new();
         for (raw_key, raw) in raws {
-            let key_node = Node { source: self.source, raw: raw_key.get(), name: self.name };
+            let key_node = Node { raw: raw_key.get(), ..*self };
             let key: String = serde_json::from_str(raw_key.get()).unwrap_or_default();
+            // For editors: where the schema of this file is.
+            if key == "$schema" && matches!(self.name, Name::File) {
+                continue;
+            }
             match keys.iter().find(|known| **known == key) {
                 None => key_node.fault(faults, unknown_key(&key, keys)),
                 Some(known) if entries.iter().any(|(name, _)| name == known) => {
@@ -201,7 +271,7 @@ impl<'a> Node<'a> {
                     key_node.fault(faults, Problem::new(format!("\"{key}\" appears twice"), help));
                 }
                 Some(known) => {
-                    entries.push((known, Node { source: self.source, raw: raw.get(), name: Name::Key(known) }));
+                    entries.push((known, Node { raw: raw.get(), name: Name::Key(known), ..*self }));
                 }
             }
         }
@@ -221,6 +291,11 @@ impl Object<'_> {
         T::read(*node, faults).map(|value| At { value, place: node.place() })
     }
 
+    /// The keys that are there, and where their values stand.
+    pub(super) fn places(&self) -> Vec<(&'static str, Place)> {
+        self.entries.iter().map(|(key, node)| (*key, node.place())).collect()
+    }
+
     /// Whether `key` is there, good or not.
     pub(super) fn has(&self, key: &str) -> bool {
         self.entries.iter().any(|(name, _)| *name == key)
@@ -228,6 +303,9 @@ impl Object<'_> {
 }
 
 impl Place {
+    /// The beginning of the text.
+    pub(super) const START: Place = Place { start: 0, length: 1 };
+
     pub(super) fn text(self, source: &str) -> &str {
         &source[self.start..self.start + self.length]
     }

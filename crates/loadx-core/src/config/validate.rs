@@ -2,10 +2,16 @@
 
 use std::collections::BTreeSet;
 
-use super::file::{FileBackend, FileConfig};
-use super::reader::{At, Place, Problem};
-use super::{AccessLogConfig, ClientLimits, Config, Faults, HostPort, Signature, Timeouts};
-use crate::{BackendSpec, HealthPolicy};
+use super::file::FileConfig;
+use super::reader::{At, Place, Problem, Typed as _};
+use super::routing::{Names, route_to_the_only_cluster};
+use super::routing_file::{FileBackendEntry, FileCluster, FileHealth};
+use super::routing_values::{HealthWord, ResolveWord};
+use super::values::{Seconds, Whole};
+use super::{
+    AccessLogConfig, ClientLimits, ClusterConfig, Config, Faults, HostPort, ListenerConfig, Signature, Timeouts,
+};
+use crate::{Accepts, AttemptPolicy, BackendSpec, HealthPolicy, Probe};
 
 /// The most backends of one config; every one is probed and held in every view.
 const BACKENDS_MAX: usize = 20_000;
@@ -14,36 +20,42 @@ pub(super) fn validate(source: &str, file: FileConfig, faults: &mut Faults) -> C
     Checker { source, faults }.config(file)
 }
 
-struct Checker<'c> {
+pub(super) struct Checker<'c> {
     source: &'c str,
     faults: &'c mut Faults,
 }
 
 impl Checker<'_> {
     fn config(&mut self, file: FileConfig) -> Config {
+        let listeners = match &file.listeners {
+            Some(listeners) => {
+                self.not_both(&file, "listeners", &["proxy_host", "proxy_port"]);
+                self.listeners(listeners)
+            }
+            None => {
+                let at = HostPort { host: file.proxy_host.0.clone(), port: file.proxy_port.0 as u16 };
+                vec![ListenerConfig { name: "default".into(), at, endpoints: true }]
+            }
+        };
+        let clusters = self.clusters(&file);
+        let timeouts = timeouts(&file);
+        let routes = match &file.routes {
+            Some(routes) => self.routes(routes, &Names { listeners: &listeners, clusters: &clusters }),
+            None => {
+                if let (Some(typed), true) = (&file.clusters, clusters.len() > 1) {
+                    let message = "several clusters, and no \"routes\" that say which requests go where";
+                    self.fault(typed.place, Problem::new(message, "add \"routes\": [{\"cluster\": …}]"));
+                }
+                vec![route_to_the_only_cluster()]
+            }
+        };
         Config {
-            listen: HostPort { host: file.proxy_host.0, port: file.proxy_port.0 as u16 },
+            listeners,
+            routes,
+            clusters,
             workers: file.workers.map(|workers| workers.value.0 as usize),
             max_connections: file.max_connections.0 as usize,
-            algorithm: file.algorithm,
-            backends: self.backends(&file.backend_servers),
-            health: HealthPolicy {
-                interval: file.health_check_interval.duration(),
-                timeout: file.health_check_timeout.duration(),
-                rise: file.health_check_rise.0 as u32,
-                fall: file.health_check_fall.0 as u32,
-                path: file.health_check_path.0.into(),
-            },
-            timeouts: Timeouts {
-                request_head: file.request_head_timeout.duration(),
-                exchange: file.exchange_timeout.map(|timeout| timeout.value.duration()),
-                connect: file.connection_timeout.duration(),
-                request: file.request_timeout.duration(),
-                keepalive: file.keepalive_timeout.duration(),
-                backend_keepalive: file.backend_keepalive_timeout.duration(),
-                tunnel: file.tunnel_timeout.duration(),
-                shutdown_grace: file.shutdown_grace.duration(),
-            },
+            timeouts,
             client_limits: ClientLimits {
                 requests_per_connection: file.max_requests_per_connection.0,
                 body_max: file.max_body_size.map(|size| size.value.0),
@@ -60,41 +72,168 @@ impl Checker<'_> {
         }
     }
 
-    fn backends(&mut self, typed: &At<Vec<At<FileBackend>>>) -> Vec<BackendSpec> {
+    /// One form of the file at a time: keys for one listener or cluster, or lists for many.
+    fn not_both(&mut self, file: &FileConfig, many: &str, one: &[&str]) {
+        for key in one {
+            if let Some(place) = file.place_of(key) {
+                let message = format!("\"{key}\" and \"{many}\" are two ways to say the same");
+                self.fault(place, Problem::new(message, format!("move \"{key}\" into \"{many}\"")));
+            }
+        }
+    }
+
+    fn clusters(&mut self, file: &FileConfig) -> Vec<ClusterConfig> {
+        match (&file.backend_servers, &file.clusters) {
+            (Some(servers), None) => {
+                let backends: Vec<(Place, FileBackendEntry)> = servers
+                    .value
+                    .iter()
+                    .map(|entry| (entry.place, FileBackendEntry::Object(entry.value.clone())))
+                    .collect();
+                vec![ClusterConfig {
+                    name: "default".into(),
+                    algorithm: file.algorithm,
+                    backends: self.backends("backend_servers", servers.place, &backends),
+                    resolve_each: false,
+                    health: health(file, None),
+                    attempt: timeouts(file).attempt(),
+                }]
+            }
+            (None, Some(clusters)) => {
+                if clusters.value.0.is_empty() {
+                    let message = "\"clusters\" is empty: nobody could answer";
+                    self.fault(
+                        clusters.place,
+                        Problem::new(message, "add one: {\"web\": {\"backends\": [\"localhost:8001\"]}}"),
+                    );
+                }
+                clusters.value.0.iter().map(|(name, cluster)| self.cluster_of(file, name, &cluster.value)).collect()
+            }
+            (Some(_), Some(_)) => {
+                self.not_both(file, "clusters", &["backend_servers"]);
+                Vec::new()
+            }
+            (None, None) => {
+                // A value that was typed and is wrong was told already.
+                if file.place_of("clusters").is_none() && file.place_of("backend_servers").is_none() {
+                    let help = "add \"backend_servers\": [{\"host\": \"localhost\", \"port\": 8001}], or \"clusters\"";
+                    self.fault(Place::START, Problem::new("the file lacks \"backend_servers\"", help));
+                }
+                Vec::new()
+            }
+        }
+    }
+
+    fn cluster_of(&mut self, file: &FileConfig, name: &At<String>, typed: &FileCluster) -> ClusterConfig {
+        if name.value.is_empty() || name.value.chars().any(char::is_control) {
+            self.fault(name.place, Problem::new("a cluster has no name", "write a name such as \"web\""));
+        }
+        let backends: Vec<(Place, FileBackendEntry)> =
+            typed.backends.value.iter().map(|entry| (entry.place, entry.value.clone())).collect();
+        let default = timeouts(file).attempt();
+        let span = |seconds: &Option<At<Seconds>>| seconds.as_ref().map(|seconds| seconds.value.duration());
+        ClusterConfig {
+            name: name.value.as_str().into(),
+            algorithm: typed.algorithm.as_ref().map_or(file.algorithm, |algorithm| algorithm.value),
+            backends: self.backends("backends", typed.backends.place, &backends),
+            resolve_each: typed.resolve == ResolveWord::Each,
+            health: health(file, typed.health.as_ref().map(|health| &health.value)),
+            attempt: AttemptPolicy {
+                connect: span(&typed.connection_timeout).unwrap_or(default.connect),
+                response: span(&typed.request_timeout).unwrap_or(default.response),
+                exchange: default.exchange,
+            },
+        }
+    }
+
+    fn backends(&mut self, key: &str, place: Place, typed: &[(Place, FileBackendEntry)]) -> Vec<BackendSpec> {
         // Entries that were told to be bad are not here, so the text is asked.
-        if typed.place.text(self.source).trim_start_matches('[').trim_start().starts_with(']') {
+        if place.text(self.source).trim_start_matches('[').trim_start().starts_with(']') {
             let help = "add one: {\"host\": \"localhost\", \"port\": 8001}";
-            self.fault(typed.place, Problem::new("\"backend_servers\" is empty: nobody could answer", help));
+            self.fault(place, Problem::new(format!("\"{key}\" is empty: nobody could answer"), help));
         }
-        if typed.value.len() > BACKENDS_MAX {
-            let message = format!("\"backend_servers\" has {} entries; {BACKENDS_MAX} are possible", typed.value.len());
-            self.fault(typed.place, Problem::new(message, "split them over several LoadX"));
+        if typed.len() > BACKENDS_MAX {
+            let message = format!("\"{key}\" has {} entries; {BACKENDS_MAX} are possible", typed.len());
+            self.fault(place, Problem::new(message, "split them over several LoadX"));
         }
-        let specs: Vec<BackendSpec> = typed.value.iter().map(|backend| spec(&backend.value)).collect();
+        let specs: Vec<BackendSpec> = typed.iter().map(|(_, backend)| spec(backend)).collect();
         let mut by_authority = BTreeSet::new();
         let mut by_name = BTreeSet::new();
-        for (spec, entry) in specs.iter().zip(&typed.value) {
+        for (spec, (place, entry)) in specs.iter().zip(typed) {
             let authority = spec.authority().to_ascii_lowercase();
             if !by_authority.insert(authority) {
                 let message = format!("{} is listed twice", spec.authority());
                 let help = "remove one; to send it more requests, raise its \"weight\"";
-                self.fault(entry.place, Problem::new(message, help));
+                self.fault(*place, Problem::new(message, help));
             } else if !by_name.insert(spec.name.clone()) {
                 let message = format!("two backends are named \"{}\"", spec.name);
-                let place = entry.value.name.as_ref().map_or(entry.place, |name| name.place);
-                self.fault(place, Problem::new(message, "give each backend a name of its own"));
+                let named = match entry {
+                    FileBackendEntry::Object(backend) => backend.name.as_ref().map(|name| name.place),
+                    FileBackendEntry::Short(_) => None,
+                };
+                self.fault(named.unwrap_or(*place), Problem::new(message, "give each backend a name of its own"));
             }
         }
         specs
     }
 
-    fn fault(&mut self, place: Place, problem: Problem) {
+    pub(super) fn fault(&mut self, place: Place, problem: Problem) {
         place.fault(self.source, self.faults, problem);
     }
 }
 
-fn spec(backend: &FileBackend) -> BackendSpec {
-    let unnamed = BackendSpec::new(&backend.host.value.0, backend.port.value.0 as u16);
-    let name = backend.name.as_ref().map(|name| name.value.0.as_str().into());
-    BackendSpec { name: name.unwrap_or_else(|| unnamed.name.clone()), weight: backend.weight.0 as u32, ..unnamed }
+fn timeouts(file: &FileConfig) -> Timeouts {
+    Timeouts {
+        request_head: file.request_head_timeout.duration(),
+        exchange: file.exchange_timeout.as_ref().map(|timeout| timeout.value.duration()),
+        connect: file.connection_timeout.duration(),
+        request: file.request_timeout.duration(),
+        keepalive: file.keepalive_timeout.duration(),
+        backend_keepalive: file.backend_keepalive_timeout.duration(),
+        tunnel: file.tunnel_timeout.duration(),
+        shutdown_grace: file.shutdown_grace.duration(),
+    }
+}
+
+fn health(file: &FileConfig, typed: Option<&FileHealth>) -> HealthPolicy {
+    let span =
+        |seconds: Option<&At<Seconds>>, default: Seconds| seconds.map_or(default, |typed| typed.value).duration();
+    let count =
+        |count: Option<&At<Whole<1, 100>>>, default: Whole<1, 100>| count.map_or(default, |typed| typed.value).0 as u32;
+    let path = typed.and_then(|typed| typed.path.as_ref()).or(file.health_check_path.as_ref());
+    let probe = match typed.map_or(HealthWord::Http, |typed| typed.probe) {
+        HealthWord::Off => Probe::Off,
+        HealthWord::Tcp => Probe::Connect,
+        HealthWord::Http => match path {
+            Some(path) => Probe::Get { path: path.value.0.as_str().into(), accepts: Accepts::Success },
+            None => Probe::default(),
+        },
+    };
+    let interval = span(typed.and_then(|typed| typed.interval.as_ref()), file.health_check_interval);
+    let timeout = span(typed.and_then(|typed| typed.timeout.as_ref()), file.health_check_timeout);
+    // A short interval that was typed alone shortens the time of a probe too: probes of a backend never overlap.
+    let own_timeout =
+        typed.is_some_and(|typed| typed.timeout.is_some()) || file.place_of("health_check_timeout").is_some();
+    HealthPolicy {
+        interval,
+        timeout: if own_timeout { timeout } else { timeout.min(interval) },
+        rise: count(typed.and_then(|typed| typed.rise.as_ref()), file.health_check_rise),
+        fall: count(typed.and_then(|typed| typed.fall.as_ref()), file.health_check_fall),
+        probe,
+    }
+}
+
+fn spec(backend: &FileBackendEntry) -> BackendSpec {
+    match backend {
+        FileBackendEntry::Short(address) => BackendSpec::new(&address.0.host, address.0.port),
+        FileBackendEntry::Object(backend) => {
+            let unnamed = BackendSpec::new(&backend.host.value.0, backend.port.value.0 as u16);
+            let name = backend.name.as_ref().map(|name| name.value.0.as_str().into());
+            BackendSpec {
+                name: name.unwrap_or_else(|| unnamed.name.clone()),
+                weight: backend.weight.0 as u32,
+                ..unnamed
+            }
+        }
+    }
 }

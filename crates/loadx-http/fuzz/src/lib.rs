@@ -7,8 +7,8 @@
 use std::net::{IpAddr, Ipv4Addr};
 
 use loadx_http::{
-    Answering, BodyDecoder, BodyFault, ChunkPrefix, Fault, FieldSlots, Forwarding, Framing, Parsed, Request, Response,
-    Version, parse_request, parse_response,
+    Answering, BodyDecoder, BodyFault, Changes, ChunkPrefix, Fault, FieldSlots, Forwarding, Framing, Parsed,
+    RequestHead, Response, Version, parse_response,
 };
 
 const FORWARDING: Forwarding<'static> = Forwarding {
@@ -18,22 +18,21 @@ const FORWARDING: Forwarding<'static> = Forwarding {
     local_authority: "192.0.2.2:80",
     via: Some("loadx"),
     forwarded: true,
+    request_id: None,
 };
 
 /// A request head: it is refused, or what a backend gets of it means the same.
 pub fn request_head(bytes: &[u8]) {
-    let mut slots = FieldSlots::new();
-    let parsed = parse_request(bytes, &mut slots);
+    let parsed = RequestHead::read(bytes);
     cuts_change_nothing(bytes, &parsed, |bytes| {
-        let mut slots = FieldSlots::new();
-        outcome(&parse_request(bytes, &mut slots), |request: &Request<'_, '_>| request.method().to_owned())
+        outcome(&RequestHead::read(bytes), |request: &RequestHead| request.method().to_owned())
     });
     let Ok(Parsed::Complete(request, length)) = parsed else { return };
     assert!(bytes[..length].ends_with(b"\r\n\r\n"));
     let mut out = Vec::new();
-    request.encode(&FORWARDING, &mut out);
+    request.encode(&FORWARDING, &Changes::default(), &mut out);
     let plain = Plain::read(&out).expect("what LoadX writes is plain");
-    assert_eq!(plain.start, format!("{} {} HTTP/1.1", request.method(), request.path_and_query()).as_bytes());
+    assert_eq!(plain.start, [request.method(), b" ", request.path_and_query(), b" HTTP/1.1"].concat());
     assert_eq!(plain.all("host").count(), 1);
     assert_eq!(plain.framing(), request.framing());
     for name in ["keep-alive", "proxy-connection", "http2-settings"] {
@@ -47,8 +46,7 @@ pub fn request_head(bytes: &[u8]) {
         return;
     }
     // Read again by ourselves, it says the same.
-    let mut slots = FieldSlots::new();
-    let Ok(Parsed::Complete(again, again_length)) = parse_request(&out, &mut slots) else {
+    let Ok(Parsed::Complete(again, again_length)) = RequestHead::read(&out) else {
         panic!("LoadX does not take what it writes: {:?}", String::from_utf8_lossy(&out))
     };
     assert_eq!(again_length, out.len());
@@ -71,7 +69,19 @@ pub fn response_head(data: &[u8]) {
     assert!(bytes[..length].ends_with(b"\r\n\r\n"));
     let framing = response.framing_for(version, to_head);
     let mut out = Vec::new();
-    response.encode(&Answering { version, framing, persistent: true, via: Some("loadx"), date: Some("now") }, &mut out);
+    response.encode(
+        &Answering {
+            version,
+            framing,
+            persistent: true,
+            via: Some("loadx"),
+            date: Some("now"),
+            request_id: None,
+            removed: &[],
+            added: b"",
+        },
+        &mut out,
+    );
     let plain = Plain::read(&out).expect("what LoadX writes is plain");
     assert!(plain.start.starts_with(format!("HTTP/1.1 {}", response.status()).as_bytes()));
     let chunked = plain.all("transfer-encoding").count() == 1;
@@ -159,14 +169,13 @@ fn pass_on(bytes: &[u8], pieces: &[&[u8]]) -> (Vec<Message>, Vec<u8>) {
     let mut pieces = pieces.iter();
     loop {
         let head = loop {
-            let mut slots = FieldSlots::new();
-            match parse_request(&arrived, &mut slots) {
+            match RequestHead::read(&arrived) {
                 Err(_) => return (sent, onward),
                 Ok(Parsed::Complete(request, length)) => {
                     let mut out = Vec::new();
-                    request.encode(&FORWARDING, &mut out);
-                    let start = format!("{} {} HTTP/1.1", request.method(), request.path_and_query());
-                    break (out, start.into_bytes(), request.framing(), length);
+                    request.encode(&FORWARDING, &Changes::default(), &mut out);
+                    let start = [request.method(), b" ", request.path_and_query(), b" HTTP/1.1"].concat();
+                    break (out, start, request.framing(), length);
                 }
                 Ok(Parsed::Partial) => {
                     let Some(piece) = pieces.next() else { return (sent, onward) };

@@ -1,10 +1,11 @@
 //! What a backend gets of a request head.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
-use super::Request;
+use super::RequestHead;
 use crate::Framing;
-use crate::fields::{FieldSet, copy_kept, list, protocols, put, put_list, put_via};
+use crate::fields::{FieldSet, Lines as _, copy_kept, list, protocols, put, put_list, put_via};
 
 /// What a gateway adds to a request.
 #[derive(Copy, Clone, Debug)]
@@ -21,48 +22,81 @@ pub struct Forwarding<'f> {
     pub via: Option<&'f str>,
     /// Whether Forwarded (RFC 7239) is written beside the X-Forwarded fields.
     pub forwarded: bool,
+    /// The id of the request, for X-Request-Id; none leaves the field as it came.
+    pub request_id: Option<&'f [u8]>,
 }
 
-impl<'b> Request<'_, 'b> {
+/// How a route changes a request. The default changes nothing.
+#[derive(Copy, Clone, Debug, Default)]
+pub struct Changes<'c> {
+    /// The path and query that the backend gets instead.
+    pub path_and_query: Option<&'c [u8]>,
+    /// The host, and perhaps a port, that the backend gets instead.
+    pub host: Option<&'c [u8]>,
+    /// Fields that the backend does not get, lower case.
+    pub removed: &'c [Arc<str>],
+    /// Whole field lines that are added.
+    pub added: &'c [u8],
+}
+
+impl Changes<'_> {
+    fn removes(&self, name: &[u8]) -> bool {
+        self.removed.iter().any(|removed| removed.as_bytes().eq_ignore_ascii_case(name))
+    }
+}
+
+impl RequestHead {
     /// Writes the head that a backend gets: HTTP/1.1, fields as they came, without those meant for
     /// this hop, with those that tell where the request comes from.
-    pub fn encode(&self, forwarding: &Forwarding<'_>, out: &mut Vec<u8>) {
+    pub fn encode(&self, forwarding: &Forwarding<'_>, changes: &Changes<'_>, out: &mut Vec<u8>) {
         let mut dropped = self.dropped;
-        self.drop_rewritten(forwarding, &mut dropped);
-        out.extend_from_slice(self.method.as_bytes());
+        self.drop_rewritten(forwarding, changes, &mut dropped);
+        out.extend_from_slice(self.method());
         out.push(b' ');
-        out.extend_from_slice(self.origin.path.as_bytes());
+        out.extend_from_slice(changes.path_and_query.unwrap_or_else(|| self.path_and_query()));
         out.extend_from_slice(b" HTTP/1.1\r\n");
-        match (self.origin.authority, self.host) {
-            // RFC 9112, section 3.2.2: the target wins over Host.
-            (Some(authority), _) => put(out, "Host", authority.as_bytes()),
-            (None, None) => put(out, "Host", forwarding.local_authority.as_bytes()),
-            (None, Some(_)) => {}
+        match (changes.host, self.authority, self.host) {
+            (Some(host), _, _) => put(out, "Host", host),
+            (None, Some(_), _) => put(out, "Host", self.authority()),
+            (None, None, None) => put(out, "Host", forwarding.local_authority.as_bytes()),
+            (None, None, Some(_)) => {}
         }
-        copy_kept(self.head, self.fields, dropped, out);
-        self.put_forwarded(forwarding, out);
+        copy_kept(self, dropped, out);
+        self.put_forwarded(forwarding, changes, out);
+        if let Some(id) = forwarding.request_id {
+            put(out, "X-Request-Id", id);
+        }
+        out.extend_from_slice(changes.added);
         self.put_hop(out);
         if let Some(max_forwards) = self.max_forwards {
             put(out, "Max-Forwards", max_forwards.saturating_sub(1).to_string().as_bytes());
         }
         if let Some(pseudonym) = forwarding.via {
-            put_via(out, self.version, pseudonym);
+            put_via(out, self.version(), pseudonym);
         }
-        if self.framing == Framing::Chunked {
+        if self.framing == Some(Framing::Chunked) {
             put(out, "Transfer-Encoding", b"chunked");
         }
         out.extend_from_slice(b"\r\n");
     }
 
-    fn drop_rewritten(&self, forwarding: &Forwarding<'_>, dropped: &mut FieldSet) {
-        if let (Some(_), Some(host)) = (self.origin.authority, self.host) {
+    fn drop_rewritten(&self, forwarding: &Forwarding<'_>, changes: &Changes<'_>, dropped: &mut FieldSet) {
+        if let Some(host) = self.host
+            && (self.authority.is_some() || changes.host.is_some())
+        {
             dropped.add(host);
         }
         dropped.add_all(self.claims.forwarded_for);
+        if forwarding.request_id.is_some() {
+            dropped.add_all(self.claims.request_id);
+        }
         if !forwarding.trusted {
             dropped.add_all(self.claims.forwarded);
             dropped.add_all(self.claims.host);
             dropped.add_all(self.claims.proto);
+        }
+        if !changes.removed.is_empty() {
+            (0..self.count()).filter(|index| changes.removes(self.name(*index))).for_each(|index| dropped.add(index));
         }
     }
 
@@ -79,42 +113,38 @@ impl<'b> Request<'_, 'b> {
             put(out, "TE", b"trailers");
         }
         if self.upgrade {
-            put_list(out, "Upgrade", protocols(self.fields));
+            put_list(out, "Upgrade", protocols(self));
         }
     }
 
-    fn put_forwarded(&self, forwarding: &Forwarding<'_>, out: &mut Vec<u8>) {
-        out.extend_from_slice(b"X-Forwarded-For: ");
-        if forwarding.trusted {
-            let lines = self.fields.iter().enumerate();
-            for (_, field) in lines.filter(|(index, _)| self.claims.forwarded_for.contains(*index)) {
-                for address in list(field.value) {
-                    out.extend_from_slice(address);
-                    out.extend_from_slice(b", ");
+    /// A route that removes or sets one of these fields decides alone what the backend gets.
+    fn put_forwarded(&self, forwarding: &Forwarding<'_>, changes: &Changes<'_>, out: &mut Vec<u8>) {
+        if !changes.removes(b"x-forwarded-for") {
+            out.extend_from_slice(b"X-Forwarded-For: ");
+            if forwarding.trusted {
+                for index in (0..self.count()).filter(|index| self.claims.forwarded_for.contains(*index)) {
+                    for address in list(self.value(index)) {
+                        out.extend_from_slice(address);
+                        out.extend_from_slice(b", ");
+                    }
                 }
             }
+            put_ip(out, forwarding.peer);
+            out.extend_from_slice(b"\r\n");
         }
-        put_ip(out, forwarding.peer);
-        out.extend_from_slice(b"\r\n");
         let carried = |lines: FieldSet| forwarding.trusted && !lines.is_empty();
-        if !carried(self.claims.proto) {
+        if !carried(self.claims.proto) && !changes.removes(b"x-forwarded-proto") {
             put(out, "X-Forwarded-Proto", forwarding.scheme.as_bytes());
         }
-        if !carried(self.claims.host) {
+        if !carried(self.claims.host) && !changes.removes(b"x-forwarded-host") {
             let host = self.authority();
             if !host.is_empty() {
                 put(out, "X-Forwarded-Host", host);
             }
         }
-        if forwarding.forwarded {
+        if forwarding.forwarded && !changes.removes(b"forwarded") {
             self.put_standard_forwarded(forwarding, out);
         }
-    }
-
-    /// Where the client sent the request to, as it named it.
-    fn authority(&self) -> &'b [u8] {
-        let host = self.host.map_or(b"".as_slice(), |index| self.fields[index].value);
-        self.origin.authority.map_or(host, str::as_bytes)
     }
 
     /// RFC 7239, section 4. What a trusted peer wrote stays before it.

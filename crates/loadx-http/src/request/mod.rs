@@ -1,39 +1,103 @@
-//! Request heads: reading them; in [`encode`] what a backend gets of them, in [`target`] where they point.
+//! Request heads: reading and keeping them; in [`encode`] what a backend gets of them, in [`target`] where they point.
 
 mod encode;
 mod target;
 
-use crate::fields::{ConnectionOptions, Field, FieldSet, Hop, Known, check_lines, leading_empty_line, list, protocols};
+use crate::fields::{
+    ConnectionOptions, Field, FieldSet, Hop, Known, Lines, Received, check_lines, leading_empty_line, list, offset_in,
+    protocols,
+};
 use crate::limits::{HEAD_BYTES_MAX, TARGET_BYTES_MAX};
-use crate::{Fault, FieldSlots, Framing, Parsed, Version};
+use crate::{Fault, FieldSlots, Framing, Parsed, Response, Version};
 
-pub use encode::{Forwarding, put_ip};
+pub use encode::{Changes, Forwarding, put_ip};
 use target::{Origin, is_authority, origin};
 
-/// A request head, read and found sound.
-#[derive(Debug)]
-pub struct Request<'s, 'b> {
-    /// From the method to the empty line.
-    head: &'b [u8],
-    fields: &'s [Field<'b>],
-    method: &'b str,
-    target: &'b str,
-    origin: Origin<'b>,
-    version: Version,
-    framing: Framing,
+/// A request head that was read and found sound.
+///
+/// The head keeps its bytes in a buffer of its own, one after the other as they came, so that it outlives the read
+/// buffer and whole runs of fields can be copied. Reading into a head that was used before allocates nothing.
+#[derive(Debug, Default)]
+pub struct RequestHead {
+    /// From the method to the empty line; behind it a path that the target does not spell out.
+    bytes: Vec<u8>,
+    /// The bytes up to and with the empty line.
+    length: usize,
+    lines: Vec<Line>,
+    method: Span,
+    target: Span,
+    /// Path and query.
+    path: Span,
+    /// In absolute-form, what replaces Host.
+    authority: Option<Span>,
+    version: Option<Version>,
+    framing: Option<Framing>,
     connection: ConnectionOptions,
     dropped: FieldSet,
-    /// The place of Host, which a gateway may have to rewrite.
+    /// The position of Host, which a gateway may have to rewrite.
     host: Option<usize>,
     claims: Claims,
     /// Whether the client takes trailers (RFC 9110, section 10.1.4).
     takes_trailers: bool,
     /// Whether the client offers to go on in another protocol that LoadX tunnels.
     upgrade: bool,
-    /// Whether it waits for a 100.
+    /// Whether the client waits for a 100.
     expects_continue: bool,
     /// Of an OPTIONS, how often it may be passed on.
     max_forwards: Option<u64>,
+}
+
+/// A stretch of a head, in bytes.
+#[derive(Copy, Clone, Debug, Default)]
+struct Span {
+    start: u32,
+    end: u32,
+}
+
+impl Span {
+    /// Where `part` stands in `whole`, of which it is a slice.
+    fn of(whole: &[u8], part: &[u8]) -> Self {
+        let start = offset_in(whole, part);
+        Span { start: start as u32, end: (start + part.len()) as u32 }
+    }
+
+    fn in_bytes(self, bytes: &[u8]) -> &[u8] {
+        &bytes[self.start as usize..self.end as usize]
+    }
+}
+
+/// One field line of a head.
+#[derive(Copy, Clone, Debug)]
+struct Line {
+    name: Span,
+    value: Span,
+    known: Option<Known>,
+}
+
+impl Lines for RequestHead {
+    fn count(&self) -> usize {
+        self.lines.len()
+    }
+
+    fn head(&self) -> &[u8] {
+        &self.bytes[..self.length]
+    }
+
+    fn start(&self, index: usize) -> usize {
+        self.lines[index].name.start as usize
+    }
+
+    fn name(&self, index: usize) -> &[u8] {
+        self.lines[index].name.in_bytes(&self.bytes)
+    }
+
+    fn value(&self, index: usize) -> &[u8] {
+        self.lines[index].value.in_bytes(&self.bytes)
+    }
+
+    fn known(&self, index: usize) -> Option<Known> {
+        self.lines[index].known
+    }
 }
 
 /// Where the fields stand that say where a request comes from.
@@ -43,14 +107,17 @@ struct Claims {
     forwarded: FieldSet,
     host: FieldSet,
     proto: FieldSet,
+    request_id: FieldSet,
 }
 
-/// Reads the head of a request at the start of `bytes`.
+/// Reads the head of a request at the start of `bytes` into `head`. While the result is [`Parsed::Partial`] or a fault,
+/// `head` holds nothing of use.
 ///
 /// # Errors
 /// Any [`Fault`]: the request must be refused and the connection closed.
-pub fn parse_request<'s, 'b>(bytes: &'b [u8], slots: &'s mut FieldSlots<'b>) -> Result<Parsed<Request<'s, 'b>>, Fault> {
+pub fn parse_request(bytes: &[u8], head: &mut RequestHead) -> Result<Parsed<()>, Fault> {
     let lead = leading_empty_line(bytes)?;
+    let mut slots = FieldSlots::new();
     let mut raw = httparse::Request::new(&mut []);
     let status = httparse::ParserConfig::default()
         .parse_request_with_uninit_headers(&mut raw, &bytes[lead..], &mut slots.0)
@@ -61,30 +128,11 @@ pub fn parse_request<'s, 'b>(bytes: &'b [u8], slots: &'s mut FieldSlots<'b>) -> 
     if length > HEAD_BYTES_MAX {
         return Err(Fault::HeadTooLarge);
     }
-    let head = &bytes[lead..lead + length];
-    let fields: &'s [Field<'b>] = raw.headers;
-    check_lines(head, fields)?;
-    let method = raw.method.unwrap_or_default();
-    let target = raw.path.unwrap_or_default();
-    let version = if raw.version == Some(1) { Version::Http11 } else { Version::Http10 };
-    let request = Request {
-        head,
-        fields,
-        method,
-        target,
-        origin: origin(method, target)?,
-        version,
-        framing: Framing::Length(0),
-        connection: ConnectionOptions::default(),
-        dropped: FieldSet::default(),
-        host: None,
-        claims: Claims::default(),
-        takes_trailers: false,
-        upgrade: false,
-        expects_continue: false,
-        max_forwards: None,
-    };
-    Ok(Parsed::Complete(request.scan()?, lead + length))
+    let received = &bytes[lead..lead + length];
+    check_lines(&Received { head: received, fields: raw.headers })?;
+    head.begin(received, &raw)?;
+    head.scan(received, raw.headers)?;
+    Ok(Parsed::Complete((), lead + length))
 }
 
 /// Tells a version that is unknown from a start line that is broken; the parser calls both a version.
@@ -117,12 +165,63 @@ fn partial<T>(bytes: &[u8]) -> Result<Parsed<T>, Fault> {
     Ok(Parsed::Partial)
 }
 
-impl<'s, 'b> Request<'s, 'b> {
+impl RequestHead {
+    /// Reads a head into new memory; see [`parse_request`].
+    ///
+    /// # Errors
+    /// The same as [`parse_request`].
+    pub fn read(bytes: &[u8]) -> Result<Parsed<Self>, Fault> {
+        let mut head = RequestHead::default();
+        Ok(match parse_request(bytes, &mut head)? {
+            Parsed::Complete((), length) => Parsed::Complete(head, length),
+            Parsed::Partial => Parsed::Partial,
+        })
+    }
+
+    /// Takes over the start line and the bytes of a head.
+    fn begin(&mut self, received: &[u8], raw: &httparse::Request<'_, '_>) -> Result<(), Fault> {
+        let method = raw.method.unwrap_or_default();
+        let target = raw.path.unwrap_or_default();
+        let Origin { authority, path, missing } = origin(method, target)?;
+        let mut bytes = std::mem::take(&mut self.bytes);
+        let mut lines = std::mem::take(&mut self.lines);
+        bytes.clear();
+        lines.clear();
+        bytes.extend_from_slice(received);
+        // What the target leaves out of its path (RFC 9112, section 3.2.4) stands behind the head.
+        let path = match missing {
+            "" => Span::of(received, path.as_bytes()),
+            missing => {
+                let start = bytes.len() as u32;
+                bytes.extend_from_slice(missing.as_bytes());
+                bytes.extend_from_slice(path.as_bytes());
+                Span { start, end: bytes.len() as u32 }
+            }
+        };
+        *self = RequestHead {
+            bytes,
+            length: received.len(),
+            lines,
+            method: Span::of(received, method.as_bytes()),
+            target: Span::of(received, target.as_bytes()),
+            path,
+            authority: authority.map(|authority| Span::of(received, authority.as_bytes())),
+            version: Some(if raw.version == Some(1) { Version::Http11 } else { Version::Http10 }),
+            ..RequestHead::default()
+        };
+        Ok(())
+    }
+
     /// Looks at every field once: what it means for the message, and whether it is passed on.
-    fn scan(mut self) -> Result<Self, Fault> {
+    fn scan(&mut self, received: &[u8], fields: &[Field<'_>]) -> Result<(), Fault> {
+        let version = self.version();
+        let is_options = self.method() == b"OPTIONS";
         let mut hop = Hop::default();
-        for (index, field) in self.fields.iter().enumerate() {
-            let Some(known) = Known::of(field.name) else { continue };
+        for (index, field) in fields.iter().enumerate() {
+            let known = Known::of(field.name.as_bytes());
+            let (name, value) = (Span::of(received, field.name.as_bytes()), Span::of(received, field.value));
+            self.lines.push(Line { name, value, known });
+            let Some(known) = known else { continue };
             hop.note(known, index, field.value)?;
             match known {
                 Known::Host => {
@@ -137,17 +236,18 @@ impl<'s, 'b> Request<'s, 'b> {
                 Known::Forwarded => self.claims.forwarded.add(index),
                 Known::XForwardedHost => self.claims.host.add(index),
                 Known::XForwardedProto => self.claims.proto.add(index),
+                Known::XRequestId => self.claims.request_id.add(index),
                 Known::Te => {
                     self.takes_trailers |= list(field.value).any(|coding| coding.eq_ignore_ascii_case(b"trailers"));
                 }
-                Known::MaxForwards if self.method == "OPTIONS" => {
+                Known::MaxForwards if is_options => {
                     if self.max_forwards.replace(max_forwards(field.value)?).is_some() {
                         return Err(Fault::Malformed("Max-Forwards appears more than once"));
                     }
                     hop.dropped.add(index);
                 }
                 // HTTP/1.0 knows no 100 (RFC 9110, section 10.1.1).
-                Known::Expect if self.version == Version::Http10 => hop.dropped.add(index),
+                Known::Expect if version == Version::Http10 => hop.dropped.add(index),
                 Known::Expect => self.expects_continue |= field.value.eq_ignore_ascii_case(b"100-continue"),
                 _ => {}
             }
@@ -155,55 +255,72 @@ impl<'s, 'b> Request<'s, 'b> {
         // HTTP/1.0 knows no Upgrade either (RFC 9110, section 7.8).
         self.upgrade = hop.names_protocols
             && hop.connection.upgrade
-            && self.version == Version::Http11
-            && protocols(self.fields).next().is_some();
-        if self.host.is_none() && self.version == Version::Http11 {
+            && version == Version::Http11
+            && protocols(self).next().is_some();
+        if self.host.is_none() && version == Version::Http11 {
             return Err(Fault::Malformed("Host is missing"));
         }
-        self.framing = hop.framing.framing(self.version)?.unwrap_or(Framing::Length(0));
-        hop.connection.drop_named(self.fields, &mut hop.dropped);
+        self.framing = hop.framing.framing(version)?;
+        hop.connection.drop_named(self, &mut hop.dropped);
         (self.connection, self.dropped) = (hop.connection, hop.dropped);
-        Ok(self)
+        Ok(())
     }
 
     /// The method, as it came.
-    pub fn method(&self) -> &'b str {
-        self.method
+    pub fn method(&self) -> &[u8] {
+        self.method.in_bytes(&self.bytes)
     }
 
     /// The request target, as it came.
-    pub fn target(&self) -> &'b str {
-        self.target
+    pub fn target(&self) -> &[u8] {
+        self.target.in_bytes(&self.bytes)
     }
 
     /// The path and query, whatever the form of the target.
-    pub fn path_and_query(&self) -> &'b str {
-        self.origin.path
+    pub fn path_and_query(&self) -> &[u8] {
+        self.path.in_bytes(&self.bytes)
+    }
+
+    /// The host and port that the request is for, as the client named them; empty when it did not.
+    pub fn authority(&self) -> &[u8] {
+        match (self.authority, self.host) {
+            // RFC 9112, section 3.2.2: the target wins over Host.
+            (Some(authority), _) => authority.in_bytes(&self.bytes),
+            (None, Some(host)) => self.value(host),
+            (None, None) => b"",
+        }
+    }
+
+    /// The values of all fields of this name, in order.
+    pub fn values<'h, 'n>(&'h self, name: &'n str) -> impl Iterator<Item = &'h [u8]> + use<'h, 'n> {
+        let indices =
+            (0..self.lines.len()).filter(move |index| self.name(*index).eq_ignore_ascii_case(name.as_bytes()));
+        indices.map(|index| self.value(index))
     }
 
     /// The version that the client speaks.
     pub fn version(&self) -> Version {
-        self.version
+        self.version.unwrap_or(Version::Http11)
     }
 
     /// How the body is framed; without one, a length of 0.
     pub fn framing(&self) -> Framing {
-        self.framing
+        self.framing.unwrap_or(Framing::Length(0))
     }
 
     /// Whether the client wants to go on with this connection.
     pub fn persistent(&self) -> bool {
-        self.connection.persistent(self.version)
+        self.connection.persistent(self.version())
     }
 
-    /// Whether the method is idempotent (RFC 9110, section 9.2.2), so that it may be sent again.
+    /// Whether the method is idempotent (RFC 9110, section 9.2.2), so that the request may be sent again.
     pub fn idempotent(&self) -> bool {
-        matches!(self.method, "GET" | "HEAD" | "OPTIONS" | "PUT" | "DELETE")
+        matches!(self.method(), b"GET" | b"HEAD" | b"OPTIONS" | b"PUT" | b"DELETE")
     }
 
     /// Whether the response comes without content (RFC 9110, section 9.3.2).
     pub fn is_head(&self) -> bool {
-        self.method == "HEAD"
+        self.method() == b"HEAD"
     }
 
     /// Whether the client waits for a 100 before it sends content (RFC 9110, section 10.1.1).
@@ -216,9 +333,10 @@ impl<'s, 'b> Request<'s, 'b> {
         self.upgrade
     }
 
-    /// The protocols that it offers, as a list; none when it offers none that LoadX tunnels.
-    pub fn offered(&self) -> Option<Vec<u8>> {
-        self.upgrade.then(|| protocols(self.fields).collect::<Vec<_>>().join(b", ".as_slice()))
+    /// Whether the client offered every protocol that a response switches to.
+    pub fn offers(&self, response: &Response<'_, '_>) -> bool {
+        let offered = |chosen: &[u8]| protocols(self).any(|protocol| protocol.eq_ignore_ascii_case(chosen));
+        self.upgrade && response.protocols().all(offered)
     }
 
     /// Of an OPTIONS, how often it may still be passed on; with 0 it is for LoadX itself (RFC 9110,
@@ -227,16 +345,24 @@ impl<'s, 'b> Request<'s, 'b> {
         self.max_forwards
     }
 
-    /// Whether somebody on the way says that this request comes from another client.
+    /// Whether a field says that this request comes from another client than the peer.
     pub fn claims_forwarded(&self) -> bool {
         !self.claims.forwarded_for.is_empty() || !self.claims.forwarded.is_empty()
     }
 
     /// The addresses that X-Forwarded-For names, last first: the one that the peer added leads.
-    pub fn forwarded_for(&self) -> impl Iterator<Item = &'b [u8]> + '_ {
-        let lines = self.fields.iter().enumerate().rev();
-        let lines = lines.filter(|(index, _)| self.claims.forwarded_for.contains(*index));
-        lines.flat_map(|(_, field)| field.value.rsplit(|byte| *byte == b',').map(<[u8]>::trim_ascii))
+    pub fn forwarded_for(&self) -> impl Iterator<Item = &[u8]> {
+        let lines = (0..self.lines.len()).rev().filter(|index| self.claims.forwarded_for.contains(*index));
+        lines.flat_map(|index| self.value(index).rsplit(|byte| *byte == b',').map(<[u8]>::trim_ascii))
+    }
+
+    /// The id that the first X-Request-Id gives the request.
+    pub fn request_id(&self) -> Option<&[u8]> {
+        if self.claims.request_id.is_empty() {
+            return None;
+        }
+        let first = (0..self.lines.len()).find(|index| self.claims.request_id.contains(*index));
+        first.map(|index| self.value(index))
     }
 }
 

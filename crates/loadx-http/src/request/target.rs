@@ -8,7 +8,10 @@ use crate::limits::TARGET_BYTES_MAX;
 pub(super) struct Origin<'b> {
     /// In absolute-form, what replaces Host.
     pub(super) authority: Option<&'b str>,
+    /// Path and query, as far as the target spells them out.
     pub(super) path: &'b str,
+    /// What the target leaves out before that.
+    pub(super) missing: &'static str,
 }
 
 /// Takes the target apart (RFC 9112, section 3.2).
@@ -25,7 +28,7 @@ pub(super) fn origin<'b>(method: &str, target: &'b str) -> Result<Origin<'b>, Fa
         return Err(Fault::Malformed("the request target holds a #"));
     }
     if target.starts_with('/') || (target == "*" && method == "OPTIONS") {
-        return Ok(Origin { authority: None, path: target });
+        return Ok(Origin { authority: None, path: target, missing: "" });
     }
     let scheme_end = target.find("://").ok_or(Fault::Malformed("the request target is malformed"))?;
     let (scheme, rest) = (&target[..scheme_end], &target[scheme_end + 3..]);
@@ -34,16 +37,16 @@ pub(super) fn origin<'b>(method: &str, target: &'b str) -> Result<Origin<'b>, Fa
     }
     let path_start = rest.find(['/', '?']).unwrap_or(rest.len());
     let (authority, path) = rest.split_at(path_start);
-    if !is_authority(authority.as_bytes()) || path.starts_with('?') {
+    if !is_authority(authority.as_bytes()) {
         return Err(Fault::Malformed("the request target is malformed"));
     }
-    // RFC 9112, section 3.2.4.
-    let path = match (path, method) {
+    // RFC 9112, section 3.2.4; an empty path before a query is the path / (RFC 3986, section 6.2.3).
+    let missing = match (path, method) {
         ("", "OPTIONS") => "*",
-        ("", _) => "/",
-        (path, _) => path,
+        (path, _) if path.starts_with('/') => "",
+        _ => "/",
     };
-    Ok(Origin { authority: Some(authority), path })
+    Ok(Origin { authority: Some(authority), path, missing })
 }
 
 /// Whether this may be the value of Host (RFC 9110, section 7.2; RFC 3986, section 3.2): a host and perhaps a

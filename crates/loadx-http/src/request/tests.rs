@@ -10,15 +10,15 @@ const FORWARDING: Forwarding<'static> = Forwarding {
     local_authority: "127.0.0.1:8080",
     via: None,
     forwarded: false,
+    request_id: None,
 };
 
 fn encoded(text: &str, forwarding: &Forwarding<'_>) -> String {
-    let mut slots = FieldSlots::new();
-    match parse_request(text.as_bytes(), &mut slots).unwrap() {
+    match RequestHead::read(text.as_bytes()).unwrap() {
         Parsed::Complete(request, length) => {
             assert_eq!(length, text.len());
             let mut out = Vec::new();
-            request.encode(forwarding, &mut out);
+            request.encode(forwarding, &Changes::default(), &mut out);
             String::from_utf8(out).unwrap()
         }
         Parsed::Partial => panic!("the head is complete"),
@@ -26,13 +26,12 @@ fn encoded(text: &str, forwarding: &Forwarding<'_>) -> String {
 }
 
 fn fault(bytes: &[u8]) -> Fault {
-    parse_request(bytes, &mut FieldSlots::new()).expect_err("the request is faulty")
+    RequestHead::read(bytes).expect_err("the request is faulty")
 }
 
 fn framing(fields: &str) -> Result<Framing, Fault> {
     let text = format!("POST / HTTP/1.1\r\nHost: a\r\n{fields}\r\n");
-    let mut slots = FieldSlots::new();
-    parse_request(text.as_bytes(), &mut slots).map(|parsed| match parsed {
+    RequestHead::read(text.as_bytes()).map(|parsed| match parsed {
         Parsed::Complete(request, _) => request.framing(),
         Parsed::Partial => panic!("the head is complete"),
     })
@@ -121,8 +120,7 @@ fn options_count_down_their_forwards() {
         assert_eq!(fault(options(bad).as_bytes()).status(), 400, "{bad}");
     }
     let text = options("Max-Forwards: 0\r\n");
-    let mut slots = FieldSlots::new();
-    let Ok(Parsed::Complete(request, _)) = parse_request(text.as_bytes(), &mut slots) else { panic!("it is complete") };
+    let Ok(Parsed::Complete(request, _)) = RequestHead::read(text.as_bytes()) else { panic!("it is complete") };
     assert_eq!(request.max_forwards(), Some(0));
 }
 
@@ -243,8 +241,7 @@ fn heads_have_bounds() {
     assert_eq!(fault(&long.as_bytes()[..TARGET_BYTES_MAX + 10]), Fault::TargetTooLong);
     let longest = format!("GET /{} HTTP/1.1\r\nHost: a\r\n\r\n", "x".repeat(TARGET_BYTES_MAX - 1));
     for end in [TARGET_BYTES_MAX + 4, TARGET_BYTES_MAX + 16, longest.len() - 1] {
-        let mut slots = FieldSlots::new();
-        assert!(matches!(parse_request(&longest.as_bytes()[..end], &mut slots), Ok(Parsed::Partial)), "{end}");
+        assert!(matches!(RequestHead::read(&longest.as_bytes()[..end]), Ok(Parsed::Partial)), "{end}");
     }
     let large = format!("GET / HTTP/1.1\r\nHost: a\r\nA: {}\r\n\r\n", "x".repeat(HEAD_BYTES_MAX));
     assert_eq!(fault(large.as_bytes()), Fault::HeadTooLarge);
@@ -255,16 +252,14 @@ fn heads_have_bounds() {
 
 #[test]
 fn one_empty_line_before_a_request_is_tolerated() {
-    let mut slots = FieldSlots::new();
-    let parsed = parse_request(b"\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n", &mut slots).unwrap();
+    let parsed = RequestHead::read(b"\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
     assert!(matches!(parsed, Parsed::Complete(_, 29)));
 }
 
 #[test]
 fn the_peers_entry_of_x_forwarded_for_leads() {
     let text = b"GET / HTTP/1.1\r\nHost: a\r\nX-Forwarded-For: 1.1.1.1, 2.2.2.2\r\nX-Forwarded-For: 3.3.3.3\r\n\r\n";
-    let mut slots = FieldSlots::new();
-    let Ok(Parsed::Complete(request, _)) = parse_request(text, &mut slots) else { panic!("the head is complete") };
+    let Ok(Parsed::Complete(request, _)) = RequestHead::read(text) else { panic!("the head is complete") };
     let addresses: Vec<_> = request.forwarded_for().collect();
     assert_eq!(addresses, [b"3.3.3.3", b"2.2.2.2", b"1.1.1.1"]);
 }

@@ -5,7 +5,8 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use loadx_core::{Attempts, BackendSnapshot, HealthPolicy, Snapshot, Time};
+use loadx_core::plan::ClusterSnapshot;
+use loadx_core::{Attempts, BackendSnapshot, HealthPolicy, Time};
 use serde_json::{Value, json};
 use tokio::sync::{Mutex, oneshot};
 
@@ -13,12 +14,12 @@ use crate::access_log::Lost;
 use crate::clock::Clock;
 use crate::limits;
 use crate::messages::{Endpoint, Mailbox, Order};
-use crate::metrics::{Shard, round};
+use crate::metrics::{Counts, Shard, round};
 use crate::shared::{Shared, WorkerLoad};
 
-/// Answers questions about the proxy.
+/// Answers the status endpoints.
 #[derive(Debug)]
-pub(super) struct Desk<P> {
+pub(super) struct Endpoints<P> {
     pub(super) clock: Clock,
     pub(super) shared: Arc<Shared>,
     pub(super) listening: Vec<SocketAddr>,
@@ -36,9 +37,9 @@ pub(super) struct Measured {
     shard: Rc<Shard>,
 }
 
-impl<P> Clone for Desk<P> {
+impl<P> Clone for Endpoints<P> {
     fn clone(&self) -> Self {
-        Desk {
+        Endpoints {
             clock: self.clock,
             shared: Arc::clone(&self.shared),
             listening: self.listening.clone(),
@@ -49,14 +50,14 @@ impl<P> Clone for Desk<P> {
     }
 }
 
-impl<P> Desk<P> {
+impl<P> Endpoints<P> {
     /// The status and the body of the answer.
-    pub(super) async fn answer(&self, endpoint: Endpoint, snapshot: &Snapshot) -> (u16, Vec<u8>) {
+    pub(super) async fn answer(&self, endpoint: Endpoint, clusters: &[ClusterSnapshot]) -> (u16, Vec<u8>) {
         let now = self.clock.now();
         let (status, body) = match endpoint {
-            Endpoint::Health => health(now, snapshot),
-            Endpoint::Metrics => (200, self.measure().await.to_json(now)),
-            Endpoint::Status => (200, self.status(now, snapshot, &*self.measure().await)),
+            Endpoint::Health => health(now, clusters),
+            Endpoint::Metrics => (200, self.metrics(now, &*self.measure().await)),
+            Endpoint::Status => (200, self.status(now, clusters, &*self.measure().await)),
         };
         (status, format!("{body:#}\n").into_bytes())
     }
@@ -96,21 +97,40 @@ impl<P> Desk<P> {
         Shard::merged(&shards)
     }
 
-    fn status(&self, now: Time, snapshot: &Snapshot, counts: &Shard) -> Value {
+    /// What was counted: over all clusters together, and of each.
+    fn metrics(&self, now: Time, counts: &Shard) -> Value {
+        let mut metrics = counts.to_json(now);
+        let plan = self.shared.plan();
+        let clusters = plan.clusters.iter().map(|cluster| {
+            let Counts { requests, errors } = counts.cluster(cluster.id);
+            (cluster.name.to_string(), json!({ "requests": requests, "errors": errors }))
+        });
+        metrics["clusters"] = clusters.collect::<serde_json::Map<_, _>>().into();
+        metrics
+    }
+
+    fn status(&self, now: Time, clusters: &[ClusterSnapshot], counts: &Shard) -> Value {
+        let plan = self.shared.plan();
         let open: Vec<usize> = self.shared.loads.iter().map(WorkerLoad::connections).collect();
-        let backends: Vec<Value> = snapshot.backends.iter().map(|backend| describe(backend, counts)).collect();
+        let totals = Totals::of(clusters);
+        let all =
+            clusters.iter().flat_map(|cluster| cluster.snapshot.backends.iter().map(move |backend| (cluster, backend)));
+        let backends: Vec<Value> = all.map(|(cluster, backend)| describe(&cluster.name, backend, counts)).collect();
         json!({
-            "status": health_word(snapshot),
+            "status": totals.word(),
             "version": env!("CARGO_PKG_VERSION"),
             "uptime_seconds": seconds(now.since(Time::ZERO)),
+            "plan": plan.generation,
             "listening": self.listening.iter().map(ToString::to_string).collect::<Vec<_>>(),
-            "algorithm": snapshot.algorithm.as_str(),
-            "healthy_backends": snapshot.admitted(),
-            "total_backends": snapshot.backends.len(),
+            "algorithm": clusters.first().map_or("", |cluster| cluster.snapshot.algorithm.as_str()),
+            "healthy_backends": totals.admitted,
+            "total_backends": totals.backends,
             "backends": backends,
+            "clusters": clusters.iter().map(describe_cluster).collect::<serde_json::Map<_, _>>(),
+            "routes": plan.routes.routes().iter().map(|route| &*route.name).collect::<Vec<_>>(),
             "connections": {
                 "open": open.iter().sum::<usize>(),
-                "max": self.shared.settings.max_connections,
+                "max": plan.process.max_connections,
                 "by_worker": open,
                 "idle_to_backends": counts.holdings.idle_to_backends,
             },
@@ -122,28 +142,58 @@ impl<P> Desk<P> {
     }
 }
 
-fn health(now: Time, snapshot: &Snapshot) -> (u16, Value) {
-    let body = json!({
-        "status": health_word(snapshot),
-        "healthy_backends": snapshot.admitted(),
-        "total_backends": snapshot.backends.len(),
-        "uptime_seconds": seconds(now.since(Time::ZERO)),
-    });
-    (if snapshot.admitted() > 0 { 200 } else { 503 }, body)
+/// The backends of all clusters together.
+struct Totals {
+    backends: usize,
+    admitted: usize,
+    /// Whether some cluster has no backend in rotation.
+    some_cluster_is_down: bool,
 }
 
-fn health_word(snapshot: &Snapshot) -> &'static str {
-    match snapshot.admitted() {
-        0 => "unhealthy",
-        all if all == snapshot.backends.len() => "healthy",
-        _ => "degraded",
+impl Totals {
+    fn of(clusters: &[ClusterSnapshot]) -> Self {
+        Totals {
+            backends: clusters.iter().map(|cluster| cluster.snapshot.backends.len()).sum(),
+            admitted: clusters.iter().map(|cluster| cluster.snapshot.admitted()).sum(),
+            some_cluster_is_down: clusters.iter().any(|cluster| cluster.snapshot.admitted() == 0),
+        }
+    }
+
+    fn word(&self) -> &'static str {
+        match self.admitted {
+            0 => "unhealthy",
+            all if all == self.backends && !self.some_cluster_is_down => "healthy",
+            _ => "degraded",
+        }
     }
 }
 
-fn describe(backend: &BackendSnapshot, counts: &Shard) -> Value {
+fn health(now: Time, clusters: &[ClusterSnapshot]) -> (u16, Value) {
+    let totals = Totals::of(clusters);
+    let body = json!({
+        "status": totals.word(),
+        "healthy_backends": totals.admitted,
+        "total_backends": totals.backends,
+        "uptime_seconds": seconds(now.since(Time::ZERO)),
+    });
+    (if totals.admitted > 0 { 200 } else { 503 }, body)
+}
+
+fn describe_cluster(cluster: &ClusterSnapshot) -> (String, Value) {
+    let ClusterSnapshot { name, snapshot } = cluster;
+    let described = json!({
+        "algorithm": snapshot.algorithm.as_str(),
+        "healthy_backends": snapshot.admitted(),
+        "total_backends": snapshot.backends.len(),
+    });
+    (name.to_string(), described)
+}
+
+fn describe(cluster: &str, backend: &BackendSnapshot, counts: &Shard) -> Value {
     let counted = counts.backends().get(&backend.id);
     json!({
         "name": &*backend.name,
+        "cluster": cluster,
         "host": &*backend.host,
         "port": backend.port,
         "weight": backend.weight,
@@ -206,6 +256,8 @@ fn bounds() -> Value {
         ("resolve_in_doubt_seconds", limits::RESOLVE_IN_DOUBT.as_secs()),
         ("resolve_at_start_seconds", limits::RESOLVE_AT_START.as_secs()),
         ("resolve_beside_others_ms", limits::RESOLVE_BESIDE_OTHERS.as_millis() as u64),
+        ("mirrors_per_worker", limits::MIRRORS_MAX as u64),
+        ("mirror_response_bytes", limits::MIRROR_RESPONSE_BYTES_MAX as u64),
         ("health_doubt_interval_seconds", HealthPolicy::DOUBT_INTERVAL.as_secs()),
         ("access_log_flush_interval_ms", limits::LOG_FLUSH_INTERVAL.as_millis() as u64),
         ("access_log_last_write_seconds", limits::LOG_LAST_WRITE.as_secs()),

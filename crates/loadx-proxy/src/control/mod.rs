@@ -1,5 +1,5 @@
-//! The one thread that judges: it probes backends, takes in what workers report, resolves names,
-//! publishes the view that workers pick from, and answers the status endpoints.
+//! The one thread that judges: control holds the desired state, probes backends, takes in what workers report,
+//! resolves names, publishes plans and views, and answers the status endpoints.
 
 mod endpoints;
 mod probe;
@@ -10,30 +10,36 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use loadx_core::{BackendId, Cluster, Event, NameAnswer, Observation, SplitMix64};
+use loadx_core::plan::{Desired, ProbeToRun};
+use loadx_core::{BackendId, Event, Evidence, NameAnswer, Observation, SplitMix64};
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::task::spawn_local;
 
 use crate::access_log::Lost;
 use crate::clock::Clock;
 use crate::limits::{CONTROL_QUEUE_MAX, PROBES_MAX};
-use crate::messages::{Mailbox, Question, Report};
+use crate::messages::{Command, Mailbox, Order, Question, Report};
 use crate::net::Network;
 use crate::shared::Shared;
+
+use endpoints::Endpoints;
+use probe::ProbeRun;
+use resolve::Resolver;
 
 /// What control is made of.
 pub(crate) struct Parts<N: Network> {
     pub(crate) net: N,
     pub(crate) clock: Clock,
-    pub(crate) cluster: Cluster,
+    pub(crate) desired: Desired,
     pub(crate) shared: Arc<Shared>,
     pub(crate) listening: Vec<SocketAddr>,
     pub(crate) mailboxes: Vec<Mailbox<N::Parcel>>,
     pub(crate) reports: mpsc::Receiver<Report>,
     pub(crate) questions: mpsc::Receiver<Question>,
+    pub(crate) commands: mpsc::Receiver<Command>,
     pub(crate) lost_log_lines: Arc<Lost>,
     pub(crate) seed: u64,
-    /// Told once the first view is published.
+    /// Told once the first views are published.
     pub(crate) ready: oneshot::Sender<()>,
     pub(crate) stop: oneshot::Receiver<()>,
 }
@@ -44,22 +50,24 @@ pub(crate) async fn run<N: Network>(mut parts: Parts<N>) {
     let mut control = Control {
         net: parts.net.clone(),
         clock: parts.clock,
-        cluster: parts.cluster,
+        desired: parts.desired,
         shared: Arc::clone(&parts.shared),
+        mailboxes: parts.mailboxes.clone(),
         rng: SplitMix64::new(parts.seed),
         found,
         probes: Arc::new(Semaphore::new(PROBES_MAX)),
-        doubts: HashMap::new(),
+        resolvers: HashMap::new(),
+        asks_default_path: false,
     };
     tokio::select! {
         biased;
         _ = &mut parts.stop => return,
-        () = control.resolve_names(&mut findings) => {}
+        () = control.resolve_at_start(&mut findings) => {}
     }
-    control.publish();
-    // Whoever started this may have given up waiting.
+    control.publish_views();
+    // The caller may have given up waiting.
     let _ = parts.ready.send(());
-    let desk = endpoints::Desk {
+    let endpoints = Endpoints {
         clock: parts.clock,
         shared: parts.shared,
         listening: parts.listening,
@@ -69,7 +77,7 @@ pub(crate) async fn run<N: Network>(mut parts: Parts<N>) {
     };
     loop {
         control.start_probes();
-        let deadline = control.cluster.next_deadline();
+        let deadline = control.desired.next_deadline();
         tokio::select! {
             biased;
             _ = &mut parts.stop => return,
@@ -83,18 +91,11 @@ pub(crate) async fn run<N: Network>(mut parts: Parts<N>) {
             Some(Report { backend, observation }) = parts.reports.recv() => {
                 control.take_in(Finding::Observed(backend, observation));
             }
-            Some(question) = parts.questions.recv() => {
-                let snapshot = control.cluster.snapshot(control.clock.now());
-                let desk = desk.clone();
-                spawn_local(async move {
-                    let answer = desk.answer(question.endpoint, &snapshot).await;
-                    // The client may have left meanwhile.
-                    let _ = question.reply.send(answer);
-                });
-            }
+            Some(command) = parts.commands.recv() => control.obey(command),
+            Some(question) = parts.questions.recv() => control.answer(question, &endpoints),
             () = sleep_until(control.clock, deadline) => {}
         }
-        control.publish();
+        control.publish_views();
     }
 }
 
@@ -115,51 +116,100 @@ enum Finding {
 struct Control<N: Network> {
     net: N,
     clock: Clock,
-    cluster: Cluster,
+    desired: Desired,
     shared: Arc<Shared>,
+    mailboxes: Vec<Mailbox<N::Parcel>>,
     rng: SplitMix64,
     found: mpsc::Sender<Finding>,
     probes: Arc<Semaphore>,
-    /// Of each backend that has a name, whether it leads where it should.
-    doubts: HashMap<BackendId, Rc<resolve::Doubt>>,
+    /// The look-ups of each name of the plan.
+    resolvers: HashMap<BackendId, Resolver>,
+    /// Whether the log has told that probes ask for a path that nobody chose.
+    asks_default_path: bool,
 }
 
 impl<N: Network> Control<N> {
     fn take_in(&mut self, finding: Finding) {
-        let event = match finding {
+        let now = self.clock.now();
+        let events = match finding {
             Finding::Observed(id, observation) => {
-                let event = self.cluster.observe(self.clock.now(), id, &observation, &mut self.rng);
+                self.tell_of_default_path(&observation);
+                let event = self.desired.observe(now, id, &observation, &mut self.rng);
                 if let Some(event) = &event {
-                    self.doubt(id, event.is_warning());
+                    self.note_standing(id, event.is_warning());
                 }
-                event
+                event.into_iter().collect()
             }
-            Finding::Resolved(id, answer) => self.cluster.resolved(id, answer),
+            Finding::Resolved(id, answer) => self.desired.resolved(now, id, answer),
         };
-        if let Some(event) = event {
-            tell(&event);
+        events.iter().for_each(tell);
+        self.forget_removed(&events);
+    }
+
+    /// Tells once that backends do not have the path that probes ask for by default.
+    fn tell_of_default_path(&mut self, observation: &Observation) {
+        if let Evidence::ProbePassed { status: status @ 400.. } = observation.evidence
+            && !std::mem::replace(&mut self.asks_default_path, true)
+        {
+            tracing::info!(
+                "a health probe of /health was answered {status}, which counts as alive; \
+                 set \"health_check_path\" to a path that tells whether the application is well"
+            );
         }
     }
 
-    /// Lets workers see the cluster's view, if it is another one.
-    fn publish(&mut self) {
-        let view = self.cluster.view();
-        if !Arc::ptr_eq(&view, &self.shared.view.load()) {
-            self.shared.view.store(view);
+    /// Makes another config the plan.
+    fn obey(&mut self, command: Command) {
+        let Command::Apply(config, reply) = command;
+        let events = self.desired.apply(self.clock.now(), &config);
+        self.follow_names();
+        self.desired.publish();
+        self.shared.publish(Arc::clone(self.desired.plan()));
+        events.iter().for_each(tell);
+        self.forget_removed(&events);
+        tracing::info!("the config is applied: plan {}", self.desired.plan().generation);
+        // The caller may have given up waiting.
+        let _ = reply.send(());
+    }
+
+    /// Has workers let go of what they keep about backends that left the plan.
+    fn forget_removed(&self, events: &[Event]) {
+        let removed = events.iter().filter_map(|event| match event {
+            Event::Removed { id, .. } => Some(*id),
+            _ => None,
+        });
+        let removed: Arc<[BackendId]> = removed.collect();
+        for mailbox in self.mailboxes.iter().filter(|_| !removed.is_empty()) {
+            // A worker that ended keeps nothing.
+            let _ = mailbox.send(Order::Forget(Arc::clone(&removed)));
         }
+    }
+
+    /// Lets workers see the views that changed.
+    fn publish_views(&mut self) {
+        if self.desired.publish() {
+            self.shared.note_published();
+        }
+    }
+
+    fn answer(&self, question: Question, endpoints: &Endpoints<N::Parcel>) {
+        let clusters = self.desired.snapshot(self.clock.now());
+        let endpoints = endpoints.clone();
+        spawn_local(async move {
+            let answer = endpoints.answer(question.endpoint, &clusters).await;
+            // The client may have left meanwhile.
+            let _ = question.reply.send(answer);
+        });
     }
 
     fn start_probes(&mut self) {
-        let policy = Arc::new(self.cluster.health_policy().clone());
-        for id in self.cluster.tick(self.clock.now()) {
-            let (Some(spec), Some(addresses)) = (self.cluster.spec(id), self.cluster.addresses(id)) else { continue };
-            let probe =
-                probe::Probe { clock: self.clock, policy: Arc::clone(&policy), authority: spec.authority(), addresses };
+        for ProbeToRun { id, policy, authority, addresses } in self.desired.tick(self.clock.now()) {
+            let run = ProbeRun { clock: self.clock, policy, authority, addresses };
             let (net, found, places) = (self.net.clone(), self.found.clone(), Arc::clone(&self.probes));
             spawn_local(async move {
                 let _place = places.acquire_owned().await;
-                let observation = probe.run(&net).await;
-                tracing::debug!(backend = probe.authority, "probe: {:?}", observation.evidence);
+                let observation = run.run(&net).await;
+                tracing::debug!("probe of {}: {}", run.authority, observation.evidence);
                 // Control may have stopped meanwhile.
                 let _ = found.send(Finding::Observed(id, observation)).await;
             });

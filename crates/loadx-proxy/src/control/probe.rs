@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use loadx_core::{ConnectFailureKind, Evidence, HealthPolicy, Observation};
+use loadx_core::{ConnectFailureKind, Evidence, HealthPolicy, Observation, Probe};
 use loadx_http::{BodyDecoder, FieldSlots, Framing, Parsed, parse_response};
 
 use crate::buffers::{Buffers, Input};
@@ -19,23 +19,32 @@ use crate::timer::Timer;
 
 /// What a probe needs to know.
 #[derive(Debug)]
-pub(super) struct Probe {
+pub(super) struct ProbeRun {
     pub(super) clock: Clock,
     pub(super) policy: Arc<HealthPolicy>,
     pub(super) authority: String,
     pub(super) addresses: Arc<[SocketAddr]>,
 }
 
-impl Probe {
+impl ProbeRun {
     /// Probes, within the policy's time.
     pub(super) async fn run<N: Network>(&self, net: &N) -> Observation {
         let began = self.clock.now();
-        let evidence = match tokio::time::timeout(self.policy.timeout, self.ask(net)).await {
-            Ok(Ok(status @ 200..=399)) => Evidence::ProbePassed { status },
-            Ok(Ok(status)) => Evidence::ProbeFailed { reason: format!("status {status}").into() },
-            Ok(Err(Trouble::Theirs(reason))) => Evidence::ProbeFailed { reason: reason.into() },
-            Ok(Err(Trouble::Ours(reason))) => {
-                tracing::warn!("backend {} cannot be probed: {reason}", self.authority);
+        let work = async {
+            match &self.policy.probe {
+                // Without probes none is due; a connection is then as good an answer as any.
+                Probe::Connect | Probe::Off => self.connect(net).await.map(|_| Evidence::ProbePassed { status: 0 }),
+                Probe::Get { path, accepts } => self.ask(net, path).await.map(|status| match accepts.status(status) {
+                    true => Evidence::ProbePassed { status },
+                    false => Evidence::ProbeFailed { reason: format!("GET {path} answered {status}").into() },
+                }),
+            }
+        };
+        let evidence = match tokio::time::timeout(self.policy.timeout, work).await {
+            Ok(Ok(evidence)) => evidence,
+            Ok(Err(ProbeFailure::Backend(reason))) => Evidence::ProbeFailed { reason: reason.into() },
+            Ok(Err(ProbeFailure::Local(reason))) => {
+                tracing::debug!("backend {} cannot be probed: {reason}", self.authority);
                 Evidence::ProbeImpossible { reason: reason.into() }
             }
             Err(_) => {
@@ -47,49 +56,51 @@ impl Probe {
     }
 
     /// The status of the backend's answer, or what went wrong.
-    async fn ask<N: Network>(&self, net: &N) -> Result<u16, Trouble> {
+    async fn ask<N: Network>(&self, net: &N, path: &str) -> Result<u16, ProbeFailure> {
         let stream = self.connect(net).await?;
         let timer = Timer::new(self.clock);
         let buffers = Rc::<Buffers>::default();
         let waiting = Waiting { timer: &timer, buffers: &buffers };
         let patience = Patience::total(self.policy.timeout);
         let request = format!(
-            "GET {} HTTP/1.1\r\nHost: {}\r\nUser-Agent: LoadX-health\r\nAccept: */*\r\nConnection: close\r\n\r\n",
-            self.policy.path, self.authority
+            "GET {path} HTTP/1.1\r\nHost: {}\r\nUser-Agent: LoadX-health\r\nAccept: */*\r\nConnection: close\r\n\r\n",
+            self.authority
         );
         write_all(&stream, &mut [IoSlice::new(request.as_bytes())], &timer, &patience, &mut 0)
             .await
-            .map_err(|broken| Trouble::Theirs(broken.to_string()))?;
+            .map_err(|broken| ProbeFailure::Backend(broken.to_string()))?;
         let mut input = Input::default();
         loop {
-            if let Some((status, framing)) = read_head(&mut input).map_err(Trouble::Theirs)? {
+            if let Some((status, framing)) = read_head(&mut input).map_err(ProbeFailure::Backend)? {
                 drain(&stream, &mut input, framing, waiting, &patience).await;
                 return Ok(status);
             }
             let count = fill(&stream, &mut input, waiting, &patience).await;
-            match count.map_err(|broken| Trouble::Theirs(broken.to_string()))? {
-                0 => return Err(Trouble::Theirs("the connection closed without an answer".to_owned())),
+            match count.map_err(|broken| ProbeFailure::Backend(broken.to_string()))? {
+                0 => return Err(ProbeFailure::Backend("the connection closed without an answer".to_owned())),
                 _ => continue,
             }
         }
     }
 
-    async fn connect<N: Network>(&self, net: &N) -> Result<N::Stream, Trouble> {
+    async fn connect<N: Network>(&self, net: &N) -> Result<N::Stream, ProbeFailure> {
         let connecting = origin::connect_any(net, &self.addresses, self.clock, self.policy.timeout);
         let connected = connecting.await.map_err(|fault| match fault.kind {
-            ConnectFailureKind::Local => Trouble::Ours(fault.reason.to_string()),
-            ConnectFailureKind::Refused | ConnectFailureKind::TimedOut => Trouble::Theirs(fault.reason.to_string()),
+            ConnectFailureKind::Local => ProbeFailure::Local(fault.reason.to_string()),
+            ConnectFailureKind::Refused | ConnectFailureKind::TimedOut => {
+                ProbeFailure::Backend(fault.reason.to_string())
+            }
         });
         connected.map(|connection| connection.stream)
     }
 }
 
 /// Why a probe got no answer.
-enum Trouble {
-    /// The backend's doing.
-    Theirs(String),
-    /// We lack what it takes to ask.
-    Ours(String),
+enum ProbeFailure {
+    /// The backend is to blame.
+    Backend(String),
+    /// LoadX lacks what a probe takes: ports, file descriptors, memory.
+    Local(String),
 }
 
 fn read_head(input: &mut Input) -> Result<Option<(u16, Framing)>, String> {

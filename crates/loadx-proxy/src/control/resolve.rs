@@ -1,13 +1,14 @@
 //! From names to addresses, and again: what a name leads to may change while LoadX runs.
 
 use std::cell::Cell;
+use std::collections::HashSet;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::time::Duration;
 
+use loadx_core::plan::NameToResolve;
 use loadx_core::{BackendId, NameAnswer};
 use tokio::sync::{Notify, mpsc};
-use tokio::task::spawn_local;
+use tokio::task::{AbortHandle, spawn_local};
 
 use super::{Control, Finding, tell};
 use crate::limits::{
@@ -16,22 +17,25 @@ use crate::limits::{
 };
 use crate::net::{Network, Resolved};
 
+/// The look-ups of one name. They end when this is dropped.
+#[derive(Debug)]
+pub(super) struct Resolver {
+    urgency: Rc<Urgency>,
+    task: AbortHandle,
+}
+
+impl Drop for Resolver {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
 impl<N: Network> Control<N> {
-    /// Starts to resolve every name, and waits for the first answers, but not for long: names that do
+    /// Starts to resolve the names of the plan, and waits for the first answers, but not for long: names that do
     /// not resolve are a state, not a reason not to start.
-    pub(super) async fn resolve_names(&mut self, findings: &mut mpsc::Receiver<Finding>) {
-        let named: Vec<BackendId> = self
-            .cluster
-            .ids()
-            .filter(|id| self.cluster.spec(*id).is_some_and(|spec| spec.literal_addresses().is_none()))
-            .collect();
-        for id in &named {
-            // Out of rotation until DNS has answered.
-            let _ = self.cluster.resolved(*id, NameAnswer::Failed("DNS has not answered yet".into()));
-            self.keep_resolved(*id);
-        }
-        let all = self.cluster.ids().count();
-        let mut waiting = named.len();
+    pub(super) async fn resolve_at_start(&mut self, findings: &mut mpsc::Receiver<Finding>) {
+        let mut waiting = self.follow_names();
+        let others = self.desired.backends() > waiting;
         let first_answers = async {
             while waiting > 0 {
                 let Some(finding) = findings.recv().await else { return };
@@ -40,7 +44,7 @@ impl<N: Network> Control<N> {
             }
         };
         // Where some backends have addresses already, the others need not be waited for as long.
-        let patience = if named.len() < all { RESOLVE_BESIDE_OTHERS } else { RESOLVE_AT_START };
+        let patience = if others { RESOLVE_BESIDE_OTHERS } else { RESOLVE_AT_START };
         if tokio::time::timeout(patience, first_answers).await.is_err() {
             tracing::warn!("{waiting} backend names are still being resolved; serving with the others");
         }
@@ -48,23 +52,35 @@ impl<N: Network> Control<N> {
 
     /// At start, that names resolve is no news; that one does not is.
     fn take_in_quietly(&mut self, finding: Finding) {
-        if let Finding::Resolved(id, answer) = finding
-            && let Some(event) = self.cluster.resolved(id, answer)
-            && event.is_warning()
-        {
-            tell(&event);
+        if let Finding::Resolved(id, answer) = finding {
+            let events = self.desired.resolved(self.clock.now(), id, answer);
+            events.iter().filter(|event| event.is_warning()).for_each(tell);
         }
     }
 
-    /// Looks the name up for as long as control runs: when DNS says that its answer is old, within
-    /// bounds, and often while the backend is down.
-    fn keep_resolved(&mut self, id: BackendId) {
-        let Some(spec) = self.cluster.spec(id) else { return };
-        let (host, port) = (Arc::clone(&spec.host), spec.port);
+    /// Resolves exactly the names of the present plan from now on. Returns how many are new.
+    pub(super) fn follow_names(&mut self) -> usize {
+        let names = self.desired.names();
+        let wanted: HashSet<BackendId> = names.iter().map(|name| name.id).collect();
+        self.resolvers.retain(|id, _| wanted.contains(id));
+        let new: Vec<_> = names.into_iter().filter(|name| !self.resolvers.contains_key(&name.id)).collect();
+        for name in &new {
+            // Out of rotation until DNS has answered.
+            self.desired.resolved(self.clock.now(), name.id, NameAnswer::Failed("DNS has not answered yet".into()));
+            let resolver = self.keep_resolved(name);
+            self.resolvers.insert(name.id, resolver);
+        }
+        new.len()
+    }
+
+    /// Looks the name up again and again: when DNS says that its answer is old, within bounds, and often while the
+    /// backend is down.
+    fn keep_resolved(&self, name: &NameToResolve) -> Resolver {
+        let NameToResolve { id, host, port } = name.clone();
         let (net, found) = (self.net.clone(), self.found.clone());
-        let doubt = Rc::new(Doubt::default());
-        self.doubts.insert(id, Rc::clone(&doubt));
-        spawn_local(async move {
+        let urgency = Rc::new(Urgency::default());
+        let changed = Rc::clone(&urgency);
+        let task = spawn_local(async move {
             loop {
                 let (answer, valid_for) = look_up(&net, &host, port).await;
                 if found.send(Finding::Resolved(id, answer)).await.is_err() {
@@ -73,29 +89,30 @@ impl<N: Network> Control<N> {
                 let pause = tokio::time::sleep(valid_for.clamp(RESOLVE_INTERVAL_MIN, RESOLVE_INTERVAL_MAX));
                 tokio::select! {
                     () = pause => {}
-                    () = doubt.wait() => {}
+                    () = changed.wait() => {}
                 }
             }
         });
+        Resolver { urgency, task: task.abort_handle() }
     }
 
     /// A backend went down or came up: how soon must its name be looked up again?
-    pub(super) fn doubt(&self, id: BackendId, down: bool) {
-        if let Some(doubt) = self.doubts.get(&id) {
-            doubt.down.set(down);
-            doubt.changed.notify_one();
+    pub(super) fn note_standing(&self, id: BackendId, down: bool) {
+        if let Some(resolver) = self.resolvers.get(&id) {
+            resolver.urgency.down.set(down);
+            resolver.urgency.changed.notify_one();
         }
     }
 }
 
-/// Whether the addresses of a backend may be wrong, because it is down.
+/// How soon a name must be looked up again: the addresses of a backend that is down may be wrong.
 #[derive(Debug, Default)]
-pub(super) struct Doubt {
+struct Urgency {
     down: Cell<bool>,
     changed: Notify,
 }
 
-impl Doubt {
+impl Urgency {
     /// Returns when it is time to look again, which is never while the backend is up.
     async fn wait(&self) {
         while !self.down.get() {

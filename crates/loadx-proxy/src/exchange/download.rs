@@ -19,6 +19,7 @@ use crate::patience::Patience;
 use crate::pipes::Pipes;
 use crate::pool::Pool;
 use crate::relay::{RelayFault, Sink, Source, Waiting, pass_on, relay};
+use crate::request_id::Spelled;
 
 /// The response's way back to the client.
 pub(super) struct Download<'d, S: Stream> {
@@ -37,6 +38,8 @@ pub(super) struct Download<'d, S: Stream> {
     pub(super) from_client: &'d Patience,
     /// For a response that comes without one.
     pub(super) date: &'d Date,
+    /// The field lines that the route adds to the response.
+    pub(super) added: &'d [u8],
     /// LoadX's name in Via.
     pub(super) via: Option<&'d str>,
     /// Set from the first byte of the response to its last.
@@ -86,7 +89,7 @@ impl<S: Stream> Download<'_, S> {
             if head.status == 101 && !head.switches {
                 return Err(Failure::Unrequested("switched to a protocol that was not asked for"));
             }
-            if self.incoming.version == Version::Http11 {
+            if self.incoming.head.version() == Version::Http11 {
                 self.interim(&out).await?;
             }
             if head.status == 100 {
@@ -182,24 +185,29 @@ impl<S: Stream> Download<'_, S> {
     }
 
     fn parse(&self, out: &mut Vec<u8>) -> Result<Option<ResponseHead>, Failure> {
+        let (version, to_head) = (self.incoming.head.version(), self.incoming.head.is_head());
         let mut slots = FieldSlots::new();
-        let parsed = parse_response(self.input.bytes(), self.incoming.to_head, &mut slots);
+        let parsed = parse_response(self.input.bytes(), to_head, &mut slots);
         let Parsed::Complete(response, length) = parsed.map_err(|fault| Failure::BadResponse(fault.to_string()))?
         else {
             return Ok(None);
         };
-        let client_framing = response.framing_for(self.incoming.version, self.incoming.to_head);
+        let client_framing = response.framing_for(version, to_head);
         let client_persistent = self.incoming.persistent
             && client_framing != Some(Framing::UntilClose)
             && self.progress.upload_done.get()
             && (self.keeps_connection)();
         let date = response.lacks_date().then(|| self.date.now());
+        let mut spelled = Spelled::default();
         let answering = Answering {
-            version: self.incoming.version,
+            version,
             framing: client_framing,
             persistent: client_persistent,
             via: self.via,
             date: date.as_deref(),
+            request_id: Some(self.incoming.id.spelled(&mut spelled)),
+            removed: self.incoming.route().map_or(&[], |route| &route.response_fields.remove[..]),
+            added: self.added,
         };
         response.encode(&answering, out);
         Ok(Some(ResponseHead {
@@ -216,8 +224,7 @@ impl<S: Stream> Download<'_, S> {
 
     /// Whether the client offered what this response switches to, and has sent all of its request.
     fn was_offered(&self, response: &Response<'_, '_>) -> bool {
-        let offered = self.incoming.offered.as_deref();
-        self.progress.upload_done.get() && offered.is_some_and(|offered| response.is_among(offered))
+        self.progress.upload_done.get() && self.incoming.head.offers(response)
     }
 
     /// Sends the head with as much of the body as is here, then the rest.

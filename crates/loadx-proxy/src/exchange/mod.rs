@@ -4,7 +4,9 @@
 mod departure;
 mod download;
 mod failure;
+mod mirror;
 mod own;
+mod routing;
 mod tunnel;
 
 use std::cell::Cell;
@@ -13,10 +15,12 @@ use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::Poll;
 
-use loadx_core::{Attempts, Backend, Choice, Ended, Failure, NoBackend, Outcome, Pick, ProxyError, Replay, Time};
-use loadx_http::{BodyDecoder, BodyFault, Decoded};
+use loadx_core::{
+    AttemptPolicy, Attempts, Backend, Choice, Ended, Failure, NoBackend, Outcome, Pick, ProxyError, Replay, Time,
+};
+use loadx_http::{BodyDecoder, BodyFault, Decoded, Forwarding, Version};
 
-use crate::buffers::Input;
+use crate::buffers::{HeadBuffer, Input};
 use crate::connection::{Client, Wire};
 use crate::context::{Account, Worker};
 use crate::incoming::Incoming;
@@ -27,11 +31,13 @@ use crate::patience::Patience;
 use crate::pool::Connection;
 use crate::relay::{RelayFault, Sink, Source, Waiting, relay};
 use crate::reply::{Manner, write_error};
+use crate::request_id::Spelled;
 use crate::shared::LocalView;
 
 use departure::departure;
 use download::Download;
 use failure::{Sent, client_gone, unanswered, upload_failure};
+use routing::{Decision, Forwarded};
 use tunnel::{End, Tunnel};
 
 /// What becomes of the client's connection after an exchange.
@@ -109,17 +115,18 @@ struct Progress {
 pub(crate) async fn run<N: Network>(
     worker: &Rc<Worker<N>>,
     client: &mut Client<N::Stream>,
-    incoming: Incoming,
+    mut incoming: Incoming,
 ) -> Next {
-    if let Some(own) = incoming.own {
-        return own::answer(worker, client, &incoming, own).await;
-    }
-    let settings = worker.settings();
-    let (idle, limits) = (settings.attempt.response, &settings.client_limits);
+    let forwarded = match routing::decide(worker, &mut incoming) {
+        Decision::Forward(forwarded) => forwarded,
+        Decision::Answer(own) => return own::answer(worker, client, &incoming, &own).await,
+    };
+    let (policy, limits) = (incoming.attempt_policy(forwarded.cluster), &incoming.plan.process.client_limits);
+    let body_max = incoming.route().and_then(|route| route.body_max).or(limits.body_max).unwrap_or(u64::MAX);
     let began = incoming.began;
     let mut exchange = Exchange {
         worker,
-        upload: BodyDecoder::new(incoming.framing).with_content_max(limits.body_max.unwrap_or(u64::MAX)),
+        upload: BodyDecoder::new(incoming.head.framing()).with_content_max(body_max),
         first_piece: Decoded::default(),
         began_upload: false,
         progress: Progress {
@@ -130,14 +137,17 @@ pub(crate) async fn run<N: Network>(
             content: Cell::new(0),
             switched_at: Cell::new(None),
         },
-        from_client: Patience::with_rate(idle, limits.body_rate_min),
-        to_client: Patience::with_rate(idle, limits.body_rate_min),
+        from_client: Patience::with_rate(policy.response, limits.body_rate_min),
+        to_client: Patience::with_rate(policy.response, limits.body_rate_min),
+        policy,
+        forwarded,
         incoming,
+        head: None,
         attempts: Attempts::new(began),
         served_by: None,
         accounted: false,
     };
-    if exchange.incoming.expects_continue {
+    if exchange.incoming.head.expects_continue() {
         exchange.from_client.hold();
     }
     // What of the body is here already leaves with the head. It is decoded once, whatever the number of tries, and
@@ -145,6 +155,7 @@ pub(crate) async fn run<N: Network>(
     let outcome = match exchange.upload.decode(client.input.bytes_mut()) {
         Ok(piece) => {
             exchange.first_piece = piece;
+            exchange.mirror(client);
             exchange.carry(client).await
         }
         Err(fault) => Err(upload_failure(RelayFault::Body(fault)).into()),
@@ -160,6 +171,11 @@ pub(crate) async fn run<N: Network>(
 struct Exchange<'w, N: Network> {
     worker: &'w Rc<Worker<N>>,
     incoming: Incoming,
+    /// Which cluster answers, and how the route changes the request.
+    forwarded: Forwarded,
+    policy: AttemptPolicy,
+    /// The head as backends get it, written at the first attempt.
+    head: Option<HeadBuffer>,
     upload: BodyDecoder,
     /// What of the body was there when the head was, and waits in the input to leave with it.
     first_piece: Decoded,
@@ -203,11 +219,11 @@ impl<N: Network> Exchange<'_, N> {
     async fn carry(&mut self, client: &mut Client<N::Stream>) -> Result<Answer<N::Stream>, Unserved> {
         let mut last: Option<Failure> = None;
         loop {
-            let view = self.worker.view();
+            let view = self.worker.view(&self.incoming.plan, self.forwarded.cluster);
             // The first pick comes with the head; before another one, time has passed.
             let now = if last.is_none() { self.incoming.began } else { client.timer.now() };
             let key = view.key(self.incoming.client);
-            let pick = match self.attempts.choose(view.clone(), now, self.incoming.id.0, key) {
+            let pick = match self.attempts.choose(view.clone(), now, self.incoming.id.bits(), key) {
                 Choice::Picked(pick) => pick,
                 Choice::Wait => return Err(Unserved::Error(NoBackend::NoneAdmitted.response())),
                 Choice::None(none) => return Err(last.map_or_else(|| Unserved::Error(none.response()), Unserved::from)),
@@ -253,7 +269,7 @@ impl<N: Network> Exchange<'_, N> {
 
     /// What sending the request again would repeat.
     fn replay(&self) -> Replay {
-        Replay { idempotent: self.incoming.idempotent, whole: !self.began_upload }
+        Replay { idempotent: self.incoming.head.idempotent(), whole: !self.began_upload }
     }
 
     /// Lets go of body bytes that were kept because the request might have had to be sent again.
@@ -268,8 +284,8 @@ impl<N: Network> Exchange<'_, N> {
         client: &mut Client<N::Stream>,
         backend: &Backend,
     ) -> Result<Answer<N::Stream>, Failure> {
-        let policy = &self.worker.settings().attempt;
-        let (Some(limit), Some(deadline)) = (policy.exchange, self.attempts.exchange_deadline(policy)) else {
+        let policy = self.policy;
+        let (Some(limit), Some(deadline)) = (policy.exchange, self.attempts.exchange_deadline(&policy)) else {
             return self.attempt(client, backend).await;
         };
         let deadline = self.worker.clock.instant(deadline);
@@ -285,7 +301,7 @@ impl<N: Network> Exchange<'_, N> {
         client: &mut Client<N::Stream>,
         backend: &Backend,
     ) -> Result<Answer<N::Stream>, Failure> {
-        if let Some(connection) = self.worker.pool.take(backend.id()) {
+        if let Some(connection) = self.worker.pool.take(backend) {
             let attempt = self.converse(client, backend, connection).await;
             // An idle connection that breaks was most likely closed by the backend just now: that is no
             // sign of trouble, and a new connection to the same backend the natural next step.
@@ -300,7 +316,11 @@ impl<N: Network> Exchange<'_, N> {
         }
         let buffers = &self.worker.buffers;
         let connection = {
-            let connecting = pin!(async { origin::connect(self.worker, backend).await.map_err(Failure::Connect) });
+            let connecting = pin!(async {
+                origin::connect(self.worker, (&self.incoming.plan, self.forwarded.cluster), backend)
+                    .await
+                    .map_err(Failure::Connect)
+            });
             let leaving =
                 pin!(async { client_gone(&departure(&client.wire.stream, &mut client.input, buffers).await) });
             unless(connecting, leaving).await?
@@ -314,6 +334,56 @@ impl<N: Network> Exchange<'_, N> {
         self.converse(client, backend, connection).await
     }
 
+    /// Sends a copy of the request to the mirror of the route, if all of the request is here already: a body that
+    /// is passed on as it comes is never held, and so cannot be sent twice.
+    fn mirror(&mut self, client: &Client<N::Stream>) {
+        let Some(cluster) = self.forwarded.mirror else { return };
+        if !self.upload.is_complete() {
+            self.worker.metrics.borrow_mut().mirrors_skipped += 1;
+            return;
+        }
+        self.write_head(client);
+        mirror::send(
+            self.worker,
+            mirror::Copy {
+                plan: self.incoming.plan.clone(),
+                cluster,
+                head: self.head.as_deref().cloned().unwrap_or_default(),
+                framing: self.incoming.head.framing(),
+                content: client.input.bytes()[..self.first_piece.content].to_vec(),
+                trailers: self.upload.trailers().to_vec(),
+                entropy: self.worker.entropy(),
+            },
+        );
+    }
+
+    /// Writes the head that backends get, once for all attempts: it does not depend on the backend.
+    fn write_head(&mut self, client: &Client<N::Stream>) {
+        if self.head.is_some() {
+            return;
+        }
+        let (incoming, signature) = (&self.incoming, &self.incoming.plan.process.signature);
+        let local_authority = match incoming.head.version() {
+            Version::Http11 => String::new(),
+            Version::Http10 => {
+                client.wire.stream.local_addr().map_or_else(|_| String::new(), |local| local.to_string())
+            }
+        };
+        let mut spelled = Spelled::default();
+        let forwarding = Forwarding {
+            peer: incoming.peer,
+            trusted: incoming.peer_trusted,
+            scheme: "http",
+            local_authority: &local_authority,
+            via: signature.via.as_deref(),
+            forwarded: signature.forwarded,
+            request_id: Some(incoming.id.spelled(&mut spelled)),
+        };
+        let mut out = self.worker.buffers.head();
+        incoming.head.encode(&forwarding, &self.forwarded.changes(incoming), &mut out);
+        self.head = Some(out);
+    }
+
     /// Sends the request on this connection and brings the response back.
     async fn converse(
         &mut self,
@@ -321,17 +391,30 @@ impl<N: Network> Exchange<'_, N> {
         backend: &Backend,
         connection: Connection<N::Stream>,
     ) -> Result<Answer<N::Stream>, Failure> {
-        let Exchange { worker, incoming, upload, first_piece, began_upload, progress, from_client, to_client, .. } =
-            self;
+        self.write_head(client);
+        let silence = self.policy.response;
+        let Exchange {
+            worker,
+            incoming,
+            head,
+            upload,
+            first_piece,
+            began_upload,
+            progress,
+            from_client,
+            to_client,
+            ..
+        } = self;
         let Client { wire: Wire { stream: client_stream, unfinished }, timer, input, .. } = client;
         let waiting = Waiting { timer, buffers: &worker.buffers };
-        let silence = worker.settings().attempt.response;
         let to_backend_patience = Patience::idle(silence);
-        let to_backend = &mut Sink::new(&connection.stream, incoming.framing, &to_backend_patience);
+        let to_backend = &mut Sink::new(&connection.stream, incoming.head.framing(), &to_backend_patience);
 
         let piece = *first_piece;
         let trailers = upload.is_complete().then(|| upload.trailers());
-        let sent = to_backend.send(&incoming.head, &input.bytes()[..piece.content], trailers, waiting).await;
+        let sent = to_backend
+            .send(head.as_deref().map_or(&[], Vec::as_slice), &input.bytes()[..piece.content], trailers, waiting)
+            .await;
         if !upload.is_complete() && to_backend.written > 0 {
             // The rest follows, and cannot be had again.
             *began_upload = true;
@@ -343,7 +426,10 @@ impl<N: Network> Exchange<'_, N> {
         progress.silent_since.set(timer.latest());
         progress.upload_done.set(upload.is_complete());
 
+        let mut added = Vec::new();
+        routing::response_lines(incoming, &mut added);
         let mut download = Download {
+            added: &added,
             incoming,
             progress,
             waiting,
@@ -356,7 +442,7 @@ impl<N: Network> Exchange<'_, N> {
             to_client_patience: to_client,
             from_client,
             date: &worker.date,
-            via: worker.settings().signature.via.as_deref(),
+            via: incoming.plan.process.signature.via.as_deref(),
             unfinished,
             keeps_connection: &|| worker.keeps_connections(),
         };
@@ -411,9 +497,8 @@ impl<N: Network> Exchange<'_, N> {
         self.release_first_piece(client);
         self.progress.switched_at.set(Some(client.timer.now()));
         let Switched { connection, early } = switched;
-        let timeouts = &self.worker.settings().timeouts;
         let waiting = Waiting { timer: &client.timer, buffers: &self.worker.buffers };
-        let tunnel = Tunnel::new(waiting, timeouts.tunnel, self.worker.settings().attempt.response);
+        let tunnel = Tunnel::new(waiting, self.incoming.plan.process.timeouts.tunnel, self.policy.response);
         let near = End { stream: &client.wire.stream, early: &mut client.input };
         let far = End { stream: &connection.stream, early };
         client.wire.unfinished = true;
@@ -433,7 +518,9 @@ impl<N: Network> Exchange<'_, N> {
                     (true, _) => Next::KeepAlive,
                     // Who wants the connection closed, and has sent nothing more, sends nothing more.
                     (false, true)
-                        if self.incoming.wants_close && client.input.is_empty() && is_silent(&client.wire.stream) =>
+                        if !self.incoming.head.persistent()
+                            && client.input.is_empty()
+                            && is_silent(&client.wire.stream) =>
                     {
                         Next::Close
                     }
@@ -453,10 +540,11 @@ impl<N: Network> Exchange<'_, N> {
             return Closing { status, next: Next::BreakOff, error: Some(reply.message), answered: false };
         }
         let persistent = self.incoming.persistent && self.progress.upload_done.get() && self.worker.keeps_connections();
-        let manner = Manner { version: self.incoming.version, persistent, to_head: self.incoming.to_head };
+        let manner =
+            Manner { version: self.incoming.head.version(), persistent, to_head: self.incoming.head.is_head() };
         let mut out = self.worker.buffers.head();
-        let bytes = write_error(&reply, self.incoming.id, manner, &mut out);
-        let next = match client.send(&out, self.worker.settings().attempt.response).await {
+        let bytes = write_error(&reply, &self.incoming.id, manner, &mut out);
+        let next = match client.send(&out, self.policy.response).await {
             Ok(()) if persistent => Next::KeepAlive,
             Ok(()) => Next::Linger,
             Err(_) => Next::Close,
@@ -479,6 +567,7 @@ impl<N: Network> Exchange<'_, N> {
             broke_off: ended.next == Next::BreakOff && !matches!(ended.status, 499 | 101),
             content: self.progress.content.get(),
             backend,
+            cluster: Some(&self.incoming.plan.clusters[self.forwarded.cluster]),
             tries,
             error: ended.error.as_deref(),
             switched_at: self.progress.switched_at.get(),

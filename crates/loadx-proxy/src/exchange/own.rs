@@ -2,44 +2,63 @@
 
 use std::rc::Rc;
 
+use loadx_core::route::Action;
+
 use super::Next;
+use super::routing::Own;
 use crate::connection::Client;
 use crate::context::{Account, Worker};
-use crate::incoming::{Incoming, Own};
+use crate::incoming::Incoming;
 use crate::net::Network;
-use crate::reply::{Manner, write_json, write_options};
+use crate::reply::{Manner, write_error, write_fixed, write_json, write_options, write_redirect};
 
 pub(super) async fn answer<N: Network>(
     worker: &Rc<Worker<N>>,
     client: &mut Client<N::Stream>,
     incoming: &Incoming,
-    own: Own,
+    own: &Own,
 ) -> Next {
     let told = match own {
-        Own::Endpoint(endpoint) => Some(worker.ask(endpoint).await),
-        Own::Options => None,
+        Own::Endpoint(endpoint) => Some(worker.ask(*endpoint).await),
+        _ => None,
     };
     let persistent = incoming.persistent && !incoming.has_body() && worker.keeps_connections();
-    let manner = Manner { version: incoming.version, persistent, to_head: incoming.to_head };
+    let manner = Manner { version: incoming.head.version(), persistent, to_head: incoming.head.is_head() };
     let mut out = worker.buffers.head();
-    match told {
-        Some((status, body)) => {
-            write_json(status, "", &body, manner, &mut out);
+    let id = &incoming.id;
+    let (status, content) = match (own, told) {
+        (Own::Endpoint(_), told) => {
+            let (status, body) = told.unwrap_or((503, Vec::new()));
+            (status, write_json(status, "", &body, manner, &mut out))
         }
-        None => write_options(manner, &mut out),
-    }
-    let sent = client.send(&out, worker.settings().attempt.response).await;
-    // Who looks at the endpoints does not want to see its own looking; what a client asks is a request.
-    if own == Own::Options {
+        (Own::Options, _) => {
+            write_options(manner, &mut out);
+            (200, 0)
+        }
+        (Own::Error(error), _) => (error.status, write_error(error, id, manner, &mut out)),
+        (Own::Redirect(status, location), _) => (*status, write_redirect(*status, location, id, manner, &mut out)),
+        (Own::Fixed, _) => match incoming.route().map(|route| &route.action) {
+            Some(Action::Respond(respond)) => (respond.status, write_fixed(respond, id, manner, &mut out)),
+            _ => (500, 0),
+        },
+    };
+    let sent = client.send(&out, incoming.plan.process.timeouts.request).await;
+    // Those that look at the endpoints do not want to see their own looking; everything else is a request.
+    if !matches!(own, Own::Endpoint(_)) {
+        let error = match own {
+            Own::Error(error) => Some(error.message.as_str()),
+            _ => None,
+        };
         worker.account(&Account {
             now: client.timer.now(),
             incoming,
-            status: 200,
+            status,
             broke_off: sent.is_err(),
-            content: 0,
+            content: if sent.is_ok() { content } else { 0 },
             backend: None,
+            cluster: None,
             tries: 0,
-            error: None,
+            error,
             switched_at: None,
         });
     }

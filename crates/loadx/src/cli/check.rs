@@ -8,7 +8,7 @@ use clap::Args;
 use super::config_file;
 use super::traps;
 use super::trouble::{Trouble, print};
-use super::words::count;
+use super::words::{count, summary};
 
 /// The options of `loadx check`.
 #[derive(Debug, Args)]
@@ -25,11 +25,10 @@ pub(super) fn check(arguments: &CheckArguments) -> Result<ExitCode, Trouble> {
     for warning in &warnings {
         eprintln!("warning: {name}: {}", warning.text());
     }
-    let backends = count(config.backends.len(), "backend");
     let warned = match warnings.len() {
         0 => String::new(),
         number => format!(", {}", count(number, "warning")),
     };
-    print(&format!("ok: {name}, {backends}, {}{warned}\n", config.algorithm.as_str()))?;
+    print(&format!("ok: {name}, {}{warned}\n", summary(&config)))?;
     Ok(ExitCode::SUCCESS)
 }

@@ -17,7 +17,8 @@ pub(super) fn load(path: &Path) -> Result<Config, Trouble> {
 /// the command takes the name of the file.
 pub(super) fn load_or_advise(path: &Path, missing: &str) -> Result<Config, Trouble> {
     let text = read(path, missing)?;
-    config::parse(&text).map_err(|faults| Trouble::Input(describe(&faults, &path.display().to_string())))
+    config::parse_with(&text, &|name| std::env::var(name).ok())
+        .map_err(|faults| Trouble::Input(describe(&faults, &path.display().to_string())))
 }
 
 fn read(path: &Path, missing: &str) -> Result<String, Trouble> {

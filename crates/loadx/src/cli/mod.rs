@@ -8,6 +8,7 @@ mod config_file;
 mod demo;
 mod health;
 mod open_files;
+mod route;
 mod run;
 mod sim;
 mod traps;
@@ -44,6 +45,8 @@ enum Command {
     Run(run::RunArguments),
     /// Check a config file: print "ok" and exit 0, or print every fault and exit 2
     Check(check::CheckArguments),
+    /// Show where the config sends a request, what the backend would get, and why other routes do not match
+    Route(route::RouteArguments),
     /// Print the JSON Schema of the config file
     Schema,
     /// Show LoadX at work: three test backends, steady traffic and a failure, in one terminal
@@ -64,6 +67,7 @@ impl Arguments {
         match self.command {
             Command::Run(arguments) => run::run(&arguments),
             Command::Check(arguments) => check::check(&arguments),
+            Command::Route(arguments) => route::route(&arguments),
             Command::Schema => {
                 trouble::print(&format!("{:#}\n", loadx_core::config::schema()))?;
                 Ok(ExitCode::SUCCESS)

@@ -5,11 +5,11 @@ use std::process::ExitCode;
 
 use clap::Args;
 use clap::builder::{PossibleValuesParser, TypedValueParser as _};
-use loadx_core::Algorithm;
 use loadx_core::config::{self, Config, Faults, HostPort};
+use loadx_core::{Accepts, Algorithm, Probe};
 
 use super::trouble::{ListenOption, Trouble};
-use super::words::count;
+use super::words::{count, summary};
 use super::{address, config_file, open_files, traps};
 use crate::logging;
 use crate::signals::Signals;
@@ -30,7 +30,8 @@ pub(super) struct RunArguments {
     /// How LoadX chooses a backend, together with --to [default: round_robin]
     #[arg(long, value_parser = algorithms(), requires = "to")]
     algorithm: Option<Algorithm>,
-    /// The path that health probes ask for, together with --to [default: /health]
+    /// The path that health probes ask for, together with --to; a status of 200 to 399 is then healthy [default:
+    /// /health, and any status below 500 is healthy]
     #[arg(long, value_name = "PATH", value_parser = address::parse_path, requires = "to")]
     health_path: Option<String>,
     /// Log every health probe and every retry as well as the changes of backends
@@ -56,12 +57,7 @@ pub(super) fn run(arguments: &RunArguments) -> Result<ExitCode, Trouble> {
     for address in running.addresses() {
         tracing::info!("listening on http://{address}");
     }
-    tracing::info!(
-        "{} over {}, {}",
-        config.algorithm.as_str(),
-        count(config.backends.len(), "backend"),
-        count(running.workers(), "worker")
-    );
+    tracing::info!("{}, {}", over(&config), count(running.workers(), "worker"));
     let signal = signals.wait();
     let grace = config.timeouts.shutdown_grace.as_secs_f64();
     tracing::info!("{signal}: accepting no more; what runs has {grace} s to finish (a second signal ends it at once)");
@@ -87,13 +83,25 @@ impl RunArguments {
         let default = HostPort { host: address::ALL_ADDRESSES.to_owned(), port: 8080 };
         let listen = self.listen.as_ref().unwrap_or(&default);
         let mut config = config::from_arguments(listen, &self.to).map_err(|faults| explain(&faults))?;
-        if let Some(algorithm) = self.algorithm {
-            config.algorithm = algorithm;
-        }
-        if let Some(path) = &self.health_path {
-            config.health.path = path.as_str().into();
+        for cluster in &mut config.clusters {
+            if let Some(algorithm) = self.algorithm {
+                cluster.algorithm = algorithm;
+            }
+            if let Some(path) = &self.health_path {
+                cluster.health.probe = Probe::Get { path: path.as_str().into(), accepts: Accepts::Success };
+            }
         }
         Ok(config)
+    }
+}
+
+/// What LoadX balances over, for the log.
+fn over(config: &Config) -> String {
+    match &config.clusters[..] {
+        [only] if config.routes.len() == 1 => {
+            format!("{} over {}", only.algorithm.as_str(), count(only.backends.len(), "backend"))
+        }
+        _ => summary(config),
     }
 }
 
@@ -107,8 +115,6 @@ fn explain(faults: &Faults) -> Trouble {
 
 /// Reads the name of an algorithm; the help lists the names.
 fn algorithms() -> impl clap::builder::TypedValueParser<Value = Algorithm> {
-    PossibleValuesParser::new(Algorithm::ALL.map(Algorithm::as_str)).map(|name| {
-        let mut all = Algorithm::ALL.into_iter();
-        all.find(|algorithm| algorithm.as_str() == name).expect("the parser only lets names of algorithms through")
-    })
+    PossibleValuesParser::new(Algorithm::ALL.map(Algorithm::as_str))
+        .map(|name| Algorithm::named(&name).expect("the parser only lets names of algorithms through"))
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use clap::Args;
 use loadx_core::Algorithm;
-use loadx_core::config::Config;
+use loadx_core::config::{ClusterConfig, Config};
 use loadx_sim::{BackendModel, Outage, Scenario, Service, simulate};
 
 use super::config_file;
@@ -18,6 +18,9 @@ pub(super) struct SimArguments {
     /// The config file whose cluster is simulated
     #[arg(long, short, default_value = "config.json")]
     config: PathBuf,
+    /// The cluster of the config that is simulated; needed where the config has several
+    #[arg(long, value_name = "NAME")]
+    cluster: Option<String>,
     /// Another algorithm than that of the config
     #[arg(long, value_parser = parse_algorithm)]
     algorithm: Option<Algorithm>,
@@ -81,8 +84,26 @@ pub(super) fn sim(arguments: &SimArguments) -> Result<ExitCode, Trouble> {
 }
 
 impl SimArguments {
+    /// The cluster that is simulated.
+    fn cluster<'c>(&self, config: &'c Config) -> Result<&'c ClusterConfig, Trouble> {
+        let found = match (&self.cluster, &config.clusters[..]) {
+            (None, [only]) => Some(only),
+            (None, _) => None,
+            (Some(name), clusters) => clusters.iter().find(|cluster| *cluster.name == **name),
+        };
+        found.ok_or_else(|| {
+            let names: Vec<&str> = config.clusters.iter().map(|cluster| &*cluster.name).collect();
+            let help = format!("name one of the clusters with --cluster: {}", names.join(", "));
+            Trouble::Input(match &self.cluster {
+                Some(name) => format!("there is no cluster named \"{name}\"\n  help: {help}"),
+                None => format!("the config has several clusters\n  help: {help}"),
+            })
+        })
+    }
+
     fn scenario(&self, config: &Config) -> Result<Scenario, Trouble> {
-        let mut backends: Vec<BackendModel> = config
+        let cluster = self.cluster(config)?;
+        let mut backends: Vec<BackendModel> = cluster
             .backends
             .iter()
             .map(|spec| BackendModel {
@@ -93,20 +114,20 @@ impl SimArguments {
             })
             .collect();
         for (name, ms) in &self.slow {
-            let index = named(config, name)?;
+            let index = named(cluster, name)?;
             backends[index].service = Duration::from_secs_f64(ms / 1_000.0);
         }
         let outages = self.down.iter().map(|(name, from, until)| {
             Ok(Outage {
-                backend: named(config, name)?,
+                backend: named(cluster, name)?,
                 from: Duration::from_secs_f64(*from),
                 until: Duration::from_secs_f64(*until),
             })
         });
         Ok(Scenario {
-            algorithm: self.algorithm.unwrap_or(config.algorithm),
-            health: config.health.clone(),
-            attempt: config.timeouts.attempt(),
+            algorithm: self.algorithm.unwrap_or(cluster.algorithm),
+            health: cluster.health.clone(),
+            attempt: cluster.attempt,
             max_connections: config.max_connections,
             outages: outages.collect::<Result<_, Trouble>>()?,
             backends,
@@ -118,10 +139,10 @@ impl SimArguments {
     }
 }
 
-fn named(config: &Config, name: &str) -> Result<usize, Trouble> {
-    let place = config.backends.iter().position(|backend| *backend.name == *name);
+fn named(cluster: &ClusterConfig, name: &str) -> Result<usize, Trouble> {
+    let place = cluster.backends.iter().position(|backend| *backend.name == *name);
     place.ok_or_else(|| {
-        let names: Vec<&str> = config.backends.iter().map(|backend| &*backend.name).collect();
+        let names: Vec<&str> = cluster.backends.iter().map(|backend| &*backend.name).collect();
         Trouble::Input(format!("no backend is named \"{name}\"; the config has {}", names.join(", ")))
     })
 }

@@ -5,8 +5,9 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::path::Path;
 
-use loadx_core::BackendSpec;
-use loadx_core::config::{Config, HostPort};
+use loadx_core::config::{ClusterConfig, Config, HostPort};
+use loadx_core::route::{Action, Route, Rules};
+use loadx_core::{BackendSpec, Probe};
 
 use super::trouble::Trouble;
 use super::words::count;
@@ -61,12 +62,15 @@ pub(super) fn warnings(config: &Config, file: Option<&Path>) -> Result<Vec<Trap>
 }
 
 fn find(config: &Config) -> Vec<Trap> {
-    let backends = config.backends.iter().flat_map(|backend| {
+    let backends = config.backends().flat_map(|(_, backend)| {
         [half_an_address(&format!("backend {}", backend.name), &backend.host), loop_to_itself(config, backend)]
     });
-    let listen = half_an_address("the address to listen on", &config.listen.host);
+    let listen = config.listeners.iter().map(|listener| half_an_address("the address to listen on", &listener.at.host));
     let log = config.access_log.as_ref().and_then(|log| log.file.as_deref()).and_then(unwritable_log);
-    [listen, slow_probes(config), log].into_iter().chain(backends).flatten().collect()
+    let clusters = config.clusters.iter().enumerate();
+    let clusters = clusters.flat_map(|(index, cluster)| [slow_probes(config, cluster), unused(config, index)]);
+    let routes = (0..config.routes.len()).map(|index| shadowed(&config.routes, index));
+    listen.chain([log]).chain(backends).chain(clusters).chain(routes).flatten().collect()
 }
 
 /// A host of numbers and dots that is no IP address: no DNS server knows a name whose last part is a number.
@@ -83,13 +87,14 @@ fn half_an_address(whose: &str, host: &str) -> Option<Trap> {
 /// A backend that is LoadX itself: each request would come back to LoadX again and again, and take a further
 /// connection each time.
 fn loop_to_itself(config: &Config, backend: &BackendSpec) -> Option<Trap> {
-    reaches(&config.listen, backend).then(|| {
+    let listener = config.listeners.iter().map(|listener| &listener.at).find(|at| reaches(at, backend))?;
+    Some({
         Trap::error(
             format!(
                 "backend {} is LoadX itself, which listens on {}:{}: each request would go round until it fails",
                 backend.name,
-                bracketed(&config.listen.host),
-                config.listen.port
+                bracketed(&listener.host),
+                listener.port
             ),
             "remove this backend, or let LoadX listen on another port",
         )
@@ -146,17 +151,54 @@ fn is_of_this_machine(ip: IpAddr) -> bool {
 }
 
 /// Probes of one backend never overlap, so a probe that may outlast the interval stretches the interval.
-fn slow_probes(config: &Config) -> Option<Trap> {
-    let (timeout, interval) = (config.health.timeout, config.health.interval);
-    (timeout > interval).then(|| {
+fn slow_probes(config: &Config, cluster: &ClusterConfig) -> Option<Trap> {
+    let (timeout, interval) = (cluster.health.timeout, cluster.health.interval);
+    let whose = if config.clusters.len() == 1 { String::new() } else { format!("cluster \"{}\": ", cluster.name) };
+    (timeout > interval && cluster.health.probe != Probe::Off).then(|| {
         let (timeout, interval) = (timeout.as_secs_f64(), interval.as_secs_f64());
         Trap::warning(
             format!(
-                "\"health_check_timeout\" ({timeout} s) is longer than \"health_check_interval\" ({interval} s): \
+                "{whose}\"health_check_timeout\" ({timeout} s) is longer than \"health_check_interval\" ({interval} s): \
                  a backend that does not answer is probed every {timeout} s only"
             ),
             format!("set \"health_check_timeout\" to {interval} or less"),
         )
+    })
+}
+
+/// A cluster that no route names.
+fn unused(config: &Config, cluster: usize) -> Option<Trap> {
+    let names = |route: &Route| match &route.action {
+        Action::Forward(forward) => {
+            forward.mirror == Some(cluster) || forward.split.iter().any(|share| share.cluster == cluster)
+        }
+        Action::Redirect(_) | Action::Respond(_) => false,
+    };
+    let name = &config.clusters[cluster].name;
+    (!config.routes.iter().any(names)).then(|| {
+        let message = format!("no route uses the cluster \"{name}\"");
+        Trap::warning(message, "name the cluster in a route, or remove the cluster")
+    })
+}
+
+/// A route that can never match: earlier routes ask for the same, for each of its hosts.
+fn shadowed(routes: &[Route], index: usize) -> Option<Trap> {
+    let rules = &routes[index].rules;
+    let same = |earlier: &&Route| {
+        let other = &earlier.rules;
+        let conditions = |rules: &Rules| (rules.methods.clone(), rules.fields.clone(), rules.query.clone());
+        other.path == rules.path
+            && conditions(other) == conditions(rules)
+            && (other.listeners.is_empty() || other.listeners == rules.listeners)
+    };
+    let earlier: Vec<&Route> = routes[..index].iter().filter(same).collect();
+    let covered = match rules.hosts.is_empty() {
+        true => earlier.iter().any(|route| route.rules.hosts.is_empty()),
+        false => rules.hosts.iter().all(|host| earlier.iter().any(|route| route.rules.hosts.contains(host))),
+    };
+    covered.then(|| {
+        let message = format!("route \"{}\" can never match: earlier routes ask for the same", routes[index].name);
+        Trap::warning(message, "remove the route, or let it ask for something else")
     })
 }
 

@@ -45,12 +45,14 @@ fn bad_configs_are_told_clearly() {
         (backends(&format!("[{good}, {good}]")), "a:1 is listed twice"),
         (backends(r#"[{"host": "a"}]"#), "lacks \"port\""),
         (backends(r#"[{"host": "a", "port": 0}]"#), "\"port\" must be"),
-        (backends(r#"["a:1"]"#), "must be an object"),
+        (backends(r#"["a"]"#), "must be an object"),
+        (with(r#""routes": []"#), "\"routes\" is empty"),
+        (with(r#""clusters": {}"#), "two ways to say the same"),
         (backends(r#"[{"host": "", "port": 1}]"#), "\"host\" must not be empty"),
         ("{}".to_owned(), "lacks \"backend_servers\""),
         (String::new(), "the file is empty"),
         ("[1, 2".to_owned(), "not valid JSON"),
-        ("{\"a\": 1,}".to_owned(), "remove the comma"),
+        ("{\"a\": 1,,}".to_owned(), "remove the comma"),
     ] {
         let output = check(&text);
         assert_eq!(output.code, Some(2), "{text}: {output:?}");

@@ -164,7 +164,7 @@ fn a_body_that_is_too_large_is_told_so_while_it_still_comes() {
     assert_eq!(client.response().status, 200, "as much as is allowed goes through");
     eventually("each refusal has its line", || {
         let log = loadx.access_log();
-        (log.matches(" 413 ").count() == 2 && log.contains("\"POST / HTTP/1.1\" 413")).then_some(())
+        (log.matches("\"POST /\" 413 ").count() == 2).then_some(())
     });
 }
 

@@ -7,32 +7,44 @@ use crate::support::loadx;
 
 const CONFIG: &str = include_str!("../../../../docs/config.md");
 const HTTP: &str = include_str!("../../../../docs/http.md");
+const ROUTING: &str = include_str!("../../../../docs/routing.md");
 const README: &str = include_str!("../../../../README.md");
 
-fn has_row(key: &str, property: &Value, required: bool) {
-    let row = CONFIG.lines().find(|line| line.starts_with(&format!("| `{key}` |")));
-    let row = row.unwrap_or_else(|| panic!("docs/config.md has no row for {key}"));
-    assert!(row.contains(property["description"].as_str().unwrap()), "{row}");
-    match &property["default"] {
-        Value::Null if required => assert!(row.contains("| required |"), "{row}"),
-        Value::Null => assert!(row.contains("| – |"), "{row}"),
-        Value::Array(list) if !list.is_empty() => assert!(row.contains("loopback and private networks"), "{row}"),
-        default => assert!(row.contains(&format!("| `{default}` |")), "{row}"),
+/// Every key of an object of the schema and of the objects in it, as rows of the reference.
+fn rows(object: &Value, rows: &mut Vec<(String, String, String)>) {
+    let required = object["required"].as_array().map_or(&[][..], Vec::as_slice);
+    for (key, property) in object["properties"].as_object().into_iter().flatten() {
+        let default = match &property["default"] {
+            Value::Null if required.iter().any(|name| name == key) => "| required |".to_owned(),
+            Value::Null => "| – |".to_owned(),
+            Value::Array(list) if !list.is_empty() => "loopback and private networks".to_owned(),
+            default => format!("| `{default}` |"),
+        };
+        let description = property["description"].as_str().unwrap_or_default().to_owned();
+        rows.push((format!("| `{key}` |"), default, description));
+        let inner = [property, &property["items"], &property["additionalProperties"]];
+        for object in inner {
+            self::rows(object, rows);
+            for choice in object["anyOf"].as_array().into_iter().flatten() {
+                self::rows(choice, rows);
+            }
+        }
     }
 }
 
 #[test]
 fn the_config_reference_has_every_key_with_its_default() {
     let schema: Value = serde_json::from_str(&loadx(&["schema"]).stdout).unwrap();
-    let mut keys = 0;
-    for object in [&schema, &schema["properties"]["backend_servers"]["items"]] {
-        let required = object["required"].as_array().unwrap();
-        for (key, property) in object["properties"].as_object().unwrap() {
-            has_row(key, property, required.iter().any(|name| name == key));
-            keys += 1;
-        }
+    let mut wanted = Vec::new();
+    rows(&schema, &mut wanted);
+    wanted.sort();
+    wanted.dedup();
+    let lines: Vec<&str> = CONFIG.lines().filter(|line| line.starts_with("| `")).collect();
+    for (key, default, description) in &wanted {
+        let fits = |line: &&&str| line.starts_with(key) && line.contains(default) && line.contains(description);
+        assert!(lines.iter().any(|line| fits(&line)), "docs/config.md lacks {key} {default} {description}");
     }
-    assert_eq!(CONFIG.lines().filter(|line| line.starts_with("| `")).count(), keys, "a row without a key");
+    assert_eq!(lines.len(), wanted.len(), "a row without a key, or a key with two rows");
 }
 
 #[test]
@@ -40,15 +52,29 @@ fn every_config_in_the_documents_is_good() {
     let directory = tempfile::TempDir::new().unwrap();
     let path = directory.path().join("config.json");
     let mut seen = 0;
-    for document in [CONFIG, README] {
-        for block in document.split("```json\n").skip(1) {
+    for document in [CONFIG, README, ROUTING] {
+        for block in
+            document.split("```json\n").chain(document.split("```jsonc\n")).filter(|block| block.starts_with('{'))
+        {
             std::fs::write(&path, block.split("```").next().unwrap()).unwrap();
             let output = loadx(&["check", path.to_str().unwrap()]);
             assert_eq!(output.code, Some(0), "{output:?}");
             seen += 1;
         }
     }
-    assert_eq!(seen, 2);
+    assert!(seen >= 3, "{seen}");
+}
+
+#[test]
+fn every_example_is_good() {
+    let examples = concat!(env!("CARGO_MANIFEST_DIR"), "/../../examples");
+    let files: Vec<_> = std::fs::read_dir(examples).unwrap().map(|entry| entry.unwrap().path()).collect();
+    assert!(files.len() >= 4, "{files:?}");
+    for file in files {
+        let output = loadx(&["check", file.to_str().unwrap()]);
+        assert_eq!(output.code, Some(0), "{output:?}");
+        assert!(!output.stderr.contains("warning"), "{output:?}");
+    }
 }
 
 /// The names of all tests that go through the public doors, with their files, and those of the simulation.

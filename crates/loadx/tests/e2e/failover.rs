@@ -70,7 +70,7 @@ fn an_unhealthy_answer_takes_a_backend_out_and_a_healthy_one_back_in() {
     assert_eq!(direct.send("POST /health/recover HTTP/1.1\r\nHost: a\r\n\r\n").response().status, 200);
     loadx.wait_for_healthy(1);
     assert_eq!(loadx.get("/").status, 200);
-    loadx.wait_for_log("is down: probe failed: status 503");
+    loadx.wait_for_log("is down: probe failed: GET /health answered 503");
     loadx.wait_for_log("is up: probe answered 200");
 }
 

@@ -27,7 +27,12 @@ fn options_name_their_units_and_defaults() {
     for (command, told) in [
         (
             "run",
-            vec!["[default: config.json]", "[default: 0.0.0.0:8080]", "[default: round_robin]", "[default: /health]"],
+            vec![
+                "[default: config.json]",
+                "[default: 0.0.0.0:8080]",
+                "[default: round_robin]",
+                "[default: /health, and any status below 500 is healthy]",
+            ],
         ),
         ("check", vec!["[default: config.json]"]),
         ("backend", vec!["--latency <MILLISECONDS>", "in milliseconds [default: 0]", "from 0 (none) to 1 (all)"]),

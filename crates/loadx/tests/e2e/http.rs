@@ -6,11 +6,13 @@ use crate::cases::{Answer, Then, requests, responses};
 use crate::support::{LoadX, Origin, eventually};
 
 const DATE_LINE: &str = "Date: Sun, 06 Nov 1994 08:49:37 GMT\r\n";
+const REQUEST_ID_LINE: &str = "X-Request-Id: 0123456789abcdef\r\n";
 const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
 
 /// What a backend got, without the lines that LoadX always adds.
 fn without_forwarded(request: &str) -> String {
-    request.split_inclusive("\r\n").filter(|line| !line.starts_with("X-Forwarded-")).collect()
+    let is_added = |line: &str| line.starts_with("X-Forwarded-") || line.starts_with("X-Request-Id: ");
+    request.split_inclusive("\r\n").filter(|line| !is_added(line)).collect()
 }
 
 #[test]
@@ -77,10 +79,13 @@ fn each_response_meets_its_rule() {
         match case.then {
             Answer::Passed(expected) => {
                 // A Date is added where there is none (RFC 9110, section 6.6.1).
-                let added = if expected.contains("\r\nDate: ") { 0 } else { DATE_LINE.len() };
+                let dated = expected.contains("\r\nDate: ");
+                let added = REQUEST_ID_LINE.len() + if dated { 0 } else { DATE_LINE.len() };
                 let got = client.bytes(expected.len() + added);
                 let got = String::from_utf8_lossy(&got).into_owned();
-                let without = |line: &&str| added == 0 || !line.starts_with("Date: ");
+                let is_added =
+                    |line: &str| line.starts_with("X-Request-Id: ") || (!dated && line.starts_with("Date: "));
+                let without = |line: &&str| !is_added(line);
                 let kept: String = got.split_inclusive("\r\n").filter(without).collect();
                 assert_eq!(kept, expected, "{}", case.name);
                 assert_eq!(got.len() - kept.len(), added, "{}", case.name);

@@ -54,7 +54,7 @@ fn access_lines_go_to_standard_output_and_events_to_standard_error() {
     assert_eq!(loadx.get("/path-of-a-request").status, 200);
     eventually("the request is logged", || loadx.stdout().contains("/path-of-a-request").then_some(()));
     Client::connect(backend.address).send("POST /health/fail HTTP/1.1\r\nHost: a\r\n\r\n").response();
-    loadx.wait_for_log("is down: probe failed: status 503");
+    loadx.wait_for_log("is down: probe failed: GET /health answered 503");
     assert!(!loadx.log().contains("/path-of-a-request"), "{}", loadx.log());
     assert!(!loadx.stdout().contains("is down"), "{}", loadx.stdout());
 }

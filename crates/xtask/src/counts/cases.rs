@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use loadx_core::{Algorithm, BackendSpec, Cluster, Ended, HealthPolicy, Ids, KeyPrefixes, Outcome, Query, Time};
 use loadx_http::{
-    Answering, BodyDecoder, FieldSlots, Forwarding, Framing, LAST_CHUNK, Parsed, Version, parse_request, parse_response,
+    Answering, BodyDecoder, Changes, FieldSlots, Forwarding, Framing, LAST_CHUNK, Parsed, RequestHead, Version,
+    parse_request, parse_response,
 };
 
 use super::exchange::{Between, on_stage};
@@ -112,17 +113,16 @@ const BROWSER: &[u8] = b"GET /orders?page=3&sort=date HTTP/1.1\r\n\
 const RESPONSE: &[u8] = b"HTTP/1.1 200 OK\r\nServer: app\r\nContent-Type: text/html; charset=utf-8\r\nDate: Sun, 06 Nov 1994 08:49:37 GMT\r\nCache-Control: no-cache\r\nContent-Length: 13\r\n\r\n";
 
 fn parse(head: &[u8], times: u32) {
+    let mut request = RequestHead::default();
     for _ in 0..times {
-        let mut slots = FieldSlots::new();
-        let parsed = parse_request(black_box(head), &mut slots);
+        let parsed = parse_request(black_box(head), &mut request);
         assert!(matches!(parsed, Ok(Parsed::Complete(_, _))), "the head is sound");
         let _ = black_box(parsed);
     }
 }
 
 fn encode(head: &[u8], times: u32) {
-    let mut slots = FieldSlots::new();
-    let Ok(Parsed::Complete(request, _)) = parse_request(head, &mut slots) else { panic!("the head is sound") };
+    let Ok(Parsed::Complete(request, _)) = RequestHead::read(head) else { panic!("the head is sound") };
     let mut out = Vec::with_capacity(4_096);
     for _ in 0..times {
         out.clear();
@@ -133,8 +133,9 @@ fn encode(head: &[u8], times: u32) {
             local_authority: "",
             via: None,
             forwarded: false,
+            request_id: None,
         };
-        black_box(&request).encode(&forwarding, &mut out);
+        black_box(&request).encode(&forwarding, &Changes::default(), &mut out);
         black_box(&out);
     }
 }
@@ -147,7 +148,16 @@ fn response(times: u32) {
         let parsed = parse_response(black_box(RESPONSE), false, &mut slots);
         let Ok(Parsed::Complete(response, _)) = parsed else { panic!("the head is sound") };
         let framing = Some(Framing::Length(13));
-        let answering = Answering { version: Version::Http11, framing, persistent: true, via: None, date: None };
+        let answering = Answering {
+            version: Version::Http11,
+            framing,
+            persistent: true,
+            via: None,
+            date: None,
+            request_id: None,
+            removed: &[],
+            added: b"",
+        };
         response.encode(&answering, &mut out);
         black_box(&out);
     }

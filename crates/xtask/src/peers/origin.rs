@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::io::{self, ErrorKind, Read as _, Write as _};
 
 use super::processes::wait;
-use loadx_http::{BodyDecoder, ChunkPrefix, FieldSlots, LAST_CHUNK, Parsed, parse_request};
+use loadx_http::{BodyDecoder, ChunkPrefix, LAST_CHUNK, Parsed, RequestHead};
 use mio::net::{TcpListener, TcpStream};
 use mio::{Events, Interest, Poll, Token};
 
@@ -130,11 +130,8 @@ impl Connection {
             return Ok(());
         }
         let (target, framing, length) = {
-            let mut slots = FieldSlots::new();
-            match parse_request(bytes, &mut slots) {
-                Ok(Parsed::Complete(request, length)) => {
-                    (request.target().as_bytes().to_vec(), request.framing(), length)
-                }
+            match RequestHead::read(bytes) {
+                Ok(Parsed::Complete(request, length)) => (request.target().to_vec(), request.framing(), length),
                 _ => return Err(ErrorKind::InvalidData.into()),
             }
         };

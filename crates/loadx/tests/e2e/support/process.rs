@@ -141,6 +141,15 @@ impl LoadX {
         Client::connect(self.address)
     }
 
+    /// Every address that it listens on, in the order of the config.
+    pub(crate) fn addresses(&self) -> Vec<SocketAddr> {
+        // The line about the workers follows those about the addresses.
+        self.wait_for_log("worker");
+        let log = self.log();
+        let addresses = log.lines().filter_map(|line| line.split_once("listening on http://"));
+        addresses.map(|(_, address)| address.trim().parse().unwrap()).collect()
+    }
+
     /// A GET on a connection of its own.
     pub(crate) fn get(&self, path: &str) -> Response {
         self.client().get(path).response()

@@ -1,0 +1,385 @@
+//! From listeners, routes and clusters as typed to those that run.
+
+use std::sync::Arc;
+
+use regex_automata::meta::Regex;
+
+use super::reader::{At, Place, Problem, Typed as _};
+use super::routing_file::{FileEdits, FileListener, FileRedirect, FileRewrite, FileRoute};
+use super::routing_values::SplitWord;
+use super::table::Table;
+use super::validate::Checker;
+use super::values::Text;
+use super::{ClusterConfig, ListenerConfig};
+use crate::route::{
+    Access, Action, FieldEdits, FieldRule, Forward, PathRule, QueryRule, Redirect, Respond, Rewrite, Route, Rules,
+    Share, Template, path,
+};
+
+/// The most routes whose path is a regular expression: each makes the automaton of its host larger.
+pub(super) const REGEX_ROUTES_MAX: usize = 1_000;
+
+/// The most memory of one compiled expression, in bytes.
+const REGEX_BYTES_MAX: usize = 1 << 20;
+
+/// The most segments of a `path_prefix`.
+const PREFIX_SEGMENTS_MAX: usize = crate::route::PREFIX_SEGMENTS_MAX;
+
+/// What routes may name.
+pub(super) struct Names<'n> {
+    pub(super) listeners: &'n [ListenerConfig],
+    pub(super) clusters: &'n [ClusterConfig],
+}
+
+impl Names<'_> {
+    fn cluster(&self, name: &str) -> Option<usize> {
+        self.clusters.iter().position(|cluster| *cluster.name == *name)
+    }
+}
+
+/// Every request to the only cluster.
+pub(super) fn route_to_the_only_cluster() -> Route {
+    Route {
+        name: "default".into(),
+        rules: Rules::default(),
+        action: Action::Forward(Forward::to(0)),
+        access: Access::default(),
+        exchange_timeout: None,
+        body_max: None,
+        response_fields: FieldEdits::default(),
+    }
+}
+
+impl Checker<'_> {
+    pub(super) fn listeners(&mut self, typed: &At<Vec<At<FileListener>>>) -> Vec<ListenerConfig> {
+        let chosen = typed.value.iter().any(|listener| listener.value.endpoints.is_some());
+        let mut listeners: Vec<ListenerConfig> = Vec::new();
+        for entry in &typed.value {
+            let listener = &entry.value;
+            let at = listener.address.value.0.clone();
+            let unnamed = format!("{}:{}", at.host, at.port);
+            let name: Arc<str> = listener.name.as_ref().map_or(unnamed.as_str(), |name| &name.value.0).into();
+            if at.port != 0 && listeners.iter().any(|other| other.at == at) {
+                self.fault(entry.place, Problem::new(format!("{unnamed} is listened on twice"), "remove one"));
+            } else if listeners.iter().any(|other| other.name == name) {
+                let message = format!("two listeners are named \"{name}\"");
+                self.fault(entry.place, Problem::new(message, "give each listener a name of its own"));
+            }
+            let endpoints = listener.endpoints.as_ref().map_or(!chosen, |endpoints| endpoints.value);
+            listeners.push(ListenerConfig { name, at, endpoints });
+        }
+        if listeners.is_empty() {
+            let help = "add one: {\"address\": \"0.0.0.0:8080\"}";
+            self.fault(typed.place, Problem::new("\"listeners\" is empty: nobody could connect", help));
+        }
+        listeners
+    }
+
+    pub(super) fn routes(&mut self, typed: &At<Vec<At<FileRoute>>>, names: &Names<'_>) -> Vec<Route> {
+        let mut routes: Vec<Route> = Vec::new();
+        for (index, entry) in typed.value.iter().enumerate() {
+            let Some(route) = self.route(index, entry, names) else { continue };
+            if routes.iter().any(|other| other.name == route.name) {
+                let message = format!("two routes are named \"{}\"", route.name);
+                self.fault(entry.place, Problem::new(message, "give each route a name of its own"));
+            }
+            routes.push(route);
+        }
+        let is_regex = |route: &&Route| matches!(route.rules.path, PathRule::Regex(..));
+        if routes.iter().filter(is_regex).count() > REGEX_ROUTES_MAX {
+            let message = format!("more than {REGEX_ROUTES_MAX} routes have a \"path_regex\"");
+            self.fault(typed.place, Problem::new(message, "use \"path\" and \"path_prefix\", which have no bound"));
+        }
+        if typed.value.is_empty() {
+            let message = "\"routes\" is empty: every request would get 404";
+            self.fault(typed.place, Problem::new(message, "add {\"cluster\": …}, or leave \"routes\" out"));
+        }
+        routes
+    }
+
+    fn route(&mut self, index: usize, entry: &At<FileRoute>, names: &Names<'_>) -> Option<Route> {
+        let typed = &entry.value;
+        let name = typed.name.as_ref().map_or_else(|| format!("route-{}", index + 1), |name| name.value.0.clone());
+        let rules = self.rules(entry, names);
+        let action = self.action(entry, names)?;
+        Some(Route {
+            name: name.into(),
+            rules: rules?,
+            action,
+            access: Access {
+                allow: typed.allow.iter().map(|network| network.value.0).collect(),
+                deny: typed.deny.iter().map(|network| network.value.0).collect(),
+            },
+            exchange_timeout: typed
+                .timeouts
+                .as_ref()
+                .and_then(|timeouts| timeouts.value.exchange.as_ref())
+                .map(|seconds| seconds.value.duration()),
+            body_max: typed.max_body_size.as_ref().map(|size| size.value.0),
+            response_fields: self.edits(typed.response_headers.as_ref()),
+        })
+    }
+
+    fn rules(&mut self, entry: &At<FileRoute>, names: &Names<'_>) -> Option<Rules> {
+        let typed = &entry.value;
+        let mut listeners = Vec::new();
+        for named in typed.listeners.iter().flat_map(|listeners| &listeners.value) {
+            match names.listeners.iter().position(|listener| *listener.name == *named.value.0) {
+                Some(listener) => listeners.push(listener),
+                None => {
+                    let known: Vec<&str> = names.listeners.iter().map(|listener| &*listener.name).collect();
+                    self.unknown("listener", &named.value.0, named.place, &known);
+                }
+            }
+        }
+        let hosts = typed.hosts.iter().flat_map(|hosts| &hosts.value);
+        let methods = typed.methods.iter().flat_map(|methods| &methods.value);
+        let pairs = |table: &Option<At<Table<Text>>>| -> Vec<(String, Arc<str>)> {
+            let entries = table.iter().flat_map(|table| &table.value.0);
+            entries.map(|(key, value)| (key.value.clone(), value.value.0.as_str().into())).collect()
+        };
+        Some(Rules {
+            hosts: hosts.map(|host| host.value.0.as_str().into()).collect(),
+            path: self.path_rule(entry)?,
+            methods: methods.map(|method| method.value.0.as_str().into()).collect(),
+            fields: pairs(&typed.headers)
+                .into_iter()
+                .map(|(name, value)| FieldRule { name: name.to_ascii_lowercase().into(), value })
+                .collect(),
+            query: pairs(&typed.query)
+                .into_iter()
+                .map(|(name, value)| QueryRule { name: name.into(), value })
+                .collect(),
+            listeners,
+        })
+    }
+
+    fn path_rule(&mut self, entry: &At<FileRoute>) -> Option<PathRule> {
+        let typed = &entry.value;
+        let keys = ["path", "path_prefix", "path_regex"];
+        self.one_of(entry, &keys, 0)?;
+        if let Some(typed) = &typed.path {
+            return self.normal_path(&typed.value.0, typed.place).map(PathRule::Exact);
+        }
+        if let Some(typed) = &typed.path_prefix {
+            let whole = self.normal_path(&typed.value.0, typed.place)?;
+            let prefix = whole.trim_end_matches('/');
+            if prefix.matches('/').count() > PREFIX_SEGMENTS_MAX {
+                let message = format!("\"path_prefix\" has more than {PREFIX_SEGMENTS_MAX} segments");
+                self.fault(typed.place, Problem::new(message, "shorten the prefix"));
+            }
+            return Some(PathRule::Prefix(prefix.into()));
+        }
+        let Some(typed) = &typed.path_regex else { return Some(PathRule::Any) };
+        let config = Regex::config().nfa_size_limit(Some(REGEX_BYTES_MAX));
+        let pattern = &typed.value.0;
+        match Regex::builder().configure(config).build(&format!("^(?:{pattern})$")) {
+            Ok(regex) => Some(PathRule::Regex(pattern.as_str().into(), Box::new(regex))),
+            Err(error) => {
+                let message = format!("\"path_regex\" is not a regular expression: {error}");
+                self.fault(typed.place, Problem::new(message, "write an expression such as \"/user/[0-9]+\""));
+                None
+            }
+        }
+    }
+
+    /// A path of the config, which must be as requests are matched.
+    fn normal_path(&mut self, typed: &str, place: Place) -> Option<Arc<str>> {
+        let mut out = Vec::new();
+        let problem = match path::normalise(typed.as_bytes(), &mut out) {
+            Ok(path::Normal::Unchanged) if !typed.contains('?') => return Some(typed.into()),
+            Ok(path::Normal::Unchanged) => Problem::new("a path has no query", "match parameters with \"query\""),
+            Ok(path::Normal::Changed) => Problem::new(
+                "requests are matched by the normal form of their path, which this is not",
+                format!("write \"{}\"", String::from_utf8_lossy(&out)),
+            ),
+            Err(fault) => Problem::new(fault.as_str(), "write a path such as \"/v1\""),
+        };
+        self.fault(place, problem);
+        None
+    }
+
+    fn action(&mut self, entry: &At<FileRoute>, names: &Names<'_>) -> Option<Action> {
+        let typed = &entry.value;
+        self.one_of(entry, &["cluster", "split", "redirect", "respond"], 1)?;
+        let forwards = typed.cluster.is_some() || typed.split.is_some();
+        for key in ["mirror", "rewrite", "request_headers"] {
+            if let (false, Some(place)) = (forwards, typed.place_of(key)) {
+                let message = format!("\"{key}\" changes what a backend gets, and this route has no cluster");
+                self.fault(place, Problem::new(message, format!("remove \"{key}\"")));
+            }
+        }
+        if let Some(redirect) = &typed.redirect {
+            return Some(Action::Redirect(self.redirect(entry, redirect)));
+        }
+        if let Some(respond) = &typed.respond {
+            return Some(Action::Respond(Respond {
+                status: respond.value.status.0 as u16,
+                body: respond.value.body.as_ref().map_or("", |body| &body.value.0).into(),
+                content_type: respond.value.content_type.0.as_str().into(),
+            }));
+        }
+        Some(Action::Forward(Forward {
+            split: self.split(typed, names)?,
+            sticky: typed.split_by == SplitWord::Client,
+            mirror: typed.mirror.as_ref().and_then(|mirror| self.cluster(mirror, names)),
+            rewrite: self.rewrite(entry),
+            request_fields: self.edits(typed.request_headers.as_ref()),
+        }))
+    }
+
+    fn split(&mut self, typed: &FileRoute, names: &Names<'_>) -> Option<Vec<Share>> {
+        if let Some(cluster) = &typed.cluster {
+            return Some(vec![Share { cluster: self.cluster(cluster, names)?, weight: 1 }]);
+        }
+        let split = typed.split.as_ref()?;
+        let mut shares = Vec::new();
+        for share in &split.value {
+            let cluster = self.cluster(&share.value.cluster, names)?;
+            shares.push(Share { cluster, weight: share.value.weight.0 as u32 });
+        }
+        if shares.iter().all(|share| share.weight == 0) {
+            let message = "\"split\" gives no cluster any request";
+            self.fault(split.place, Problem::new(message, "give at least one cluster a weight above 0"));
+            return None;
+        }
+        Some(shares)
+    }
+
+    fn cluster(&mut self, typed: &At<Text>, names: &Names<'_>) -> Option<usize> {
+        let found = names.cluster(&typed.value.0);
+        if found.is_none() {
+            let known: Vec<&str> = names.clusters.iter().map(|cluster| &*cluster.name).collect();
+            self.unknown("cluster", &typed.value.0, typed.place, &known);
+        }
+        found
+    }
+
+    fn redirect(&mut self, entry: &At<FileRoute>, typed: &At<FileRedirect>) -> Redirect {
+        let value = &typed.value;
+        let path = FileRewrite::of_redirect(value);
+        Redirect {
+            status: value.status.0,
+            scheme: value.scheme.as_ref().map(|scheme| scheme.value.as_str().into()),
+            host: value.host.as_ref().map(|host| host.value.0.as_str().into()),
+            port: value.port.as_ref().map(|port| port.value.0 as u16),
+            path: self.checked_rewrite(entry, typed.place, path),
+        }
+    }
+
+    fn rewrite(&mut self, entry: &At<FileRoute>) -> Rewrite {
+        let Some(typed) = &entry.value.rewrite else { return Rewrite::default() };
+        let text =
+            |path: &Option<At<super::values::TargetPath>>| path.as_ref().map(|path| path.value.0.as_str().into());
+        let rewrite = Rewrite {
+            path: text(&typed.value.path),
+            path_prefix: text(&typed.value.path_prefix),
+            host: typed.value.host.as_ref().map(|host| host.value.0.as_str().into()),
+        };
+        self.checked_rewrite(entry, typed.place, rewrite)
+    }
+
+    fn checked_rewrite(&mut self, entry: &At<FileRoute>, place: Place, rewrite: Rewrite) -> Rewrite {
+        if rewrite.path.is_some() && rewrite.path_prefix.is_some() {
+            let message = "\"path\" and \"path_prefix\" cannot both replace the path";
+            self.fault(place, Problem::new(message, "keep one of the two"));
+        }
+        if rewrite.path_prefix.is_some() && entry.value.path_regex.is_some() {
+            let message = "\"path_prefix\" has nothing to replace: this route matches a \"path_regex\"";
+            self.fault(place, Problem::new(message, "match a \"path_prefix\", or replace the whole \"path\""));
+        }
+        rewrite
+    }
+
+    pub(super) fn edits(&mut self, typed: Option<&At<FileEdits>>) -> FieldEdits {
+        let Some(typed) = typed else { return FieldEdits::default() };
+        let remove = typed.value.remove.iter().flat_map(|names| &names.value);
+        let mut remove: Vec<Arc<str>> = remove
+            .filter(|name| self.may_edit(&name.value.0, name.place))
+            .map(|name| name.value.0.to_ascii_lowercase().into())
+            .collect();
+        let mut add = self.templates(typed.value.set.as_ref());
+        remove.extend(add.iter().map(|(name, _)| Arc::from(name.to_ascii_lowercase())));
+        add.extend(self.templates(typed.value.add.as_ref()));
+        FieldEdits { remove, add }
+    }
+
+    fn templates(&mut self, table: Option<&At<Table<Text>>>) -> Vec<(Arc<str>, Template)> {
+        let mut out = Vec::new();
+        for (name, value) in table.iter().flat_map(|table| &table.value.0) {
+            if !self.may_edit(&name.value, name.place) {
+                continue;
+            }
+            match Template::parse(&value.value.0) {
+                Ok(template) => out.push((name.value.as_str().into(), template)),
+                Err(fault) => {
+                    let known: Vec<String> =
+                        crate::route::Variable::ALL.iter().map(|(name, _)| format!("{{{name}}}")).collect();
+                    let help = format!("a value may name {}; {{{{ stands for a brace", known.join(", "));
+                    self.fault(value.place, Problem::new(fault.to_string(), help));
+                }
+            }
+        }
+        out
+    }
+
+    /// Fields that frame a message or belong to one connection are LoadX's own.
+    fn may_edit(&mut self, name: &str, place: Place) -> bool {
+        const OWN: [&str; 10] = [
+            "connection",
+            "content-length",
+            "expect",
+            "host",
+            "keep-alive",
+            "proxy-connection",
+            "te",
+            "trailer",
+            "transfer-encoding",
+            "upgrade",
+        ];
+        let is_token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
+        let problem = if name.is_empty() || !name.bytes().all(is_token) {
+            Problem::new(format!("\"{name}\" is not a field name"), "write a name such as \"x-env\"")
+        } else if OWN.contains(&name.to_ascii_lowercase().as_str()) {
+            let help = "LoadX writes this field itself; to change Host, use \"rewrite\": {\"host\": …}";
+            Problem::new(format!("\"{name}\" cannot be changed"), help)
+        } else {
+            return true;
+        };
+        self.fault(place, problem);
+        false
+    }
+
+    /// Tells keys of a route that exclude each other. None when there are too many or too few.
+    fn one_of(&mut self, entry: &At<FileRoute>, keys: &[&str], least: usize) -> Option<()> {
+        let typed: Vec<&&str> = keys.iter().filter(|key| entry.value.place_of(key).is_some()).collect();
+        if typed.len() < least {
+            let message = format!("the route says nothing of where its requests go: {} is missing", keys.join(", "));
+            self.fault(entry.place, Problem::new(message, format!("add one of {}", keys.join(", "))));
+            return None;
+        }
+        if let [first, second, ..] = typed[..] {
+            let place = entry.value.place_of(second).unwrap_or(entry.place);
+            let message = format!("\"{first}\" and \"{second}\" cannot stand in one route");
+            self.fault(place, Problem::new(message, "keep one of the two"));
+            return None;
+        }
+        Some(())
+    }
+
+    fn unknown(&mut self, kind: &str, name: &str, place: Place, known: &[&str]) {
+        let help = match super::reader::nearest(name, known) {
+            Some(near) => format!("did you mean \"{near}\"?"),
+            None => format!("the file has: {}", known.join(", ")),
+        };
+        self.fault(place, Problem::new(format!("there is no {kind} named \"{name}\""), help));
+    }
+}
+
+impl FileRewrite {
+    fn of_redirect(redirect: &FileRedirect) -> Rewrite {
+        let text =
+            |path: &Option<At<super::values::TargetPath>>| path.as_ref().map(|path| path.value.0.as_str().into());
+        Rewrite { path: text(&redirect.path), path_prefix: text(&redirect.path_prefix), host: None }
+    }
+}

@@ -1,0 +1,344 @@
+//! What control wants: the clusters of the present config, with the health of their backends.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+
+use super::expansion::Expansion;
+use super::{ClusterSlot, ListenerPlan, Plan, ProcessPolicy};
+use crate::config::{ClusterConfig, Config};
+use crate::route::RouteTable;
+use crate::{
+    AttemptPolicy, BackendId, Cluster, ClusterId, Event, HealthPolicy, Ids, NameAnswer, Observation, Rng, Snapshot,
+    Time,
+};
+
+/// The state of control. It has one writer.
+#[derive(Debug)]
+pub struct Desired {
+    ids: Ids,
+    clusters: Vec<Member>,
+    /// The cluster of each backend and of each name, by position.
+    owners: BTreeMap<BackendId, usize>,
+    plan: Arc<Plan>,
+}
+
+/// A cluster of the present config.
+#[derive(Debug)]
+struct Member {
+    id: ClusterId,
+    name: Arc<str>,
+    cluster: Cluster,
+    view: Arc<ArcSwap<crate::View>>,
+    expansion: Expansion,
+    health: Arc<HealthPolicy>,
+    attempt: AttemptPolicy,
+}
+
+/// A name that is to be resolved for as long as it belongs to the plan.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NameToResolve {
+    /// Under which id answers are taken in.
+    pub id: BackendId,
+    /// The name.
+    pub host: Arc<str>,
+    /// The port of the backend.
+    pub port: u16,
+}
+
+/// A probe that is due.
+#[derive(Clone, Debug)]
+pub struct ProbeToRun {
+    /// The backend.
+    pub id: BackendId,
+    /// What the probe does, and how long it may take.
+    pub policy: Arc<HealthPolicy>,
+    /// Host and port, for Host.
+    pub authority: String,
+    /// Where to connect.
+    pub addresses: Arc<[SocketAddr]>,
+}
+
+/// The state of one cluster.
+#[derive(Clone, Debug)]
+pub struct ClusterSnapshot {
+    /// Its name.
+    pub name: Arc<str>,
+    /// Its backends.
+    pub snapshot: Snapshot,
+}
+
+impl Desired {
+    /// The first plan of a process.
+    pub fn new(now: Time, config: &Config) -> (Self, Vec<Event>) {
+        let plan = Plan {
+            generation: 0,
+            process: ProcessPolicy::new(config),
+            listeners: Box::default(),
+            routes: RouteTable::new(Vec::new()),
+            clusters: Box::default(),
+        };
+        let mut desired =
+            Desired { ids: Ids::default(), clusters: Vec::new(), owners: BTreeMap::new(), plan: Arc::new(plan) };
+        let events = desired.apply(now, config);
+        (desired, events)
+    }
+
+    /// The present plan.
+    pub fn plan(&self) -> &Arc<Plan> {
+        &self.plan
+    }
+
+    /// Makes the plan of a config. A cluster that was there before, by name, keeps its id; its backends keep their
+    /// ids, their health and their counts, by host and port.
+    pub fn apply(&mut self, now: Time, config: &Config) -> Vec<Event> {
+        let mut events = Vec::new();
+        let former = std::mem::take(&mut self.clusters);
+        let mut former: BTreeMap<Arc<str>, Member> =
+            former.into_iter().map(|member| (Arc::clone(&member.name), member)).collect();
+        for typed in &config.clusters {
+            let mut member = match former.remove(&typed.name) {
+                Some(known) => known,
+                None => Member::new(self.ids.cluster(), typed),
+            };
+            events.extend(member.update(now, typed, &mut self.ids));
+            self.clusters.push(member);
+        }
+        for mut gone in former.into_values() {
+            events.extend(gone.cluster.update(now, Vec::new(), &mut self.ids));
+        }
+        self.index();
+        self.plan = Arc::new(Plan {
+            generation: self.plan.generation + 1,
+            process: ProcessPolicy::new(config),
+            listeners: config
+                .listeners
+                .iter()
+                .map(|listener| ListenerPlan { name: Arc::clone(&listener.name), endpoints: listener.endpoints })
+                .collect(),
+            routes: RouteTable::new(config.routes.clone()),
+            clusters: self.clusters.iter().map(Member::slot).collect(),
+        });
+        self.publish();
+        events
+    }
+
+    fn index(&mut self) {
+        self.owners.clear();
+        for (position, member) in self.clusters.iter().enumerate() {
+            let names = member.expansion.names().map(|(id, _)| id);
+            self.owners.extend(member.cluster.ids().chain(names).map(|id| (id, position)));
+        }
+    }
+
+    fn owner(&mut self, id: BackendId) -> Option<&mut Member> {
+        self.clusters.get_mut(*self.owners.get(&id)?)
+    }
+
+    /// Lets workers see the views that changed. Returns whether any did.
+    pub fn publish(&mut self) -> bool {
+        let mut changed = false;
+        for member in &mut self.clusters {
+            let view = member.cluster.view();
+            if !Arc::ptr_eq(&view, &member.view.load()) {
+                member.view.store(view);
+                changed = true;
+            }
+        }
+        changed
+    }
+
+    /// Takes in evidence about a backend; see [`Cluster::observe`].
+    pub fn observe(
+        &mut self,
+        now: Time,
+        id: BackendId,
+        observation: &Observation,
+        rng: &mut impl Rng,
+    ) -> Option<Event> {
+        self.owner(id)?.cluster.observe(now, id, observation, rng)
+    }
+
+    /// Takes in an answer of DNS.
+    pub fn resolved(&mut self, now: Time, id: BackendId, answer: NameAnswer) -> Vec<Event> {
+        let Some(position) = self.owners.get(&id).copied() else { return Vec::new() };
+        let member = &mut self.clusters[position];
+        if member.cluster.spec(id).is_some() {
+            return member.cluster.resolved(id, answer).into_iter().collect();
+        }
+        let Some(event) = member.expansion.resolved(id, &answer) else { return Vec::new() };
+        let mut events = vec![event];
+        events.extend(member.cluster.update(now, member.expansion.specs(), &mut self.ids));
+        self.index();
+        events
+    }
+
+    /// The names that are to be resolved now: those of backends, and those that stand for several backends.
+    pub fn names(&self) -> Vec<NameToResolve> {
+        let mut names = Vec::new();
+        for member in &self.clusters {
+            let of_backends = member.cluster.ids().filter_map(|id| Some((id, member.cluster.spec(id)?)));
+            let named = of_backends.filter(|(_, spec)| spec.literal_addresses().is_none());
+            names.extend(named.chain(member.expansion.names()).map(|(id, spec)| NameToResolve {
+                id,
+                host: Arc::clone(&spec.host),
+                port: spec.port,
+            }));
+        }
+        names
+    }
+
+    /// How many backends there are, those behind names that have not resolved aside.
+    pub fn backends(&self) -> usize {
+        self.clusters.iter().map(|member| member.cluster.ids().count()).sum()
+    }
+
+    /// When [`tick`](Desired::tick) has something to do next.
+    pub fn next_deadline(&self) -> Option<Time> {
+        self.clusters.iter().filter_map(|member| member.cluster.next_deadline()).min()
+    }
+
+    /// The probes to run now; the caller owes an [`observe`](Desired::observe) for each.
+    pub fn tick(&mut self, now: Time) -> Vec<ProbeToRun> {
+        let mut probes = Vec::new();
+        for member in &mut self.clusters {
+            for id in member.cluster.tick(now) {
+                let (Some(spec), Some(addresses)) = (member.cluster.spec(id), member.cluster.addresses(id)) else {
+                    continue;
+                };
+                let policy = Arc::clone(&member.health);
+                probes.push(ProbeToRun { id, policy, authority: spec.authority(), addresses });
+            }
+        }
+        probes
+    }
+
+    /// The state of every cluster, in the order of the config.
+    pub fn snapshot(&self, now: Time) -> Vec<ClusterSnapshot> {
+        let snapshot = |member: &Member| ClusterSnapshot {
+            name: Arc::clone(&member.name),
+            snapshot: member.cluster.snapshot(now),
+        };
+        self.clusters.iter().map(snapshot).collect()
+    }
+}
+
+impl Member {
+    fn new(id: ClusterId, typed: &ClusterConfig) -> Self {
+        let mut cluster = Cluster::new(typed.algorithm, typed.health.clone());
+        Member {
+            id,
+            name: Arc::clone(&typed.name),
+            view: Arc::new(ArcSwap::new(cluster.view())),
+            cluster,
+            expansion: Expansion::default(),
+            health: Arc::new(typed.health.clone()),
+            attempt: typed.attempt,
+        }
+    }
+
+    fn update(&mut self, now: Time, typed: &ClusterConfig, ids: &mut Ids) -> Vec<Event> {
+        self.cluster.reconfigure(typed.algorithm, typed.health.clone());
+        self.health = Arc::new(typed.health.clone());
+        self.attempt = typed.attempt;
+        self.expansion.update(typed, ids);
+        self.cluster.update(now, self.expansion.specs(), ids)
+    }
+
+    fn slot(&self) -> Arc<ClusterSlot> {
+        Arc::new(ClusterSlot {
+            id: self.id,
+            name: Arc::clone(&self.name),
+            view: Arc::clone(&self.view),
+            attempt: self.attempt,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Evidence, Query, SplitMix64};
+
+    fn config(text: &str) -> Config {
+        crate::config::parse(text).unwrap()
+    }
+
+    fn two(second: &str) -> Config {
+        config(&format!(
+            r#"{{"routes": [{{"cluster": "a"}}, {{"hosts": ["b"], "cluster": "b"}}],
+                "clusters": {{"a": {{"backends": ["127.0.0.1:1", "127.0.0.1:2"]}}, "b": {{"backends": [{second}]}}}}}}"#
+        ))
+    }
+
+    fn refused() -> Observation {
+        Observation { began: Time::ZERO, evidence: Evidence::ConnectFailed { reason: "refused".into() } }
+    }
+
+    fn serving(plan: &Plan, cluster: usize) -> Vec<String> {
+        plan.clusters[cluster].view.load().backends().iter().map(|backend| backend.name().to_owned()).collect()
+    }
+
+    #[test]
+    fn what_stays_keeps_its_id_its_health_and_its_counts() {
+        let (mut desired, events) = Desired::new(Time::ZERO, &two("\"127.0.0.1:3\""));
+        assert_eq!(events.len(), 3);
+        let first = Arc::clone(desired.plan());
+        let view = first.clusters[0].view.load_full();
+        let query = Query { now: Time::ZERO, entropy: 0, key: None, tried: &[] };
+        let held = view.pick(&query).picked().unwrap();
+        let down = view.backends()[1].id();
+        assert!(desired.observe(Time::ZERO, down, &refused(), &mut SplitMix64::new(1)).is_some());
+        assert!(desired.publish());
+
+        let events = desired.apply(Time::ZERO, &two("\"127.0.0.1:4\""));
+        assert_eq!(
+            events.iter().map(ToString::to_string).collect::<Vec<_>>(),
+            ["backend 127.0.0.1:4 added", "backend 127.0.0.1:3 removed"]
+        );
+        let second = Arc::clone(desired.plan());
+        assert_eq!((first.generation, second.generation), (1, 2));
+        assert_eq!(first.clusters[1].id, second.clusters[1].id);
+        assert_eq!(serving(&second, 0), ["127.0.0.1:1"], "the second is still down");
+        assert_eq!(second.clusters[0].view.load().backends()[0].in_flight(), 1);
+        assert_eq!(serving(&first, 1), ["127.0.0.1:4"], "an exchange on the former plan sees the present view");
+        drop(held);
+    }
+
+    #[test]
+    fn an_algorithm_may_change() {
+        let with = |algorithm: &str| {
+            config(&format!(
+                r#"{{"algorithm": "{algorithm}", "backend_servers": [{{"host": "127.0.0.1", "port": 1}}]}}"#
+            ))
+        };
+        let (mut desired, _) = Desired::new(Time::ZERO, &with("round_robin"));
+        let client = [192, 0, 2, 1].into();
+        assert!(desired.plan().clusters[0].view.load().key(client).is_none());
+        desired.apply(Time::ZERO, &with("ip_hash"));
+        assert!(desired.plan().clusters[0].view.load().key(client).is_some());
+    }
+
+    #[test]
+    fn each_address_of_a_name_may_be_a_backend() {
+        let (mut desired, _) =
+            Desired::new(Time::ZERO, &config(r#"{"clusters": {"a": {"backends": ["app:80"], "resolve": "each"}}}"#));
+        let name = desired.names()[0].id;
+        assert_eq!(desired.names().len(), 1);
+        let addresses = |list: &[&str]| NameAnswer::Addresses(list.iter().map(|at| at.parse().unwrap()).collect());
+        desired.resolved(Time::ZERO, name, addresses(&["10.0.0.1:80", "10.0.0.2:80"]));
+        desired.publish();
+        assert_eq!(serving(desired.plan(), 0), ["app:80/10.0.0.1", "app:80/10.0.0.2"]);
+        let kept = desired.plan().clusters[0].view.load().backends()[1].id();
+        let events = desired.resolved(Time::ZERO, name, addresses(&["10.0.0.2:80", "10.0.0.3:80"]));
+        assert_eq!(events.len(), 3, "{events:?}");
+        desired.publish();
+        assert_eq!(serving(desired.plan(), 0), ["app:80/10.0.0.2", "app:80/10.0.0.3"]);
+        assert_eq!(desired.plan().clusters[0].view.load().backends()[0].id(), kept);
+        assert!(desired.resolved(Time::ZERO, name, NameAnswer::Nowhere("gone".into())).is_empty());
+        desired.publish();
+        assert_eq!(serving(desired.plan(), 0).len(), 2);
+    }
+}

@@ -1,0 +1,226 @@
+//! One meaning of a path: the path that a route matches is the path that the backend reads.
+//!
+//! [`normalise`] applies what every reader of URIs does (RFC 3986, section 6.2.2): escapes of unreserved characters
+//! are decoded, the digits of other escapes become capitals, dot segments are removed. The result is matched and sent.
+//! Other differences servers treat differently: doubled slashes, encoded slashes and backslashes, parameters behind a
+//! semicolon. Such a path is matched in every way in which a server may read it; when the readings lead to different
+//! routes, the request is refused.
+
+use std::fmt;
+
+use super::{Asked, Match, RouteTable};
+
+/// Why a path is refused.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum PathFault {
+    /// A percent sign is not followed by two hexadecimal digits.
+    Escape,
+    /// An escape stands for a control character, NUL among them.
+    Control,
+    /// A backslash, which some servers read as a slash.
+    Backslash,
+    /// A byte beyond ASCII, which must be escaped (RFC 3986, section 2.1).
+    NotAscii,
+    /// Servers read the path in ways that lead to different routes.
+    Ambiguous,
+}
+
+impl PathFault {
+    /// What is wrong, in words.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            PathFault::Escape => "the path has a % that two hexadecimal digits do not follow",
+            PathFault::Control => "the path has an escaped control character",
+            PathFault::Backslash => "the path has a backslash",
+            PathFault::NotAscii => "the path has a byte that is not ASCII",
+            PathFault::Ambiguous => "servers read the path in ways that lead to different routes",
+        }
+    }
+}
+
+impl fmt::Display for PathFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl std::error::Error for PathFault {}
+
+/// What [`normalise`] did with a path.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum Normal {
+    /// The path is its own normal form.
+    Unchanged,
+    /// The normal form was written.
+    Changed,
+}
+
+/// Bytes that [`normalise`] must look at: all others are copied. Two neighbours make a dot segment or a doubled slash.
+const PLAIN: [bool; 256] = {
+    let mut table = [false; 256];
+    let mut byte = 0x21;
+    while byte < 0x7f {
+        table[byte] = !matches!(byte as u8, b'%' | b'.' | b'\\');
+        byte += 1;
+    }
+    table
+};
+
+/// Writes the normal form of `path` to `out`, if it differs from `path`.
+///
+/// # Errors
+/// When the path cannot have one meaning. `out` may then hold a part.
+pub fn normalise(path: &[u8], out: &mut Vec<u8>) -> Result<Normal, PathFault> {
+    if path.iter().all(|byte| PLAIN[usize::from(*byte)]) {
+        return Ok(Normal::Unchanged);
+    }
+    let start = out.len();
+    let mut bytes = path.iter().copied();
+    while let Some(byte) = bytes.next() {
+        match byte {
+            b'%' => put_escape(bytes.next(), bytes.next(), out)?,
+            b'\\' => return Err(PathFault::Backslash),
+            0x80.. => return Err(PathFault::NotAscii),
+            0..=0x20 | 0x7f => return Err(PathFault::Control),
+            byte => out.push(byte),
+        }
+    }
+    remove_dot_segments(out, start);
+    if out[start..] == *path {
+        out.truncate(start);
+        return Ok(Normal::Unchanged);
+    }
+    Ok(Normal::Changed)
+}
+
+/// Writes an escape: decoded, when the character means the same without one.
+fn put_escape(high: Option<u8>, low: Option<u8>, out: &mut Vec<u8>) -> Result<(), PathFault> {
+    let digit = |byte: Option<u8>| byte.and_then(|byte| char::from(byte).to_digit(16));
+    let (Some(high), Some(low)) = (digit(high), digit(low)) else { return Err(PathFault::Escape) };
+    let decoded = (high * 16 + low) as u8;
+    match decoded {
+        0..=0x1f | 0x7f => return Err(PathFault::Control),
+        b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => out.push(decoded),
+        _ => {
+            const DIGITS: &[u8; 16] = b"0123456789ABCDEF";
+            out.extend_from_slice(&[b'%', DIGITS[high as usize], DIGITS[low as usize]]);
+        }
+    }
+    Ok(())
+}
+
+/// Removes dot segments from the path that begins at `start` (RFC 3986, section 5.2.4).
+fn remove_dot_segments(path: &mut Vec<u8>, start: usize) {
+    if path.get(start) != Some(&b'/') {
+        return;
+    }
+    let mut write = start;
+    let mut read = start;
+    while read < path.len() {
+        let end = path[read + 1..].iter().position(|byte| *byte == b'/').map_or(path.len(), |at| read + 1 + at);
+        let is_last = end == path.len();
+        match &path[read + 1..end] {
+            b"." => write = keep_slash(path, write, is_last),
+            b".." => {
+                write = path[start..write].iter().rposition(|byte| *byte == b'/').map_or(start, |at| start + at);
+                write = keep_slash(path, write, is_last);
+            }
+            _ => {
+                path.copy_within(read..end, write);
+                write += end - read;
+            }
+        }
+        read = end;
+    }
+    path.truncate(write);
+    if path.len() == start {
+        path.push(b'/');
+    }
+}
+
+/// A dot segment at the end of a path leaves its slash.
+fn keep_slash(path: &mut [u8], write: usize, is_last: bool) -> usize {
+    if is_last {
+        path[write] = b'/';
+    }
+    write + usize::from(is_last)
+}
+
+/// Whether servers may read a normalised path in other ways than it stands.
+fn has_readings(path: &[u8]) -> bool {
+    let escaped = |three: &[u8]| matches!(three, b"%2F" | b"%5C");
+    path.contains(&b';')
+        || path.windows(2).any(|two| two == b"//")
+        || (path.contains(&b'%') && path.windows(3).any(escaped))
+}
+
+/// How a server may read a path beside what stands in it.
+#[derive(Copy, Clone)]
+struct Reading {
+    /// Encoded slashes and backslashes are slashes.
+    decodes: bool,
+    /// Neighbouring slashes are one.
+    merges: bool,
+    /// A semicolon ends a segment's name.
+    cuts: bool,
+}
+
+impl Reading {
+    fn apply(self, path: &[u8]) -> Vec<u8> {
+        let mut out = Vec::with_capacity(path.len());
+        let mut at = 0;
+        let mut in_parameters = false;
+        while at < path.len() {
+            let is_escape = self.decodes && matches!(path.get(at..at + 3), Some(b"%2F" | b"%5C"));
+            let byte = if is_escape { b'/' } else { path[at] };
+            at += if is_escape { 3 } else { 1 };
+            in_parameters = match byte {
+                b'/' => false,
+                b';' if self.cuts => true,
+                _ => in_parameters,
+            };
+            let doubled = byte == b'/' && self.merges && out.last() == Some(&b'/');
+            if !in_parameters && !doubled {
+                out.push(byte);
+            }
+        }
+        remove_dot_segments(&mut out, 0);
+        out
+    }
+}
+
+impl RouteTable {
+    /// The route that a request with a normalised path matches.
+    ///
+    /// # Errors
+    /// When servers may read the path in ways that lead to different routes.
+    pub fn find_unambiguous(&self, asked: &Asked<'_>) -> Result<Option<Match<'_>>, PathFault> {
+        let found = self.find(asked);
+        if self.is_catch_all() || !has_readings(asked.path) {
+            return Ok(found);
+        }
+        for bits in 1..8u8 {
+            let reading = Reading { decodes: bits & 1 != 0, merges: bits & 2 != 0, cuts: bits & 4 != 0 };
+            let other = self.find(&Asked { path: &reading.apply(asked.path), ..*asked });
+            if other.map(|other| other.index) != found.map(|found| found.index) {
+                return Err(PathFault::Ambiguous);
+            }
+        }
+        Ok(found)
+    }
+}
+
+/// The host that routes match: lower case, without port and trailing dot. Written to `out` where it differs.
+pub fn host<'h>(authority: &'h [u8], out: &'h mut Vec<u8>) -> &'h [u8] {
+    let end = match authority.first() {
+        Some(b'[') => authority.iter().position(|byte| *byte == b']').map_or(authority.len(), |at| at + 1),
+        _ => authority.iter().position(|byte| *byte == b':').unwrap_or(authority.len()),
+    };
+    let host = &authority[..end];
+    let host = host.strip_suffix(b".").unwrap_or(host);
+    if !host.iter().any(u8::is_ascii_uppercase) {
+        return host;
+    }
+    out.extend(host.iter().map(u8::to_ascii_lowercase));
+    out
+}

@@ -1,0 +1,188 @@
+//! What a request must look like to match a route, and how the route changes the request.
+
+use std::sync::Arc;
+
+use regex_automata::meta::Regex;
+
+use super::{Asked, Mismatch, Template, Values};
+
+/// What a request must look like. Every rule must hold.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Rules {
+    /// The hosts, lower case: exact (`a.example`) or with a wildcard for one or more labels (`*.a.example`). Empty
+    /// means any host.
+    pub hosts: Vec<Arc<str>>,
+    /// The path.
+    pub path: PathRule,
+    /// The methods; empty means any.
+    pub methods: Vec<Arc<str>>,
+    /// Fields that must have these values.
+    pub fields: Vec<FieldRule>,
+    /// Parameters of the query that must have these values.
+    pub query: Vec<QueryRule>,
+    /// The listeners, as positions in the plan; empty means any.
+    pub listeners: Vec<usize>,
+}
+
+/// What a path must look like.
+#[derive(Clone, Debug, Default)]
+pub enum PathRule {
+    /// Any path, and `*`.
+    #[default]
+    Any,
+    /// This path.
+    Exact(Arc<str>),
+    /// This path and what is below it, by whole segments: `/v1` holds `/v1` and `/v1/a`, not `/v10`. Without a
+    /// trailing slash.
+    Prefix(Arc<str>),
+    /// A regular expression that matches all of the path.
+    Regex(Arc<str>, Box<Regex>),
+}
+
+impl PartialEq for PathRule {
+    fn eq(&self, other: &Self) -> bool {
+        match (self, other) {
+            (PathRule::Any, PathRule::Any) => true,
+            (PathRule::Exact(mine), PathRule::Exact(theirs))
+            | (PathRule::Prefix(mine), PathRule::Prefix(theirs))
+            | (PathRule::Regex(mine, _), PathRule::Regex(theirs, _)) => mine == theirs,
+            _ => false,
+        }
+    }
+}
+
+/// A field that must have a value.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FieldRule {
+    /// The name, lower case.
+    pub name: Arc<str>,
+    /// The value, byte for byte.
+    pub value: Arc<str>,
+}
+
+/// A parameter of the query that must have a value.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct QueryRule {
+    /// The name.
+    pub name: Arc<str>,
+    /// The value, after percent-decoding.
+    pub value: Arc<str>,
+}
+
+impl Rules {
+    /// The first rule, beside host and path, that does not hold.
+    pub(super) fn mismatch(&self, asked: &Asked<'_>) -> Option<Mismatch> {
+        if !self.listeners.is_empty() && !self.listeners.contains(&asked.listener) {
+            return Some(Mismatch::Listener);
+        }
+        if !self.methods.is_empty() && !self.methods.iter().any(|method| method.as_bytes() == asked.method) {
+            return Some(Mismatch::Method);
+        }
+        let field_differs =
+            |rule: &&FieldRule| asked.fields.value(&rule.name).is_none_or(|value| *value != *rule.value.as_bytes());
+        if let Some(rule) = self.fields.iter().find(field_differs) {
+            return Some(Mismatch::Field(Arc::clone(&rule.name)));
+        }
+        let query_differs = |rule: &&QueryRule| !has_parameter(asked.query, &rule.name, &rule.value);
+        self.query.iter().find(query_differs).map(|rule| Mismatch::Query(Arc::clone(&rule.name)))
+    }
+
+    /// How much the rules beside host and path ask for; the route that asks for more is looked at first.
+    pub(super) fn weight(&self) -> (bool, usize, usize) {
+        (!self.methods.is_empty(), self.fields.len(), self.query.len())
+    }
+}
+
+/// Whether the first parameter of this name has this value.
+fn has_parameter(query: &[u8], name: &str, value: &str) -> bool {
+    let mut pairs = query.split(|byte| *byte == b'&').map(|pair| {
+        let at = pair.iter().position(|byte| *byte == b'=').unwrap_or(pair.len());
+        (&pair[..at], pair.get(at + 1..).unwrap_or_default())
+    });
+    let found = pairs.find(|(key, _)| decoded_is(key, name.as_bytes()));
+    found.is_some_and(|(_, typed)| decoded_is(typed, value.as_bytes()))
+}
+
+/// Whether `typed`, after decoding of percent escapes and of `+` as a space, is `wanted`.
+fn decoded_is(typed: &[u8], wanted: &[u8]) -> bool {
+    let mut bytes = typed.iter().copied();
+    let mut wanted = wanted.iter().copied();
+    while let Some(byte) = bytes.next() {
+        let decoded = match byte {
+            b'+' => b' ',
+            b'%' => {
+                let digit = |byte: Option<u8>| byte.and_then(|byte| char::from(byte).to_digit(16));
+                let (Some(high), Some(low)) = (digit(bytes.next()), digit(bytes.next())) else { return false };
+                (high * 16 + low) as u8
+            }
+            byte => byte,
+        };
+        if wanted.next() != Some(decoded) {
+            return false;
+        }
+    }
+    wanted.next().is_none()
+}
+
+/// Changes to the target and the host of a request.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Rewrite {
+    /// Replaces the whole path.
+    pub path: Option<Arc<str>>,
+    /// Replaces the prefix that the route matched.
+    pub path_prefix: Option<Arc<str>>,
+    /// Replaces the host, with or without a port.
+    pub host: Option<Arc<str>>,
+}
+
+impl Rewrite {
+    /// Writes the new path for a request that a route with this rule matched; false when the path stays.
+    pub fn path(&self, rule: &PathRule, path: &[u8], out: &mut Vec<u8>) -> bool {
+        if let Some(whole) = &self.path {
+            out.extend_from_slice(whole.as_bytes());
+            return true;
+        }
+        let Some(replacement) = &self.path_prefix else { return false };
+        let matched = match rule {
+            PathRule::Prefix(prefix) => prefix.len(),
+            PathRule::Exact(path) => path.len(),
+            PathRule::Any | PathRule::Regex(..) => 0,
+        };
+        let rest = path.get(matched..).unwrap_or_default();
+        out.extend_from_slice(replacement.trim_end_matches('/').as_bytes());
+        // One slash between the parts, however many the request had: `//host` would be another origin to a reader.
+        let slashes = rest.iter().take_while(|byte| **byte == b'/').count();
+        let rest = &rest[slashes..];
+        if slashes > 0 || !rest.is_empty() || replacement.ends_with('/') || replacement.is_empty() {
+            out.push(b'/');
+        }
+        out.extend_from_slice(rest);
+        true
+    }
+}
+
+/// Changes to the fields of a message: removals come first. To set a field is to remove it and to add it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct FieldEdits {
+    /// Names of fields that are removed, lower case.
+    pub remove: Vec<Arc<str>>,
+    /// Fields that are added.
+    pub add: Vec<(Arc<str>, Template)>,
+}
+
+impl FieldEdits {
+    /// Whether nothing is changed.
+    pub fn is_empty(&self) -> bool {
+        self.remove.is_empty() && self.add.is_empty()
+    }
+
+    /// Writes the lines of the fields that are added.
+    pub fn put_added(&self, values: &dyn Values, out: &mut Vec<u8>) {
+        for (name, template) in &self.add {
+            out.extend_from_slice(name.as_bytes());
+            out.extend_from_slice(b": ");
+            template.put(values, out);
+            out.extend_from_slice(b"\r\n");
+        }
+    }
+}

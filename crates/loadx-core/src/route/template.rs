@@ -1,0 +1,113 @@
+//! Values with variables: `{client_ip}` in a field that a route sets.
+
+use std::fmt;
+use std::sync::Arc;
+
+/// A text with variables.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Template(Vec<Piece>);
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Piece {
+    Text(Arc<str>),
+    Variable(Variable),
+}
+
+/// What a template can name.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum Variable {
+    /// The client's address, behind trusted proxies.
+    ClientIp,
+    /// The id of the request, as in the access log.
+    RequestId,
+    /// The host that the request is for, without port.
+    Host,
+    /// The method.
+    Method,
+    /// The path that the route matched.
+    Path,
+    /// The name of the route.
+    Route,
+}
+
+impl Variable {
+    /// Every variable and its name.
+    pub const ALL: [(&str, Variable); 6] = [
+        ("client_ip", Variable::ClientIp),
+        ("request_id", Variable::RequestId),
+        ("host", Variable::Host),
+        ("method", Variable::Method),
+        ("path", Variable::Path),
+        ("route", Variable::Route),
+    ];
+}
+
+/// Writes the values of variables.
+pub trait Values {
+    /// Writes the value of `variable`.
+    fn put(&self, variable: Variable, out: &mut Vec<u8>);
+}
+
+/// Why a text is no template.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TemplateFault {
+    /// No variable has this name.
+    Unknown(String),
+    /// A brace is not closed.
+    Open,
+}
+
+impl fmt::Display for TemplateFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            TemplateFault::Unknown(name) => write!(f, "no variable is named \"{name}\""),
+            TemplateFault::Open => f.write_str("a { has no }"),
+        }
+    }
+}
+
+impl std::error::Error for TemplateFault {}
+
+impl Template {
+    /// Reads a text; `{{` stands for a brace.
+    ///
+    /// # Errors
+    /// When a variable is unknown or a brace is not closed.
+    pub fn parse(text: &str) -> Result<Self, TemplateFault> {
+        let mut pieces = Vec::new();
+        let mut plain = String::new();
+        let mut rest = text;
+        while let Some(at) = rest.find('{') {
+            plain.push_str(&rest[..at]);
+            rest = &rest[at + 1..];
+            if let Some(after) = rest.strip_prefix('{') {
+                plain.push('{');
+                rest = after;
+                continue;
+            }
+            let (name, after) = rest.split_once('}').ok_or(TemplateFault::Open)?;
+            let known = Variable::ALL.iter().find(|(known, _)| *known == name);
+            let (_, variable) = known.ok_or_else(|| TemplateFault::Unknown(name.to_owned()))?;
+            if !plain.is_empty() {
+                pieces.push(Piece::Text(std::mem::take(&mut plain).into()));
+            }
+            pieces.push(Piece::Variable(*variable));
+            rest = after;
+        }
+        plain.push_str(rest);
+        if !plain.is_empty() {
+            pieces.push(Piece::Text(plain.into()));
+        }
+        Ok(Template(pieces))
+    }
+
+    /// Writes the text with the values of its variables.
+    pub fn put(&self, values: &dyn Values, out: &mut Vec<u8>) {
+        for piece in &self.0 {
+            match piece {
+                Piece::Text(text) => out.extend_from_slice(text.as_bytes()),
+                Piece::Variable(variable) => values.put(*variable, out),
+            }
+        }
+    }
+}
