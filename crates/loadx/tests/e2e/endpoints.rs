@@ -7,7 +7,7 @@ use crate::support::{LoadX, Origin};
 const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\norigin";
 
 #[test]
-fn metrics_have_the_keys_of_the_seed() {
+fn metrics_have_the_keys_of_the_python_version() {
     let origin = Origin::answering(OK);
     let loadx = LoadX::before(&[origin.address()]);
     for _ in 0..10 {
