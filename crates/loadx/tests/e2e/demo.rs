@@ -1,9 +1,6 @@
 //! The demo shows a failure that costs no request, and ends when it is told to.
 
-use std::fs::File;
-use std::process::{Command, Stdio};
-
-use crate::support::{eventually, free_ports, loadx};
+use crate::support::{Demo, eventually, free_ports, loadx};
 
 /// The share of `backend` in a line of the demo, in percent.
 fn share(line: &str, backend: &str) -> Option<u32> {
@@ -42,21 +39,8 @@ fn a_demo_for_a_while_ends_by_itself() {
 
 #[test]
 fn ctrl_c_ends_the_demo() {
-    let directory = tempfile::TempDir::new().unwrap();
-    let path = directory.path().join("stdout");
-    let mut demo = Command::new(env!("CARGO_BIN_EXE_loadx"))
-        .args(["demo", "--port", "0", "--backend-port", &free_ports()])
-        .stdin(Stdio::null())
-        .stdout(File::create(&path).unwrap())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
-    let output = || std::fs::read_to_string(&path).unwrap();
-    eventually("the demo shows traffic", || {
-        (output().contains(" requests/s ") || demo.try_wait().unwrap().is_some()).then_some(())
-    });
-    let pid = rustix::process::Pid::from_child(&demo);
-    rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
-    let status = eventually("the demo ends", || demo.try_wait().unwrap());
-    assert!(status.success() && output().ends_with("have stopped\n"), "{status}: {}", output());
+    let mut demo = Demo::start();
+    eventually("the demo shows traffic", || demo.stdout().contains(" requests/s ").then_some(()));
+    let status = demo.interrupt();
+    assert!(status.success() && demo.stdout().ends_with("have stopped\n"), "{status}: {}", demo.stdout());
 }

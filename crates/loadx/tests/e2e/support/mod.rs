@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 pub(crate) use client::{Client, Response};
 pub(crate) use origin::{Connection, Origin};
-pub(crate) use process::{LoadX, Output, TestBackend, loadx};
+pub(crate) use process::{Demo, LoadX, Output, TestBackend, loadx};
 
 /// How long anything may take before a test gives up. Far beyond what it should take.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);

@@ -6,11 +6,12 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use super::{Client, Response, eventually};
+use super::{Client, Response, eventually, free_ports};
 
 /// What a command left behind.
 #[derive(Debug)]
@@ -20,14 +21,17 @@ pub(crate) struct Output {
     pub(crate) stderr: String,
 }
 
-/// Runs `loadx` with these arguments to its end.
+/// Runs `loadx` with these arguments to its end. The end must come: a command that should refuse its arguments and
+/// serves instead would hold up the test for ever.
 pub(crate) fn loadx(arguments: &[&str]) -> Output {
-    let output = command().args(arguments).output().unwrap();
-    Output {
-        code: output.status.code(),
-        stdout: String::from_utf8(output.stdout).unwrap(),
-        stderr: String::from_utf8(output.stderr).unwrap(),
-    }
+    let directory = TempDir::new().unwrap();
+    let path = directory.path().join("stdout");
+    let mut command = command();
+    command.args(arguments);
+    let mut process = Process::start(command, File::create(&path).unwrap());
+    let code = process.wait().code();
+    let stderr = process.whole_log();
+    Output { code, stdout: std::fs::read_to_string(&path).unwrap(), stderr }
 }
 
 fn command() -> Command {
@@ -40,6 +44,7 @@ fn command() -> Command {
 struct Process {
     child: Child,
     log: Arc<Mutex<String>>,
+    reader: Option<JoinHandle<()>>,
 }
 
 impl Process {
@@ -48,7 +53,7 @@ impl Process {
         let log = Arc::<Mutex<String>>::default();
         let stderr = child.stderr.take().unwrap();
         let shared = Arc::clone(&log);
-        std::thread::spawn(move || {
+        let reader = std::thread::spawn(move || {
             let mut reader = BufReader::new(stderr);
             let mut line = String::new();
             while reader.read_line(&mut line).is_ok_and(|count| count > 0) {
@@ -56,7 +61,15 @@ impl Process {
                 line.clear();
             }
         });
-        Process { child, log }
+        Process { child, log, reader: Some(reader) }
+    }
+
+    /// All of standard error, once the process has ended.
+    fn whole_log(&mut self) -> String {
+        if let Some(reader) = self.reader.take() {
+            reader.join().unwrap();
+        }
+        self.log()
     }
 
     fn log(&self) -> String {
@@ -233,6 +246,35 @@ impl Drop for LoadX {
         } else {
             eprintln!("LoadX said:\n{log}");
         }
+    }
+}
+
+/// A `loadx demo` that runs.
+pub(crate) struct Demo {
+    process: Process,
+    stdout: PathBuf,
+    _directory: TempDir,
+}
+
+impl Demo {
+    pub(crate) fn start() -> Self {
+        let directory = TempDir::new().unwrap();
+        let stdout = directory.path().join("stdout");
+        let mut demo = command();
+        demo.args(["demo", "--port", "0", "--backend-port", &free_ports()]);
+        let process = Process::start(demo, File::create(&stdout).unwrap());
+        Demo { process, stdout, _directory: directory }
+    }
+
+    /// Its standard output so far.
+    pub(crate) fn stdout(&self) -> String {
+        std::fs::read_to_string(&self.stdout).unwrap()
+    }
+
+    /// Sends Ctrl-C and waits for the end.
+    pub(crate) fn interrupt(&mut self) -> ExitStatus {
+        self.process.signal(rustix::process::Signal::INT);
+        self.process.wait()
     }
 }
 
