@@ -66,9 +66,7 @@ impl Signals {
                     process::exit(130);
                 }
                 if !std::mem::replace(&mut told, true) {
-                    tracing::info!(
-                        "{name} came again at once: LoadX goes on draining (a later signal skips the drain)"
-                    );
+                    tracing::info!("{name} came again at once: running requests still have their time to finish");
                 }
             }
         });

@@ -60,7 +60,10 @@ pub(super) fn run(arguments: &RunArguments) -> Result<ExitCode, Trouble> {
     tracing::info!("{}, {}", over(&config), count(running.workers(), "worker"));
     let signal = signals.wait();
     let grace = config.timeouts.shutdown_grace.as_secs_f64();
-    tracing::info!("{signal}: accepting no more; what runs has {grace} s to finish (a second signal ends it at once)");
+    tracing::info!(
+        "{signal}: accepting no more clients; running requests have {grace} s to finish (a signal after more than a \
+         second ends LoadX at once)"
+    );
     signals.second_ends_at_once();
     running.stop();
     tracing::info!("stopped");

@@ -142,7 +142,7 @@ fn is_of_this_machine(ip: IpAddr) -> bool {
         return true;
     }
     let any: IpAddr = if ip.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
-    // The port matters to nobody; 9 is that of the discard service.
+    // Any port will do; 9 is the port of the discard service.
     let source = UdpSocket::bind((any, 0)).and_then(|socket| {
         socket.connect(SocketAddr::new(ip, 9))?;
         socket.local_addr()

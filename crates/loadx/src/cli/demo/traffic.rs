@@ -14,7 +14,8 @@ use loadx_bench::{Plan, Target};
 const BATCH: u64 = 20;
 const CONCURRENCY: usize = 4;
 
-/// How long a batch takes at least: answers that come at once, such as "no backend", must not become a flood.
+/// How long a batch takes at least. Without it, the demo would send thousands of requests a second while LoadX answers
+/// at once, as it does when no backend is in rotation.
 const BATCH_TIME: Duration = Duration::from_millis(100);
 
 /// What became of the requests so far.
