@@ -15,13 +15,13 @@ ENV RUSTFLAGS="-C target-feature=+crt-static" \
 # build them again.
 COPY Cargo.toml Cargo.lock ./
 COPY crates/loadx/Cargo.toml crates/loadx/
-COPY crates/loadx-bench/Cargo.toml crates/loadx-bench/
 COPY crates/loadx-core/Cargo.toml crates/loadx-core/
 COPY crates/loadx-http/Cargo.toml crates/loadx-http/
+COPY crates/loadx-load/Cargo.toml crates/loadx-load/
 COPY crates/loadx-proxy/Cargo.toml crates/loadx-proxy/
 COPY crates/loadx-sim/Cargo.toml crates/loadx-sim/
 COPY crates/xtask/Cargo.toml crates/xtask/
-RUN for crate in bench core http proxy sim; do mkdir crates/loadx-$crate/src && touch crates/loadx-$crate/src/lib.rs; done \
+RUN for crate in core http load proxy sim; do mkdir crates/loadx-$crate/src && touch crates/loadx-$crate/src/lib.rs; done \
  && mkdir -p crates/xtask/src && echo 'fn main() {}' >crates/xtask/src/main.rs \
  && mkdir -p crates/loadx/src crates/loadx/tests/e2e crates/loadx/tests/containers \
  && echo 'fn main() {}' >crates/loadx/src/main.rs \

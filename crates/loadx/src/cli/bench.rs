@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
-use loadx_bench::{Comparison, Plan, Report, Target};
+use loadx_load::{Comparison, Plan, Report, Target};
 
 use super::open_files;
 use super::trouble::{Trouble, print};
@@ -89,7 +89,7 @@ fn run(plan: &Plan) -> Result<Report, Trouble> {
     let style = ProgressStyle::with_template("{bar:40} {pos}/{len} requests, {per_sec}, {eta} left");
     bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
     let shown = bar.clone();
-    let report = loadx_bench::run(plan, move |done| shown.set_position(done));
+    let report = loadx_load::run(plan, move |done| shown.set_position(done));
     bar.finish_and_clear();
     report.map_err(|error| Trouble::Failure(format!("cannot begin: {error}")))
 }

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Args;
-use loadx_bench::{Plan, Target};
+use loadx_load::{Plan, Target};
 
 use super::trouble::{Trouble, print};
 
@@ -24,7 +24,7 @@ pub(super) struct HealthArguments {
 pub(super) fn health(arguments: HealthArguments) -> Result<ExitCode, Trouble> {
     let timeout = Duration::from_secs_f64(arguments.timeout);
     let plan = Plan { target: arguments.url, requests: 1, concurrency: 1, timeout };
-    let report = loadx_bench::run(&plan, |_| {})
+    let report = loadx_load::run(&plan, |_| {})
         .map_err(|error| Trouble::Failure(format!("cannot send the request: {error}")))?;
     let answers = report.status_codes.keys().map(|status| format!("status {status}"));
     let answer = answers.chain(report.errors.into_keys()).next().unwrap_or_default();

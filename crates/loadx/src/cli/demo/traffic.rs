@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use loadx_bench::{Plan, Target};
+use loadx_load::{Plan, Target};
 
 /// Requests of one batch, and how many of them are under way at the same time.
 const BATCH: u64 = 20;
@@ -83,7 +83,7 @@ impl Shared {
 fn send(plan: &Plan, shared: &Shared) {
     while !shared.stop.load(Ordering::Relaxed) {
         let began = Instant::now();
-        let report = match loadx_bench::run(plan, |_| {}) {
+        let report = match loadx_load::run(plan, |_| {}) {
             Ok(report) => report,
             Err(error) => {
                 shared.counts().broken = Some(error.to_string());
