@@ -1,211 +1,154 @@
-//! One connection's worth of load: sends a request, reads the whole response, again and again.
+//! A client: sends a request and reads the whole response, again and again.
 
+use std::cell::RefCell;
+use std::future::poll_fn;
 use std::io;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Poll, ready};
 use std::time::{Duration, Instant};
 
-use loadx_http::{BodyDecoder, BodyFault, Fault, FieldSlots, Framing, Parsed, parse_response};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::{AsyncRead as _, AsyncWriteExt as _, ReadBuf};
 use tokio::net::TcpStream;
 
-use crate::Target;
+use crate::reading::Reading;
+use crate::timeout::Timeout;
+use crate::{Failure, Outcome, Plan, Reuse};
 
-/// A buffer to read into, in bytes.
-const BUFFER_BYTES: usize = 64 * 1024;
+/// The most bytes of one read, and of one write of content.
+const PIECE_BYTES: usize = 256 * 1024;
 
-/// What came of one request.
-#[derive(Debug)]
-pub(crate) struct Exchange {
-    pub(crate) took: Duration,
-    pub(crate) result: Result<Answer, Failure>,
+/// The memory that all clients of a run share: no client uses the memory while another client waits.
+pub(crate) struct Scratch {
+    input: RefCell<Box<[u8]>>,
+    upload: Box<[u8]>,
 }
 
-/// A whole response.
-#[derive(Debug)]
-pub(crate) struct Answer {
-    pub(crate) status: u16,
-    /// What the X-Backend field names; the test backend sets it.
-    pub(crate) backend: Option<String>,
-    /// Content, in bytes.
-    pub(crate) bytes: u64,
-}
-
-/// Why there is no whole response.
-#[derive(Debug)]
-pub(crate) enum Failure {
-    Connect(io::Error),
-    Io(io::Error),
-    Closed,
-    TimedOut,
-    Head(Fault),
-    Body(BodyFault),
-}
-
-impl Failure {
-    /// The kind that errors are counted by.
-    pub(crate) fn kind(&self) -> String {
-        let named = |prefix: &str, error: &io::Error| match error.kind() {
-            io::ErrorKind::ConnectionRefused => format!("{prefix}: connection refused"),
-            io::ErrorKind::ConnectionReset => format!("{prefix}: connection reset"),
-            io::ErrorKind::BrokenPipe => format!("{prefix}: connection closed"),
-            _ => format!("{prefix}: {error}"),
-        };
-        match self {
-            Failure::Connect(error) => named("connect", error),
-            Failure::Io(error) => named("exchange", error),
-            Failure::Closed => "exchange: connection closed before a response".to_owned(),
-            Failure::TimedOut => "timed out".to_owned(),
-            Failure::Head(fault) => format!("bad response: {fault}"),
-            Failure::Body(fault) => format!("bad response: {}", fault.as_str()),
+impl Scratch {
+    pub(crate) fn new(plan: &Plan) -> Self {
+        let upload = usize::try_from(plan.request.body_bytes).map_or(PIECE_BYTES, |bytes| bytes.min(PIECE_BYTES));
+        Scratch {
+            input: RefCell::new(vec![0; PIECE_BYTES].into_boxed_slice()),
+            upload: vec![b'u'; upload].into_boxed_slice(),
         }
     }
 }
 
-/// A connection that is opened when needed.
+/// Sends requests over a connection. The first request opens the connection, as does each request after a loss.
 pub(crate) struct Client {
-    target: Target,
-    timeout: Duration,
-    request: Vec<u8>,
-    stream: Option<TcpStream>,
-    buffer: Box<[u8]>,
-    /// Bytes of the buffer that were read and not used yet.
-    filled: usize,
-    /// Whether a byte of the response to the present request has come. From then on a broken connection
-    /// is a failure, and never just an idle connection that was closed.
-    response_began: bool,
-    reconnects: u64,
+    timeout: Timeout,
+    line: Line,
 }
 
 impl Client {
-    pub(crate) fn new(target: Target, timeout: Duration) -> Self {
-        let request = format!(
-            "GET {} HTTP/1.1\r\nHost: {}\r\nUser-Agent: LoadX-bench\r\nAccept: */*\r\n\r\n",
-            target.path,
-            target.authority()
-        );
+    pub(crate) fn new(plan: Rc<Plan>, scratch: Rc<Scratch>) -> Self {
         Client {
-            target,
-            timeout,
-            request: request.into_bytes(),
-            stream: None,
-            buffer: vec![0; BUFFER_BYTES].into_boxed_slice(),
-            filled: 0,
-            response_began: false,
-            reconnects: 0,
+            timeout: Timeout::new(plan.timeout),
+            line: Line { plan, scratch, stream: None, reading: Reading::default(), reconnected: false },
         }
     }
 
-    /// How often the server closed an idle connection, so that the request went out again on a new one.
-    pub(crate) fn reconnects(&self) -> u64 {
-        self.reconnects
-    }
-
-    /// Sends a request and waits for the whole response.
-    pub(crate) async fn exchange(&mut self) -> Exchange {
-        let began = Instant::now();
-        let result = match tokio::time::timeout(self.timeout, self.attempt()).await {
-            Ok(result) => result,
-            Err(_) => Err(Failure::TimedOut),
-        };
+    /// Sends a request and waits for the whole response. The request was due at `due`, and is sent now.
+    pub(crate) async fn exchange(&mut self, due: Instant, late: Duration) -> Outcome<'_> {
+        let result = self.timeout.bound(self.line.attempt()).await.unwrap_or(Err(Failure::TimedOut));
         if result.is_err() {
-            self.close();
+            self.line.stream = None;
         }
-        Exchange { took: began.elapsed(), result }
+        let took = due.elapsed();
+        Outcome { took, late, reconnected: self.line.reconnected, result: result.map(|()| self.line.reading.answer()) }
     }
 
-    async fn attempt(&mut self) -> Result<Answer, Failure> {
+    /// Gives away the connection if there is one; the next request opens another.
+    pub(crate) fn take_connection(&mut self) -> Option<TcpStream> {
+        self.line.stream.take()
+    }
+}
+
+/// The connection, and the response that comes over the connection.
+struct Line {
+    plan: Rc<Plan>,
+    scratch: Rc<Scratch>,
+    stream: Option<TcpStream>,
+    reading: Reading,
+    reconnected: bool,
+}
+
+impl Line {
+    async fn attempt(&mut self) -> Result<(), Failure> {
         let reused = self.stream.is_some();
+        self.reconnected = false;
         match self.converse().await {
             // A server may close an idle connection at any time; a client then simply opens another.
-            Err(Failure::Closed | Failure::Io(_)) if reused && !self.response_began => {
-                self.close();
-                self.reconnects += 1;
+            Err(Failure::Closed | Failure::Io(_)) if reused && !self.reading.has_begun() => {
+                self.stream = None;
+                self.reconnected = true;
                 self.converse().await
             }
             result => result,
         }
     }
 
-    fn close(&mut self) {
-        self.stream = None;
-        self.filled = 0;
-    }
-
-    async fn converse(&mut self) -> Result<Answer, Failure> {
-        if self.stream.is_none() {
-            let connected = TcpStream::connect((self.target.host.as_str(), self.target.port)).await;
-            let stream = connected.map_err(Failure::Connect)?;
-            stream.set_nodelay(true).map_err(Failure::Connect)?;
-            self.stream = Some(stream);
-        }
-        self.response_began = self.filled > 0;
-        let stream = self.stream.as_mut().ok_or(Failure::Closed)?;
-        stream.write_all(&self.request).await.map_err(Failure::Io)?;
-        let head = self.head().await?;
-        let mut answer = Answer { status: head.status, backend: head.backend, bytes: 0 };
-        let mut decoder = BodyDecoder::new(head.framing);
-        loop {
-            let decoded = decoder.decode(&mut self.buffer[..self.filled]).map_err(Failure::Body)?;
-            answer.bytes += decoded.content as u64;
-            self.buffer.copy_within(decoded.consumed..self.filled, 0);
-            self.filled -= decoded.consumed;
-            if decoder.is_complete() {
-                break;
-            }
-            if self.read().await? == 0 {
-                decoder.end_of_input().map_err(Failure::Body)?;
-            }
-        }
-        if !head.persistent {
-            self.close();
-        }
-        Ok(answer)
-    }
-
-    /// Reads the response's head; interim responses are passed over.
-    async fn head(&mut self) -> Result<Head, Failure> {
-        loop {
-            if let Some((head, length)) = self.parse()? {
-                self.buffer.copy_within(length..self.filled, 0);
-                self.filled -= length;
-                match head.status {
-                    ..200 => continue,
-                    _ => return Ok(head),
-                }
-            }
-            if self.read().await? == 0 {
-                return Err(Failure::Closed);
-            }
-        }
-    }
-
-    fn parse(&self) -> Result<Option<(Head, usize)>, Failure> {
-        if self.filled == 0 {
-            return Ok(None);
-        }
-        let mut slots = FieldSlots::new();
-        let parsed = parse_response(&self.buffer[..self.filled], false, &mut slots).map_err(Failure::Head)?;
-        let Parsed::Complete(response, length) = parsed else { return Ok(None) };
-        let head = Head {
-            status: response.status(),
-            framing: response.framing(),
-            persistent: response.persistent(),
-            backend: response.field("x-backend").map(|value| String::from_utf8_lossy(value).into_owned()),
+    async fn converse(&mut self) -> Result<(), Failure> {
+        self.reading.reset();
+        let stream = match &mut self.stream {
+            Some(stream) => stream,
+            none => none.insert(connect(&self.plan).await.map_err(Failure::Connect)?),
         };
-        Ok(Some((head, length)))
-    }
-
-    async fn read(&mut self) -> Result<usize, Failure> {
-        let stream = self.stream.as_mut().ok_or(Failure::Closed)?;
-        let count = stream.read(&mut self.buffer[self.filled..]).await.map_err(Failure::Io)?;
-        self.filled += count;
-        self.response_began |= count > 0;
-        Ok(count)
+        send(stream, &self.plan, &self.scratch.upload).await.map_err(Failure::Io)?;
+        while !receive(stream, &self.scratch, &mut self.reading).await? {}
+        if self.plan.reuse == Reuse::PerRequest && !self.reading.is_persistent() {
+            await_end(stream, &self.scratch).await?;
+        }
+        if self.plan.reuse == Reuse::PerRequest || !self.reading.is_persistent() {
+            self.stream = None;
+        }
+        Ok(())
     }
 }
 
-struct Head {
-    status: u16,
-    framing: Framing,
-    persistent: bool,
-    backend: Option<String>,
+async fn connect(plan: &Plan) -> io::Result<TcpStream> {
+    let stream = TcpStream::connect((plan.target.host.as_str(), plan.target.port)).await?;
+    // A request without content leaves in one write. Only with content could the system hold back a part.
+    if plan.request.body_bytes > 0 {
+        stream.set_nodelay(true)?;
+    }
+    Ok(stream)
+}
+
+async fn send(stream: &mut TcpStream, plan: &Plan, upload: &[u8]) -> io::Result<()> {
+    stream.write_all(&plan.request.head).await?;
+    let mut left = plan.request.body_bytes;
+    while left > 0 {
+        let piece = usize::try_from(left).map_or(upload.len(), |left| left.min(upload.len()));
+        stream.write_all(&upload[..piece]).await?;
+        left -= piece as u64;
+    }
+    Ok(())
+}
+
+/// Reads once. Whether the response is whole.
+async fn receive(stream: &mut TcpStream, scratch: &Scratch, reading: &mut Reading) -> Result<bool, Failure> {
+    read(stream, scratch, |bytes| if bytes.is_empty() { reading.end().map(|()| true) } else { reading.take(bytes) })
+        .await
+}
+
+/// Waits until the server has closed the connection.
+async fn await_end(stream: &mut TcpStream, scratch: &Scratch) -> Result<(), Failure> {
+    read(stream, scratch, |bytes| if bytes.is_empty() { Ok(()) } else { Err(Failure::Excess) }).await
+}
+
+/// Reads once, and gives the bytes to `take`; no bytes mean that the connection has ended.
+async fn read<T>(
+    stream: &mut TcpStream,
+    scratch: &Scratch,
+    mut take: impl FnMut(&mut [u8]) -> Result<T, Failure>,
+) -> Result<T, Failure> {
+    // `poll_read` knows that a short read has emptied the socket, and saves the system call that would tell so.
+    poll_fn(|cx| {
+        let mut input = scratch.input.borrow_mut();
+        let mut buffer = ReadBuf::new(&mut input);
+        ready!(Pin::new(&mut *stream).poll_read(cx, &mut buffer)).map_err(Failure::Io)?;
+        Poll::Ready(take(buffer.filled_mut()))
+    })
+    .await
 }

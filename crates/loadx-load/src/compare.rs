@@ -1,11 +1,11 @@
-//! What changed between two results.
+//! Compares two results.
 
 use std::collections::BTreeMap;
 use std::fmt;
 
 use crate::Report;
 
-/// Two results side by side. It shows the figures and what changed; what to make of it is the reader's.
+/// Two results side by side: the figures and the changes, without a verdict.
 #[derive(Debug)]
 pub struct Comparison<'c> {
     before: &'c Report,
@@ -13,7 +13,7 @@ pub struct Comparison<'c> {
 }
 
 impl<'c> Comparison<'c> {
-    /// `before` is what `after` is measured by.
+    /// Changes are shares of the figures of `before`.
     pub fn new(before: &'c Report, after: &'c Report) -> Self {
         Comparison { before, after }
     }
@@ -23,7 +23,7 @@ impl fmt::Display for Comparison<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Comparison { before, after } = self;
         writeln!(f, "  {:<24} {:>12} {:>12}", "compared", "before", "after")?;
-        if (before.requests, before.concurrency, &before.url) != (after.requests, after.concurrency, &after.url) {
+        if load(before) != load(after) {
             writeln!(f, "  (not the same load: {} and {})", load(before), load(after))?;
         }
         if before.failed + after.failed > 0 {
@@ -50,8 +50,14 @@ impl fmt::Display for Comparison<'_> {
     }
 }
 
+/// The load of a run, in words.
 fn load(report: &Report) -> String {
-    format!("{} requests at concurrency {} to {}", report.requests, report.concurrency, report.url)
+    let extent = match report.duration_limit_seconds {
+        Some(seconds) => format!("{seconds} seconds"),
+        None => format!("{} requests", report.requests),
+    };
+    let pace = report.rate.map_or(String::new(), |rate| format!(" and {rate} requests/s"));
+    format!("{extent} at concurrency {}{pace} to {}", report.concurrency, report.url)
 }
 
 fn share(report: &Report, backend: &str) -> f64 {

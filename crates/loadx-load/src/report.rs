@@ -1,26 +1,18 @@
-//! What a run came to: for eyes, and as JSON.
+//! The results of a run: for eyes, and as JSON.
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::time::Duration;
 
-use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
-
-use crate::Plan;
-use crate::client::{Answer, Exchange};
-
-/// The longest response time that is told apart, in microseconds: an hour.
-const LATENCY_MAX_US: u64 = 3_600_000_000;
 
 /// The results of a run. This is also the JSON that `--output` writes.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Report {
     /// Where requests were sent.
     pub url: String,
-    /// Requests that were sent.
+    /// Requests that were sent and came to an end.
     pub requests: u64,
-    /// Requests under way at the same time.
+    /// The most requests under way at the same time.
     pub concurrency: usize,
     /// From the first request to the last response, in seconds.
     pub duration_seconds: f64,
@@ -34,14 +26,34 @@ pub struct Report {
     pub errors: BTreeMap<String, u64>,
     /// Whole responses, by status.
     pub status_codes: BTreeMap<u16, u64>,
-    /// Whole responses, by the X-Backend field; those without it are not here.
+    /// Whole responses, by the X-Backend field; responses without the field are not here.
     pub backends: BTreeMap<String, u64>,
     /// Content of all responses, in bytes.
     pub content_bytes: u64,
     /// Requests that went out again because the server had closed the idle connection.
     pub reconnects: u64,
-    /// Response times of whole responses, in milliseconds.
+    /// Response times of whole responses, in milliseconds: since the request was sent, or with a rate since the
+    /// request was due.
     pub response_times: Latency,
+    /// The requests per second of an open loop; none for a closed loop.
+    // Files of earlier versions lack the keys from here on, and can still be compared.
+    #[serde(default)]
+    pub rate: Option<f64>,
+    /// For how many seconds requests were to be sent; none where only their number ended the run.
+    #[serde(default)]
+    pub duration_limit_seconds: Option<f64>,
+    /// Requests that were sent more than a millisecond after they were due.
+    #[serde(default)]
+    pub started_late: u64,
+    /// Requests that were due, and were not sent because no connection was free until the end.
+    #[serde(default)]
+    pub unsent: u64,
+    /// Whether the run was stopped before its end.
+    #[serde(default)]
+    pub interrupted: bool,
+    /// Requests that were under way when the run was stopped.
+    #[serde(default)]
+    pub unfinished: u64,
 }
 
 /// Response times, in milliseconds.
@@ -59,100 +71,15 @@ pub struct Latency {
     pub maximum: f64,
 }
 
-/// What is counted while a run goes on.
-pub(crate) struct Tally {
-    done: u64,
-    errors: BTreeMap<String, u64>,
-    status_codes: BTreeMap<u16, u64>,
-    backends: BTreeMap<String, u64>,
-    content_bytes: u64,
-    latency: Histogram<u64>,
-    pub(crate) reconnects: u64,
-}
-
-impl Tally {
-    pub(crate) fn new() -> Self {
-        Tally {
-            done: 0,
-            errors: BTreeMap::new(),
-            status_codes: BTreeMap::new(),
-            backends: BTreeMap::new(),
-            content_bytes: 0,
-            latency: Histogram::new_with_bounds(1, LATENCY_MAX_US, 3).expect("the bounds are sound"),
-            reconnects: 0,
-        }
-    }
-
-    pub(crate) fn done(&self) -> u64 {
-        self.done
-    }
-
-    pub(crate) fn record(&mut self, exchange: Exchange) {
-        match exchange.result {
-            Err(failure) => self.record_error(failure.kind()),
-            Ok(Answer { status, backend, bytes }) => {
-                self.done += 1;
-                *self.status_codes.entry(status).or_default() += 1;
-                if let Some(backend) = backend {
-                    *self.backends.entry(backend).or_default() += 1;
-                }
-                self.content_bytes += bytes;
-                self.latency.saturating_record((exchange.took.as_micros() as u64).max(1));
-            }
-        }
-    }
-
-    pub(crate) fn record_error(&mut self, kind: String) {
-        self.done += 1;
-        *self.errors.entry(kind).or_default() += 1;
-    }
-
-    pub(crate) fn report(&self, plan: &Plan, took: Duration) -> Report {
-        let broken: u64 = self.errors.values().sum();
-        let refused: u64 = self.status_codes.range(500..).map(|(_, count)| count).sum();
-        Report {
-            url: plan.target.to_string(),
-            requests: self.done,
-            concurrency: plan.concurrency,
-            duration_seconds: round(took.as_secs_f64(), 3),
-            requests_per_second: round(self.done as f64 / took.as_secs_f64(), 1),
-            successful: self.done - broken - refused,
-            failed: broken + refused,
-            errors: self.errors.clone(),
-            status_codes: self.status_codes.clone(),
-            backends: self.backends.clone(),
-            content_bytes: self.content_bytes,
-            reconnects: self.reconnects,
-            response_times: self.response_times(),
-        }
-    }
-
-    fn response_times(&self) -> Latency {
-        let ms = |us: f64| round(us / 1_000.0, 3);
-        let quantile = |q| ms(self.latency.value_at_quantile(q) as f64);
-        Latency {
-            average: ms(self.latency.mean()),
-            minimum: ms(self.latency.min() as f64),
-            p50: quantile(0.5),
-            p90: quantile(0.9),
-            p95: quantile(0.95),
-            p99: quantile(0.99),
-            p99_9: quantile(0.999),
-            maximum: ms(self.latency.max() as f64),
-        }
-    }
-}
-
-fn round(value: f64, digits: i32) -> f64 {
-    let scale = 10f64.powi(digits);
-    (value * scale).round() / scale
-}
-
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "{} requests to {} at concurrency {}", self.requests, self.url, self.concurrency)?;
         writeln!(f, "  time         {:.3} s", self.duration_seconds)?;
         writeln!(f, "  rate         {:.1} requests/s", self.requests_per_second)?;
+        if let Some(rate) = self.rate {
+            let (late, unsent) = (self.started_late, self.unsent);
+            writeln!(f, "  schedule     {rate} requests/s, {late} started late, {unsent} not sent")?;
+        }
         writeln!(f, "  successful   {}", self.successful)?;
         writeln!(f, "  failed       {}", self.failed)?;
         let Latency { average, minimum, p50, p90, p95, p99, p99_9, maximum } = self.response_times;
@@ -163,6 +90,9 @@ impl fmt::Display for Report {
         list(f, "errors", self.errors.iter(), self.requests)?;
         if self.reconnects > 0 {
             writeln!(f, "  reconnects   {} (the server had closed the idle connection)", self.reconnects)?;
+        }
+        if self.interrupted {
+            writeln!(f, "  interrupted  requests under way, which are not counted above: {}", self.unfinished)?;
         }
         Ok(())
     }

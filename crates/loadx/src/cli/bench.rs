@@ -52,12 +52,8 @@ pub(super) fn bench(arguments: BenchArguments) -> Result<ExitCode, Trouble> {
     if let Some((Err(error), path)) = &output {
         return Err(Trouble::Input(format!("cannot write {}: {error}", path.display())));
     }
-    let plan = Plan {
-        target,
-        requests: arguments.requests,
-        concurrency: arguments.concurrency as usize,
-        timeout: Duration::from_secs_f64(arguments.timeout),
-    };
+    let timeout = Duration::from_secs_f64(arguments.timeout);
+    let plan = Plan::new(target, arguments.requests, arguments.concurrency as usize, timeout);
     open_files::allow(u64::from(arguments.concurrency) + 100, "--concurrency");
     let report = run(&plan)?;
     print(&report.to_string())?;
@@ -85,11 +81,11 @@ fn read_results(path: &Path) -> Result<Report, Trouble> {
 
 fn run(plan: &Plan) -> Result<Report, Trouble> {
     // Draws on standard error, and only where that is a terminal.
-    let bar = ProgressBar::new(plan.requests);
+    let bar = ProgressBar::new(plan.requests.unwrap_or_default());
     let style = ProgressStyle::with_template("{bar:40} {pos}/{len} requests, {per_sec}, {eta} left");
     bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
     let shown = bar.clone();
-    let report = loadx_load::run(plan, move |done| shown.set_position(done));
+    let report = loadx_load::run(plan, move |done| shown.set_position(done), std::future::pending());
     bar.finish_and_clear();
     report.map_err(|error| Trouble::Failure(format!("cannot begin: {error}")))
 }

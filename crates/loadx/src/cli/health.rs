@@ -23,8 +23,8 @@ pub(super) struct HealthArguments {
 /// Asks once. The exit status is 0 when the answer is 200, else 1.
 pub(super) fn health(arguments: HealthArguments) -> Result<ExitCode, Trouble> {
     let timeout = Duration::from_secs_f64(arguments.timeout);
-    let plan = Plan { target: arguments.url, requests: 1, concurrency: 1, timeout };
-    let report = loadx_load::run(&plan, |_| {})
+    let plan = Plan::new(arguments.url, 1, 1, timeout);
+    let report = loadx_load::run(&plan, |_| {}, std::future::pending())
         .map_err(|error| Trouble::Failure(format!("cannot send the request: {error}")))?;
     let answers = report.status_codes.keys().map(|status| format!("status {status}"));
     let answer = answers.chain(report.errors.into_keys()).next().unwrap_or_default();

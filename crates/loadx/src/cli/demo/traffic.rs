@@ -52,7 +52,7 @@ impl Traffic {
     /// Sends requests to the LoadX on this port, from now on.
     pub(super) fn start(port: u16) -> io::Result<Self> {
         let target = Target { host: Ipv4Addr::LOCALHOST.to_string(), port, path: "/".to_owned() };
-        let plan = Plan { target, requests: BATCH, concurrency: CONCURRENCY, timeout: Duration::from_secs(5) };
+        let plan = Plan::new(target, BATCH, CONCURRENCY, Duration::from_secs(5));
         let shared = Arc::<Shared>::default();
         let sender = Arc::clone(&shared);
         let thread =
@@ -83,7 +83,7 @@ impl Shared {
 fn send(plan: &Plan, shared: &Shared) {
     while !shared.stop.load(Ordering::Relaxed) {
         let began = Instant::now();
-        let report = match loadx_load::run(plan, |_| {}) {
+        let report = match loadx_load::run(plan, |_| {}, std::future::pending()) {
             Ok(report) => report,
             Err(error) => {
                 shared.counts().broken = Some(error.to_string());

@@ -1,0 +1,192 @@
+//! Carries out a plan: gives each connection its turns to send requests, and ends the run.
+
+use std::cell::{Cell, RefCell};
+use std::future::poll_fn;
+use std::io;
+use std::pin::pin;
+use std::rc::Rc;
+use std::task::Poll;
+use std::time::{Duration, Instant};
+
+use tokio::net::TcpStream;
+use tokio::runtime::{Builder, LocalOptions};
+use tokio::sync::Mutex;
+use tokio::task::{JoinHandle, spawn_local};
+
+use crate::client::{Client, Scratch};
+use crate::schedule::{Schedule, Timer};
+use crate::{Outcome, Plan, Reuse};
+
+/// How a run went as a whole.
+#[derive(Copy, Clone, Debug)]
+pub struct Course {
+    /// How long the run took.
+    pub took: Duration,
+    /// Whether the run was stopped before its end.
+    pub interrupted: bool,
+    /// Requests that were under way when the run was stopped.
+    pub unfinished: u64,
+    /// Requests of an open loop that were due before the end of the run, and were not sent because no connection
+    /// was free.
+    pub unsent: u64,
+}
+
+/// Carries out `plan` in the calling thread, and hands every outcome to `observe`. When `stop` completes, the run
+/// ends at once, and requests under way are given up.
+///
+/// # Errors
+/// When the system lacks what a run needs, or when a task of the run panicked.
+pub fn drive(
+    plan: &Plan,
+    observe: impl FnMut(&Outcome<'_>) + 'static,
+    stop: impl Future<Output = ()>,
+) -> io::Result<Course> {
+    let runtime = Builder::new_current_thread().enable_all().build_local(LocalOptions::default())?;
+    let course = runtime.block_on(carry_out(plan, observe, stop));
+    // A look-up of a name may still block a thread, and no request needs the address any more.
+    runtime.shutdown_background();
+    course
+}
+
+async fn carry_out(
+    plan: &Plan,
+    observe: impl FnMut(&Outcome<'_>) + 'static,
+    stop: impl Future<Output = ()>,
+) -> io::Result<Course> {
+    let run = Rc::new(Run::new(plan, observe)?);
+    let connections = plan.requests.map_or(plan.concurrency, |requests| {
+        usize::try_from(requests).map_or(plan.concurrency, |requests| requests.min(plan.concurrency))
+    });
+    let tasks = (0..connections).map(|_| spawn_local(Rc::clone(&run).work())).collect();
+    let mut stop = pin!(stop);
+    let mut all = pin!(finish(tasks));
+    let mut finished = None;
+    let interrupted = poll_fn(|cx| {
+        // The stop comes first, so that a stop that listens for a signal does so before the first request leaves.
+        if stop.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(true);
+        }
+        if finished.is_none() {
+            let Poll::Ready(outcome) = all.as_mut().poll(cx) else { return Poll::Pending };
+            finished = Some(outcome);
+        }
+        // Held connections stay open until the stop.
+        let holds = plan.reuse == Reuse::Held && matches!(finished, Some(Ok(())));
+        if holds { Poll::Pending } else { Poll::Ready(false) }
+    })
+    .await;
+    finished.unwrap_or(Ok(()))?;
+    Ok(run.course(interrupted))
+}
+
+/// Waits for all tasks. A panic is a bug, and must not look like a success.
+async fn finish(tasks: Vec<JoinHandle<io::Result<()>>>) -> io::Result<()> {
+    for task in tasks {
+        task.await.map_err(io::Error::other)??;
+    }
+    Ok(())
+}
+
+/// The state that the tasks of a run share.
+struct Run<O> {
+    plan: Rc<Plan>,
+    scratch: Rc<Scratch>,
+    observe: RefCell<O>,
+    began: Instant,
+    /// After this moment no request is sent.
+    end: Option<Instant>,
+    pace: Option<Pace>,
+    started: Cell<u64>,
+    finished: Cell<u64>,
+    held: RefCell<Vec<TcpStream>>,
+}
+
+/// The pace of an open loop.
+struct Pace {
+    schedule: Schedule,
+    /// The task that holds the timer has the next turn. Tasks get the timer in the order in which they ask for the
+    /// timer, so that all connections take part alike.
+    timer: Mutex<Timer>,
+}
+
+/// A request that is to be sent now.
+struct Turn {
+    due: Instant,
+    late: Duration,
+}
+
+impl Pace {
+    fn new(rate: f64) -> io::Result<Self> {
+        Ok(Pace { schedule: Schedule::new(rate), timer: Mutex::new(Timer::new()?) })
+    }
+}
+
+impl<O: FnMut(&Outcome<'_>)> Run<O> {
+    fn new(plan: &Plan, observe: O) -> io::Result<Self> {
+        let began = Instant::now();
+        Ok(Run {
+            scratch: Rc::new(Scratch::new(plan)),
+            plan: Rc::new(plan.clone()),
+            observe: RefCell::new(observe),
+            began,
+            end: plan.duration.and_then(|duration| began.checked_add(duration)),
+            pace: plan.rate.map(Pace::new).transpose()?,
+            started: Cell::new(0),
+            finished: Cell::new(0),
+            held: RefCell::default(),
+        })
+    }
+
+    /// The work of one connection: request after request.
+    async fn work(self: Rc<Self>) -> io::Result<()> {
+        let mut client = Client::new(Rc::clone(&self.plan), Rc::clone(&self.scratch));
+        while let Some(Turn { due, late }) = self.turn().await? {
+            let outcome = client.exchange(due, late).await;
+            self.finished.set(self.finished.get() + 1);
+            (self.observe.borrow_mut())(&outcome);
+            if self.plan.reuse == Reuse::Held {
+                self.held.borrow_mut().extend(client.take_connection());
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits for the next turn; none when the run sends no further request.
+    async fn turn(&self) -> io::Result<Option<Turn>> {
+        let Some(Pace { schedule, timer }) = &self.pace else {
+            let now = Instant::now();
+            return Ok(self.may_send(now).then(|| self.start(now, Duration::ZERO)));
+        };
+        let mut timer = timer.lock().await;
+        let due = self.began.checked_add(schedule.due(self.started.get()));
+        let Some(due) = due.filter(|due| self.may_send(Instant::now().max(*due))) else { return Ok(None) };
+        timer.wait_until(due).await?;
+        Ok(Some(self.start(due, due.elapsed())))
+    }
+
+    fn may_send(&self, moment: Instant) -> bool {
+        self.plan.requests.is_none_or(|requests| self.started.get() < requests)
+            && self.end.is_none_or(|end| moment < end)
+    }
+
+    fn start(&self, due: Instant, late: Duration) -> Turn {
+        self.started.set(self.started.get() + 1);
+        Turn { due, late }
+    }
+
+    fn course(&self, interrupted: bool) -> Course {
+        let took = self.began.elapsed();
+        Course {
+            took,
+            interrupted,
+            unfinished: self.started.get() - self.finished.get(),
+            unsent: self.pace.as_ref().map_or(0, |pace| self.unsent(pace.schedule, took)),
+        }
+    }
+
+    fn unsent(&self, schedule: Schedule, took: Duration) -> u64 {
+        let span = self.plan.duration.map_or(took, |duration| duration.min(took));
+        let due = schedule.due_before(span).min(self.plan.requests.unwrap_or(u64::MAX));
+        due.saturating_sub(self.started.get())
+    }
+}
