@@ -1,71 +1,109 @@
-//! `loadx bench`: the load tester at the command line.
+//! `loadx bench`: runs the load generator from the command line.
 
+mod progress;
+
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Args;
-use indicatif::{ProgressBar, ProgressStyle};
 use loadx_load::{Comparison, Plan, Report, Target};
+use tokio::signal::unix::{SignalKind, signal};
 
 use super::open_files;
 use super::trouble::{Trouble, print};
+use crate::signals::Signals;
+use progress::Progress;
 
-/// What can be typed after `loadx bench`.
+/// The exit status of a run that Ctrl-C has stopped, as shells expect it: 128 and the number of SIGINT.
+const INTERRUPTED: u8 = 130;
+
+/// The requests of a run that sets no limit.
+const REQUESTS_DEFAULT: u64 = 1_000;
+
+/// The options of `loadx bench`.
 #[derive(Debug, Args)]
 pub(super) struct BenchArguments {
-    /// Requests to send
-    #[arg(long, short = 'n', default_value_t = 1_000, value_parser = clap::value_parser!(u64).range(1..))]
-    requests: u64,
-    /// Requests under way at the same time
-    #[arg(long, short, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=50_000))]
+    /// Number of requests to send [default: 1000, or no limit with --duration]
+    #[arg(long, short = 'n', value_name = "COUNT", value_parser = clap::value_parser!(u64).range(1..))]
+    requests: Option<u64>,
+    /// Number of seconds to send requests
+    ///
+    /// The run then waits for the responses to the requests that are under way. With --requests too, the run ends at
+    /// the limit that comes first.
+    #[arg(long, value_name = "SECONDS", value_parser = parse_seconds)]
+    duration: Option<f64>,
+    /// Number of requests under way at the same time, each on a connection of its own
+    ///
+    /// With --rate this is the most: a request waits when all connections are busy.
+    #[arg(long, short, value_name = "COUNT", default_value_t = 10)]
+    #[arg(value_parser = clap::value_parser!(u32).range(1..=50_000))]
     concurrency: u32,
-    /// Where to send them
+    /// Number of requests to send per second, on a fixed schedule
+    ///
+    /// Each response time counts from the moment that the schedule gives, and so includes the time that the request
+    /// waited for a free connection. Without --rate each connection sends its next request as soon as the response to
+    /// its last request is complete. A server that stalls then gets fewer requests, and the response times show little
+    /// of the stall.
+    #[arg(long, value_name = "PER_SECOND", value_parser = parse_rate)]
+    rate: Option<f64>,
+    /// URL to send the requests to
     #[arg(long, default_value = "http://localhost:8080", value_parser = Target::parse)]
     url: Target,
-    /// The path to ask for, instead of that of the URL
+    /// Path to request instead of the path of the URL
     #[arg(long)]
     path: Option<String>,
-    /// Seconds that a request may take
-    #[arg(long, default_value_t = 30.0, value_parser = parse_seconds)]
+    /// Number of seconds after which a request without a complete response fails
+    #[arg(long, value_name = "SECONDS", default_value_t = 30.0, value_parser = parse_seconds)]
     timeout: f64,
-    /// Write the results to a file, as JSON
+    /// Write the results to this file, as JSON
     #[arg(long, short, value_name = "FILE")]
     output: Option<PathBuf>,
-    /// Tell what changed since the results in this file
+    /// Compare the results with the results in this file, which an earlier run wrote with --output
     #[arg(long, value_name = "FILE")]
     compare: Option<PathBuf>,
 }
 
-/// Runs the load. The exit status is 1 when a request failed.
+/// Runs the load. The exit status is 1 when a request failed, and 130 when Ctrl-C stopped the run.
 pub(super) fn bench(arguments: BenchArguments) -> Result<ExitCode, Trouble> {
-    let target = match &arguments.path {
-        None => arguments.url,
-        Some(path) if path.starts_with('/') && path.bytes().all(|byte| byte > b' ' && byte != 0x7f) => {
-            Target { path: path.clone(), ..arguments.url }
-        }
-        Some(path) => return Err(Trouble::Input(format!("--path \"{path}\" must begin with / and hold no spaces"))),
-    };
     let before = arguments.compare.as_deref().map(read_results).transpose()?;
+    let plan = plan(&arguments)?;
     // Opened first: a file that cannot be written must not cost a whole run.
-    let output = arguments.output.map(|path| (std::fs::File::create(&path), path));
-    if let Some((Err(error), path)) = &output {
-        return Err(Trouble::Input(format!("cannot write {}: {error}", path.display())));
-    }
-    let timeout = Duration::from_secs_f64(arguments.timeout);
-    let plan = Plan::new(target, arguments.requests, arguments.concurrency as usize, timeout);
+    let output = arguments.output.map(Output::open).transpose()?;
     open_files::allow(u64::from(arguments.concurrency) + 100, "--concurrency");
     let report = run(&plan)?;
     print(&report.to_string())?;
     if let Some(before) = &before {
         print(&Comparison::new(before, &report).to_string())?;
     }
-    if let Some((Ok(file), path)) = output {
-        let written = serde_json::to_writer_pretty(&file, &report);
-        written.map_err(|error| Trouble::Failure(format!("cannot write {}: {error}", path.display())))?;
-        print(&format!("results are in {}\n", path.display()))?;
+    if let Some(output) = output {
+        output.write(&report)?;
     }
-    Ok(if report.failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(match report.failed {
+        _ if report.interrupted => ExitCode::from(INTERRUPTED),
+        0 => ExitCode::SUCCESS,
+        _ => ExitCode::FAILURE,
+    })
+}
+
+fn plan(arguments: &BenchArguments) -> Result<Plan, Trouble> {
+    let url = arguments.url.clone();
+    let target = match &arguments.path {
+        None => url,
+        Some(path) if path.starts_with('/') && path.bytes().all(|byte| byte > b' ' && byte != 0x7f) => {
+            Target { path: path.clone(), ..url }
+        }
+        Some(path) => return Err(Trouble::Input(format!("--path \"{path}\" must begin with / and hold no spaces"))),
+    };
+    let duration = arguments.duration.map(Duration::from_secs_f64);
+    let timeout = Duration::from_secs_f64(arguments.timeout);
+    Ok(Plan {
+        requests: arguments.requests.or(duration.is_none().then_some(REQUESTS_DEFAULT)),
+        duration,
+        rate: arguments.rate,
+        ..Plan::new(target, REQUESTS_DEFAULT, arguments.concurrency as usize, timeout)
+    })
 }
 
 /// The results that an earlier run wrote.
@@ -79,15 +117,58 @@ fn read_results(path: &Path) -> Result<Report, Trouble> {
     })
 }
 
+/// The file that the results go to.
+struct Output {
+    file: File,
+    path: PathBuf,
+}
+
+impl Output {
+    fn open(path: PathBuf) -> Result<Self, Trouble> {
+        match File::create(&path) {
+            Ok(file) => Ok(Output { file, path }),
+            Err(error) => Err(Trouble::Input(format!("cannot write {}: {error}", path.display()))),
+        }
+    }
+
+    fn write(&self, report: &Report) -> Result<(), Trouble> {
+        let written = serde_json::to_writer_pretty(&self.file, report);
+        let shown = self.path.display();
+        written.map_err(|error| Trouble::Failure(format!("cannot write {shown}: {error}")))?;
+        print(&format!("results are in {shown}\n"))
+    }
+}
+
 fn run(plan: &Plan) -> Result<Report, Trouble> {
-    // Draws on standard error, and only where that is a terminal.
-    let bar = ProgressBar::new(plan.requests.unwrap_or_default());
-    let style = ProgressStyle::with_template("{bar:40} {pos}/{len} requests, {per_sec}, {eta} left");
-    bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
-    let shown = bar.clone();
-    let report = loadx_load::run(plan, move |done| shown.set_position(done), std::future::pending());
-    bar.finish_and_clear();
-    report.map_err(|error| Trouble::Failure(format!("cannot begin: {error}")))
+    let progress = Progress::start(plan);
+    let shown = progress.clone();
+    let report = loadx_load::run(plan, move |done| shown.show(done), interrupt());
+    progress.end();
+    // The first Ctrl-C ended the run only. A further Ctrl-C ends the process, even if nothing reads the results.
+    match Signals::catch() {
+        Ok(signals) => signals.second_ends_at_once(),
+        Err(error) => tracing::warn!("a further signal will not be heard: {error}"),
+    }
+    report.map_err(|error| Trouble::Failure(format!("cannot carry out the run: {error}")))
+}
+
+/// Waits for Ctrl-C.
+async fn interrupt() {
+    match signal(SignalKind::interrupt()) {
+        Ok(mut interrupts) => drop(interrupts.recv().await),
+        // Ctrl-C then ends the process and loses the results. The run itself can still take place.
+        Err(error) => {
+            tracing::warn!("Ctrl-C will end the run without results: {error}");
+            std::future::pending::<()>().await;
+        }
+    }
+}
+
+fn parse_rate(text: &str) -> Result<f64, String> {
+    match text.parse() {
+        Ok(rate) if (0.001..=1_000_000.0).contains(&rate) => Ok(rate),
+        _ => Err("write a number of requests per second from 0.001 to 1000000".to_owned()),
+    }
 }
 
 pub(super) fn parse_seconds(text: &str) -> Result<f64, String> {

@@ -53,7 +53,11 @@ enum Command {
     Demo(demo::DemoArguments),
     /// Run a test backend: a small HTTP server that answers, delays and fails on request
     Backend(backend::BackendArguments),
-    /// Send many requests to a server and report rate, response times and failures
+    /// Send requests to a server and report the results
+    ///
+    /// The exit status is 0 when every request succeeded, 1 when a request failed (no complete response, or a status
+    /// of 500 and above), and 2 when an argument is wrong. Ctrl-C ends the run, prints the results so far, and gives
+    /// the exit status 130.
     Bench(bench::BenchArguments),
     /// Check the health of a LoadX or a backend and exit 0 or 1
     Health(health::HealthArguments),

@@ -6,6 +6,7 @@
 mod aborts;
 mod bad_input;
 mod balancing;
+mod bench;
 mod bodies;
 mod bounds;
 mod cases;

@@ -3,13 +3,15 @@
 mod client;
 mod origin;
 mod process;
+mod terminal;
 
 use std::net::TcpListener;
 use std::time::{Duration, Instant};
 
 pub(crate) use client::{Client, Response};
 pub(crate) use origin::{Connection, Origin};
-pub(crate) use process::{Demo, LoadX, Output, TestBackend, loadx};
+pub(crate) use process::{Demo, LoadX, Output, TestBackend, loadx, start};
+pub(crate) use terminal::Terminal;
 
 /// How long anything may take before a test gives up. Far beyond what it should take.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);

@@ -34,7 +34,41 @@ pub(crate) fn loadx(arguments: &[&str]) -> Output {
     Output { code, stdout: std::fs::read_to_string(&path).unwrap(), stderr }
 }
 
-fn command() -> Command {
+/// A command that runs, and whose output is read once the command has ended.
+pub(crate) struct Started {
+    child: Child,
+}
+
+/// Starts `loadx` with these arguments.
+pub(crate) fn start(arguments: &[&str]) -> Started {
+    Started { child: command().args(arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap() }
+}
+
+impl Started {
+    /// Sends the signal that Ctrl-C sends.
+    pub(crate) fn interrupt(&self) {
+        let pid = rustix::process::Pid::from_child(&self.child);
+        rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
+    }
+
+    /// Waits for the end; what the command left behind.
+    pub(crate) fn output(mut self) -> Output {
+        let status = eventually("the command ends", || self.child.try_wait().unwrap());
+        let (mut stdout, mut stderr) = (String::new(), String::new());
+        self.child.stdout.take().unwrap().read_to_string(&mut stdout).unwrap();
+        self.child.stderr.take().unwrap().read_to_string(&mut stderr).unwrap();
+        Output { code: status.code(), stdout, stderr }
+    }
+}
+
+impl Drop for Started {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+pub(super) fn command() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_loadx"));
     command.stdin(Stdio::null()).env("NO_COLOR", "1");
     command
