@@ -41,8 +41,8 @@ pub struct Answering<'a> {
     pub via: Option<&'a str>,
     /// The Date of a response that comes without one.
     pub date: Option<&'a str>,
-    /// The id of the request, for X-Request-Id; none leaves the field as it came.
-    pub request_id: Option<&'a [u8]>,
+    /// The field line X-Request-Id, line end included; none leaves the field as it came.
+    pub request_id_line: Option<&'a [u8]>,
     /// Fields that the client does not get, lower case.
     pub removed: &'a [Arc<str>],
     /// Whole field lines that are added.
@@ -190,7 +190,7 @@ impl Response<'_, '_> {
         out.extend_from_slice(b"HTTP/1.1");
         out.extend_from_slice(&head[version_length..line_end]);
         let mut dropped = self.dropped;
-        if answering.request_id.is_some() && !self.is_interim() {
+        if answering.request_id_line.is_some() && !self.is_interim() {
             dropped.add_all(self.request_ids);
         }
         let removes =
@@ -214,9 +214,7 @@ impl Response<'_, '_> {
             put_via(out, self.version, pseudonym);
         }
         if !self.is_interim() {
-            if let Some(id) = answering.request_id {
-                put(out, "X-Request-Id", id);
-            }
+            out.extend_from_slice(answering.request_id_line.unwrap_or_default());
             out.extend_from_slice(answering.added);
             match (answering.persistent, answering.version) {
                 (false, _) => out.extend_from_slice(b"Connection: close\r\n"),
@@ -258,7 +256,7 @@ mod tests {
                 persistent,
                 via: None,
                 date: None,
-                request_id: None,
+                request_id_line: None,
                 removed: &[],
                 added: b"",
             },
@@ -372,7 +370,7 @@ mod tests {
                 persistent: true,
                 via: Some("e"),
                 date: Some("now"),
-                request_id: None,
+                request_id_line: None,
                 removed: &[],
                 added: b"",
             },

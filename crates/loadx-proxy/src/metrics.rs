@@ -33,7 +33,8 @@ pub(crate) struct Shard {
     /// A ring of the last slots of time; the newest is being filled.
     recent: [Slot; SLOTS],
     backends: BTreeMap<BackendId, BackendCounts>,
-    clusters: BTreeMap<ClusterId, Counts>,
+    /// By the number of the cluster's id: few, and never reused.
+    clusters: Vec<Counts>,
 }
 
 /// What is counted about one cluster.
@@ -118,7 +119,7 @@ impl Shard {
                 latency: Histogram::new_with_bounds(1, LATENCY_MAX_US, 2).expect("the bounds are sound"),
             }),
             backends: BTreeMap::new(),
-            clusters: BTreeMap::new(),
+            clusters: Vec::new(),
         }
     }
 
@@ -140,7 +141,7 @@ impl Shard {
         slot.errors += errors;
         slot.latency.saturating_record(took_us.max(1));
         if let Some(cluster) = ending.cluster {
-            let counts = self.clusters.entry(cluster).or_default();
+            let counts = self.cluster_mut(cluster.number() as usize);
             counts.requests += 1;
             counts.errors += errors;
         }
@@ -197,8 +198,8 @@ impl Shard {
                 mine.latency.add(&theirs.latency).expect(same);
             }
         }
-        for (id, counts) in &other.clusters {
-            let mine = self.clusters.entry(*id).or_default();
+        for (number, counts) in other.clusters.iter().enumerate() {
+            let mine = self.cluster_mut(number);
             mine.requests += counts.requests;
             mine.errors += counts.errors;
         }
@@ -239,7 +240,14 @@ impl Shard {
 
     /// What is counted about a cluster.
     pub(crate) fn cluster(&self, id: ClusterId) -> Counts {
-        self.clusters.get(&id).copied().unwrap_or_default()
+        self.clusters.get(id.number() as usize).copied().unwrap_or_default()
+    }
+
+    fn cluster_mut(&mut self, number: usize) -> &mut Counts {
+        if number >= self.clusters.len() {
+            self.clusters.resize(number + 1, Counts::default());
+        }
+        &mut self.clusters[number]
     }
 
     /// Each status that occurred, and how often.

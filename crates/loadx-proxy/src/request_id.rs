@@ -12,6 +12,14 @@ pub(crate) struct RequestId {
 /// Room for an id that is spelled out.
 pub(crate) type Spelled = [u8; 16];
 
+/// Room for the field line of an id.
+pub(crate) type Line = [u8; NAME.len() + RequestId::BYTES_MAX + 2];
+
+/// Room that holds nothing yet.
+pub(crate) const EMPTY_LINE: Line = [0; NAME.len() + RequestId::BYTES_MAX + 2];
+
+const NAME: &[u8] = b"X-Request-Id: ";
+
 /// The two hexadecimal digits of every byte.
 const DIGITS: [[u8; 2]; 256] = {
     let mut table = [[0; 2]; 256];
@@ -48,6 +56,26 @@ impl RequestId {
             pair.copy_from_slice(&DIGITS[usize::from(byte)]);
         }
         room
+    }
+
+    /// The field line of the id.
+    pub(crate) fn line<'r>(&self, room: &'r mut Line) -> &'r [u8] {
+        let Some(id) = &self.kept else {
+            // The usual id: of one length, so that the whole line is written without a loop over its parts.
+            let mut line = *b"X-Request-Id: 0123456789abcdef\r\n";
+            for (index, byte) in self.bits.to_be_bytes().into_iter().enumerate() {
+                let [high, low] = DIGITS[usize::from(byte)];
+                (line[NAME.len() + 2 * index], line[NAME.len() + 2 * index + 1]) = (high, low);
+            }
+            let room = &mut room[..line.len()];
+            room.copy_from_slice(&line);
+            return room;
+        };
+        let end = NAME.len() + id.len();
+        room[..NAME.len()].copy_from_slice(NAME);
+        room[NAME.len()..end].copy_from_slice(id);
+        room[end..end + 2].copy_from_slice(b"\r\n");
+        &room[..end + 2]
     }
 
     /// 64 random bits that belong to the request.

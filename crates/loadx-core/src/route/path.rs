@@ -6,6 +6,7 @@
 //! semicolon. Such a path is matched in every way in which a server may read it; when the readings lead to different
 //! routes, the request is refused.
 
+use std::borrow::Cow;
 use std::fmt;
 
 use super::{Asked, Match, RouteTable};
@@ -60,18 +61,23 @@ const PLAIN: [bool; 256] = {
     let mut table = [false; 256];
     let mut byte = 0x21;
     while byte < 0x7f {
-        table[byte] = !matches!(byte as u8, b'%' | b'.' | b'\\');
+        table[byte] = !matches!(byte as u8, b'%' | b'.' | b'\\' | b'?');
         byte += 1;
     }
     table
 };
 
-/// Writes the normal form of `path` to `out`, if it differs from `path`.
+/// How many bytes of a path and query need no look: they are their own normal form, and no query begins there.
+pub fn plain_length(path_and_query: &[u8]) -> usize {
+    path_and_query.iter().position(|byte| !PLAIN[usize::from(*byte)]).unwrap_or(path_and_query.len())
+}
+
+/// Writes the normal form of `path`, which has no query, to `out`, if the form differs from `path`.
 ///
 /// # Errors
 /// When the path cannot have one meaning. `out` may then hold a part.
 pub fn normalise(path: &[u8], out: &mut Vec<u8>) -> Result<Normal, PathFault> {
-    if path.iter().all(|byte| PLAIN[usize::from(*byte)]) {
+    if plain_length(path) == path.len() {
         return Ok(Normal::Unchanged);
     }
     let start = out.len();
@@ -196,7 +202,7 @@ impl RouteTable {
     /// When servers may read the path in ways that lead to different routes.
     pub fn find_unambiguous(&self, asked: &Asked<'_>) -> Result<Option<Match<'_>>, PathFault> {
         let found = self.find(asked);
-        if self.is_catch_all() || !has_readings(asked.path) {
+        if !has_readings(asked.path) {
             return Ok(found);
         }
         for bits in 1..8u8 {
@@ -210,8 +216,8 @@ impl RouteTable {
     }
 }
 
-/// The host that routes match: lower case, without port and trailing dot. Written to `out` where it differs.
-pub fn host<'h>(authority: &'h [u8], out: &'h mut Vec<u8>) -> &'h [u8] {
+/// The host that routes match: lower case, without port and trailing dot.
+pub fn host(authority: &[u8]) -> Cow<'_, [u8]> {
     let end = match authority.first() {
         Some(b'[') => authority.iter().position(|byte| *byte == b']').map_or(authority.len(), |at| at + 1),
         _ => authority.iter().position(|byte| *byte == b':').unwrap_or(authority.len()),
@@ -219,8 +225,7 @@ pub fn host<'h>(authority: &'h [u8], out: &'h mut Vec<u8>) -> &'h [u8] {
     let host = &authority[..end];
     let host = host.strip_suffix(b".").unwrap_or(host);
     if !host.iter().any(u8::is_ascii_uppercase) {
-        return host;
+        return Cow::Borrowed(host);
     }
-    out.extend(host.iter().map(u8::to_ascii_lowercase));
-    out
+    Cow::Owned(host.to_ascii_lowercase())
 }

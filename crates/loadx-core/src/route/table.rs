@@ -132,16 +132,14 @@ impl RouteTable {
         &self.routes
     }
 
-    /// Whether the only route takes every request: then nothing of a request needs to be looked at.
-    pub fn is_catch_all(&self) -> bool {
-        self.catch_all
+    /// The route that takes every request, if there is no other: then nothing of a request needs to be looked at.
+    pub fn catch_all(&self) -> Option<Match<'_>> {
+        let only = self.routes.first().filter(|_| self.catch_all)?;
+        Some(Match { index: 0, route: only })
     }
 
     /// The route that the request matches.
     pub fn find(&self, asked: &Asked<'_>) -> Option<Match<'_>> {
-        if self.catch_all {
-            return self.routes.first().map(|route| Match { index: 0, route });
-        }
         let mut next = Some(self.group(asked.host));
         while let Some(number) = next {
             let group = &self.groups[number as usize];

@@ -18,7 +18,7 @@ const FORWARDING: Forwarding<'static> = Forwarding {
     local_authority: "192.0.2.2:80",
     via: Some("loadx"),
     forwarded: true,
-    request_id: None,
+    request_id_line: None,
 };
 
 /// A request head: it is refused, or what a backend gets of it means the same.
@@ -76,7 +76,7 @@ pub fn response_head(data: &[u8]) {
             persistent: true,
             via: Some("loadx"),
             date: Some("now"),
-            request_id: None,
+            request_id_line: None,
             removed: &[],
             added: b"",
         },

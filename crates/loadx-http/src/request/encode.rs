@@ -22,8 +22,8 @@ pub struct Forwarding<'f> {
     pub via: Option<&'f str>,
     /// Whether Forwarded (RFC 7239) is written beside the X-Forwarded fields.
     pub forwarded: bool,
-    /// The id of the request, for X-Request-Id; none leaves the field as it came.
-    pub request_id: Option<&'f [u8]>,
+    /// The field line X-Request-Id, line end included; none leaves the field as it came.
+    pub request_id_line: Option<&'f [u8]>,
 }
 
 /// How a route changes a request. The default changes nothing.
@@ -63,9 +63,7 @@ impl RequestHead {
         }
         copy_kept(self, dropped, out);
         self.put_forwarded(forwarding, changes, out);
-        if let Some(id) = forwarding.request_id {
-            put(out, "X-Request-Id", id);
-        }
+        out.extend_from_slice(forwarding.request_id_line.unwrap_or_default());
         out.extend_from_slice(changes.added);
         self.put_hop(out);
         if let Some(max_forwards) = self.max_forwards {
@@ -87,7 +85,7 @@ impl RequestHead {
             dropped.add(host);
         }
         dropped.add_all(self.claims.forwarded_for);
-        if forwarding.request_id.is_some() {
+        if forwarding.request_id_line.is_some() {
             dropped.add_all(self.claims.request_id);
         }
         if !forwarding.trusted {

@@ -10,7 +10,7 @@ const FORWARDING: Forwarding<'static> = Forwarding {
     local_authority: "127.0.0.1:8080",
     via: None,
     forwarded: false,
-    request_id: None,
+    request_id_line: None,
 };
 
 fn encoded(text: &str, forwarding: &Forwarding<'_>) -> String {

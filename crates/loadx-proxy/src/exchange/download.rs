@@ -19,7 +19,7 @@ use crate::patience::Patience;
 use crate::pipes::Pipes;
 use crate::pool::Pool;
 use crate::relay::{RelayFault, Sink, Source, Waiting, pass_on, relay};
-use crate::request_id::Spelled;
+use crate::request_id;
 
 /// The response's way back to the client.
 pub(super) struct Download<'d, S: Stream> {
@@ -198,14 +198,14 @@ impl<S: Stream> Download<'_, S> {
             && self.progress.upload_done.get()
             && (self.keeps_connection)();
         let date = response.lacks_date().then(|| self.date.now());
-        let mut spelled = Spelled::default();
+        let mut line = request_id::EMPTY_LINE;
         let answering = Answering {
             version,
             framing: client_framing,
             persistent: client_persistent,
             via: self.via,
             date: date.as_deref(),
-            request_id: Some(self.incoming.id.spelled(&mut spelled)),
+            request_id_line: Some(self.incoming.id.line(&mut line)),
             removed: self.incoming.route().map_or(&[], |route| &route.response_fields.remove[..]),
             added: self.added,
         };

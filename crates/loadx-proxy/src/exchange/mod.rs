@@ -31,7 +31,7 @@ use crate::patience::Patience;
 use crate::pool::Connection;
 use crate::relay::{RelayFault, Sink, Source, Waiting, relay};
 use crate::reply::{Manner, write_error};
-use crate::request_id::Spelled;
+use crate::request_id;
 use crate::shared::LocalView;
 
 use departure::departure;
@@ -369,7 +369,7 @@ impl<N: Network> Exchange<'_, N> {
                 client.wire.stream.local_addr().map_or_else(|_| String::new(), |local| local.to_string())
             }
         };
-        let mut spelled = Spelled::default();
+        let mut line = request_id::EMPTY_LINE;
         let forwarding = Forwarding {
             peer: incoming.peer,
             trusted: incoming.peer_trusted,
@@ -377,7 +377,7 @@ impl<N: Network> Exchange<'_, N> {
             local_authority: &local_authority,
             via: signature.via.as_deref(),
             forwarded: signature.forwarded,
-            request_id: Some(incoming.id.spelled(&mut spelled)),
+            request_id_line: Some(incoming.id.line(&mut line)),
         };
         let mut out = self.worker.buffers.head();
         incoming.head.encode(&forwarding, &self.forwarded.changes(incoming), &mut out);

@@ -118,22 +118,37 @@ fn own(incoming: &Incoming) -> Option<Own> {
 
 fn route<N: Network>(worker: &Worker<N>, incoming: &mut Incoming) -> Result<Decision, ProxyError> {
     let head = &*incoming.head;
-    let (path, query) = split_query(head.path_and_query());
-    let mut normal = Vec::new();
     let bad_path = |fault: path::PathFault| ProxyError::new(400, "http_request_error", fault.as_str());
-    let changed = path::normalise(path, &mut normal).map_err(bad_path)? == Normal::Changed;
-    let path = if changed { &normal[..] } else { path };
-    let mut lower = Vec::new();
-    let host = if incoming.plan.routes.is_catch_all() { b"" } else { path::host(head.authority(), &mut lower) };
+    let target = head.path_and_query();
+    let plain = path::plain_length(target);
+    let mut normal = Vec::new();
+    let (path, query, changed) = match target.get(plain) {
+        None => (target, None, false),
+        Some(b'?') => (&target[..plain], Some(&target[plain + 1..]), false),
+        Some(_) => {
+            let (path, query) = split_query(target);
+            match path::normalise(path, &mut normal).map_err(bad_path)? {
+                Normal::Unchanged => (path, query, false),
+                Normal::Changed => (&normal[..], query, true),
+            }
+        }
+    };
+    let fields = HeadFields(head);
     let asked = Asked {
         listener: incoming.listener,
-        host,
+        host: b"",
         path,
         query: query.unwrap_or_default(),
         method: head.method(),
-        fields: &HeadFields(head),
+        fields: &fields,
     };
-    let found = incoming.plan.routes.find_unambiguous(&asked).map_err(bad_path)?;
+    let found = match incoming.plan.routes.catch_all() {
+        Some(only) => Some(only),
+        None => {
+            let host = path::host(head.authority());
+            incoming.plan.routes.find_unambiguous(&Asked { host: &host, ..asked }).map_err(bad_path)?
+        }
+    };
     let Some(Match { index, route }) = found else {
         let message = "no route of the config matches this request";
         return Err(ProxyError::new(404, "destination_not_found", message));
@@ -152,7 +167,8 @@ fn route<N: Network>(worker: &Worker<N>, incoming: &mut Incoming) -> Result<Deci
     let decision = match &route.action {
         Action::Respond(_) => Decision::Answer(Own::Fixed),
         Action::Redirect(redirect) => {
-            let location = location(redirect, &route.rules.path, &asked, head.authority());
+            let host = path::host(head.authority());
+            let location = location(redirect, &route.rules.path, &Asked { host: &host, ..asked }, head.authority());
             Decision::Answer(Own::Redirect(redirect.status, location))
         }
         Action::Forward(forward) => {
@@ -164,9 +180,8 @@ fn route<N: Network>(worker: &Worker<N>, incoming: &mut Incoming) -> Result<Deci
             };
             let mut added = Vec::new();
             if !forward.request_fields.add.is_empty() {
-                // The host once more: the only route of a plan matches without one.
-                let host = path::host(head.authority(), &mut lower);
-                let values = RequestValues { incoming, host, path, route: &route.name };
+                let host = path::host(head.authority());
+                let values = RequestValues { incoming, host: &host, path, route: &route.name };
                 forward.request_fields.put_added(&values, &mut added);
             }
             Decision::Forward(Forwarded {
@@ -186,9 +201,8 @@ fn route<N: Network>(worker: &Worker<N>, incoming: &mut Incoming) -> Result<Deci
 pub(super) fn response_lines(incoming: &Incoming, out: &mut Vec<u8>) {
     let Some(route) = incoming.route().filter(|route| !route.response_fields.add.is_empty()) else { return };
     let (path, _) = split_query(incoming.head.path_and_query());
-    let mut lower = Vec::new();
-    let host = path::host(incoming.head.authority(), &mut lower);
-    let values = RequestValues { incoming, host, path, route: &route.name };
+    let host = path::host(incoming.head.authority());
+    let values = RequestValues { incoming, host: &host, path, route: &route.name };
     route.response_fields.put_added(&values, out);
 }
 

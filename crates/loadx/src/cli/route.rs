@@ -111,10 +111,10 @@ fn explain(config: &Config, head: &RequestHead, listener: usize) -> (String, Exi
         Ok(Normal::Changed) => &normal,
         Err(fault) => return (format!("answer    400: {fault}\n"), ExitCode::FAILURE),
     };
-    let mut lower = Vec::new();
+    let host = path::host(head.authority());
     let asked = Asked {
         listener,
-        host: path::host(head.authority(), &mut lower),
+        host: &host,
         path,
         query: query.unwrap_or_default(),
         method: head.method(),

@@ -133,7 +133,7 @@ fn encode(head: &[u8], times: u32) {
             local_authority: "",
             via: None,
             forwarded: false,
-            request_id: None,
+            request_id_line: None,
         };
         black_box(&request).encode(&forwarding, &Changes::default(), &mut out);
         black_box(&out);
@@ -154,7 +154,7 @@ fn response(times: u32) {
             persistent: true,
             via: None,
             date: None,
-            request_id: None,
+            request_id_line: None,
             removed: &[],
             added: b"",
         };
