@@ -65,15 +65,11 @@ enum State {
         size: u64,
         digits: u8,
     },
-    /// In white space behind the size.
-    SizeEnd {
-        size: u64,
-        bytes: usize,
-    },
-    /// In what follows the size up to the end of its line.
+    /// In the extensions that follow the size, `bytes` behind it.
     Extension {
         size: u64,
         bytes: usize,
+        part: Part,
     },
     SizeLf {
         size: u64,
@@ -90,6 +86,56 @@ enum State {
     /// At the LF of the empty line that ends it all.
     LastLf,
     Complete,
+}
+
+/// What part of a chunk extension comes next (RFC 9112, section 7.1.1).
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+enum Part {
+    /// White space, and then the semicolon of an extension.
+    Semicolon,
+    /// White space, and then a name.
+    NameStart,
+    Name,
+    /// White space, and then the sign of a value or the semicolon of the next extension.
+    NameEnd,
+    /// White space, and then a value.
+    ValueStart,
+    Token,
+    Quoted,
+    /// The byte behind a backslash in a quoted value.
+    Escaped,
+    /// Behind the quote that ends a value.
+    QuotedEnd,
+}
+
+impl Part {
+    /// The part behind this byte; none when the byte cannot stand here.
+    fn next(self, byte: u8) -> Option<Part> {
+        Some(match (self, byte) {
+            (Part::Quoted, b'"') => Part::QuotedEnd,
+            (Part::Quoted, b'\\') => Part::Escaped,
+            (Part::Quoted | Part::Escaped, b'\t' | b' '..=b'~' | 0x80..) => Part::Quoted,
+            (Part::Semicolon | Part::NameStart | Part::NameEnd | Part::ValueStart, b' ' | b'\t') => self,
+            (Part::Name, b' ' | b'\t') => Part::NameEnd,
+            (Part::Token | Part::QuotedEnd, b' ' | b'\t') => Part::Semicolon,
+            (Part::Semicolon | Part::Name | Part::NameEnd | Part::Token | Part::QuotedEnd, b';') => Part::NameStart,
+            (Part::Name | Part::NameEnd, b'=') => Part::ValueStart,
+            (Part::ValueStart, b'"') => Part::Quoted,
+            (Part::NameStart | Part::Name, _) if is_token_byte(byte) => Part::Name,
+            (Part::ValueStart | Part::Token, _) if is_token_byte(byte) => Part::Token,
+            _ => return None,
+        })
+    }
+
+    /// Whether the line may end here.
+    fn may_end(self) -> bool {
+        matches!(self, Part::Name | Part::Token | Part::QuotedEnd)
+    }
+}
+
+/// Whether names and other words may hold this byte (RFC 9110, section 5.6.2).
+fn is_token_byte(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
 }
 
 impl BodyDecoder {
@@ -213,24 +259,19 @@ impl BodyDecoder {
             }
             (State::Size { digits: 0, .. }, _) => return Err(BAD_SIZE),
             (State::Size { size, .. }, b'\r') => State::SizeLf { size },
-            (State::Size { size, .. }, b';') => State::Extension { size, bytes: 1 },
-            // Some servers pad the size; a second word behind it is no padding.
-            (State::Size { size, .. }, b' ' | b'\t') => State::SizeEnd { size, bytes: 1 },
+            (State::Size { size, .. }, b';') => State::Extension { size, bytes: 1, part: Part::NameStart },
+            (State::Size { size, .. }, b' ' | b'\t') => State::Extension { size, bytes: 1, part: Part::Semicolon },
             (State::Size { .. }, _) => return Err(BAD_SIZE),
-            (State::SizeEnd { size, .. }, b'\r') => State::SizeLf { size },
-            (State::SizeEnd { size, bytes }, b';') => State::Extension { size, bytes: bytes + 1 },
-            (State::SizeEnd { size, bytes }, b' ' | b'\t') if bytes < CHUNK_LINE_BYTES_MAX => {
-                State::SizeEnd { size, bytes: bytes + 1 }
+            (State::Extension { size, part, .. }, b'\r') if part.may_end() => State::SizeLf { size },
+            (State::Extension { bytes: CHUNK_LINE_BYTES_MAX, .. }, _) => {
+                return Err(BodyFault::Chunk("a chunk extension is too long"));
             }
-            (State::SizeEnd { .. }, _) => return Err(BAD_SIZE),
-            (State::Extension { size, .. }, b'\r') => State::SizeLf { size },
-            (State::Extension { size, bytes }, b'\t' | b' '..=b'~' | 0x80..) => {
-                if bytes == CHUNK_LINE_BYTES_MAX {
-                    return Err(BodyFault::Chunk("a chunk extension is too long"));
-                }
-                State::Extension { size, bytes: bytes + 1 }
+            (State::Extension { size, bytes, part }, _) => {
+                // White space behind a size is part of an extension or an error: without an extension, the
+                // grammar has no place for it.
+                let part = part.next(byte).ok_or(BodyFault::Chunk("a chunk extension is malformed"))?;
+                State::Extension { size, bytes: bytes + 1, part }
             }
-            (State::Extension { .. }, _) => return Err(BodyFault::Chunk("a chunk extension holds a control byte")),
             (State::SizeLf { size: 0 }, b'\n') => State::TrailerStart,
             (State::SizeLf { size }, b'\n') => {
                 self.allowance = self.allowance.checked_sub(size).ok_or(BodyFault::TooLarge)?;
@@ -327,7 +368,7 @@ mod tests {
 
     #[test]
     fn chunks_extensions_and_trailers() {
-        let text = b"4;a=\"b\"\r\nWiki\r\n5 \r\npedia\r\nE\r\n in\r\n\r\nchunks.\r\n0\r\nX-Sum: 1\r\nContent-Length: 9\r\nB: 2\r\n\r\nnext";
+        let text = b"4;a=\"b\"\r\nWiki\r\n5 ;c\r\npedia\r\nE\r\n in\r\n\r\nchunks.\r\n0\r\nX-Sum: 1\r\nContent-Length: 9\r\nB: 2\r\n\r\nnext";
         let (content, decoder, consumed) = decode_all(Framing::Chunked, &[text]).unwrap();
         assert_eq!(content, b"Wikipedia in\r\n\r\nchunks.");
         assert!(decoder.is_complete());
@@ -353,6 +394,31 @@ mod tests {
             "5 5\r\nhello",
             "5 x\r\nhello",
             " 5\r\nhello",
+            "5 \r\nhello",
+            "5\t\r\nhello",
+            "5;\r\nhello",
+            "5; \r\nhello",
+            "5;;a\r\nhello",
+            "5;a;\r\nhello",
+            "5;a \r\nhello",
+            "5;a b\r\nhello",
+            "5;=a\r\nhello",
+            "5;a=\r\nhello",
+            "5;a= \r\nhello",
+            "5;a=b \r\nhello",
+            "5;a=b c\r\nhello",
+            "5;a==b\r\nhello",
+            "5;a=b=c\r\nhello",
+            "5;\"a\"\r\nhello",
+            "5;a=\"b\r\nhello",
+            "5;a=\"b\\\"\r\nhello",
+            "5;a=\"b\"c\r\nhello",
+            "5;a=\"b\" \r\nhello",
+            "5;a=\"\u{1}\"\r\nhello",
+            "5;a=\"\u{7f}\"\r\nhello",
+            "5;a=\"\\\u{7f}\"\r\nhello",
+            "5;\u{e4}\r\nhello",
+            "5;a(\r\nhello",
             "0\r\nbad trailer\r\n\r\n",
             "0\r\n: x\r\n\r\n",
             "0\r\nA: b\n\r\n",
@@ -363,13 +429,38 @@ mod tests {
         ] {
             assert!(chunk_fault(bad), "{bad:?}");
         }
-        assert!(chunk_fault(&format!("5;{}", "x".repeat(CHUNK_LINE_BYTES_MAX + 1))));
+        // The limit is exact.
+        assert!(!chunk_fault(&format!("5;{}\r\n", "x".repeat(CHUNK_LINE_BYTES_MAX - 1))));
+        assert!(chunk_fault(&format!("5;{}\r\n", "x".repeat(CHUNK_LINE_BYTES_MAX))));
         assert!(chunk_fault(&format!("0\r\nA: {}", "x".repeat(TRAILER_BYTES_MAX))));
         // What is not passed on counts too, and the limit is exact.
         assert!(chunk_fault(&format!("0\r\n{}", "Cookie: 1\r\n".repeat(TRAILER_BYTES_MAX / 11 + 1))));
         let section = |length: usize| format!("0\r\nA: {}\r\n\r\n", "x".repeat(length - "A: \r\n\r\n".len()));
         assert!(!chunk_fault(&section(TRAILER_BYTES_MAX)));
         assert!(chunk_fault(&section(TRAILER_BYTES_MAX + 1)));
+    }
+
+    #[test]
+    fn extensions_are_left_out_however_they_are_spelled() {
+        for extension in [
+            ";a",
+            ";a;b",
+            " ;a",
+            "\t; a\t= b ;\tc",
+            ";a=b;c=d",
+            ";a=\"\"",
+            ";a=\"b \\\" ; \t\\\\\"",
+            ";a = \"b\" ; c",
+            ";a=\"\u{e4}\\\u{e4}\"",
+            ";!#$%&'*+-.^_`|~1=x",
+        ] {
+            let text = format!("5{extension}\r\nhello\r\n0{extension}\r\n\r\n");
+            let bytes: Vec<&[u8]> = text.as_bytes().chunks(1).collect();
+            for pieces in [&[text.as_bytes()], bytes.as_slice()] {
+                let (content, decoder, _) = decode_all(Framing::Chunked, pieces).expect(extension);
+                assert!(content == b"hello" && decoder.is_complete(), "{extension}");
+            }
+        }
     }
 
     #[test]
