@@ -23,6 +23,10 @@ pub(super) fn origin<'b>(method: &str, target: &'b str) -> Result<Origin<'b>, Fa
     if method == "CONNECT" || method == "TRACE" {
         return Err(Fault::Method);
     }
+    // A URI has no other bytes (RFC 3986, section 2). The parser has refused those that are not UTF-8.
+    if !target.is_ascii() {
+        return Err(Fault::Malformed("the request target holds a byte beyond ASCII"));
+    }
     // No part of a target (RFC 9112, section 3.2); some readers end the path there.
     if memchr::memchr(b'#', target.as_bytes()).is_some() {
         return Err(Fault::Malformed("the request target holds a #"));

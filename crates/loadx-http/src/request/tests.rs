@@ -216,6 +216,9 @@ fn what_breaks_the_grammar_is_refused() {
         "GET / HTTP/1.1\r\nHost: %zz\r\n\r\n",
         "GET http://:80/ HTTP/1.1\r\nHost: a\r\n\r\n",
         "GET /a#b HTTP/1.1\r\nHost: a\r\n\r\n",
+        "GET /\u{e4} HTTP/1.1\r\nHost: a\r\n\r\n",
+        "GET /?\u{20ac} HTTP/1.1\r\nHost: a\r\n\r\n",
+        "GET http://a/\u{e4} HTTP/1.1\r\nHost: a\r\n\r\n",
         "GET a HTTP/1.1\r\nHost: a\r\n\r\n",
         "GET * HTTP/1.1\r\nHost: a\r\n\r\n",
         "GET ftp://a/ HTTP/1.1\r\nHost: a\r\n\r\n",
@@ -227,6 +230,10 @@ fn what_breaks_the_grammar_is_refused() {
         "G\x01T / HTTP/1.1\r\nHost: a\r\n\r\n",
     ] {
         assert_eq!(fault(bad.as_bytes()).status(), 400, "{bad:?}");
+    }
+    for byte in 0x80..=0xff {
+        let target = [b"GET /".as_slice(), &[byte], b" HTTP/1.1\r\nHost: a\r\n\r\n"].concat();
+        assert_eq!(fault(&target).status(), 400, "{byte}");
     }
     assert_eq!(fault(b"GET / HTTP/1.2\r\nHost: a\r\n\r\n").status(), 505);
     assert_eq!(fault(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").status(), 505);

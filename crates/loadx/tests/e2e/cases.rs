@@ -171,6 +171,8 @@ fn grammar() -> Vec<RequestCase> {
         refused("a control byte in a field name", 400, format!("{GET}A\x01: b\r\n\r\n")),
         refused("a byte beyond ASCII in a field name", 400, format!("{GET}\u{e4}: b\r\n\r\n")),
         refused("a NUL in the target", 400, "GET /\0 HTTP/1.1\r\nHost: a\r\n\r\n"),
+        refused("a byte beyond ASCII in the target", 400, "GET /\u{e4} HTTP/1.1\r\nHost: a\r\n\r\n"),
+        refused("a byte beyond ASCII in a query", 400, "GET /?\u{20ac} HTTP/1.1\r\nHost: a\r\n\r\n"),
         refused("a control byte in the target", 400, "GET /\x01 HTTP/1.1\r\nHost: a\r\n\r\n"),
         refused("a control byte in the method", 400, "G\x01T / HTTP/1.1\r\nHost: a\r\n\r\n"),
         refused("two spaces before the target", 400, "GET  / HTTP/1.1\r\nHost: a\r\n\r\n"),
