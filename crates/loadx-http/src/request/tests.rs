@@ -151,6 +151,14 @@ fn other_forms_and_versions_become_plain_http_1_1() {
         encoded("OPTIONS http://b HTTP/1.1\r\nHost: a\r\n\r\n", &FORWARDING)
             .starts_with("OPTIONS * HTTP/1.1\r\nHost: b\r\n")
     );
+    assert!(
+        encoded("GET http://b:81?x=/1 HTTP/1.1\r\nHost: a\r\n\r\n", &FORWARDING)
+            .starts_with("GET /?x=/1 HTTP/1.1\r\nHost: b:81\r\n")
+    );
+    assert!(
+        encoded("OPTIONS http://b?x HTTP/1.1\r\nHost: a\r\n\r\n", &FORWARDING)
+            .starts_with("OPTIONS /?x HTTP/1.1\r\nHost: b\r\n")
+    );
     assert!(encoded("OPTIONS * HTTP/1.1\r\nHost: a\r\n\r\n", &FORWARDING).starts_with("OPTIONS * HTTP/1.1\r\n"));
     assert!(encoded("GET / HTTP/1.0\r\n\r\n", &FORWARDING).starts_with("GET / HTTP/1.1\r\nHost: 127.0.0.1:8080\r\n"));
 }
@@ -223,6 +231,8 @@ fn what_breaks_the_grammar_is_refused() {
         "GET * HTTP/1.1\r\nHost: a\r\n\r\n",
         "GET ftp://a/ HTTP/1.1\r\nHost: a\r\n\r\n",
         "GET http:///x HTTP/1.1\r\nHost: a\r\n\r\n",
+        "GET http://?x HTTP/1.1\r\nHost: a\r\n\r\n",
+        "GET http://u@b?x HTTP/1.1\r\nHost: a\r\n\r\n",
         "GET\r\n\r\n",
         "GET /\r\n\r\n",
         "\r\n\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n",

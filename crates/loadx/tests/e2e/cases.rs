@@ -204,6 +204,17 @@ fn grammar() -> Vec<RequestCase> {
             "GET http://b:81/x?y HTTP/1.1\r\nHost: a\r\n\r\n",
             "GET /x?y HTTP/1.1\r\nHost: b:81\r\n\r\n",
         ),
+        passed(
+            "an absolute target with a query and no path",
+            "GET http://b?x=1 HTTP/1.1\r\nHost: a\r\n\r\n",
+            "GET /?x=1 HTTP/1.1\r\nHost: b\r\n\r\n",
+        ),
+        passed(
+            "OPTIONS with a query and no path",
+            "OPTIONS http://b? HTTP/1.1\r\nHost: a\r\n\r\n",
+            "OPTIONS /? HTTP/1.1\r\nHost: b\r\n\r\n",
+        ),
+        refused("an absolute target with a query and no host", 400, "GET http://?x HTTP/1.1\r\nHost: a\r\n\r\n"),
         refused("an absolute target with a user", 400, "GET http://u@b/ HTTP/1.1\r\nHost: a\r\n\r\n"),
         refused("an absolute target without a host", 400, "GET http:///x HTTP/1.1\r\nHost: a\r\n\r\n"),
         refused("a foreign scheme", 400, "GET ftp://b/ HTTP/1.1\r\nHost: a\r\n\r\n"),
