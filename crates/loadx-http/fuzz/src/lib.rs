@@ -36,6 +36,7 @@ pub fn request_head(bytes: &[u8]) {
     assert!(plain.start.iter().all(|byte| matches!(byte, b' '..=b'~')), "a URI has no other bytes");
     assert!(matches!(request.path_and_query().as_bytes(), [b'/', ..] | b"*"), "origin-form or asterisk-form");
     assert_eq!(plain.all("host").count(), 1);
+    assert!(plain.all("host").all(|host| !host.contains(&b'%')), "a host has one spelling");
     assert_eq!(plain.framing(), request.framing());
     for name in ["keep-alive", "proxy-connection", "http2-settings"] {
         assert_eq!(plain.all(name).count(), 0, "{name}");

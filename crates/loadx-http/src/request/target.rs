@@ -60,7 +60,7 @@ pub(super) fn is_authority(value: &[u8]) -> bool {
         Some(b'[') => {
             let Some(end) = memchr::memchr(b']', value) else { return false };
             let (literal, port) = (&value[1..end], &value[end + 1..]);
-            let plain = literal.iter().all(|byte| byte.is_ascii_alphanumeric() || b":.%-_~".contains(byte));
+            let plain = literal.iter().all(|byte| byte.is_ascii_alphanumeric() || b":.-_~".contains(byte));
             (plain && !literal.is_empty(), port)
         }
         _ => {
@@ -76,17 +76,10 @@ pub(super) fn is_authority(value: &[u8]) -> bool {
 }
 
 /// Whether this is a name that a URI may have as its host (RFC 3986, section 3.2.2), and not an empty one
-/// (RFC 9110, section 4.2.1).
+/// (RFC 9110, section 4.2.1). Percent-encoding is refused: servers that decode the name see another host than
+/// servers that do not, and no name in the DNS needs it.
 fn is_name(name: &[u8]) -> bool {
-    let mut bytes = name.iter();
-    while let Some(byte) = bytes.next() {
-        let escaped = |byte: Option<&u8>| byte.is_some_and(u8::is_ascii_hexdigit);
-        let fits = IN_NAMES[usize::from(*byte)] || *byte == b'%' && escaped(bytes.next()) && escaped(bytes.next());
-        if !fits {
-            return false;
-        }
-    }
-    !name.is_empty()
+    !name.is_empty() && name.iter().all(|byte| IN_NAMES[usize::from(*byte)])
 }
 
 /// The bytes that stand for themselves in a name: unreserved and sub-delims (RFC 3986, section 2).

@@ -191,6 +191,17 @@ fn grammar() -> Vec<RequestCase> {
         refused("a Host with two ports", 400, format!("{LINE}Host: a:80:90\r\n\r\n")),
         refused("a Host with a port that is no number", 400, format!("{LINE}Host: a:b\r\n\r\n")),
         refused("a Host with half a bracket", 400, format!("{LINE}Host: [::1\r\n\r\n")),
+        refused("a Host with percent-encoding", 400, format!("{LINE}Host: %61.example\r\n\r\n")),
+        refused("a Host with an IPv6 zone", 400, format!("{LINE}Host: [fe80::1%25eth0]\r\n\r\n")),
+        refused(
+            "an absolute target with percent-encoding in its host",
+            400,
+            "GET http://%61.example/ HTTP/1.1\r\nHost: a\r\n\r\n",
+        ),
+        refused("a Host with a port of six digits", 400, format!("{LINE}Host: a:100000\r\n\r\n")),
+        same("a Host in odd case with a trailing dot", format!("{LINE}Host: Www.EXAMPLE.\r\n\r\n")),
+        same("a Host with port 0", format!("{LINE}Host: a:0\r\n\r\n")),
+        same("a Host with a port beyond 65535", format!("{LINE}Host: a:65536\r\n\r\n")),
         same("a Host with an IPv6 address", format!("{LINE}Host: [::1]:8080\r\n\r\n")),
         refused("a # in the target", 400, "GET /a#b HTTP/1.1\r\nHost: a\r\n\r\n"),
         passed(
