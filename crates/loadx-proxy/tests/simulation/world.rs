@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use loadx_core::config::{ClusterConfig, Config};
 use loadx_core::{Rng as _, SplitMix64};
 use loadx_proxy::start_local;
 use serde_json::json;
@@ -17,7 +18,8 @@ use crate::wire::{Framing, Wire, send};
 
 /// The first of the backends.
 pub(crate) const BACKEND: &str = "10.0.1.0:80";
-const PROXY: &str = "10.0.0.1:8080";
+/// Where the proxy listens.
+const PROXIES: [&str; 2] = ["10.0.0.1:8080", "10.0.0.2:8080"];
 const BACKENDS: usize = 3;
 
 /// What became of a world.
@@ -78,6 +80,8 @@ struct World {
     tiny: bool,
     net: SimNet,
     book: SharedBook,
+    /// Whether the proxy has several listeners, routes and clusters, and plans that change in mid-traffic.
+    many: bool,
 }
 
 impl World {
@@ -94,7 +98,8 @@ impl World {
             resets: if calm { 0 } else { [0, 50, 300][rng.below(3) as usize] },
             stalls: if calm { 0 } else { [0, 100, 1_000][rng.below(3) as usize] },
         };
-        World { seed, net: SimNet::new(rng.next_u64(), weather), rng, manners, tiny, book: SharedBook::default() }
+        let many = seed / 4 % 2 == 1;
+        World { seed, net: SimNet::new(rng.next_u64(), weather), rng, manners, tiny, book: SharedBook::default(), many }
     }
 
     async fn run(mut self) -> Outcome {
@@ -106,6 +111,11 @@ impl World {
         let clients: Vec<_> =
             (0..3 + self.rng.below(8)).map(|number| tokio::task::spawn_local(self.client(number))).collect();
         let mut verdicts = BTreeMap::new();
+        for _ in 0..if self.many { 2 + self.rng.below(8) } else { 0 } {
+            tokio::time::sleep(Duration::from_millis(self.rng.below(4_000))).await;
+            let config = self.another(&config);
+            proxy.as_ref().expect("it runs").apply(config).await.unwrap();
+        }
         if self.manners == Manners::Bad && self.rng.below(4) == 0 {
             // In the midst of it all.
             tokio::time::sleep(Duration::from_millis(self.rng.below(15_000))).await;
@@ -127,13 +137,45 @@ impl World {
         Outcome { verdicts, trace: self.net.trace() }
     }
 
+    /// The config with other routes and clusters.
+    fn another(&mut self, config: &Config) -> Config {
+        let mut typed = json!({ "listeners": listeners() });
+        self.route_to_clusters(&mut typed);
+        let other = loadx_core::config::parse(&typed.to_string()).unwrap();
+        let attempt = config.clusters[0].attempt;
+        let clusters = other.clusters.into_iter().map(|cluster| ClusterConfig { attempt, ..cluster }).collect();
+        Config { routes: other.routes, clusters, ..config.clone() }
+    }
+
+    /// Two or three clusters of two or three backends each, and routes that send each request to one of them.
+    fn route_to_clusters(&mut self, config: &mut serde_json::Value) {
+        let mut clusters = serde_json::Map::new();
+        for name in ["even", "odd", "post"] {
+            let missing = self.rng.below(4);
+            let backends: Vec<_> = (0..BACKENDS as u64).filter(|n| *n != missing).collect();
+            let backends: Vec<_> = backends
+                .iter()
+                .map(|n| json!({ "host": format!("10.0.1.{n}"), "port": 80, "weight": 1 + missing }))
+                .collect();
+            let algorithm = ["round_robin", "least_connections", "ip_hash"][self.rng.below(3) as usize];
+            clusters.insert(name.to_owned(), json!({ "algorithm": algorithm, "backends": backends }));
+        }
+        let mut routes = vec![
+            json!({ "name": "posts", "methods": ["POST"], "cluster": "post" }),
+            json!({ "path_regex": "/.*[02468]", "listeners": ["first"], "cluster": "even", "timeouts": { "exchange": 60 } }),
+            json!({ "split": [{ "cluster": "even", "weight": 1 }, { "cluster": "odd", "weight": 2 }], "split_by": "client" }),
+        ];
+        if self.rng.below(2) == 0 {
+            routes.insert(0, json!({ "hosts": ["nobody"], "respond": { "status": 404 } }));
+        }
+        config["clusters"] = clusters.into();
+        config["routes"] = routes.into();
+    }
+
     fn config(&mut self) -> serde_json::Value {
         let backends: Vec<_> = (0..BACKENDS).map(|n| json!({ "host": format!("10.0.1.{n}"), "port": 80 })).collect();
         let algorithm = ["round_robin", "least_connections", "ip_hash"][self.rng.below(3) as usize];
         let mut config = json!({
-            "proxy_host": "10.0.0.1",
-            "proxy_port": 8080,
-            "backend_servers": backends,
             "workers": 1 + self.rng.below(3),
             "algorithm": algorithm,
             "request_timeout": if self.manners == Manners::Bad { 10 } else { 60 },
@@ -145,6 +187,14 @@ impl World {
             "health_check_interval": 5,
             "enable_logging": false,
         });
+        if self.many {
+            config["listeners"] = listeners();
+            self.route_to_clusters(&mut config);
+        } else {
+            config["proxy_host"] = "10.0.0.1".into();
+            config["proxy_port"] = 8080.into();
+            config["backend_servers"] = backends.into();
+        }
         if self.manners == Manners::Bad {
             let mut set = |key: &str, value: u64| {
                 if self.rng.below(4) == 0 {
@@ -185,13 +235,14 @@ impl World {
         let conversations: Vec<Conversation> =
             (0..1 + self.rng.below(3)).map(|connection| self.conversation(number * 100 + connection * 10)).collect();
         let net = self.net.clone();
+        let proxy = PROXIES[if self.many { number as usize % 2 } else { 0 }];
         async move {
             tokio::time::sleep(begins).await;
             let mut verdicts = Vec::new();
             for (turn, conversation) in conversations.iter().enumerate() {
                 let from = SocketAddr::from(([10, 0, 2, number as u8], 1_000 + turn as u16));
                 let ids = conversation.plans.iter().map(|plan| plan.id);
-                let held = match net.connect_from(from, PROXY.parse().unwrap()).await {
+                let held = match net.connect_from(from, proxy.parse().unwrap()).await {
                     Ok(stream) => conversation.hold(stream).await,
                     // It has been stopped.
                     Err(_) => vec![Verdict::Nothing; conversation.plans.len()],
@@ -255,7 +306,7 @@ impl World {
     async fn is_at_rest(&self) {
         tokio::time::sleep(Duration::from_secs(200)).await;
         let from = SocketAddr::from(([10, 0, 9, 9], 1));
-        let stream = self.net.connect_from(from, PROXY.parse().unwrap()).await.unwrap();
+        let stream = self.net.connect_from(from, PROXIES[0].parse().unwrap()).await.unwrap();
         let mut wire = Wire::new(stream);
         send(&wire.stream, b"GET /__status__ HTTP/1.1\r\nHost: sim\r\nConnection: close\r\n\r\n").await.unwrap();
         let head = wire.head().await.unwrap();
@@ -269,4 +320,8 @@ impl World {
         // The head of the question itself, and the room for its answer.
         assert!(status["buffers_in_use"].as_u64().unwrap() <= 2, "{status}");
     }
+}
+
+fn listeners() -> serde_json::Value {
+    json!([{ "name": "first", "address": PROXIES[0] }, { "name": "second", "address": PROXIES[1] }])
 }
