@@ -2,8 +2,6 @@
 
 use std::sync::Arc;
 
-use regex_automata::meta::Regex;
-
 use super::reader::{At, Place, Problem, Typed as _};
 use super::routing_file::{FileEdits, FileListener, FileRedirect, FileRewrite, FileRoute};
 use super::routing_values::SplitWord;
@@ -13,14 +11,8 @@ use super::values::Text;
 use super::{ClusterConfig, ListenerConfig};
 use crate::route::{
     Access, Action, FieldEdits, FieldRule, Forward, PathRule, QueryRule, Redirect, Respond, Rewrite, Route, Rules,
-    Share, Template, path,
+    Share, Template, expression, path,
 };
-
-/// The most routes whose path is a regular expression: each makes the automaton of its host larger.
-pub(super) const REGEX_ROUTES_MAX: usize = 1_000;
-
-/// The most memory of one compiled expression, in bytes.
-const REGEX_BYTES_MAX: usize = 1 << 20;
 
 /// The most segments of a `path_prefix`.
 const PREFIX_SEGMENTS_MAX: usize = crate::route::PREFIX_SEGMENTS_MAX;
@@ -86,8 +78,8 @@ impl Checker<'_> {
             routes.push(route);
         }
         let is_regex = |route: &&Route| matches!(route.rules.path, PathRule::Regex(..));
-        if routes.iter().filter(is_regex).count() > REGEX_ROUTES_MAX {
-            let message = format!("more than {REGEX_ROUTES_MAX} routes have a \"path_regex\"");
+        if routes.iter().filter(is_regex).count() > expression::REGEX_ROUTES_MAX {
+            let message = format!("more than {} routes have a \"path_regex\"", expression::REGEX_ROUTES_MAX);
             self.fault(typed.place, Problem::new(message, "use \"path\" and \"path_prefix\", which have no bound"));
         }
         if typed.value.is_empty() {
@@ -171,12 +163,11 @@ impl Checker<'_> {
             return Some(PathRule::Prefix(prefix.into()));
         }
         let Some(typed) = &typed.path_regex else { return Some(PathRule::Any) };
-        let config = Regex::config().nfa_size_limit(Some(REGEX_BYTES_MAX));
         let pattern = &typed.value.0;
-        match Regex::builder().configure(config).build(&format!("^(?:{pattern})$")) {
+        match expression::compile(&[pattern]) {
             Ok(regex) => Some(PathRule::Regex(pattern.as_str().into(), Box::new(regex))),
             Err(error) => {
-                let message = format!("\"path_regex\" is not a regular expression: {error}");
+                let message = format!("\"path_regex\" cannot be compiled: {error}");
                 self.fault(typed.place, Problem::new(message, "write an expression such as \"/user/[0-9]+\""));
                 None
             }

@@ -225,7 +225,7 @@ fn faults_of_routes_say_where_and_how() {
         (r#""routes": [{"cluster": "web", "redirect": {}}]"#, "\"cluster\" and \"redirect\" cannot stand in one route"),
         (r#""routes": [{"cluster": "web", "path": "/a", "path_regex": "/b"}]"#, "cannot stand in one route"),
         (r#""routes": [{"cluster": "web", "path_prefix": "/a/../b"}]"#, "write \"/b\""),
-        (r#""routes": [{"cluster": "web", "path_regex": "/(a"}]"#, "is not a regular expression"),
+        (r#""routes": [{"cluster": "web", "path_regex": "/(a"}]"#, "cannot be compiled"),
         (r#""routes": [{"cluster": "web", "hosts": ["a:80"]}]"#, "leave out the scheme and the port"),
         (r#""routes": [{"cluster": "web", "methods": ["get"]}]"#, "write \"GET\""),
         (r#""routes": [{"cluster": "web", "request_headers": {"set": {"host": "a"}}}]"#, "\"host\" cannot be changed"),

@@ -4,6 +4,7 @@
 //! thousand. Paths are matched in the form that the backend gets; see [`path`].
 
 pub mod access;
+pub mod expression;
 pub mod path;
 mod rules;
 mod table;

@@ -16,8 +16,9 @@ use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::Arc;
 
 use regex_automata::meta::Regex;
-use regex_automata::{Input, MatchKind, PatternSet};
+use regex_automata::{Input, PatternSet};
 
+use super::expression;
 use super::{Asked, PathRule, Route, Rules};
 use crate::stable_hash::Running;
 
@@ -301,11 +302,12 @@ impl Builder {
             group.any.sort_by_key(order);
             // Routes with the same expression are told apart by their other rules, all others by the file.
             let pattern = |index: &u32| match &routes[*index as usize].rules.path {
-                PathRule::Regex(pattern, _) => format!("^(?:{pattern})$"),
-                _ => String::new(),
+                PathRule::Regex(pattern, _) => Some(&**pattern),
+                _ => None,
             };
-            let patterns: Vec<String> = group.regexes.iter().map(pattern).collect();
-            group.regex = (!patterns.is_empty()).then(|| Box::new(regex_of(&patterns)));
+            let patterns: Vec<&str> = group.regexes.iter().filter_map(pattern).collect();
+            let compiled = || expression::compile(&patterns).expect("every expression was checked by itself");
+            group.regex = (!patterns.is_empty()).then(|| Box::new(compiled()));
         }
         for entry in self.paths.values_mut() {
             entry.routes.sort_by_key(order);
@@ -338,12 +340,6 @@ impl Builder {
         table.routes = routes.into();
         table
     }
-}
-
-/// One automaton for several expressions, which were checked one by one when the config was read.
-fn regex_of(patterns: &[String]) -> Regex {
-    let config = Regex::config().match_kind(MatchKind::All);
-    Regex::builder().configure(config).build_many(patterns).expect("every expression was checked by itself")
 }
 
 /// Hashes alike in every run: keys come from the config, which no client writes.

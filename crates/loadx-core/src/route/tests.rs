@@ -4,7 +4,6 @@ use std::borrow::Cow;
 use std::cmp::Reverse;
 
 use proptest::prelude::*;
-use regex_automata::meta::Regex;
 
 use super::path::{Normal, PathFault, normalise};
 use super::*;
@@ -46,7 +45,7 @@ fn exact(path: &str) -> PathRule {
 }
 
 fn regex(pattern: &str) -> PathRule {
-    PathRule::Regex(pattern.into(), Box::new(Regex::new(&format!("^(?:{pattern})$")).unwrap()))
+    PathRule::Regex(pattern.into(), Box::new(expression::compile(&[pattern]).unwrap()))
 }
 
 fn found(table: &RouteTable, host: &str, path: &str) -> Option<usize> {

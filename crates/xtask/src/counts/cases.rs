@@ -10,6 +10,7 @@ use loadx_http::{
 };
 
 use super::exchange::{Between, on_stage};
+use super::routes;
 
 /// An operation, by the name that the table gives it.
 #[derive(Copy, Clone, Debug)]
@@ -23,7 +24,7 @@ pub(super) struct Case {
 }
 
 /// Every case, in the order of the table.
-pub(super) const ALL: [Case; 13] = [
+pub(super) const ALL: [Case; 15] = [
     Case { name: "parse-request", about: "a request head of 4 fields", run: |n| parse(REQUEST, n), times: 1_000 },
     Case { name: "parse-browser", about: "a request head of 20 fields", run: |n| parse(BROWSER, n), times: 1_000 },
     Case {
@@ -53,6 +54,13 @@ pub(super) const ALL: [Case; 13] = [
         times: 1_000,
     },
     Case { name: "pick-ip-hash", about: "of 10,000 backends", run: |n| pick(IP_HASH, n), times: 1_000 },
+    Case { name: "route-few", about: "of 1 host with 10 prefixes", run: |n| routes::find(1, n), times: 10_000 },
+    Case {
+        name: "route-many",
+        about: "of 10,000 hosts with 10 prefixes each",
+        run: |n| routes::find(10_000, n),
+        times: 100_000,
+    },
     Case {
         name: "scene",
         about: "client and backend in memory, without a proxy",

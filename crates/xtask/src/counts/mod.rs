@@ -6,6 +6,7 @@
 mod cases;
 mod exchange;
 mod memory;
+mod routes;
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
