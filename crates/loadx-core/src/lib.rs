@@ -21,6 +21,8 @@
 //! pick.finish(Ended { outcome: Outcome::Answered, status: 200, first_byte: took, took });
 //! ```
 
+#![forbid(unsafe_code)]
+
 mod attempt;
 mod backend;
 mod balance;

@@ -4,6 +4,8 @@
 //! The rules are those of RFC 9110 and RFC 9112, read strictly: where two readers could take a
 //! message differently, it is refused ([`Fault`]) and not guessed at.
 
+#![forbid(unsafe_code)]
+
 mod body;
 mod fault;
 mod fields;

@@ -9,6 +9,8 @@
 //!
 //! [`run`] makes a [`Report`]. [`drive()`] hands each [`Outcome`] to its caller.
 
+#![forbid(unsafe_code)]
+
 mod client;
 mod compare;
 mod drive;

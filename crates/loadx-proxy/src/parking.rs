@@ -1,7 +1,7 @@
 //! Clients at rest: connected, served at least once, and silent.
 //!
-//! They are many and have nothing to do, so each is kept as small as it can be: no task, no timer, no buffer. Who
-//! speaks again is served by a task of its own, as at first.
+//! They are many and idle, so each is kept as small as it can be: no task, no timer, no buffer. A client that sends
+//! again is served by a task of its own, as at first.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -22,10 +22,10 @@ use crate::shared::Place;
 pub(crate) struct Parking<S: Stream> {
     spots: RefCell<Slab<Parked<S>>>,
     /// Wakers by spot. They outlive the clients, for the next one on the spot.
-    bells: RefCell<Vec<Arc<Bell>>>,
+    wakers: RefCell<Vec<Arc<SpotWaker>>>,
     /// The spots whose clients have to go, by the second in which that is, if they are the same by then.
     leaving: RefCell<BTreeMap<u64, Vec<u32>>>,
-    desk: Arc<Desk>,
+    queue: Arc<WakeQueue>,
 }
 
 /// A client at rest.
@@ -42,42 +42,42 @@ pub(crate) struct Parked<S: Stream> {
     pub(crate) until: Time,
 }
 
-/// Which spots have rung, and whom that concerns.
+/// The spots whose clients may have something to say, and the task that looks at them.
 #[derive(Default)]
-struct Desk {
-    rung: Mutex<Rung>,
+struct WakeQueue {
+    woken: Mutex<Woken>,
 }
 
 #[derive(Default)]
-struct Rung {
+struct Woken {
     spots: Vec<u32>,
-    attendant: Option<Waker>,
+    waiting: Option<Waker>,
 }
 
-/// What a stream rings when it can be read.
-struct Bell {
+/// Puts a spot into the queue when its stream can be read.
+struct SpotWaker {
     spot: u32,
-    /// Whether it has rung and nobody has come yet.
-    rung: AtomicBool,
-    desk: Arc<Desk>,
+    /// Whether the spot is in the queue already.
+    is_queued: AtomicBool,
+    queue: Arc<WakeQueue>,
 }
 
-impl Wake for Bell {
+impl Wake for SpotWaker {
     fn wake(self: Arc<Self>) {
         self.wake_by_ref();
     }
 
     fn wake_by_ref(self: &Arc<Self>) {
-        if self.rung.swap(true, Ordering::Relaxed) {
+        if self.is_queued.swap(true, Ordering::Relaxed) {
             return;
         }
-        let attendant = {
-            let mut rung = self.desk.rung.lock().unwrap_or_else(PoisonError::into_inner);
-            rung.spots.push(self.spot);
-            rung.attendant.take()
+        let waiting = {
+            let mut woken = self.queue.woken.lock().unwrap_or_else(PoisonError::into_inner);
+            woken.spots.push(self.spot);
+            woken.waiting.take()
         };
-        if let Some(attendant) = attendant {
-            attendant.wake();
+        if let Some(waiting) = waiting {
+            waiting.wake();
         }
     }
 }
@@ -86,9 +86,9 @@ impl<S: Stream> Parking<S> {
     pub(crate) fn new() -> Self {
         Parking {
             spots: RefCell::default(),
-            bells: RefCell::default(),
+            wakers: RefCell::default(),
             leaving: RefCell::default(),
-            desk: Arc::default(),
+            queue: Arc::default(),
         }
     }
 
@@ -96,14 +96,18 @@ impl<S: Stream> Parking<S> {
     pub(crate) fn park(&self, client: Parked<S>) -> Option<Parked<S>> {
         let second = second_of(client.until) + 1;
         let spot = self.spots.borrow_mut().insert(client);
-        let mut bells = self.bells.borrow_mut();
-        while bells.len() <= spot {
-            let bell = Bell { spot: bells.len() as u32, rung: AtomicBool::new(false), desk: Arc::clone(&self.desk) };
-            bells.push(Arc::new(bell));
+        let mut wakers = self.wakers.borrow_mut();
+        while wakers.len() <= spot {
+            let waker = SpotWaker {
+                spot: wakers.len() as u32,
+                is_queued: AtomicBool::new(false),
+                queue: Arc::clone(&self.queue),
+            };
+            wakers.push(Arc::new(waker));
         }
-        let bell = &bells[spot];
-        bell.rung.store(false, Ordering::Relaxed);
-        if self.is_awake(spot, &Waker::from(Arc::clone(bell))) {
+        let waker = &wakers[spot];
+        waker.is_queued.store(false, Ordering::Relaxed);
+        if self.is_awake(spot, &Waker::from(Arc::clone(waker))) {
             return Some(self.spots.borrow_mut().remove(spot));
         }
         self.leaving.borrow_mut().entry(second).or_default().push(spot as u32);
@@ -115,27 +119,27 @@ impl<S: Stream> Parking<S> {
     pub(crate) fn poll_awake(&self, cx: &mut Context<'_>) -> Poll<Parked<S>> {
         loop {
             let spot = {
-                let mut rung = self.desk.rung.lock().unwrap_or_else(PoisonError::into_inner);
-                let Some(spot) = rung.spots.pop() else {
-                    rung.attendant = Some(cx.waker().clone());
+                let mut woken = self.queue.woken.lock().unwrap_or_else(PoisonError::into_inner);
+                let Some(spot) = woken.spots.pop() else {
+                    woken.waiting = Some(cx.waker().clone());
                     return Poll::Pending;
                 };
                 spot as usize
             };
-            let bell = Arc::clone(&self.bells.borrow()[spot]);
-            bell.rung.store(false, Ordering::Relaxed);
-            if self.spots.borrow().contains(spot) && self.is_awake(spot, &Waker::from(bell)) {
+            let waker = Arc::clone(&self.wakers.borrow()[spot]);
+            waker.is_queued.store(false, Ordering::Relaxed);
+            if self.spots.borrow().contains(spot) && self.is_awake(spot, &Waker::from(waker)) {
                 return Poll::Ready(self.spots.borrow_mut().remove(spot));
             }
         }
     }
 
-    fn is_awake(&self, spot: usize, bell: &Waker) -> bool {
+    fn is_awake(&self, spot: usize, waker: &Waker) -> bool {
         let spots = self.spots.borrow();
         // Looking at many in one turn must not use up the budget of the task that looks.
         let look =
             tokio::task::coop::unconstrained(std::future::poll_fn(|cx| spots[spot].wire.stream.poll_readable(cx)));
-        std::pin::pin!(look).poll(&mut Context::from_waker(bell)).is_ready()
+        std::pin::pin!(look).poll(&mut Context::from_waker(waker)).is_ready()
     }
 
     /// Closes those whose time is over, to the second.

@@ -88,6 +88,17 @@ impl Sessions {
         self.stopping.get()
     }
 
+    /// Why a task that did not come to its end was dropped.
+    pub(crate) fn end_reason(&self) -> &'static str {
+        if std::thread::panicking() {
+            "a defect of LoadX ended the exchange"
+        } else if self.cut.get() {
+            "cut at the end of the shutdown's grace"
+        } else {
+            "the worker ended before the exchange"
+        }
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.states.borrow().len()
     }

@@ -9,6 +9,8 @@
 //! tests hold the simulator to the theory. A request that LoadX gives up is served all the same, as a real backend
 //! would serve it.
 
+#![forbid(unsafe_code)]
+
 mod backend;
 mod chance;
 mod queue;
