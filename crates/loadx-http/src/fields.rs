@@ -47,7 +47,8 @@ pub(crate) enum Known {
 
 impl Known {
     /// Most fields are told apart by the length of their name and its first letter alone.
-    #[inline]
+    /// The compiler would call this otherwise, which costs each field of a head more than the look itself.
+    #[inline(always)]
     pub(crate) fn of(name: &[u8]) -> Option<Known> {
         let first = name.first()? | 0x20;
         let (is_it, known) = match (name.len(), first) {
@@ -81,6 +82,60 @@ fn is_token<const LENGTH: usize>(name: &[u8], lower: &[u8; LENGTH]) -> bool {
     let differences =
         name.iter().zip(lower).fold(0, |differences, (byte, lower)| differences | ((byte | 0x20) ^ lower));
     differences == 0
+}
+
+/// The names with a dash in them that a backend may believe: LoadX writes, replaces or removes such a field, reads
+/// the framing in it, or leaves its meaning to the proxies on the way.
+pub(crate) const TRUSTED: [&str; 16] = [
+    "content-length",
+    "http2-settings",
+    "keep-alive",
+    "max-forwards",
+    "proxy-authenticate",
+    "proxy-authentication-info",
+    "proxy-authorization",
+    "proxy-connection",
+    "proxy-status",
+    "transfer-encoding",
+    "x-forwarded-for",
+    "x-forwarded-host",
+    "x-forwarded-port",
+    "x-forwarded-proto",
+    "x-real-ip",
+    "x-request-id",
+];
+
+/// The first letters of [`TRUSTED`], and the lengths, a bit each.
+const TRUSTED_FILTER: (u32, u32) = {
+    let (mut letters, mut lengths, mut index) = (0, 0, 0);
+    while index < TRUSTED.len() {
+        letters |= 1 << (TRUSTED[index].as_bytes()[0] & 31);
+        lengths |= 1 << TRUSTED[index].len();
+        index += 1;
+    }
+    (letters, lengths)
+};
+
+/// Whether servers may take `name` for a trusted one, although the two differ. CGI turns the dashes of names into
+/// `_` (RFC 3875, section 4.1.18); some servers turn all bytes into `_` that are no letter or digit.
+#[inline]
+pub(crate) fn is_lookalike(name: &str) -> bool {
+    let name = name.as_bytes();
+    // Each field of each request comes here: most are told apart by a bit of the first letter.
+    let has_bit = |set: u32, place: usize| set & 1u32.wrapping_shl(place as u32) != 0;
+    has_bit(TRUSTED_FILTER.0, usize::from(name[0])) && has_bit(TRUSTED_FILTER.1, name.len()) && reads_as_trusted(name)
+}
+
+#[cold]
+fn reads_as_trusted(name: &[u8]) -> bool {
+    let is_odd = |byte: &u8| *byte != b'-' && !byte.is_ascii_alphanumeric();
+    name.iter().any(is_odd) && TRUSTED.iter().any(|trusted| reads_as(name, trusted))
+}
+
+/// Whether `name` is `known` for a server that takes all bytes that are no letter or digit for a dash.
+pub(crate) fn reads_as(name: &[u8], known: &str) -> bool {
+    let read = |byte: &u8| if byte.is_ascii_alphanumeric() { byte.to_ascii_lowercase() } else { b'-' };
+    name.len() == known.len() && name.iter().map(read).eq(known.bytes())
 }
 
 /// Fields that Connection cannot declare hop-by-hop: the meaning of the message hangs on them, and a
@@ -430,6 +485,16 @@ mod tests {
         assert_eq!(Known::of(b"HTTP2-Settings"), Some(Known::HopByHop));
         for name in ["", "content-lengths", "content_length", "content-lengt", "contentxlength", "te-", "ho$t"] {
             assert_eq!(Known::of(name.as_bytes()), None, "{name}");
+        }
+    }
+
+    #[test]
+    fn lookalikes_differ_from_what_they_look_like() {
+        for name in ["content_length", "X.Real.IP", "X-Request_Id", "PROXY_CONNECTION", "x~forwarded-for"] {
+            assert!(is_lookalike(name), "{name}");
+        }
+        for name in ["Content-Length", "x-real-ip", "X_Real", "contentxlength", "a_b", "priority", "_", "-eal_alive"] {
+            assert!(!is_lookalike(name), "{name}");
         }
     }
 

@@ -1,6 +1,7 @@
 //! The trailer section of a chunked body (RFC 9110, section 6.5).
 
 use crate::BodyFault;
+use crate::fields::reads_as;
 use crate::limits::TRAILER_BYTES_MAX;
 
 /// The trailer section as it is read, without what is not passed on.
@@ -51,10 +52,10 @@ impl Trailers {
 
 /// Whether a field must not come after the content.
 fn is_forbidden(name: &[u8]) -> bool {
-    let begins =
-        |prefix: &str| name.get(..prefix.len()).is_some_and(|begin| begin.eq_ignore_ascii_case(prefix.as_bytes()));
+    // Names with `_` for a dash are among them: servers that merge trailers take one for the other.
+    let begins = |prefix: &str| name.get(..prefix.len()).is_some_and(|begin| reads_as(begin, prefix));
     // Conditions, and credentials of proxies.
-    begins("if-") || begins("proxy-") || FORBIDDEN.iter().any(|known| name.eq_ignore_ascii_case(known.as_bytes()))
+    begins("if-") || begins("proxy-") || FORBIDDEN.iter().any(|known| reads_as(name, known))
 }
 
 /// They frame, route, authenticate or describe it.

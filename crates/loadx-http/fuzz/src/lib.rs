@@ -41,6 +41,7 @@ pub fn request_head(bytes: &[u8]) {
     for name in ["keep-alive", "proxy-connection", "http2-settings"] {
         assert_eq!(plain.all(name).count(), 0, "{name}");
     }
+    assert_eq!(plain.fields.iter().find(|(name, _)| is_lookalike(name)), None);
     assert_eq!(plain.all("upgrade").count(), usize::from(request.offers_upgrade()));
     assert!(plain.all("te").all(|te| te == b"trailers"));
     assert_eq!(plain.all("x-forwarded-for").collect::<Vec<_>>(), [b"192.0.2.1"]);
@@ -115,6 +116,7 @@ pub fn chunked_body(data: &[u8]) {
             let kept =
                 Plain::read(&[b"T\r\n".as_slice(), &body.trailers, b"\r\n"].concat()).expect("trailers are plain");
             assert!(kept.fields.iter().all(|field| trailers.contains(field)));
+            assert_eq!(kept.fields.iter().find(|(name, _)| CGI_TRAILERS.contains(&cgi(name).as_str())), None);
             let again = decode(Framing::Chunked, &[&encode_chunked(&body.content, &body.trailers, cuts)]);
             assert!(
                 again.is_ok_and(|again| again.complete
@@ -301,6 +303,41 @@ fn pieces<'b>(bytes: &'b [u8], cuts: &[u8]) -> Vec<&'b [u8]> {
 
 fn head_length(bytes: &[u8]) -> Option<usize> {
     bytes.windows(4).position(|window| window == b"\r\n\r\n").map(|at| at + 4)
+}
+
+/// Trailers that LoadX does not pass on, as the servers of [`cgi`] name them.
+const CGI_TRAILERS: [&str; 5] = ["CONTENT_LENGTH", "HOST", "KEEP_ALIVE", "TRANSFER_ENCODING", "X_FORWARDED_FOR"];
+
+/// Fields of a request that a server may trust.
+const CGI_TRUSTED: [&str; 16] = [
+    "CONTENT_LENGTH",
+    "HTTP2_SETTINGS",
+    "KEEP_ALIVE",
+    "MAX_FORWARDS",
+    "PROXY_AUTHENTICATE",
+    "PROXY_AUTHENTICATION_INFO",
+    "PROXY_AUTHORIZATION",
+    "PROXY_CONNECTION",
+    "PROXY_STATUS",
+    "TRANSFER_ENCODING",
+    "X_FORWARDED_FOR",
+    "X_FORWARDED_HOST",
+    "X_FORWARDED_PORT",
+    "X_FORWARDED_PROTO",
+    "X_REAL_IP",
+    "X_REQUEST_ID",
+];
+
+/// What a server makes of a name for CGI (RFC 3875, section 4.1.18), when the server turns all that is no letter or
+/// digit into `_`.
+fn cgi(name: &str) -> String {
+    name.chars().map(|char| if char.is_ascii_alphanumeric() { char.to_ascii_uppercase() } else { '_' }).collect()
+}
+
+/// Whether a server takes this name, in lower case, for a trusted one of another spelling.
+fn is_lookalike(name: &str) -> bool {
+    let cgi = cgi(name);
+    CGI_TRUSTED.contains(&cgi.as_str()) && cgi.to_ascii_lowercase().replace('_', "-") != name
 }
 
 /// A message, read by a reader that knows one spelling only.

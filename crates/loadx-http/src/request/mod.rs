@@ -4,8 +4,8 @@ mod encode;
 mod target;
 
 use crate::fields::{
-    ConnectionOptions, Field, FieldSet, Hop, Known, Lines, Received, check_lines, leading_empty_line, list, offset_in,
-    protocols,
+    ConnectionOptions, Field, FieldSet, Hop, Known, Lines, Received, check_lines, is_lookalike, leading_empty_line, list,
+    offset_in, protocols,
 };
 use crate::limits::{HEAD_BYTES_MAX, TARGET_BYTES_MAX};
 use crate::{Fault, FieldSlots, Framing, Parsed, Response, Version};
@@ -221,7 +221,12 @@ impl RequestHead {
             let known = Known::of(field.name.as_bytes());
             let (name, value) = (Span::of(received, field.name.as_bytes()), Span::of(received, field.value));
             self.lines.push(Line { name, value, known });
-            let Some(known) = known else { continue };
+            let Some(known) = known else {
+                if is_lookalike(field.name) {
+                    hop.dropped.add(index);
+                }
+                continue;
+            };
             hop.note(known, index, field.value)?;
             match known {
                 Known::Host => {

@@ -105,6 +105,24 @@ fn an_upgrade_goes_through_unless_it_hides_further_requests() {
 }
 
 #[test]
+fn names_that_servers_take_for_others_are_dropped() {
+    for name in crate::fields::TRUSTED {
+        for other in ["_", ".", "~"] {
+            for spelling in [name.replace('-', other), name.replacen('-', other, 1).to_ascii_uppercase()] {
+                assert_eq!(fields_after(&format!("{spelling}: 1\r\nA: b\r\n")), "A: b", "{spelling}");
+                let trusted = Forwarding { trusted: true, ..FORWARDING };
+                let text = encoded(&format!("GET / HTTP/1.1\r\nHost: a\r\n{spelling}: 1\r\n\r\n"), &trusted);
+                assert!(!text.contains(&spelling), "{text}");
+            }
+        }
+    }
+    for kept in ["X-Real-IP", "X-Request-Id", "X-Forwarded-Port", "Proxy-Authorization", "Proxyx_a", "X_Forwarded_Fo"] {
+        let field = format!("{kept}: 1\r\n");
+        assert!(encoded(&format!("GET / HTTP/1.1\r\nHost: a\r\n{field}\r\n"), &FORWARDING).contains(&field), "{kept}");
+    }
+}
+
+#[test]
 fn an_expectation_of_http_1_0_is_ignored() {
     assert_eq!(fields_after("Expect: 100-continue\r\n"), "Expect: 100-continue");
     let old = encoded("PUT / HTTP/1.0\r\nHost: a\r\nExpect: 100-continue\r\n\r\n", &FORWARDING);

@@ -139,9 +139,9 @@ fn framing() -> Vec<RequestCase> {
         passed(
             "trailers that would change the message",
             chunks(
-                "5\r\nhello\r\n0\r\nContent-Length: 9\r\nX-Sum: 1\r\nHost: b\r\nAuthorization: c\r\nIf-Match: d\r\nVia: 1.1 e\r\nProxy-Connection: f\r\n\r\n",
+                "5\r\nhello\r\n0\r\nContent-Length: 9\r\nX-Sum: 1\r\nHost: b\r\nAuthorization: c\r\nIf-Match: d\r\nVia: 1.1 e\r\nProxy-Connection: f\r\nX_Forwarded_For: g\r\nContent_Length: 9\r\nProxy_A: i\r\nX_Sum: 2\r\n\r\n",
             ),
-            chunks("5\r\nhello\r\n0\r\nX-Sum: 1\r\n\r\n"),
+            chunks("5\r\nhello\r\n0\r\nX-Sum: 1\r\nX_Sum: 2\r\n\r\n"),
         ),
         refused("a bare LF in trailers", 400, chunks("0\r\nX: y\n\nGET /admin HTTP/1.1\nHost: e\nA: b\r\n\r\n")),
         refused("a malformed trailer", 400, chunks("0\r\nno colon\r\n\r\n")),
@@ -265,6 +265,20 @@ fn faithful_requests() -> Vec<RequestCase> {
                 "{GET}Connection: close, X-A\r\nX-A: 1\r\nKeep-Alive: 5\r\nProxy-Connection: x\r\nTE: gzip\r\nB: 2\r\n\r\n"
             ),
             format!("{GET}B: 2\r\n\r\n"),
+        ),
+        passed(
+            "names that servers take for names of LoadX",
+            format!(
+                "{POST}X_Forwarded_For: 1\r\nx-forwarded_proto: https\r\nX.Forwarded.Host: b\r\nX_FORWARDED_PORT: 2\r\nX_Real_IP: 3\r\nX_Request_Id: 4\r\nMax_Forwards: 5\r\nKeep_Alive: 6\r\nProxy_Connection: 7\r\nProxy_Authorization: 8\r\nHTTP2_Settings: 9\r\nX~Forwarded|For: 10\r\nA_b.c: 11\r\nX_Forwarded_Fo: 12\r\n\r\n"
+            ),
+            format!("{POST}A_b.c: 11\r\nX_Forwarded_Fo: 12\r\n\r\n"),
+        ),
+        passed(
+            "names that servers take for names that frame a message",
+            format!(
+                "{POST}Content_Length: 9\r\nTransfer_Encoding: chunked\r\nTransfer.Encoding: gzip\r\nContent-Length: 2\r\ncontent.length: 0\r\n\r\nok"
+            ),
+            format!("{POST}Content-Length: 2\r\n\r\nok"),
         ),
         passed(
             "Connection that names what it must not",
