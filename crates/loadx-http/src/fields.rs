@@ -295,15 +295,29 @@ pub(crate) struct Hop {
     pub(crate) framing: FramingFields,
     pub(crate) connection: ConnectionOptions,
     pub(crate) dropped: FieldSet,
+    /// The place of a Content-Length with other space around its value than one before; dropped too, so that the
+    /// line is written anew.
+    pub(crate) respaced: Option<usize>,
     /// Whether Upgrade is there, for whatever protocols.
     pub(crate) names_protocols: bool,
 }
 
 impl Hop {
     /// Takes in the field at `index`.
-    pub(crate) fn note(&mut self, known: Known, index: usize, value: &[u8]) -> Result<(), Fault> {
+    pub(crate) fn note(&mut self, known: Known, index: usize, field: &Field<'_>, head: &[u8]) -> Result<(), Fault> {
+        let value = field.value;
         match known {
-            Known::ContentLength => return self.framing.add_length(value),
+            Known::ContentLength => {
+                self.framing.add_length(value)?;
+                let value_start = offset_in(head, value);
+                let has_one_space = value_start == offset_in(head, field.name.as_bytes()) + field.name.len() + 2
+                    && head[value_start - 1] == b' '
+                    && head[value_start + value.len()] == b'\r';
+                if has_one_space {
+                    return Ok(());
+                }
+                self.respaced = Some(index);
+            }
             Known::TransferEncoding => self.framing.add_coding(value)?,
             Known::Connection => self.connection.add(value),
             Known::Upgrade => self.names_protocols = true,
@@ -422,22 +436,43 @@ impl Lines for Received<'_, '_> {
 }
 
 /// Copies the field lines that are not dropped, as they came: order, case and value bytes. Neighbours are copied in
-/// one run.
-pub(crate) fn copy_kept(lines: &impl Lines, dropped: FieldSet, out: &mut Vec<u8>) {
+/// one run. The `respaced` line, which is among the dropped ones, gets one space before its value.
+pub(crate) fn copy_kept(lines: &impl Lines, dropped: FieldSet, respaced: Option<usize>, out: &mut Vec<u8>) {
+    if let Some(respaced) = respaced {
+        return copy_respaced(lines, dropped, respaced, out);
+    }
     let (head, count) = (lines.head(), lines.count());
-    // Behind the last line comes the empty one that ends the head.
-    let line_start = |index: usize| if index < count { lines.start(index) } else { head.len() - 2 };
-    let mut run_start = line_start(0);
+    let mut run_start = line_start(lines, 0);
     if dropped.is_empty() {
         return out.extend_from_slice(&head[run_start..head.len() - 2]);
     }
     for index in 0..count {
         if dropped.contains(index) {
-            out.extend_from_slice(&head[run_start..line_start(index)]);
-            run_start = line_start(index + 1);
+            out.extend_from_slice(&head[run_start..line_start(lines, index)]);
+            run_start = line_start(lines, index + 1);
         }
     }
     out.extend_from_slice(&head[run_start..head.len() - 2]);
+}
+
+/// Apart from the usual way, which would take more instructions for each field.
+#[cold]
+fn copy_respaced(lines: &impl Lines, dropped: FieldSet, respaced: usize, out: &mut Vec<u8>) {
+    for index in 0..lines.count() {
+        if index == respaced {
+            out.extend_from_slice(lines.name(index));
+            out.extend_from_slice(b": ");
+            out.extend_from_slice(lines.value(index));
+            out.extend_from_slice(b"\r\n");
+        } else if !dropped.contains(index) {
+            out.extend_from_slice(&lines.head()[line_start(lines, index)..line_start(lines, index + 1)]);
+        }
+    }
+}
+
+/// Where a field line begins; behind the last one, the empty line that ends the head.
+fn line_start(lines: &impl Lines, index: usize) -> usize {
+    if index < lines.count() { lines.start(index) } else { lines.head().len() - 2 }
 }
 
 /// Checks what the parser lets pass: every line must end in CR LF (RFC 9112, section 2.2 would allow

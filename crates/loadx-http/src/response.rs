@@ -18,6 +18,7 @@ pub struct Response<'s, 'b> {
     framing: Framing,
     connection: ConnectionOptions,
     dropped: FieldSet,
+    respaced: Option<usize>,
     /// Whether the fields announce content, be it there or not.
     declares_content: bool,
     /// Whether it names protocols to switch to, and is a response that may.
@@ -83,6 +84,7 @@ pub fn parse_response<'s, 'b>(
         framing: Framing::UntilClose,
         connection: ConnectionOptions::default(),
         dropped: FieldSet::default(),
+        respaced: None,
         declares_content: false,
         names_protocols: false,
         has_date: false,
@@ -96,7 +98,7 @@ impl Response<'_, '_> {
         let mut hop = Hop::default();
         for (index, field) in self.lines.fields.iter().enumerate() {
             let Some(known) = Known::of(field.name.as_bytes()) else { continue };
-            hop.note(known, index, field.value)?;
+            hop.note(known, index, field, self.lines.head)?;
             self.has_date |= known == Known::Date;
             if known == Known::XRequestId {
                 self.request_ids.add(index);
@@ -104,6 +106,7 @@ impl Response<'_, '_> {
             // RFC 9110, section 8.6: no length in these; a client could wait for the content.
             if known == Known::ContentLength && matches!(self.status, 100..=199 | 204) {
                 hop.dropped.add(index);
+                hop.respaced = None;
             }
         }
         let declared = hop.framing.framing(self.version)?;
@@ -114,7 +117,7 @@ impl Response<'_, '_> {
             declared.unwrap_or(Framing::UntilClose)
         };
         hop.connection.drop_named(&self.lines, &mut hop.dropped);
-        (self.connection, self.dropped) = (hop.connection, hop.dropped);
+        (self.connection, self.dropped, self.respaced) = (hop.connection, hop.dropped, hop.respaced);
         // 426 tells the client what it would have to switch to (RFC 9110, section 15.5.22).
         self.names_protocols = hop.names_protocols
             && matches!(self.status, 101 | 426)
@@ -199,7 +202,7 @@ impl Response<'_, '_> {
             let removed = (0..self.lines.count()).filter(|index| removes(self.lines.name(*index)));
             removed.for_each(|index| dropped.add(index));
         }
-        copy_kept(&self.lines, dropped, out);
+        copy_kept(&self.lines, dropped, self.respaced, out);
         if answering.framing == Some(Framing::Chunked) {
             out.extend_from_slice(b"Transfer-Encoding: chunked\r\n");
         }
@@ -321,6 +324,14 @@ mod tests {
         assert_eq!(
             encoded("HTTP/1.1 204 No Content\r\nContent-Length: 7\r\nA: b\r\n\r\n", Version::Http11, true),
             "HTTP/1.1 204 No Content\r\nA: b\r\n\r\n"
+        );
+        assert_eq!(
+            encoded("HTTP/1.1 204 No Content\r\nContent-Length:\t7\r\nA: b\r\n\r\n", Version::Http11, true),
+            "HTTP/1.1 204 No Content\r\nA: b\r\n\r\n"
+        );
+        assert_eq!(
+            encoded("HTTP/1.1 304 Not Modified\r\nContent-Length:\t7\r\nA: b\r\n\r\n", Version::Http11, true),
+            "HTTP/1.1 304 Not Modified\r\nContent-Length: 7\r\nA: b\r\n\r\n"
         );
     }
 

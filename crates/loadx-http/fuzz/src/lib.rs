@@ -32,6 +32,7 @@ pub fn request_head(bytes: &[u8]) {
     let mut out = Vec::new();
     request.encode(&FORWARDING, &Changes::default(), &mut out);
     let plain = Plain::read(&out).expect("what LoadX writes is plain");
+    assert!(lengths_have_one_spelling(&out));
     assert_eq!(plain.start, [request.method(), b" ", request.path_and_query(), b" HTTP/1.1"].concat());
     assert!(plain.start.iter().all(|byte| matches!(byte, b' '..=b'~')), "a URI has no other bytes");
     assert!(matches!(request.path_and_query(), [b'/', ..] | b"*"), "origin-form or asterisk-form");
@@ -87,6 +88,7 @@ pub fn response_head(data: &[u8]) {
         &mut out,
     );
     let plain = Plain::read(&out).expect("what LoadX writes is plain");
+    assert!(lengths_have_one_spelling(&out));
     assert!(plain.start.starts_with(format!("HTTP/1.1 {}", response.status()).as_bytes()));
     let chunked = plain.all("transfer-encoding").count() == 1;
     assert_eq!(chunked, framing == Some(Framing::Chunked));
@@ -303,6 +305,13 @@ fn pieces<'b>(bytes: &'b [u8], cuts: &[u8]) -> Vec<&'b [u8]> {
 
 fn head_length(bytes: &[u8]) -> Option<usize> {
     bytes.windows(4).position(|window| window == b"\r\n\r\n").map(|at| at + 4)
+}
+
+/// Whether each line of a Content-Length is a name, a colon, a space, and digits.
+fn lengths_have_one_spelling(head: &[u8]) -> bool {
+    let head = String::from_utf8_lossy(head).to_ascii_lowercase();
+    let mut values = head.split("\r\n").filter_map(|line| line.strip_prefix("content-length:"));
+    values.all(|value| value.strip_prefix(' ').is_some_and(|value| value.bytes().all(|byte| byte.is_ascii_digit())))
 }
 
 /// Trailers that LoadX does not pass on, as the servers of [`cgi`] name them.

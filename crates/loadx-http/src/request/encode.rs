@@ -61,7 +61,7 @@ impl RequestHead {
             (None, None, None) => put(out, "Host", forwarding.local_authority.as_bytes()),
             (None, None, Some(_)) => {}
         }
-        copy_kept(self, dropped, out);
+        copy_kept(self, dropped, self.respaced, out);
         self.put_forwarded(forwarding, changes, out);
         out.extend_from_slice(forwarding.request_id_line.unwrap_or_default());
         out.extend_from_slice(changes.added);

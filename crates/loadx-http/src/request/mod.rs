@@ -4,8 +4,8 @@ mod encode;
 mod target;
 
 use crate::fields::{
-    ConnectionOptions, Field, FieldSet, Hop, Known, Lines, Received, check_lines, is_lookalike, leading_empty_line, list,
-    offset_in, protocols,
+    ConnectionOptions, Field, FieldSet, Hop, Known, Lines, Received, check_lines, is_lookalike, leading_empty_line,
+    list, offset_in, protocols,
 };
 use crate::limits::{HEAD_BYTES_MAX, TARGET_BYTES_MAX};
 use crate::{Fault, FieldSlots, Framing, Parsed, Response, Version};
@@ -34,6 +34,8 @@ pub struct RequestHead {
     framing: Option<Framing>,
     connection: ConnectionOptions,
     dropped: FieldSet,
+    /// The position of a Content-Length whose line is written anew.
+    respaced: Option<usize>,
     /// The position of Host, which a gateway may have to rewrite.
     host: Option<usize>,
     claims: Claims,
@@ -227,7 +229,7 @@ impl RequestHead {
                 }
                 continue;
             };
-            hop.note(known, index, field.value)?;
+            hop.note(known, index, field, received)?;
             match known {
                 Known::Host => {
                     if self.host.replace(index).is_some() {
@@ -267,7 +269,7 @@ impl RequestHead {
         }
         self.framing = hop.framing.framing(version)?;
         hop.connection.drop_named(self, &mut hop.dropped);
-        (self.connection, self.dropped) = (hop.connection, hop.dropped);
+        (self.connection, self.dropped, self.respaced) = (hop.connection, hop.dropped, hop.respaced);
         Ok(())
     }
 

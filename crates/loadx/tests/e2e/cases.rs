@@ -146,6 +146,16 @@ fn framing() -> Vec<RequestCase> {
         refused("a bare LF in trailers", 400, chunks("0\r\nX: y\n\nGET /admin HTTP/1.1\nHost: e\nA: b\r\n\r\n")),
         refused("a malformed trailer", 400, chunks("0\r\nno colon\r\n\r\n")),
         refused("trailers beyond 8 KiB", 400, chunks(&format!("0\r\nX: {}\r\n\r\n", "x".repeat(9_000)))),
+        passed(
+            "a length with a tab before",
+            body("A:\t1\r\ncontent-LENGTH:\t5 \t\r\nB: 2\r\n", "hello"),
+            body("A:\t1\r\ncontent-LENGTH: 5\r\nB: 2\r\n", "hello"),
+        ),
+        passed(
+            "a length without a space before",
+            body("Content-Length:5\r\n", "hello"),
+            body("Content-Length: 5\r\n", "hello"),
+        ),
         same("a length of zero", body("Content-Length: 0\r\n", "")),
         same("a GET with content", format!("{GET}Content-Length: 5\r\n\r\nhello")),
         same("a POST without length", body("", "")),
@@ -381,6 +391,11 @@ pub(crate) fn responses() -> Vec<ResponseCase> {
         unchanged(
             "fields as they came",
             "HTTP/1.1 299 Odd  Reason\r\nset-cookie: a\r\nDate: x\r\nServer: y\r\nSet-Cookie: b\r\nA:\r\nX: \u{e9}\r\nContent-Length: 2\r\n\r\nok",
+        ),
+        reaches(
+            "a response with odd space around its length",
+            format!("{OK}A:\t1\r\nContent-Length:\t 2 \r\nB: 2\r\n\r\nok"),
+            format!("{OK}A:\t1\r\nContent-Length: 2\r\nB: 2\r\n\r\nok"),
         ),
         unchanged("no reason phrase", "HTTP/1.1 200 \r\nContent-Length: 2\r\n\r\nok"),
         reaches(
