@@ -194,9 +194,10 @@ impl Checker<'_> {
         let typed = &entry.value;
         self.one_of(entry, &["cluster", "split", "redirect", "respond"], 1)?;
         let forwards = typed.cluster.is_some() || typed.split.is_some();
-        for key in ["mirror", "rewrite", "request_headers"] {
+        for key in ["mirror", "rewrite", "request_headers", "response_headers", "timeouts", "split_by"] {
             if let (false, Some(place)) = (forwards, typed.place_of(key)) {
-                let message = format!("\"{key}\" changes what a backend gets, and this route has no cluster");
+                let message =
+                    format!("\"{key}\" belongs to requests that a backend answers, and this route has no cluster");
                 self.fault(place, Problem::new(message, format!("remove \"{key}\"")));
             }
         }

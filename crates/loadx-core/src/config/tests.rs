@@ -231,6 +231,7 @@ fn faults_of_routes_say_where_and_how() {
         (r#""routes": [{"cluster": "web", "request_headers": {"set": {"host": "a"}}}]"#, "\"host\" cannot be changed"),
         (r#""routes": [{"cluster": "web", "request_headers": {"set": {"a": "{ip}"}}}]"#, "no variable is named \"ip\""),
         (r#""routes": [{"respond": {}, "mirror": "web"}]"#, "this route has no cluster"),
+        (r#""routes": [{"respond": {}, "response_headers": {"remove": ["a"]}}]"#, "this route has no cluster"),
         (r#""routes": []"#, "\"routes\" is empty"),
         (r#""listeners": [{"address": "a"}]"#, "is not a host and a port"),
         (r#""listeners": [{"address": ":1"}], "proxy_port": 2"#, "two ways to say the same | move \"proxy_port\""),

@@ -200,7 +200,13 @@ fn route<N: Network>(worker: &Worker<N>, incoming: &mut Incoming) -> Result<Deci
 /// The field lines that the route of a request adds to the response.
 pub(super) fn response_lines(incoming: &Incoming, out: &mut Vec<u8>) {
     let Some(route) = incoming.route().filter(|route| !route.response_fields.add.is_empty()) else { return };
-    let (path, _) = split_query(incoming.head.path_and_query());
+    let (typed, _) = split_query(incoming.head.path_and_query());
+    let mut normal = Vec::new();
+    // The request was routed by this path, so that the path has a normal form.
+    let path = match path::normalise(typed, &mut normal) {
+        Ok(Normal::Changed) => &normal[..],
+        Ok(Normal::Unchanged) | Err(_) => typed,
+    };
     let host = path::host(incoming.head.authority());
     let values = RequestValues { incoming, host: &host, path, route: &route.name };
     route.response_fields.put_added(&values, out);
