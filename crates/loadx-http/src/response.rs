@@ -217,7 +217,9 @@ impl Response<'_, '_> {
             put_via(out, self.version, pseudonym);
         }
         if !self.is_interim() {
-            out.extend_from_slice(answering.request_id_line.unwrap_or_default());
+            if !removes(b"x-request-id") {
+                out.extend_from_slice(answering.request_id_line.unwrap_or_default());
+            }
             out.extend_from_slice(answering.added);
             match (answering.persistent, answering.version) {
                 (false, _) => out.extend_from_slice(b"Connection: close\r\n"),

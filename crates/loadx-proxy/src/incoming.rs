@@ -38,6 +38,12 @@ impl Incoming {
         self.head.framing() != Framing::Length(0)
     }
 
+    /// The scheme that the client used, as far as a trusted proxy tells.
+    pub(crate) fn scheme(&self) -> &'static str {
+        let told = self.head.values("x-forwarded-proto").last().filter(|_| self.peer_trusted);
+        if told.is_some_and(|scheme| scheme.eq_ignore_ascii_case(b"https")) { "https" } else { "http" }
+    }
+
     /// The route that the request matched.
     pub(crate) fn route(&self) -> Option<&Route> {
         self.route.map(|route| &self.plan.routes.routes()[route])

@@ -53,6 +53,9 @@ pub(super) fn expand(text: &str, environment: Environment<'_>) -> Result<String,
             Some((name, default)) => (name, Some(default)),
             None => (inside, None),
         };
+        if default.is_some_and(|default| default.contains("${")) {
+            return Err(VariableFault::Malformed);
+        }
         let is_name = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
         if name.is_empty() || !name.bytes().all(is_name) {
             return Err(VariableFault::Malformed);
@@ -88,5 +91,6 @@ mod tests {
         assert_eq!(of("${PORT}"), Err(VariableFault::Unset("PORT".to_owned())));
         assert_eq!(of("${PORT"), Err(VariableFault::Malformed));
         assert_eq!(of("${}"), Err(VariableFault::Malformed));
+        assert_eq!(of("${A:-${B}}"), Err(VariableFault::Malformed), "no variables within defaults");
     }
 }

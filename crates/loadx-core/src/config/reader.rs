@@ -122,7 +122,7 @@ fn syntax_fault(source: &str, error: &serde_json::Error) -> Fault {
     } else if message.starts_with("trailing characters") {
         "the config ends at its closing }; remove what follows it"
     } else {
-        "the config is JSON: keys and texts in double quotes, a comma between entries, no comments"
+        "the config is JSON: keys and texts in double quotes, a comma between entries; a comment that begins with /* ends with */"
     };
     Fault::new(source, start, length, format!("not valid JSON: {message}"), help.to_owned())
 }
@@ -190,10 +190,12 @@ impl<'a> Node<'a> {
             other => other,
         };
         let mut entries: Vec<(At<String>, Node<'a>)> = Vec::new();
+        let mut keys = std::collections::BTreeSet::new();
         for (raw_key, raw) in raws {
             let key_node = Node { raw: raw_key.get(), ..*self };
-            let key = At { value: serde_json::from_str(raw_key.get()).unwrap_or_default(), place: key_node.place() };
-            if entries.iter().any(|(other, _)| other.value == key.value) {
+            let key: At<String> =
+                At { value: serde_json::from_str(raw_key.get()).unwrap_or_default(), place: key_node.place() };
+            if !keys.insert(key.value.clone()) {
                 let message = format!("\"{}\" appears twice", key.value);
                 key_node.fault(faults, Problem::new(message, "keep one of the two; they cannot both hold"));
             }

@@ -1,10 +1,11 @@
 //! From listeners, routes and clusters as typed to those that run.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::reader::{At, Place, Problem, Typed as _};
 use super::routing_file::{FileEdits, FileListener, FileRedirect, FileRewrite, FileRoute};
-use super::routing_values::SplitWord;
+use super::routing_values::{HostPattern, SplitWord};
 use super::table::Table;
 use super::validate::Checker;
 use super::values::Text;
@@ -19,13 +20,20 @@ const PREFIX_SEGMENTS_MAX: usize = crate::route::PREFIX_SEGMENTS_MAX;
 
 /// What routes may name.
 pub(super) struct Names<'n> {
-    pub(super) listeners: &'n [ListenerConfig],
-    pub(super) clusters: &'n [ClusterConfig],
+    listeners: &'n [ListenerConfig],
+    clusters: &'n [ClusterConfig],
+    /// The position of each cluster.
+    positions: BTreeMap<&'n str, usize>,
 }
 
 impl Names<'_> {
+    pub(super) fn new<'n>(listeners: &'n [ListenerConfig], clusters: &'n [ClusterConfig]) -> Names<'n> {
+        let positions = clusters.iter().enumerate().map(|(position, cluster)| (&*cluster.name, position)).collect();
+        Names { listeners, clusters, positions }
+    }
+
     fn cluster(&self, name: &str) -> Option<usize> {
-        self.clusters.iter().position(|cluster| *cluster.name == *name)
+        self.positions.get(name).copied()
     }
 }
 
@@ -69,9 +77,10 @@ impl Checker<'_> {
 
     pub(super) fn routes(&mut self, typed: &At<Vec<At<FileRoute>>>, names: &Names<'_>) -> Vec<Route> {
         let mut routes: Vec<Route> = Vec::new();
+        let mut taken: BTreeSet<Arc<str>> = BTreeSet::new();
         for (index, entry) in typed.value.iter().enumerate() {
             let Some(route) = self.route(index, entry, names) else { continue };
-            if routes.iter().any(|other| other.name == route.name) {
+            if !taken.insert(Arc::clone(&route.name)) {
                 let message = format!("two routes are named \"{}\"", route.name);
                 self.fault(entry.place, Problem::new(message, "give each route a name of its own"));
             }
@@ -164,7 +173,9 @@ impl Checker<'_> {
         }
         let Some(typed) = &typed.path_regex else { return Some(PathRule::Any) };
         let pattern = &typed.value.0;
-        match expression::compile(&[pattern]) {
+        // By itself first: a closing parenthesis must not end the group that anchors the expression.
+        let alone = regex_automata::meta::Regex::new(pattern).map_err(Box::new);
+        match alone.and_then(|_| expression::compile(&[pattern])) {
             Ok(regex) => Some(PathRule::Regex(pattern.as_str().into(), Box::new(regex))),
             Err(error) => {
                 let message = format!("\"path_regex\" cannot be compiled: {error}");
@@ -253,7 +264,7 @@ impl Checker<'_> {
         Redirect {
             status: value.status.0,
             scheme: value.scheme.as_ref().map(|scheme| scheme.value.as_str().into()),
-            host: value.host.as_ref().map(|host| host.value.0.as_str().into()),
+            host: value.host.as_ref().and_then(|host| self.one_host(host)),
             port: value.port.as_ref().map(|port| port.value.0 as u16),
             path: self.checked_rewrite(entry, typed.place, path),
         }
@@ -266,15 +277,29 @@ impl Checker<'_> {
         let rewrite = Rewrite {
             path: text(&typed.value.path),
             path_prefix: text(&typed.value.path_prefix),
-            host: typed.value.host.as_ref().map(|host| host.value.0.as_str().into()),
+            host: typed.value.host.as_ref().and_then(|host| self.one_host(host)),
         };
         self.checked_rewrite(entry, typed.place, rewrite)
+    }
+
+    /// A host to send a request to, which cannot be a pattern for many.
+    fn one_host(&mut self, typed: &At<HostPattern>) -> Option<Arc<str>> {
+        let host = typed.value.0.as_str();
+        if host.starts_with('*') {
+            let message = format!("\"{host}\" stands for many hosts");
+            self.fault(typed.place, Problem::new(message, "write one host"));
+            return None;
+        }
+        Some(host.into())
     }
 
     fn checked_rewrite(&mut self, entry: &At<FileRoute>, place: Place, rewrite: Rewrite) -> Rewrite {
         if rewrite.path.is_some() && rewrite.path_prefix.is_some() {
             let message = "\"path\" and \"path_prefix\" cannot both replace the path";
             self.fault(place, Problem::new(message, "keep one of the two"));
+        }
+        if [&rewrite.path, &rewrite.path_prefix].into_iter().flatten().any(|path| path.contains('?')) {
+            self.fault(place, Problem::new("a path that is rewritten has no query", "leave out what follows the ?"));
         }
         if rewrite.path_prefix.is_some() && entry.value.path_regex.is_some() {
             let message = "\"path_prefix\" has nothing to replace: this route matches a \"path_regex\"";

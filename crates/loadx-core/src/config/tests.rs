@@ -132,6 +132,8 @@ fn hosts_may_be_names_and_addresses_of_both_families() {
 fn networks_may_be_single_addresses() {
     let config = parse(&with(r#""trusted_proxies": ["10.0.0.0/8", "192.0.2.1", "fd00::/8"]"#)).unwrap();
     assert_eq!(config.trusted_proxies.len(), 3);
+    let mapped = parse(&with(r#""trusted_proxies": ["::ffff:10.0.0.0/104", "::ffff:127.0.0.1"]"#)).unwrap();
+    assert_eq!(mapped.trusted_proxies, ["10.0.0.0/8", "127.0.0.1/32"].map(|net| net.parse().unwrap()));
     assert!(faults(&with(r#""trusted_proxies": ["10.0.0.0/33"]"#))[0].contains("not an IP address or network"));
 }
 
@@ -232,6 +234,7 @@ fn faults_of_routes_say_where_and_how() {
         (r#""routes": [{"cluster": "web", "request_headers": {"set": {"a": "{ip}"}}}]"#, "no variable is named \"ip\""),
         (r#""routes": [{"respond": {}, "mirror": "web"}]"#, "this route has no cluster"),
         (r#""routes": [{"respond": {}, "response_headers": {"remove": ["a"]}}]"#, "this route has no cluster"),
+        (r#""routes": [{"redirect": {"host": "*.a"}}]"#, "stands for many hosts | write one host"),
         (r#""routes": []"#, "\"routes\" is empty"),
         (r#""listeners": [{"address": "a"}]"#, "is not a host and a port"),
         (r#""listeners": [{"address": ":1"}], "proxy_port": 2"#, "two ways to say the same | move \"proxy_port\""),

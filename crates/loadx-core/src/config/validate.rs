@@ -40,7 +40,7 @@ impl Checker<'_> {
         let clusters = self.clusters(&file);
         let timeouts = timeouts(&file);
         let routes = match &file.routes {
-            Some(routes) => self.routes(routes, &Names { listeners: &listeners, clusters: &clusters }),
+            Some(routes) => self.routes(routes, &Names::new(&listeners, &clusters)),
             None => {
                 if let (Some(typed), true) = (&file.clusters, clusters.len() > 1) {
                     let message = "several clusters, and no \"routes\" that say which requests go where";

@@ -187,11 +187,22 @@ impl Read for Network {
         let typed: String = node.scalar(faults, "a network such as \"10.0.0.0/8\"")?;
         let net = typed.parse::<IpNet>().or_else(|_| typed.parse::<std::net::IpAddr>().map(IpNet::from));
         if let Ok(net) = net {
-            return Some(Network(net));
+            return Some(Network(canonical(net)));
         }
         let message = format!("\"{typed}\" is not an IP address or network");
         node.fault(faults, Problem::new(message, "write an address (\"10.0.0.7\") or a network (\"10.0.0.0/8\")"));
         None
+    }
+}
+
+/// An IPv4 network that was typed as mapped into IPv6 (RFC 4291, section 2.5.5.2): clients are compared as IPv4.
+fn canonical(net: IpNet) -> IpNet {
+    match net {
+        IpNet::V6(v6) if v6.prefix_len() >= 96 => {
+            let v4 = v6.addr().to_ipv4_mapped().and_then(|ip| ipnet::Ipv4Net::new(ip, v6.prefix_len() - 96).ok());
+            v4.map_or(net, IpNet::V4)
+        }
+        net => net,
     }
 }
 

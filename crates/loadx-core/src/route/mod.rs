@@ -62,6 +62,16 @@ pub struct Route {
     pub response_fields: FieldEdits,
 }
 
+impl Route {
+    /// Whether the backend gets another path than that of the request.
+    fn rewrites_path(&self) -> bool {
+        match &self.action {
+            Action::Forward(forward) => forward.rewrite.path.is_some() || forward.rewrite.path_prefix.is_some(),
+            Action::Redirect(_) | Action::Respond(_) => false,
+        }
+    }
+}
+
 /// What becomes of a request.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Action {

@@ -163,51 +163,92 @@ fn has_readings(path: &[u8]) -> bool {
 /// How a server may read a path beside what stands in it.
 #[derive(Copy, Clone)]
 struct Reading {
-    /// Encoded slashes and backslashes are slashes.
-    decodes: bool,
+    /// Encoded slashes are slashes.
+    slashes: bool,
+    /// Encoded backslashes are slashes.
+    backslashes: bool,
     /// Neighbouring slashes are one.
     merges: bool,
-    /// A semicolon ends a segment's name.
-    cuts: bool,
+    cuts: Cuts,
+}
+
+/// Whether a semicolon ends a segment's name, before escapes are decoded or behind that.
+#[derive(Copy, Clone, PartialEq, Eq)]
+enum Cuts {
+    Never,
+    First,
+    Last,
 }
 
 impl Reading {
-    fn apply(self, path: &[u8]) -> Vec<u8> {
-        let mut out = Vec::with_capacity(path.len());
-        let mut at = 0;
-        let mut in_parameters = false;
-        while at < path.len() {
-            let is_escape = self.decodes && matches!(path.get(at..at + 3), Some(b"%2F" | b"%5C"));
-            let byte = if is_escape { b'/' } else { path[at] };
-            at += if is_escape { 3 } else { 1 };
-            in_parameters = match byte {
-                b'/' => false,
-                b';' if self.cuts => true,
-                _ => in_parameters,
-            };
-            let doubled = byte == b'/' && self.merges && out.last() == Some(&b'/');
-            if !in_parameters && !doubled {
-                out.push(byte);
+    /// Every way to read a path, but for the plain one.
+    fn all() -> impl Iterator<Item = Reading> {
+        (0..8u8).flat_map(|bits| {
+            let reading =
+                move |cuts| Reading { slashes: bits & 1 != 0, backslashes: bits & 2 != 0, merges: bits & 4 != 0, cuts };
+            [Cuts::Never, Cuts::First, Cuts::Last].map(reading)
+        })
+    }
+
+    /// The path as a server reads it. None when the reading brings about a dot segment: such a path leads elsewhere
+    /// than it seems to, whatever its route.
+    fn apply(self, path: &[u8]) -> Option<Vec<u8>> {
+        let mut out = if self.cuts == Cuts::First { without_parameters(path) } else { path.to_vec() };
+        if self.slashes {
+            out = replaced(&out, b"%2F");
+        }
+        if self.backslashes {
+            out = replaced(&out, b"%5C");
+        }
+        if self.cuts == Cuts::Last {
+            out = without_parameters(&out);
+        }
+        if self.merges {
+            out.dedup_by(|next, previous| *next == b'/' && *previous == b'/');
+        }
+        let has_dots = out.split(|byte| *byte == b'/').any(|segment| matches!(segment, b"." | b".."));
+        (!has_dots).then_some(out)
+    }
+}
+
+/// A path whose segments end at their first semicolon.
+fn without_parameters(path: &[u8]) -> Vec<u8> {
+    let name = |segment: &[u8]| segment.split(|byte| *byte == b';').next().unwrap_or_default().to_vec();
+    path.split(|byte| *byte == b'/').map(name).collect::<Vec<_>>().join(&b'/')
+}
+
+/// A path in which an escape is a slash.
+fn replaced(path: &[u8], escape: &[u8; 3]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(path.len());
+    let mut rest = path;
+    while let Some(first) = rest.first() {
+        match rest.strip_prefix(escape) {
+            Some(after) => {
+                out.push(b'/');
+                rest = after;
+            }
+            None => {
+                out.push(*first);
+                rest = &rest[1..];
             }
         }
-        remove_dot_segments(&mut out, 0);
-        out
     }
+    out
 }
 
 impl RouteTable {
     /// The route that a request with a normalised path matches.
     ///
     /// # Errors
-    /// When servers may read the path in ways that lead to different routes.
+    /// When servers may read the path in ways that lead to different routes, or find dot segments in the path.
     pub fn find_unambiguous(&self, asked: &Asked<'_>) -> Result<Option<Match<'_>>, PathFault> {
         let found = self.find(asked);
         if !has_readings(asked.path) {
             return Ok(found);
         }
-        for bits in 1..8u8 {
-            let reading = Reading { decodes: bits & 1 != 0, merges: bits & 2 != 0, cuts: bits & 4 != 0 };
-            let other = self.find(&Asked { path: &reading.apply(asked.path), ..*asked });
+        for reading in Reading::all() {
+            let path = reading.apply(asked.path).ok_or(PathFault::Ambiguous)?;
+            let other = self.find(&Asked { path: &path, ..*asked });
             if other.map(|other| other.index) != found.map(|found| found.index) {
                 return Err(PathFault::Ambiguous);
             }

@@ -131,7 +131,7 @@ pub struct Rewrite {
     pub path: Option<Arc<str>>,
     /// Replaces the prefix that the route matched.
     pub path_prefix: Option<Arc<str>>,
-    /// Replaces the host, with or without a port.
+    /// Replaces the host.
     pub host: Option<Arc<str>>,
 }
 

@@ -324,7 +324,7 @@ impl Builder {
             wildcards: self.wildcards,
             groups: Box::default(),
             paths: self.paths,
-            catch_all: routes.len() == 1 && routes[0].rules == Rules::default(),
+            catch_all: routes.len() == 1 && routes[0].rules == Rules::default() && !routes[0].rewrites_path(),
         };
         for (host, group) in &table.hosts {
             self.groups[*group as usize].wider = Some(table.wildcard_group(host).unwrap_or(ANY_HOST));

@@ -150,15 +150,38 @@ fn a_path_has_one_normal_form() {
 #[test]
 fn a_path_whose_readings_lead_to_different_routes_is_refused() {
     let table = RouteTable::new(vec![of(&[], prefix("/admin")), of(&[], PathRule::Any)]);
-    for bad in
-        ["//admin", "/x/..%2Fadmin", "/x%2F..%2Fadmin/y", "/admin;x=1", "/x/..;/admin", "/admin%5Cx", "/a;/..//admin"]
-    {
+    for bad in [
+        "//admin",
+        "/x/..%2Fadmin",
+        "/x%2F..%2Fadmin/y",
+        "/admin;x=1",
+        "/x/..;/admin",
+        "/admin%5Cx",
+        "/a;/..//admin",
+        "/x%5Cy%2F..%2Fadmin/f",
+        "/x;%2Fp%2Fq/..%2F..%2Fadmin/f",
+        "/files/..%2Fx",
+        "/files/..;/x",
+    ] {
         assert_eq!(table.find_unambiguous(&asked("", bad)).unwrap_err(), PathFault::Ambiguous, "{bad}");
     }
     for (good, index) in
         [("/x//y", 1), ("/files/a%2Fb", 1), ("/shop;s=1/x", 1), ("/admin/a%2Fb", 0), ("/admin/a;b=1", 0)]
     {
         assert_eq!(table.find_unambiguous(&asked("", good)).unwrap().unwrap().index, index, "{good}");
+    }
+}
+
+#[test]
+fn a_rewrite_cannot_be_escaped_even_by_the_only_route() {
+    let mut rewriting = of(&[], PathRule::Any);
+    let mut forward = Forward::to(0);
+    forward.rewrite.path_prefix = Some("/app/public".into());
+    rewriting.action = Action::Forward(forward);
+    let table = RouteTable::new(vec![rewriting]);
+    assert!(table.catch_all().is_none());
+    for bad in ["/..%2Fprivate/f", "/..;/private/f", "/x%2F..%2F..%2Fprivate"] {
+        assert_eq!(table.find_unambiguous(&asked("", bad)).unwrap_err(), PathFault::Ambiguous, "{bad}");
     }
 }
 

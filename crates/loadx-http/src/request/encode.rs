@@ -63,7 +63,9 @@ impl RequestHead {
         }
         copy_kept(self, dropped, self.respaced, out);
         self.put_forwarded(forwarding, changes, out);
-        out.extend_from_slice(forwarding.request_id_line.unwrap_or_default());
+        if !changes.removes(b"x-request-id") {
+            out.extend_from_slice(forwarding.request_id_line.unwrap_or_default());
+        }
         out.extend_from_slice(changes.added);
         self.put_hop(out);
         if let Some(max_forwards) = self.max_forwards {

@@ -82,17 +82,19 @@ impl<N: Network> Exchange<'_, N> {
     /// is passed on as it comes is never held, and so cannot be sent twice.
     pub(super) fn mirror(&mut self, client: &Client<N::Stream>) {
         let Some(cluster) = self.forwarded.mirror else { return };
-        if !self.upload.is_complete() {
+        if !self.upload.is_complete() || self.incoming.head.offers_upgrade() {
             self.worker.metrics.borrow_mut().mirrors_skipped += 1;
             return;
         }
         self.write_head(client);
+        let mut head = self.head.as_deref().cloned().unwrap_or_default();
+        mirror::ask_to_close(&mut head);
         mirror::send(
             self.worker,
             mirror::Copy {
                 plan: self.incoming.plan.clone(),
                 cluster,
-                head: self.head.as_deref().cloned().unwrap_or_default(),
+                head,
                 framing: self.incoming.head.framing(),
                 content: client.input.bytes()[..self.first_piece.content].to_vec(),
                 trailers: self.upload.trailers().to_vec(),

@@ -9,7 +9,7 @@ use loadx_http::Framing;
 use crate::buffers::Input;
 use crate::context::Worker;
 use crate::limits::{MIRROR_RESPONSE_BYTES_MAX, MIRRORS_MAX};
-use crate::net::{Network, Stream as _};
+use crate::net::Network;
 use crate::origin;
 use crate::patience::Patience;
 use crate::relay::{Sink, Waiting, fill};
@@ -29,6 +29,12 @@ pub(super) struct Copy {
     pub(super) trailers: Vec<u8>,
     /// 64 random bits, for the pick.
     pub(super) entropy: u64,
+}
+
+/// Asks the backend to close the connection behind its response, by one more field line at the end of a head.
+pub(super) fn ask_to_close(head: &mut Vec<u8>) {
+    head.truncate(head.len().saturating_sub(2));
+    head.extend_from_slice(b"Connection: close\r\n\r\n");
 }
 
 /// Sends a copy, if the worker has room for one.
@@ -72,8 +78,6 @@ async fn exchange<N: Network>(worker: &Rc<Worker<N>>, copy: &Copy, stream: &N::S
     if sink.send(&copy.head, &copy.content, Some(&copy.trailers), waiting).await.is_err() {
         return Outcome::Broke;
     }
-    // The end of this direction asks the backend to close after its response.
-    stream.shut_write();
     let mut input = Input::default();
     let mut left = MIRROR_RESPONSE_BYTES_MAX;
     while left > 0 {

@@ -168,7 +168,8 @@ fn route<N: Network>(worker: &Worker<N>, incoming: &mut Incoming) -> Result<Deci
         Action::Respond(_) => Decision::Answer(Own::Fixed),
         Action::Redirect(redirect) => {
             let host = path::host(head.authority());
-            let location = location(redirect, &route.rules.path, &Asked { host: &host, ..asked }, head.authority());
+            let asked = Asked { host: &host, ..asked };
+            let location = location(redirect, &route.rules.path, &asked, head.authority(), incoming.scheme());
             Decision::Answer(Own::Redirect(redirect.status, location))
         }
         Action::Forward(forward) => {
@@ -236,9 +237,9 @@ fn with_query(mut path: Vec<u8>, query: Option<&[u8]>) -> Vec<u8> {
 }
 
 /// Where a redirect leads: everything that the redirect does not name stays as it was asked.
-fn location(redirect: &Redirect, rule: &PathRule, asked: &Asked<'_>, authority: &[u8]) -> Vec<u8> {
+fn location(redirect: &Redirect, rule: &PathRule, asked: &Asked<'_>, authority: &[u8], scheme: &str) -> Vec<u8> {
     let mut out = Vec::new();
-    out.extend_from_slice(redirect.scheme.as_deref().unwrap_or("http").as_bytes());
+    out.extend_from_slice(redirect.scheme.as_deref().unwrap_or(scheme).as_bytes());
     out.extend_from_slice(b"://");
     match (&redirect.host, redirect.port) {
         (Some(host), _) => out.extend_from_slice(host.as_bytes()),
@@ -250,7 +251,8 @@ fn location(redirect: &Redirect, rule: &PathRule, asked: &Asked<'_>, authority: 
         out.extend_from_slice(format!(":{port}").as_bytes());
     }
     if !redirect.path.path(rule, asked.path, &mut out) {
-        out.extend_from_slice(asked.path);
+        // OPTIONS * asks for no path.
+        out.extend_from_slice(if asked.path == b"*" { b"/" } else { asked.path });
     }
     if !asked.query.is_empty() {
         out.push(b'?');

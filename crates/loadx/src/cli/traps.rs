@@ -2,11 +2,14 @@
 //!
 //! The reader of the config in `loadx-core` does no I/O; what depends on this machine is checked here.
 
+use std::collections::HashMap;
+use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::path::Path;
+use std::sync::Arc;
 
 use loadx_core::config::{ClusterConfig, Config, HostPort};
-use loadx_core::route::{Action, Route, Rules};
+use loadx_core::route::{Action, PathRule, Route, Rules};
 use loadx_core::{BackendSpec, Probe};
 
 use super::trouble::Trouble;
@@ -67,10 +70,9 @@ fn find(config: &Config) -> Vec<Trap> {
     });
     let listen = config.listeners.iter().map(|listener| half_an_address("the address to listen on", &listener.at.host));
     let log = config.access_log.as_ref().and_then(|log| log.file.as_deref()).and_then(unwritable_log);
-    let clusters = config.clusters.iter().enumerate();
-    let clusters = clusters.flat_map(|(index, cluster)| [slow_probes(config, cluster), unused(config, index)]);
-    let routes = (0..config.routes.len()).map(|index| shadowed(&config.routes, index));
-    listen.chain([log]).chain(backends).chain(clusters).chain(routes).flatten().collect()
+    let clusters = config.clusters.iter().map(|cluster| slow_probes(config, cluster));
+    let found = listen.chain([log]).chain(backends).chain(clusters).flatten();
+    found.chain(unused(config)).chain(shadowed(&config.routes)).collect()
 }
 
 /// A host of numbers and dots that is no IP address: no DNS server knows a name whose last part is a number.
@@ -166,40 +168,67 @@ fn slow_probes(config: &Config, cluster: &ClusterConfig) -> Option<Trap> {
     })
 }
 
-/// A cluster that no route names.
-fn unused(config: &Config, cluster: usize) -> Option<Trap> {
-    let names = |route: &Route| match &route.action {
-        Action::Forward(forward) => {
-            forward.mirror == Some(cluster) || forward.split.iter().any(|share| share.cluster == cluster)
+/// Clusters that no route names.
+fn unused(config: &Config) -> Vec<Trap> {
+    let mut used = vec![false; config.clusters.len()];
+    for route in &config.routes {
+        if let Action::Forward(forward) = &route.action {
+            let named = forward.split.iter().map(|share| share.cluster).chain(forward.mirror);
+            named.for_each(|cluster| used[cluster] = true);
         }
-        Action::Redirect(_) | Action::Respond(_) => false,
-    };
-    let name = &config.clusters[cluster].name;
-    (!config.routes.iter().any(names)).then(|| {
-        let message = format!("no route uses the cluster \"{name}\"");
+    }
+    let unused = config.clusters.iter().zip(used).filter(|(_, used)| !used);
+    let trap = |(cluster, _): (&ClusterConfig, bool)| {
+        let message = format!("no route uses the cluster \"{}\"", cluster.name);
         Trap::warning(message, "name the cluster in a route, or remove the cluster")
-    })
+    };
+    unused.map(trap).collect()
 }
 
-/// A route that can never match: earlier routes ask for the same, for each of its hosts.
-fn shadowed(routes: &[Route], index: usize) -> Option<Trap> {
-    let rules = &routes[index].rules;
-    let same = |earlier: &&Route| {
-        let other = &earlier.rules;
-        let conditions = |rules: &Rules| (rules.methods.clone(), rules.fields.clone(), rules.query.clone());
-        other.path == rules.path
-            && conditions(other) == conditions(rules)
-            && (other.listeners.is_empty() || other.listeners == rules.listeners)
-    };
-    let earlier: Vec<&Route> = routes[..index].iter().filter(same).collect();
-    let covered = match rules.hosts.is_empty() {
-        true => earlier.iter().any(|route| route.rules.hosts.is_empty()),
-        false => rules.hosts.iter().all(|host| earlier.iter().any(|route| route.rules.hosts.contains(host))),
-    };
-    covered.then(|| {
-        let message = format!("route \"{}\" can never match: earlier routes ask for the same", routes[index].name);
-        Trap::warning(message, "remove the route, or let it ask for something else")
-    })
+/// Routes that can never match: earlier routes ask for the same, for each of their hosts. Each route is compared with
+/// earlier routes of the same host and path only.
+fn shadowed(routes: &[Route]) -> Vec<Trap> {
+    let mut seen: HashMap<(&str, String), Vec<&Rules>> = HashMap::new();
+    let mut traps = Vec::new();
+    for route in routes {
+        let rules = &route.rules;
+        let path = format!("{:?}", PathName(&rules.path));
+        let any = [Arc::<str>::default()];
+        let hosts = if rules.hosts.is_empty() { &any[..] } else { &rules.hosts[..] };
+        let asks_the_same = |other: &&Rules| {
+            other.methods == rules.methods
+                && other.fields == rules.fields
+                && other.query == rules.query
+                && (other.listeners.is_empty() || other.listeners == rules.listeners)
+        };
+        let is_taken = |host: &Arc<str>| {
+            let earlier = seen.get(&(&**host, path.clone()));
+            earlier.is_some_and(|earlier| earlier.iter().any(asks_the_same))
+        };
+        if hosts.iter().all(is_taken) {
+            let message = format!("route \"{}\" can never match: earlier routes ask for the same", route.name);
+            traps.push(Trap::warning(message, "remove the route, or let it ask for something else"));
+        }
+        let names = if rules.hosts.is_empty() { vec![""] } else { rules.hosts.iter().map(|host| &**host).collect() };
+        for host in names {
+            seen.entry((host, path.clone())).or_default().push(rules);
+        }
+    }
+    traps
+}
+
+/// The rule of a path without what was compiled from it.
+struct PathName<'p>(&'p PathRule);
+
+impl fmt::Debug for PathName<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            PathRule::Any => f.write_str("any"),
+            PathRule::Exact(path) => write!(f, "= {path}"),
+            PathRule::Prefix(path) => write!(f, "^ {path}"),
+            PathRule::Regex(pattern, _) => write!(f, "~ {pattern}"),
+        }
+    }
 }
 
 /// A log file that cannot be opened because of its folder.

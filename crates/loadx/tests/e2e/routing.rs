@@ -136,6 +136,10 @@ GET api /v1;p=1/a => 400
 GET api /v1/a;p=1 => v1 GET /a;p=1
 GET api /v1/..;/x => 400
 GET api /v1/users;x/7 => 400
+GET api /x%5Cy%2F..%2Fv1/a => 400
+GET api /x;%2Fp/..%2Fv1/a => 400
+GET api /x/..%2Fy => 400
+GET api /x/..;/y => 400
 GET api /x;y/z => any GET /x;y/z
 GET api /x%2Fy => any GET /x%2Fy
 GET api /robots.txt;x => 400
@@ -365,6 +369,7 @@ fn a_mirror_gets_a_copy_and_cannot_hurt() {
         (copies.len() == 2).then_some(copies)
     });
     let whole = |start: &str| copies.iter().any(|copy| copy.starts_with(start));
+    assert!(copies.iter().all(|copy| copy.contains("\r\nConnection: close\r\n")), "{copies:?}");
     assert!(
         whole("GET /plain HTTP/1.1\r\n") && copies.iter().any(|copy| copy.ends_with("\r\n\r\nhello")),
         "{copies:?}"
