@@ -256,7 +256,7 @@ impl Shard {
         occurred.map(|(status, count)| (status.to_string(), (*count).into())).collect()
     }
 
-    /// The metrics as `/__metrics__` shows them: the keys of the seed with their meanings, and more.
+    /// The metrics as `/__metrics__` shows them: the keys of the Python version with their meanings, and more.
     pub(crate) fn to_json(&self, now: Time) -> serde_json::Value {
         let uptime = now.since(Time::ZERO).as_secs_f64();
         let latency = &self.latency;
@@ -364,7 +364,7 @@ mod tests {
     }
 
     #[test]
-    fn the_keys_of_the_seed_have_their_meanings() {
+    fn the_keys_of_the_python_version_have_their_meanings() {
         let (mut a, mut b) = (Shard::new(), Shard::new());
         for took in 1..=74 {
             a.record(&ending(at(1), took, 200));
