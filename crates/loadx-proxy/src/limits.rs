@@ -78,6 +78,9 @@ pub const ACCEPT_BACKLOG: i32 = 4_096;
 /// How long a worker waits after accepting failed for want of file descriptors or memory.
 pub const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
+/// Between two lines of the log about clients that cannot be accepted.
+pub const ACCEPT_QUIET: Duration = Duration::from_secs(10);
+
 /// Reports and questions from workers that wait for control, each; a report beyond is dropped (the
 /// next failure reports again), a question waits.
 pub const CONTROL_QUEUE_MAX: usize = 1_024;

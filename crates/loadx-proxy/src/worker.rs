@@ -5,13 +5,14 @@ use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
+use loadx_core::Time;
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tokio::task::spawn_local;
 
 use crate::client;
 use crate::connection::Client;
 use crate::context::{Parts, Worker};
-use crate::limits::ACCEPT_PAUSE;
+use crate::limits::{ACCEPT_PAUSE, ACCEPT_QUIET};
 use crate::messages::{Accepted, Order};
 use crate::net::{Listener, Network};
 use crate::parking::Parked;
@@ -121,39 +122,52 @@ async fn accept<N: Network>(worker: Rc<Worker<N>>, number: u32, listener: Rc<N::
         }
         match next {
             Ok((stream, peer)) => {
-                failures.end();
+                if !failures.is_empty() {
+                    failures.end(worker.clock.now());
+                }
                 let permit = permit(&worker).await;
                 worker.metrics.borrow_mut().connections += 1;
                 place_client(&worker, stream, Accepted { peer, listener: number }, permit);
             }
             Err(error) => {
                 // Out of descriptors or memory, or the client left the queue. Trying again at once would spin.
-                failures.note(&error);
+                failures.note(&error, worker.clock.now());
                 tokio::time::sleep(ACCEPT_PAUSE).await;
             }
         }
     }
 }
 
-/// Failures to accept that follow one another. The log tells their beginning and their end, however many they are.
+/// Failures to accept. The log tells their beginning and their end, however many they are, and no more than that once in
+/// [`ACCEPT_QUIET`]: near the limit of descriptors, accepting fails and succeeds in turns.
 #[derive(Default)]
 struct AcceptFailures {
     count: u64,
+    /// Whether the log has told the beginning.
+    told: bool,
+    quiet_until: Time,
 }
 
 impl AcceptFailures {
-    fn note(&mut self, error: &std::io::Error) {
-        if self.count == 0 {
+    fn note(&mut self, error: &std::io::Error, now: Time) {
+        if !self.told && now >= self.quiet_until {
             tracing::warn!("clients cannot be accepted: {error}; LoadX goes on trying");
+            self.told = true;
+            self.quiet_until = now + ACCEPT_QUIET;
         }
         self.count += 1;
     }
 
-    fn end(&mut self) {
-        let count = std::mem::take(&mut self.count);
-        if count > 0 {
-            tracing::info!("clients are accepted again, after {count} failed attempts");
+    /// A client was accepted.
+    fn end(&mut self, now: Time) {
+        if self.told && now >= self.quiet_until {
+            tracing::info!("clients are accepted again, after {} failed attempts", self.count);
+            *self = AcceptFailures { quiet_until: now + ACCEPT_QUIET, ..AcceptFailures::default() };
         }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.count == 0
     }
 }
 
@@ -231,4 +245,29 @@ fn serve<N: Network>(worker: &Rc<Worker<N>>, stream: N::Stream, accepted: Accept
     let Accepted { peer, listener } = accepted;
     let client = Client::new(stream, peer.ip().to_canonical(), listener, place, worker.clock);
     spawn_local(client::serve(Rc::clone(worker), client));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn failures_that_come_and_go_do_not_flood_the_log() {
+        let error = std::io::Error::other("too many open files");
+        let mut failures = AcceptFailures::default();
+        let mut lines = 0;
+        let mut told = false;
+        // A minute in which accepting fails and succeeds in turns.
+        for step in 0..600 {
+            let now = Time::ZERO + Duration::from_millis(100 * step);
+            if step % 2 == 0 {
+                failures.note(&error, now);
+            } else {
+                failures.end(now);
+            }
+            lines += u32::from(failures.told != told);
+            told = failures.told;
+        }
+        assert!((2..=6).contains(&lines), "{lines}");
+    }
 }

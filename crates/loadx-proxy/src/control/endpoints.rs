@@ -246,6 +246,7 @@ fn bounds() -> Value {
         ("events_per_poll", limits::EVENTS_PER_POLL_MAX as u64),
         ("accept_backlog", limits::ACCEPT_BACKLOG as u64),
         ("accept_pause_ms", limits::ACCEPT_PAUSE.as_millis() as u64),
+        ("accept_quiet_seconds", limits::ACCEPT_QUIET.as_secs()),
         ("connect_look_seconds", limits::CONNECT_LOOK.as_secs()),
         ("measure_timeout_seconds", limits::MEASURE_TIMEOUT.as_secs()),
         ("control_queue", limits::CONTROL_QUEUE_MAX as u64),
