@@ -72,11 +72,6 @@ impl Backend {
         &self.addresses
     }
 
-    /// Its addresses, to keep beyond the view.
-    pub fn shared_addresses(&self) -> Arc<[SocketAddr]> {
-        Arc::clone(&self.addresses)
-    }
-
     /// Its share of the traffic.
     pub fn weight(&self) -> u32 {
         self.spec.weight

@@ -9,7 +9,9 @@
 mod body;
 mod fault;
 mod fields;
+mod hop;
 pub mod limits;
+mod lines;
 mod request;
 mod response;
 mod trailers;

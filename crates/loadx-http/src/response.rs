@@ -2,11 +2,10 @@
 
 use std::sync::Arc;
 
-use crate::fields::{
-    ConnectionOptions, FieldSet, Hop, Known, Lines as _, Received, check_lines, copy_kept, protocols, put, put_list,
-    put_via,
-};
+use crate::fields::{FieldSet, Known, put, put_list, put_via};
+use crate::hop::{ConnectionOptions, Hop, protocols};
 use crate::limits::HEAD_BYTES_MAX;
+use crate::lines::{Lines as _, Received, check_lines, copy_kept};
 use crate::{Fault, FieldSlots, Framing, Parsed, Version};
 
 /// A response head, read and found sound.

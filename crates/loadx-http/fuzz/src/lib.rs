@@ -4,12 +4,16 @@
 //! What LoadX writes is read back by the reader in `Plain`, which shares no code with it and takes one
 //! spelling of everything: were there two ways to read it, it would disagree.
 
+mod plain;
+
 use std::net::{IpAddr, Ipv4Addr};
 
 use loadx_http::{
     Answering, BodyDecoder, BodyFault, Changes, ChunkPrefix, Fault, FieldSlots, Forwarding, Framing, Parsed,
     RequestHead, Response, Version, parse_response,
 };
+
+use plain::{Plain, head_length};
 
 const FORWARDING: Forwarding<'static> = Forwarding {
     peer: IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)),
@@ -303,10 +307,6 @@ fn pieces<'b>(bytes: &'b [u8], cuts: &[u8]) -> Vec<&'b [u8]> {
     pieces
 }
 
-fn head_length(bytes: &[u8]) -> Option<usize> {
-    bytes.windows(4).position(|window| window == b"\r\n\r\n").map(|at| at + 4)
-}
-
 /// Whether each line of a Content-Length is a name, a colon, a space, and digits.
 fn lengths_have_one_spelling(head: &[u8]) -> bool {
     let head = String::from_utf8_lossy(head).to_ascii_lowercase();
@@ -347,162 +347,4 @@ fn cgi(name: &str) -> String {
 fn is_lookalike(name: &str) -> bool {
     let cgi = cgi(name);
     CGI_TRUSTED.contains(&cgi.as_str()) && cgi.to_ascii_lowercase().replace('_', "-") != name
-}
-
-/// A message, read by a reader that knows one spelling only.
-#[derive(Debug)]
-struct Plain {
-    start: Vec<u8>,
-    /// Names in lower case.
-    fields: Vec<(String, Vec<u8>)>,
-}
-
-impl Plain {
-    fn read(head: &[u8]) -> Option<Plain> {
-        if head_length(head) != Some(head.len()) && !head.ends_with(b"\r\n\r\n") {
-            return None;
-        }
-        let clean = |line: &[u8]| line.iter().all(Self::is_text);
-        let mut lines = Self::lines(&head[..head.len() - 2])?.into_iter();
-        let start = lines.next()?.to_vec();
-        let mut fields = Vec::new();
-        for line in lines {
-            let colon = line.iter().position(|byte| *byte == b':')?;
-            let (name, value) = (&line[..colon], line[colon + 1..].trim_ascii());
-            if name.is_empty() || !name.iter().all(Self::in_tokens) || !clean(line) {
-                return None;
-            }
-            fields.push((String::from_utf8_lossy(name).to_ascii_lowercase(), value.to_vec()));
-        }
-        clean(&start).then_some(Plain { start, fields })
-    }
-
-    /// Splits at CR LF; a CR or LF anywhere else is not plain.
-    fn lines(bytes: &[u8]) -> Option<Vec<&[u8]>> {
-        let mut lines = Vec::new();
-        let mut rest = bytes;
-        while !rest.is_empty() {
-            let end = rest.windows(2).position(|window| window == b"\r\n")?;
-            let line = &rest[..end];
-            if line.iter().any(|byte| matches!(byte, b'\r' | b'\n')) {
-                return None;
-            }
-            lines.push(line);
-            rest = &rest[end + 2..];
-        }
-        Some(lines)
-    }
-
-    fn all<'p>(&'p self, name: &'p str) -> impl Iterator<Item = &'p [u8]> {
-        self.fields.iter().filter(move |(field, _)| field == name).map(|(_, value)| value.as_slice())
-    }
-
-    /// Of a request.
-    fn framing(&self) -> Framing {
-        let lengths: Vec<_> = self.all("content-length").collect();
-        let codings: Vec<_> = self.all("transfer-encoding").collect();
-        match (lengths.as_slice(), codings.as_slice()) {
-            ([], []) => Framing::Length(0),
-            ([], [b"chunked"]) => Framing::Chunked,
-            ([length], []) => {
-                let text = std::str::from_utf8(length).expect("digits");
-                let number: u64 = text.parse().expect("a length");
-                assert_eq!(number.to_string(), text);
-                Framing::Length(number)
-            }
-            both => panic!("ambiguous: {both:?}"),
-        }
-    }
-
-    /// The content, the trailers and how many bytes a chunked body takes (RFC 9112, section 7.1); none when
-    /// it is broken or not whole.
-    #[expect(clippy::type_complexity, reason = "a triple of plain data, for one reader")]
-    fn chunks(bytes: &[u8]) -> Option<(Vec<u8>, Vec<(String, Vec<u8>)>, usize)> {
-        let line = |from: usize| {
-            let end = from + bytes[from..].windows(2).position(|window| window == b"\r\n")?;
-            Some((&bytes[from..end], end + 2))
-        };
-        let (mut content, mut at) = (Vec::new(), 0);
-        loop {
-            let (size_line, after) = line(at)?;
-            let digits: Vec<u8> = size_line.iter().copied().take_while(u8::is_ascii_hexdigit).collect();
-            let behind = &size_line[digits.len()..];
-            let bounded = behind.len() <= loadx_http::limits::CHUNK_LINE_BYTES_MAX && digits.len() <= 15;
-            if digits.is_empty() || !Self::are_extensions(behind) || !bounded {
-                return None;
-            }
-            let size = usize::from_str_radix(std::str::from_utf8(&digits).ok()?, 16).ok()?;
-            at = after;
-            if size == 0 {
-                break;
-            }
-            content.extend_from_slice(bytes.get(at..at.checked_add(size)?)?);
-            at += size;
-            if bytes.get(at..at + 2)? != b"\r\n" {
-                return None;
-            }
-            at += 2;
-        }
-        let trailers_from = at;
-        loop {
-            let (trailer, after) = line(at)?;
-            at = after;
-            if trailer.is_empty() {
-                break;
-            }
-        }
-        let section = &bytes[trailers_from..at];
-        if section.len() > loadx_http::limits::TRAILER_BYTES_MAX {
-            return None;
-        }
-        let trailers = Plain::read(&[b"T\r\n".as_slice(), section].concat())?;
-        Some((content, trailers.fields, at))
-    }
-
-    /// Whether all of `text` is chunk extensions, or nothing (RFC 9112, section 7.1.1).
-    fn are_extensions(mut text: &[u8]) -> bool {
-        let space = |text: &[u8]| text.iter().take_while(|byte| matches!(byte, b' ' | b'\t')).count();
-        let word = |text: &[u8]| text.iter().take_while(|byte| Self::in_tokens(byte)).count();
-        while !text.is_empty() {
-            let Some(named) = text[space(text)..].strip_prefix(b";") else { return false };
-            let named = &named[space(named)..];
-            let (name, behind) = named.split_at(word(named));
-            if name.is_empty() {
-                return false;
-            }
-            text = behind;
-            let Some(value) = behind[space(behind)..].strip_prefix(b"=") else { continue };
-            let value = &value[space(value)..];
-            let length = if value.starts_with(b"\"") { Self::quoted(value) } else { word(value) };
-            if length == 0 {
-                return false;
-            }
-            text = &value[length..];
-        }
-        true
-    }
-
-    /// How long the quoted string is that `text` begins with (RFC 9110, section 5.6.4); 0 when it has no end.
-    fn quoted(text: &[u8]) -> usize {
-        let mut at = 1;
-        while let Some(byte) = text.get(at) {
-            match byte {
-                b'"' => return at + 1,
-                b'\\' if text.get(at + 1).is_some_and(Self::is_text) => at += 2,
-                b'\\' => return 0,
-                byte if Self::is_text(byte) => at += 1,
-                _ => return 0,
-            }
-        }
-        0
-    }
-
-    fn in_tokens(byte: &u8) -> bool {
-        byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(byte)
-    }
-
-    /// Whether values may hold this byte: no control byte but the tab.
-    fn is_text(byte: &u8) -> bool {
-        *byte == b'\t' || (*byte >= b' ' && *byte != 0x7f)
-    }
 }

@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use super::RequestHead;
 use crate::Framing;
-use crate::fields::{FieldSet, Lines as _, copy_kept, list, protocols, put, put_list, put_via};
+use crate::fields::{FieldSet, list, put, put_list, put_via};
+use crate::hop::protocols;
+use crate::lines::{Lines as _, copy_kept};
 
 /// What a gateway adds to a request.
 #[derive(Copy, Clone, Debug)]

@@ -3,11 +3,10 @@
 mod encode;
 mod target;
 
-use crate::fields::{
-    ConnectionOptions, Field, FieldSet, Hop, Known, Lines, Received, check_lines, is_lookalike, leading_empty_line,
-    list, offset_in, protocols,
-};
+use crate::fields::{Field, FieldSet, Known, is_lookalike, leading_empty_line, list};
+use crate::hop::{ConnectionOptions, Hop, protocols};
 use crate::limits::{HEAD_BYTES_MAX, TARGET_BYTES_MAX};
+use crate::lines::{Lines, Received, check_lines, offset_in};
 use crate::{Fault, FieldSlots, Framing, Parsed, Response, Version};
 
 pub use encode::{Changes, Forwarding, put_ip};
