@@ -48,7 +48,14 @@ impl RouteArguments {
         let at = rest.find(['/', '?']).unwrap_or(rest.len());
         let (authority, target) = rest.split_at(at);
         let slash = if target.starts_with('/') { "" } else { "/" };
-        let mut text = format!("{} {slash}{target} HTTP/1.1\r\nHost: {authority}\r\n", self.method);
+        // A Host that was typed is the one that counts, as in a real request.
+        let names_host =
+            |header: &String| header.split(':').next().is_some_and(|name| name.eq_ignore_ascii_case("host"));
+        let host = match self.headers.iter().any(names_host) {
+            true => String::new(),
+            false => format!("Host: {authority}\r\n"),
+        };
+        let mut text = format!("{} {slash}{target} HTTP/1.1\r\n{host}", self.method);
         for header in &self.headers {
             let _ = write!(text, "{header}\r\n");
         }
@@ -123,6 +130,9 @@ fn explain(config: &Config, head: &RequestHead, listener: usize) -> (String, Exi
     let shown = String::from_utf8_lossy;
     let _ = writeln!(out, "listener  {}", config.listeners[listener].name);
     let _ = writeln!(out, "request   {} {} for host {}", shown(head.method()), shown(path), shown(asked.host));
+    if config.listeners[listener].endpoints && is_endpoint(head, path) {
+        out.push_str("answer    LoadX itself, for clients in \"endpoints_allow\"; for others:\n");
+    }
     let found = match table.find_unambiguous(&asked) {
         Ok(found) => found,
         Err(fault) => return (format!("{out}answer    400: {fault}\n"), ExitCode::FAILURE),
@@ -142,6 +152,11 @@ fn explain(config: &Config, head: &RequestHead, listener: usize) -> (String, Exi
         }
     }
     (out, if found.is_some() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Whether LoadX may answer the request with its own state.
+fn is_endpoint(head: &RequestHead, path: &[u8]) -> bool {
+    matches!(head.method(), b"GET" | b"HEAD") && matches!(path, b"/__health__" | b"/__metrics__" | b"/__status__")
 }
 
 fn describe(out: &mut String, config: &Config, route: &Route, asked: &Asked<'_>, head: &RequestHead) {

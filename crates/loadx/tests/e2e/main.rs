@@ -13,6 +13,7 @@ mod cases;
 mod demo;
 mod docs;
 mod endpoints;
+mod explain;
 mod failover;
 mod forwarding;
 mod help;
