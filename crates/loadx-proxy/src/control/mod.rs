@@ -153,7 +153,7 @@ impl<N: Network> Control<N> {
         {
             tracing::info!(
                 "a health probe of /health was answered {status}, which counts as alive; \
-                 set \"health_check_path\" to a path that tells whether the application is well"
+                 set \"health_check_path\" to a path of the application that reports its health"
             );
         }
     }

@@ -70,8 +70,8 @@ impl<N: Network> Exchange<'_, N> {
             unless(connecting, leaving).await?
         };
         client.timer.now();
-        // What is there already answers no request of ours (RFC 9112, section 9.2). The runtime's word is
-        // free, and only a hint.
+        // Bytes that are there before the request was sent answer no request (RFC 9112, section 9.2). The runtime's
+        // word is free, and only a hint.
         if !is_silent(&connection.stream) && !connection.stream.holds_nothing() {
             return Err(Failure::Premature);
         }

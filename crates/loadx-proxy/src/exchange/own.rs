@@ -2,8 +2,6 @@
 
 use std::rc::Rc;
 
-use loadx_core::route::Action;
-
 use super::Next;
 use super::routing::Own;
 use crate::connection::Client;
@@ -37,10 +35,7 @@ pub(super) async fn answer<N: Network>(
         }
         (Own::Error(error), _) => (error.status, write_error(error, id, manner, &mut out)),
         (Own::Redirect(status, location), _) => (*status, write_redirect(*status, location, id, manner, &mut out)),
-        (Own::Fixed, _) => match incoming.route().map(|route| &route.action) {
-            Some(Action::Respond(respond)) => (respond.status, write_fixed(respond, id, manner, &mut out)),
-            _ => (500, 0),
-        },
+        (Own::Fixed(respond), _) => (respond.status, write_fixed(respond, id, manner, &mut out)),
     };
     let sent = client.send(&out, incoming.plan.process.timeouts.request).await;
     // Those that look at the endpoints do not want to see their own looking; everything else is a request.

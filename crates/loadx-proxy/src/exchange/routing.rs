@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use loadx_core::ProxyError;
 use loadx_core::route::path::{self, Normal};
-use loadx_core::route::{Action, Asked, Fields, Forward, Match, PathRule, Redirect, Values, Variable};
+use loadx_core::route::{Action, Asked, Fields, Forward, Match, PathRule, Redirect, Respond, Values, Variable};
 use loadx_http::{Changes, Framing, RequestHead, put_ip};
 
 use crate::context::Worker;
@@ -35,7 +35,7 @@ pub(super) enum Own {
     /// Another place for the client to go.
     Redirect(u16, Vec<u8>),
     /// The response that the route of the request holds.
-    Fixed,
+    Fixed(Respond),
 }
 
 /// A request on its way to a cluster, and how its route changes it.
@@ -165,7 +165,7 @@ fn route<N: Network>(worker: &Worker<N>, incoming: &mut Incoming) -> Result<Deci
         return Err(ProxyError::new(413, "http_request_error", "the request body is larger than the limit"));
     }
     let decision = match &route.action {
-        Action::Respond(_) => Decision::Answer(Own::Fixed),
+        Action::Respond(respond) => Decision::Answer(Own::Fixed(respond.clone())),
         Action::Redirect(redirect) => {
             let host = path::host(head.authority());
             let asked = Asked { host: &host, ..asked };
