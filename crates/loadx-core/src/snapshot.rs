@@ -25,7 +25,7 @@ impl Snapshot {
 /// How one backend stands.
 #[derive(Clone, Debug)]
 pub struct BackendSnapshot {
-    /// Its id within the cluster.
+    /// The id of the backend, unique in the process.
     pub id: BackendId,
     /// What people call it.
     pub name: Arc<str>,

@@ -1,9 +1,8 @@
 //! All of LoadX's I/O: workers that carry exchanges, and the control that judges backends.
 //!
-//! A request's way, each step one module: accept (`worker`), head (`client`), route, pick and retry
-//! (`exchange`), connection (`pool`, or `origin` for a new one), both bodies (`relay`), metrics and
-//! access log. Control (`control`) probes backends, resolves names, publishes the view that workers
-//! pick from and answers the status endpoints.
+//! A request's way, each step one module: accept (`worker`), head (`client`), route (`exchange/routing`), pick and
+//! retry (`exchange`), connection (`pool`, or `origin` for a new one), both bodies (`relay`), metrics and access log.
+//! Control (`control`) probes backends, resolves names, publishes plans and views, and answers the status endpoints.
 //!
 //! Everything is generic over the [`Network`], so that the whole proxy also runs on a simulated one.
 
