@@ -276,7 +276,8 @@ fn a_request_that_no_route_matches_is_told_so() {
     let origin = Origin::answering("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok");
     let loadx = LoadX::of(&json!({
         "listeners": [{ "name": "web", "address": "127.0.0.1:0" }],
-        "log_file": "LOG", "log_format": "json",
+        // Lines are in order within a worker only.
+        "workers": 1, "log_file": "LOG", "log_format": "json",
         "clusters": { "app": { "backends": [origin.address().to_string()] } },
         "routes": [{ "name": "app", "hosts": ["a"], "cluster": "app" }],
     }));
