@@ -16,16 +16,16 @@ use crate::access_log::{AccessLog, Line};
 use crate::buffers::Buffers;
 use crate::clock::Clock;
 use crate::date::Date;
+use crate::downstream::parking::Parking;
+use crate::downstream::sessions::Sessions;
 use crate::incoming::Incoming;
 use crate::messages::{Endpoint, Mailbox, Question, Report};
 use crate::metrics::{Ending, Holdings, Shard};
 use crate::net::Network;
-use crate::parking::Parking;
 use crate::pipes::Pipes;
-use crate::pool::Pool;
 use crate::request_id::RequestId;
-use crate::sessions::Sessions;
 use crate::shared::{LocalPlan, LocalView, Shared};
+use crate::upstream::pool::Pool;
 
 /// What the tasks of one worker share.
 pub(crate) struct Worker<N: Network> {

@@ -12,14 +12,16 @@ use super::download::Download;
 use super::failure::{Sent, client_gone, unanswered, upload_failure};
 use super::{Answer, Exchange, Progress, Switched, mirror, routing};
 use crate::buffers::Input;
-use crate::connection::{Client, Wire};
+use crate::downstream::client::Client;
+use crate::downstream::wire::Wire;
+use crate::io::Waiting;
 use crate::io::{Broken, is_silent};
 use crate::net::{Network, Stream as _};
-use crate::origin;
 use crate::patience::Patience;
-use crate::pool::Connection;
-use crate::relay::{RelayFault, Sink, Source, Waiting, relay};
+use crate::relay::{RelayFault, Sink, Source, relay};
 use crate::request_id;
+use crate::upstream::connect;
+use crate::upstream::pool::Connection;
 
 impl<N: Network> Exchange<'_, N> {
     /// The same as [`attempt`](Self::attempt), within what time the whole exchange has, if that is limited.
@@ -61,7 +63,7 @@ impl<N: Network> Exchange<'_, N> {
         let buffers = &self.worker.buffers;
         let connection = {
             let connecting = pin!(async {
-                origin::connect(self.worker, (&self.incoming.plan, self.forwarded.cluster), backend)
+                connect::connect(self.worker, (&self.incoming.plan, self.forwarded.cluster), backend)
                     .await
                     .map_err(Failure::Connect)
             });

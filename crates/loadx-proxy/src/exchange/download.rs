@@ -12,14 +12,15 @@ use super::failure::{Sent, client_gone, unanswered};
 use crate::buffers::Input;
 use crate::date::Date;
 use crate::incoming::Incoming;
+use crate::io::Waiting;
 use crate::io::{Broken, readable};
 use crate::limits::{COPY_BEHIND_HEAD_BYTES_MAX, FIRST_READ_BYTES, INTERIM_RESPONSES_MAX, SPLICE_BYTES_MIN};
 use crate::net::Stream;
 use crate::patience::Patience;
 use crate::pipes::Pipes;
-use crate::pool::Pool;
-use crate::relay::{RelayFault, Sink, Source, Waiting, pass_on, relay};
+use crate::relay::{RelayFault, Sink, Source, pass_on, relay};
 use crate::request_id;
+use crate::upstream::pool::Pool;
 
 /// The response's way back to the client.
 pub(super) struct Download<'d, S: Stream> {

@@ -8,13 +8,14 @@ use loadx_http::Framing;
 
 use crate::buffers::Input;
 use crate::context::Worker;
+use crate::io::{Waiting, fill};
 use crate::limits::{MIRROR_RESPONSE_BYTES_MAX, MIRRORS_MAX};
 use crate::net::Network;
-use crate::origin;
 use crate::patience::Patience;
-use crate::relay::{Sink, Waiting, fill};
+use crate::relay::Sink;
 use crate::shared::LocalPlan;
 use crate::timer::Timer;
+use crate::upstream::connect;
 
 /// A request that is sent a second time.
 pub(super) struct Copy {
@@ -59,7 +60,7 @@ async fn carry<N: Network>(worker: &Rc<Worker<N>>, copy: &Copy) {
     let view = worker.view(&copy.plan, copy.cluster);
     let Choice::Picked(pick) = Attempts::new(began).choose(view, began, copy.entropy, None) else { return };
     let id = pick.backend().id();
-    let outcome = match origin::connect(worker, (&copy.plan, copy.cluster), pick.backend()).await {
+    let outcome = match connect::connect(worker, (&copy.plan, copy.cluster), pick.backend()).await {
         Ok(connection) => exchange(worker, copy, &connection.stream).await,
         Err(failure) => Failure::Connect(failure).outcome(),
     };

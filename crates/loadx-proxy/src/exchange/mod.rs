@@ -19,16 +19,17 @@ use loadx_core::{
 use loadx_http::{BodyDecoder, Decoded};
 
 use crate::buffers::{HeadBuffer, Input};
-use crate::connection::Client;
 use crate::context::{Account, Worker};
+use crate::downstream::client::Client;
+use crate::downstream::h1::reply::{Manner, write_error};
 use crate::incoming::Incoming;
+use crate::io::Waiting;
 use crate::io::is_silent;
 use crate::net::{Network, Stream as _};
 use crate::patience::Patience;
-use crate::pool::Connection;
-use crate::relay::{RelayFault, Waiting};
-use crate::reply::{Manner, write_error};
+use crate::relay::RelayFault;
 use crate::shared::LocalView;
+use crate::upstream::pool::Connection;
 
 use failure::upload_failure;
 use routing::{Decision, Forwarded};

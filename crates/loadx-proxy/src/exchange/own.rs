@@ -4,11 +4,11 @@ use std::rc::Rc;
 
 use super::Next;
 use super::routing::Own;
-use crate::connection::Client;
 use crate::context::{Account, Worker};
+use crate::downstream::client::Client;
+use crate::downstream::h1::reply::{Manner, write_error, write_fixed, write_json, write_options, write_redirect};
 use crate::incoming::Incoming;
 use crate::net::Network;
-use crate::reply::{Manner, write_error, write_fixed, write_json, write_options, write_redirect};
 
 pub(super) async fn answer<N: Network>(
     worker: &Rc<Worker<N>>,

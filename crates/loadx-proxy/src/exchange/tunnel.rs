@@ -8,10 +8,10 @@ use loadx_core::Time;
 
 use crate::buffers::Input;
 use crate::io::{Broken, write_all};
+use crate::io::{Waiting, fill_until};
 use crate::limits::RELAY_TURN_BYTES;
 use crate::net::Stream;
 use crate::patience::Patience;
-use crate::relay::{Waiting, fill_until};
 
 /// Two connections that are one from now on.
 pub(super) struct Tunnel<'t> {

@@ -2,20 +2,17 @@
 //! here, and nothing is read before what was read has been passed on.
 
 use std::io::{ErrorKind, IoSlice};
-use std::rc::Rc;
 
-use loadx_core::Time;
 use loadx_http::{BodyDecoder, BodyFault, ChunkPrefix, Framing};
 
-use crate::buffers::{Buffers, Input};
-use crate::io::{Broken, readable, writable, write_all};
+use crate::buffers::Input;
+use crate::io::{Broken, Waiting, fill, readable, writable, write_all};
 use crate::limits::{
     BUFFER_BYTES, PIPE_BYTES, RELAY_TURN_BYTES, SPLICE_BYTES_MIN, SPLICE_TURN_BYTES, TRICKLE_BYTES_MAX,
 };
 use crate::net::Stream;
 use crate::patience::Patience;
 use crate::pipes::{LentPipe, Pipes};
-use crate::timer::Timer;
 
 /// Where a relay stopped short.
 #[derive(Debug)]
@@ -26,48 +23,6 @@ pub(crate) enum RelayFault {
     Body(BodyFault),
     /// The side that receives failed.
     Sink(Broken),
-}
-
-/// What every wait of a connection's task needs.
-#[derive(Copy, Clone, Debug)]
-pub(crate) struct Waiting<'w> {
-    pub(crate) timer: &'w Timer,
-    pub(crate) buffers: &'w Rc<Buffers>,
-}
-
-/// Reads more into `input`; 0 is the end. While nothing comes, no buffer is held.
-pub(crate) async fn fill<S: Stream>(
-    stream: &S,
-    input: &mut Input,
-    waiting: Waiting<'_>,
-    patience: &Patience,
-) -> Result<usize, Broken> {
-    let count = fill_until(stream, input, waiting, || patience.wait(waiting.timer)).await?;
-    patience.moved(count as u64, waiting.timer);
-    Ok(count)
-}
-
-/// The same, until a moment that may change meanwhile.
-pub(crate) async fn fill_until<S: Stream>(
-    stream: &S,
-    input: &mut Input,
-    waiting: Waiting<'_>,
-    deadline: impl Fn() -> Time,
-) -> Result<usize, Broken> {
-    loop {
-        match stream.try_read(input.room(waiting.buffers)) {
-            Ok(count) => {
-                input.filled(count);
-                return Ok(count);
-            }
-            Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                input.release_if_empty();
-                readable(stream, waiting.timer, &deadline).await?;
-            }
-            Err(error) if error.kind() == ErrorKind::Interrupted => {}
-            Err(error) => return Err(Broken::Failed(error)),
-        }
-    }
 }
 
 /// One end of a body's way: where its bytes come from and how they are framed there.

@@ -1,5 +1,7 @@
 //! One client's connection: reading heads, one exchange after the other, and how it ends.
 
+pub(crate) mod reply;
+
 use std::future::poll_fn;
 use std::io::ErrorKind;
 use std::pin::{Pin, pin};
@@ -12,18 +14,18 @@ use loadx_http::{Fault, Parsed, Version, parse_request};
 
 use crate::address::client_address;
 use crate::buffers::Input;
-use crate::connection::Client;
 use crate::context::Worker;
+use crate::downstream::client::Client;
+use crate::downstream::h1::reply::{Manner, write_error};
+use crate::downstream::sessions::Session;
 use crate::exchange::{self, Next};
 use crate::incoming::Incoming;
 use crate::io::{Broken, is_silent};
+use crate::io::{Waiting, fill};
 use crate::limits::{LINGER, LINGER_BYTES_MAX, REFUSED_LINE_BYTES_MAX, REST_AFTER};
 use crate::net::{Network, Stream};
 use crate::patience::Patience;
-use crate::relay::{Waiting, fill};
-use crate::reply::{Manner, write_error};
 use crate::request_id::RequestId;
-use crate::sessions::Session;
 
 /// What a client sent.
 enum Head {

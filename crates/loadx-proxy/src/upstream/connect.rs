@@ -12,8 +12,8 @@ use crate::context::Worker;
 use crate::io::describe;
 use crate::limits::CONNECT_LOOK;
 use crate::net::Network;
-use crate::pool::Connection;
 use crate::shared::LocalPlan;
+use crate::upstream::pool::Connection;
 
 /// A new connection to `backend`. It is given up when the backend leaves rotation meanwhile: the
 /// request then has better places to go than a queue that nobody serves.

@@ -8,31 +8,15 @@ use loadx_core::Time;
 
 use crate::buffers::Input;
 use crate::clock::Clock;
+use crate::downstream::parking::Parked;
+use crate::downstream::wire::Wire;
 use crate::io::{Broken, write_all};
 use crate::limits::REST_AFTER;
 use crate::net::Stream;
-use crate::parking::Parked;
 use crate::patience::Patience;
-use crate::pool::Mark;
 use crate::shared::Place;
 use crate::timer::Timer;
-
-/// A stream to a client that never ends in the midst of a response as if it were whole.
-#[derive(Debug)]
-pub(crate) struct Wire<S: Stream> {
-    pub(crate) stream: S,
-    /// Whether a response has begun and not ended. Dropped so, whatever the reason, the connection
-    /// breaks off instead of ending: half a response must not look whole.
-    pub(crate) unfinished: bool,
-}
-
-impl<S: Stream> Drop for Wire<S> {
-    fn drop(&mut self) {
-        if self.unfinished {
-            self.stream.break_off();
-        }
-    }
-}
+use crate::upstream::pool::Mark;
 
 /// A client's connection while it is served.
 #[derive(Debug)]

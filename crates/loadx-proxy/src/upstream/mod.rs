@@ -1,0 +1,4 @@
+//! The backends' side: connections that are idle, and new ones.
+
+pub(crate) mod connect;
+pub(crate) mod pool;
