@@ -21,7 +21,7 @@ use crate::downstream::sessions::Sessions;
 use crate::incoming::Incoming;
 use crate::messages::{Endpoint, Mailbox, Question, Report};
 use crate::metrics::{Ending, Holdings, Shard};
-use crate::net::Network;
+use crate::net::{Network, PipeOf, Stream as _};
 use crate::pipes::Pipes;
 use crate::request_id::RequestId;
 use crate::shared::{LocalPlan, LocalView, Shared};
@@ -32,7 +32,7 @@ pub(crate) struct Worker<N: Network> {
     pub(crate) net: N,
     pub(crate) clock: Clock,
     pub(crate) buffers: Rc<Buffers>,
-    pub(crate) pipes: Pipes<N::Stream>,
+    pub(crate) pipes: Pipes<PipeOf<N>>,
     pub(crate) pool: Pool<N::Stream>,
     pub(crate) metrics: RefCell<Shard>,
     pub(crate) index: usize,
@@ -76,7 +76,7 @@ impl<N: Network> Worker<N> {
             net,
             clock,
             buffers: Rc::default(),
-            pipes: Pipes::new(),
+            pipes: Pipes::new(N::Stream::pipe),
             pool: Pool::new(),
             metrics: RefCell::new(Shard::new()),
             mirrors: Cell::new(0),

@@ -152,8 +152,8 @@ impl BodyDecoder {
 
     /// Refuses a chunked body with more content than this, in bytes. Where the length was told, it is
     /// known before there is a decoder.
-    pub fn with_content_max(self, content_max: u64) -> Self {
-        BodyDecoder { allowance: content_max, ..self }
+    pub fn set_content_max(&mut self, content_max: u64) {
+        self.allowance = content_max;
     }
 
     /// Whether the body has ended.

@@ -1,6 +1,5 @@
 //! A client's connection, as serving it and carrying out its exchanges both need it.
 
-use std::io::IoSlice;
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -10,10 +9,8 @@ use crate::buffers::Input;
 use crate::clock::Clock;
 use crate::downstream::parking::Parked;
 use crate::downstream::wire::Wire;
-use crate::io::{Broken, write_all};
 use crate::limits::REST_AFTER;
 use crate::net::Stream;
-use crate::patience::Patience;
 use crate::shared::Place;
 use crate::timer::Timer;
 use crate::upstream::pool::Mark;
@@ -66,13 +63,5 @@ impl<S: Stream> Client<S> {
     pub(crate) fn parked(self, keepalive: Duration, silent_at: Mark) -> Parked<S> {
         let Client { wire, peer, listener, requests, idle_since: since, place, .. } = self;
         Parked { wire, peer, listener, requests, place, silent_at, since, until: since + keepalive }
-    }
-
-    /// Writes a whole reply of LoadX's own. `idle` bounds how long the client may not read.
-    pub(crate) async fn send(&mut self, bytes: &[u8], idle: Duration) -> Result<(), Broken> {
-        self.wire.unfinished = true;
-        write_all(&self.wire.stream, &mut [IoSlice::new(bytes)], &self.timer, &Patience::idle(idle), &mut 0).await?;
-        self.wire.unfinished = false;
-        Ok(())
     }
 }

@@ -1,89 +1,45 @@
-//! Responses that LoadX itself makes: errors, and its status endpoints.
+//! Responses that LoadX itself makes, as HTTP/1.1 writes them.
 
 use std::io::Write as _;
 
-use loadx_core::ProxyError;
-use loadx_core::route::Respond;
 use loadx_http::Version;
 
 use crate::date;
-use crate::request_id::RequestId;
+use crate::sides::OwnResponse;
 
-/// The body of an error response: small JSON.
-fn error_body(error: &ProxyError, id: &RequestId) -> Vec<u8> {
-    let body = serde_json::json!({
-        "error": error.kind,
-        "message": error.message,
-        "status": error.status,
-        "request_id": id.to_string(),
-    });
-    let mut bytes = body.to_string().into_bytes();
-    bytes.push(b'\n');
-    bytes
-}
-
-/// How a reply ends up with its client.
+/// How a response ends for the client's connection.
 #[derive(Copy, Clone, Debug)]
 pub(crate) struct Manner {
     pub(crate) version: Version,
+    /// Whether the connection stays open.
     pub(crate) persistent: bool,
-    /// Whether it answers a HEAD.
+    /// Whether the request was a HEAD.
     pub(crate) to_head: bool,
 }
 
-/// Writes an error reply.
-pub(crate) fn write_error(error: &ProxyError, id: &RequestId, manner: Manner, out: &mut Vec<u8>) -> u64 {
-    let extra = format!("Proxy-Status: LoadX; error={}\r\nX-Request-Id: {id}\r\n", error.kind);
-    write_json(error.status, &extra, &error_body(error, id), manner, out)
-}
-
-/// Writes the answer to an OPTIONS that ends here: what a gateway passes on (RFC 9110, section 9.3.7).
-pub(crate) fn write_options(manner: Manner, out: &mut Vec<u8>) {
-    write_reply(200, "", "Allow: GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS\r\n", b"", manner, out);
-}
-
-/// Writes a JSON reply; `extra` holds whole field lines. Returns how many bytes of content it has.
-pub(crate) fn write_json(status: u16, extra: &str, body: &[u8], manner: Manner, out: &mut Vec<u8>) -> u64 {
-    let extra = format!("Cache-Control: no-store\r\n{extra}");
-    write_reply(status, "Content-Type: application/json\r\n", &extra, body, manner, out)
-}
-
-/// Writes a redirect.
-pub(crate) fn write_redirect(status: u16, location: &[u8], id: &RequestId, manner: Manner, out: &mut Vec<u8>) -> u64 {
-    let location = String::from_utf8_lossy(location);
-    write_reply(status, "", &format!("Location: {location}\r\nX-Request-Id: {id}\r\n"), b"", manner, out)
-}
-
-/// Writes a response that the config holds.
-pub(crate) fn write_fixed(respond: &Respond, id: &RequestId, manner: Manner, out: &mut Vec<u8>) -> u64 {
-    let kind = match respond.body.is_empty() {
-        true => String::new(),
-        false => format!("Content-Type: {}\r\n", respond.content_type),
-    };
-    // A status that never has content has no length either (RFC 9110, section 8.6).
-    let body = if matches!(respond.status, 204 | 304) { "" } else { &respond.body };
-    write_reply(respond.status, &kind, &format!("X-Request-Id: {id}\r\n"), body.as_bytes(), manner, out)
-}
-
-fn write_reply(status: u16, kind: &str, extra: &str, body: &[u8], manner: Manner, out: &mut Vec<u8>) -> u64 {
+/// Writes a response. Returns how many bytes of content it has.
+pub(crate) fn write_own(own: &OwnResponse<'_>, manner: Manner, out: &mut Vec<u8>) -> u64 {
     let connection = match (manner.persistent, manner.version) {
         (false, _) => "Connection: close\r\n",
         (true, Version::Http10) => "Connection: keep-alive\r\n",
         (true, Version::Http11) => "",
     };
-    let length = if status == 204 { String::new() } else { format!("Content-Length: {}\r\n", body.len()) };
+    let kind = own.content_type.map_or_else(String::new, |kind| format!("Content-Type: {kind}\r\n"));
+    let length = if own.status == 204 { String::new() } else { format!("Content-Length: {}\r\n", own.content.len()) };
     write!(
         out,
-        "HTTP/1.1 {status} {}\r\n{kind}{length}{extra}Date: {}\r\n{connection}\r\n",
-        reason_phrase(status),
+        "HTTP/1.1 {} {}\r\n{kind}{length}{}Date: {}\r\n{connection}\r\n",
+        own.status,
+        reason_phrase(own.status),
+        own.fields,
         date::now(),
     )
     .expect("a Vec takes what is written to it");
     if manner.to_head {
         return 0;
     }
-    out.extend_from_slice(body);
-    body.len() as u64
+    out.extend_from_slice(&own.content);
+    own.content.len() as u64
 }
 
 fn reason_phrase(status: u16) -> &'static str {
