@@ -136,7 +136,10 @@ impl RequestHead {
         }
         let carried = |lines: FieldSet| forwarding.trusted && !lines.is_empty();
         if !carried(self.claims.proto) && !changes.removes(b"x-forwarded-proto") {
-            put(out, "X-Forwarded-Proto", forwarding.scheme.as_bytes());
+            match forwarding.scheme {
+                "http" => out.extend_from_slice(b"X-Forwarded-Proto: http\r\n"),
+                scheme => put(out, "X-Forwarded-Proto", scheme.as_bytes()),
+            }
         }
         if !carried(self.claims.host) && !changes.removes(b"x-forwarded-host") {
             let host = self.authority();
@@ -175,24 +178,50 @@ impl RequestHead {
 pub fn put_ip(out: &mut Vec<u8>, ip: IpAddr) {
     use std::io::Write as _;
     match ip.to_canonical() {
-        // Once a request: the formatter took 640 of its 16,500 instructions.
+        // Once a request: the formatter took 640 of its 16,500 instructions, and a push for each digit 260.
         IpAddr::V4(ip) => {
-            for (index, octet) in ip.octets().into_iter().enumerate() {
-                if index > 0 {
-                    out.push(b'.');
-                }
-                if octet >= 100 {
-                    out.push(b'0' + octet / 100);
-                }
-                if octet >= 10 {
-                    out.push(b'0' + octet / 10 % 10);
-                }
-                out.push(b'0' + octet % 10);
+            let mut spelled = [0; 16];
+            let mut end = 0;
+            for octet in ip.octets() {
+                let digits = &OCTETS[usize::from(octet)];
+                spelled[end..end + 4].copy_from_slice(&digits.with_dot);
+                end += digits.length + 1;
             }
+            out.extend_from_slice(&spelled[..end - 1]);
         }
         IpAddr::V6(ip) => write!(out, "{ip}").expect("a Vec takes what is written to it"),
     }
 }
+
+/// An octet of an IPv4 address in decimal digits.
+#[derive(Copy, Clone)]
+struct Octet {
+    /// The digits and a dot; what stands behind the dot is of no use.
+    with_dot: [u8; 4],
+    /// How many digits there are.
+    length: usize,
+}
+
+/// All octets.
+static OCTETS: [Octet; 256] = {
+    let mut table = [Octet { with_dot: [b'.'; 4], length: 0 }; 256];
+    let mut octet = 0;
+    while octet < 256 {
+        let mut digits = [b'.'; 4];
+        let mut length = 0;
+        let mut unit = 100;
+        while unit > 0 {
+            if octet >= unit || unit == 1 {
+                digits[length] = b'0' + (octet / unit % 10) as u8;
+                length += 1;
+            }
+            unit /= 10;
+        }
+        table[octet] = Octet { with_dot: digits, length };
+        octet += 1;
+    }
+    table
+};
 
 #[cfg(test)]
 mod tests {

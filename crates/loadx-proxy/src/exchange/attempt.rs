@@ -4,7 +4,7 @@ use std::future::poll_fn;
 use std::pin::{Pin, pin};
 use std::task::Poll;
 
-use loadx_core::{Backend, Failure};
+use loadx_core::{Backend, Failure, Time};
 use loadx_http::{BodyFault, Changes, Forwarding, RequestHead};
 
 use super::download::Download;
@@ -29,21 +29,21 @@ where
     R: RequestSource<PipeOf<N>>,
     W: ResponseSink<PipeOf<N>>,
 {
-    /// The same as [`attempt`](Self::attempt), within what time the whole exchange has, if that is limited.
-    pub(super) async fn attempt_in_time(&mut self, backend: &Backend) -> Result<Answer<N::Stream>, Failure> {
-        let policy = self.policy;
-        let (Some(limit), Some(deadline)) = (policy.exchange, self.attempts.exchange_deadline(&policy)) else {
-            return self.attempt(backend).await;
-        };
-        let deadline = self.worker.clock.instant(deadline);
-        match tokio::time::timeout_at(deadline, self.attempt(backend)).await {
+    /// The same as [`attempt`](Self::attempt), until the whole exchange must have ended.
+    pub(super) async fn attempt_until(
+        &mut self,
+        backend: &Backend,
+        deadline: Time,
+    ) -> Result<Answer<N::Stream>, Failure> {
+        let limit = self.policy.exchange.unwrap_or_default();
+        match tokio::time::timeout_at(self.worker.clock.instant(deadline), self.attempt(backend)).await {
             Ok(attempt) => attempt,
             Err(_) => Err(Failure::TookTooLong { limit, uploading: self.client.pace.from_client.is_waiting() }),
         }
     }
 
     /// Carries the request to one backend and its response back.
-    async fn attempt(&mut self, backend: &Backend) -> Result<Answer<N::Stream>, Failure> {
+    pub(super) async fn attempt(&mut self, backend: &Backend) -> Result<Answer<N::Stream>, Failure> {
         let mut idle = self.worker.pool.take(backend);
         loop {
             let is_reused = idle.is_some();
@@ -83,7 +83,7 @@ where
         let (worker, timer) = (self.worker, self.client.pace.timer);
         let patience = Patience::idle(self.policy.response);
         let mut conversation = Conversation::new(connection);
-        let (mut request, mut response) = conversation.halves(Terms {
+        let (mut request, mut response) = conversation.halves(&Terms {
             waiting: Waiting { timer, buffers: &worker.buffers },
             patience: &patience,
             pool: &worker.pool,

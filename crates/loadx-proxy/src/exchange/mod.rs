@@ -184,7 +184,10 @@ where
             let backend = pick.backend();
             let id = backend.id();
             self.served_by = Some(ServedBy { index: pick.index(), view });
-            let mut attempt = self.attempt_in_time(backend).await;
+            let mut attempt = match self.attempts.exchange_deadline(&self.policy) {
+                None => self.attempt(backend).await,
+                Some(deadline) => self.attempt_until(backend, deadline).await,
+            };
             if let Ok(Answer { switched: Some(switched), tunnel_fault, .. }) = &mut attempt {
                 *tunnel_fault = self.tunnel(switched).await;
             }

@@ -30,7 +30,7 @@ where
         response.switch();
         pace.to_client.begin(self.policy.response, 0);
         let patience = Patience::idle(self.policy.response);
-        let (mut to_backend, mut from_backend) = switched.switched(Terms {
+        let (mut to_backend, mut from_backend) = switched.switched(&Terms {
             waiting: Waiting { timer: pace.timer, buffers: &self.worker.buffers },
             patience: &patience,
             pool: &self.worker.pool,

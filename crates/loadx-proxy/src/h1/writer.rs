@@ -50,20 +50,22 @@ impl<'w, S: Stream> BodyWriter<'w, S> {
         }
     }
 
-    /// Writes the head, and what was appended to the head.
-    async fn send_head(&mut self) -> Result<(), Broken> {
-        let mut sent = 0;
-        if self.is_last {
-            // What is wrong with the connection shows when the rest is written.
-            sent = self.stream.try_write_last(&self.head).unwrap_or(0);
-            self.written += sent as u64;
-        }
-        if sent < self.head.len() {
-            let pieces = &mut [IoSlice::new(&self.head[sent..])];
-            write_all(self.stream, pieces, self.waiting.timer, self.patience, &mut self.written).await?;
-        }
-        self.head.clear();
-        Ok(())
+    /// Writes as much of the head as fits, without waiting. An error shows when the rest is written.
+    fn try_head(&mut self) -> usize {
+        let sent = match self.is_last {
+            true => self.stream.try_write_last(&self.head),
+            false => self.stream.try_write(&[IoSlice::new(&self.head)]),
+        };
+        let sent = sent.unwrap_or(0);
+        self.written += sent as u64;
+        self.patience.moved(sent as u64, self.waiting.timer);
+        sent
+    }
+
+    /// Writes the head from its byte `sent` on.
+    async fn head_rest(&mut self, sent: usize) -> Result<(), Broken> {
+        let pieces = &mut [IoSlice::new(&self.head[sent..])];
+        write_all(self.stream, pieces, self.waiting.timer, self.patience, &mut self.written).await
     }
 
     /// Whether a part of the message has left and the rest has not.
@@ -82,24 +84,18 @@ impl<'w, S: Stream> BodyWriter<'w, S> {
         write_all(self.stream, pieces, self.waiting.timer, self.patience, &mut self.written).await
     }
 
-    async fn send_piece(&mut self, piece: Piece<'_>) -> Result<(), Broken> {
-        let Piece { content, end } = piece;
+    /// Writes a piece that does not leave with its head in one buffer.
+    async fn send_parts(&mut self, piece: Piece<'_>) -> Result<(), Broken> {
+        let Piece { content, .. } = piece;
         if self.framing == Framing::Chunked {
             self.send_chunk(piece).await?;
-            self.head.clear();
         } else if self.head.is_empty() {
             self.write(&mut [IoSlice::new(content)]).await?;
-        } else if end.is_some() && content.len() <= COPY_BEHIND_HEAD_BYTES_MAX {
-            // The usual small message: head and content, one after the other in one buffer.
-            self.head.extend_from_slice(content);
-            self.send_head().await?;
         } else {
             let pieces = &mut [IoSlice::new(&self.head), IoSlice::new(content)];
             let pieces = if content.is_empty() { &mut pieces[..1] } else { &mut pieces[..] };
             write_all(self.stream, pieces, self.waiting.timer, self.patience, &mut self.written).await?;
-            self.head.clear();
         }
-        self.content += content.len() as u64;
         Ok(())
     }
 
@@ -127,11 +123,29 @@ impl<S: Stream> BodySink for BodyWriter<'_, S> {
     type Pipe = S::Pipe;
 
     async fn send(&mut self, piece: Piece<'_>) -> Result<(), Broken> {
-        self.set_unfinished(true);
-        let outcome = self.send_piece(piece).await;
-        let is_finished = if outcome.is_ok() { piece.end.is_some() } else { self.written == 0 };
-        if is_finished {
-            self.set_unfinished(false);
+        let Piece { content, end } = piece;
+        let in_one = self.framing != Framing::Chunked
+            && end.is_some()
+            && !self.head.is_empty()
+            && content.len() <= COPY_BEHIND_HEAD_BYTES_MAX;
+        let outcome = if in_one {
+            // The usual small message: head and content, one after the other in one buffer and in one write.
+            self.head.extend_from_slice(content);
+            let sent = self.try_head();
+            if sent == self.head.len() {
+                Ok(())
+            } else {
+                self.set_unfinished(true);
+                self.head_rest(sent).await
+            }
+        } else {
+            self.set_unfinished(true);
+            self.send_parts(piece).await
+        };
+        self.set_unfinished(if outcome.is_ok() { end.is_none() } else { self.written > 0 });
+        if outcome.is_ok() {
+            self.head.clear();
+            self.content += content.len() as u64;
         }
         outcome
     }

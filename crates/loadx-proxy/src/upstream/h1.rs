@@ -24,7 +24,7 @@ pub(crate) struct Conversation<S> {
 }
 
 /// What both halves of a conversation need.
-#[derive(Copy, Clone, Debug)]
+#[derive(Debug)]
 pub(crate) struct Terms<'t, S> {
     pub(crate) waiting: Waiting<'t>,
     /// How long the backend may be silent, and how long it may refuse to take more.
@@ -40,8 +40,8 @@ impl<S: Stream> Conversation<S> {
     }
 
     /// The half that sends the request, and the half that receives the response.
-    pub(crate) fn halves<'c>(&'c mut self, terms: Terms<'c, S>) -> (BodyWriter<'c, S>, ResponseReader<'c, S>) {
-        let Terms { waiting, patience, pool, to_head } = terms;
+    pub(crate) fn halves<'c>(&'c mut self, terms: &Terms<'c, S>) -> (BodyWriter<'c, S>, ResponseReader<'c, S>) {
+        let &Terms { waiting, patience, pool, to_head } = terms;
         let Conversation { connection: Connection { stream, .. }, input } = self;
         let request = BodyWriter::new(stream, waiting, patience, None);
         let body = BodyReader::new(stream, input, Framing::Length(0), waiting, patience);
@@ -49,7 +49,7 @@ impl<S: Stream> Conversation<S> {
     }
 
     /// The halves of a connection that goes on in another protocol.
-    pub(crate) fn switched<'c>(&'c mut self, terms: Terms<'c, S>) -> (BodyWriter<'c, S>, ResponseReader<'c, S>) {
+    pub(crate) fn switched<'c>(&'c mut self, terms: &Terms<'c, S>) -> (BodyWriter<'c, S>, ResponseReader<'c, S>) {
         let (mut request, mut response) = self.halves(terms);
         request.framing = Framing::UntilClose;
         response.body.begin(Framing::UntilClose);
