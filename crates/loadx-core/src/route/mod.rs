@@ -1,9 +1,11 @@
 //! Routes: what a request must look like, and where the request then goes.
 //!
 //! A [`RouteTable`] is compiled once from the config. A match takes the same time for one host as for a hundred
-//! thousand. Paths are matched in the form that the backend gets; see [`path`].
+//! thousand. Paths are matched in the form that the backend gets; see [`path`]. What then becomes of a request is said
+//! by [`decide`].
 
 pub mod access;
+mod decide;
 pub mod expression;
 pub mod path;
 mod rules;
@@ -15,6 +17,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use access::Access;
+pub use decide::{
+    Decided, ENDPOINTS, Forwarded, Request, Verdict, decide, is_endpoint, put_response_lines,
+};
 pub use rules::{FieldEdits, FieldRule, PathRule, QueryRule, Rewrite, Rules};
 pub use table::{Match, Mismatch, PREFIX_SEGMENTS_MAX, RouteTable};
 pub use template::{Template, TemplateFault, Values, Variable};

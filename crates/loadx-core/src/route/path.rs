@@ -72,6 +72,45 @@ pub fn plain_length(path_and_query: &[u8]) -> usize {
     path_and_query.iter().position(|byte| !PLAIN[usize::from(*byte)]).unwrap_or(path_and_query.len())
 }
 
+/// A path and query, taken apart.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Target<'a> {
+    /// The path in its normal form: owned where the normal form differs from the path that came.
+    pub path: Cow<'a, [u8]>,
+    /// What follows the question mark, as it came; none when there is no question mark.
+    pub query: Option<&'a [u8]>,
+}
+
+impl<'a> Target<'a> {
+    /// Takes a path and query apart and normalises the path.
+    ///
+    /// # Errors
+    /// When the path cannot have one meaning; see [`normalise`].
+    #[inline]
+    pub fn read(path_and_query: &'a [u8]) -> Result<Self, PathFault> {
+        let plain = plain_length(path_and_query);
+        match path_and_query.get(plain) {
+            None => Ok(Target { path: Cow::Borrowed(path_and_query), query: None }),
+            Some(b'?') => {
+                let (path, query) = (&path_and_query[..plain], &path_and_query[plain + 1..]);
+                Ok(Target { path: Cow::Borrowed(path), query: Some(query) })
+            }
+            Some(_) => Self::read_odd(path_and_query),
+        }
+    }
+
+    fn read_odd(path_and_query: &'a [u8]) -> Result<Self, PathFault> {
+        let end = path_and_query.iter().position(|byte| *byte == b'?').unwrap_or(path_and_query.len());
+        let (path, query) = (&path_and_query[..end], path_and_query.get(end + 1..));
+        let mut normal = Vec::new();
+        let path = match normalise(path, &mut normal)? {
+            Normal::Unchanged => Cow::Borrowed(path),
+            Normal::Changed => Cow::Owned(normal),
+        };
+        Ok(Target { path, query })
+    }
+}
+
 /// Writes the normal form of `path`, which has no query, to `out`, if the form differs from `path`.
 ///
 /// # Errors
