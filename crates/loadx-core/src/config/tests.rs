@@ -1,8 +1,10 @@
 //! The config as people type it, right and wrong.
 
+use std::time::Duration;
+
 use super::*;
 use crate::route::{Action, PathRule};
-use crate::{Accepts, Probe};
+use crate::{Accepts, Algorithm, Probe};
 
 const SEED: &str = include_str!("../../../../config.json");
 
