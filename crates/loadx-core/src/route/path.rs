@@ -199,61 +199,54 @@ fn has_readings(path: &[u8]) -> bool {
         || (path.contains(&b'%') && path.windows(3).any(escaped))
 }
 
-/// How a server may read a path beside what stands in it.
+/// The most readings of a path. Each escape is decoded once, before or behind the cut of parameters, and slashes are
+/// merged before or behind each of these steps; many such orders come to the same.
+const READINGS_MAX: usize = 158;
+
+/// What a server may do to a path before it looks for what the path names. Each server takes some of these steps, in an
+/// order of its own.
 #[derive(Copy, Clone)]
-struct Reading {
-    /// Encoded slashes are slashes.
-    slashes: bool,
-    /// Encoded backslashes are slashes.
-    backslashes: bool,
-    /// Neighbouring slashes are one.
-    merges: bool,
-    cuts: Cuts,
+enum Step {
+    /// Reads encoded slashes as slashes.
+    Slashes,
+    /// Reads encoded backslashes as slashes.
+    Backslashes,
+    /// Ends the name of a segment at a semicolon.
+    Parameters,
+    /// Makes one slash of neighbouring ones.
+    Merge,
 }
 
-/// Whether a semicolon ends a segment's name, before escapes are decoded or behind that.
-#[derive(Copy, Clone, PartialEq, Eq)]
-enum Cuts {
-    Never,
-    First,
-    Last,
-}
+impl Step {
+    const ALL: [Step; 4] = [Step::Slashes, Step::Backslashes, Step::Parameters, Step::Merge];
 
-impl Reading {
-    /// Every way to read a path, but for the plain one.
-    fn all() -> impl Iterator<Item = Reading> {
-        (0..8u8).flat_map(|bits| {
-            let reading =
-                move |cuts| Reading { slashes: bits & 1 != 0, backslashes: bits & 2 != 0, merges: bits & 4 != 0, cuts };
-            [Cuts::Never, Cuts::First, Cuts::Last].map(reading)
-        })
-    }
-
-    /// The path as a server reads it. None when the reading brings about a dot segment: such a path leads elsewhere
-    /// than it seems to, whatever its route.
+    /// The path after this step; none when the step changes nothing.
     fn apply(self, path: &[u8]) -> Option<Vec<u8>> {
-        let mut out = if self.cuts == Cuts::First { without_parameters(path) } else { path.to_vec() };
-        if self.slashes {
-            out = replaced(&out, b"%2F");
-        }
-        if self.backslashes {
-            out = replaced(&out, b"%5C");
-        }
-        if self.cuts == Cuts::Last {
-            out = without_parameters(&out);
-        }
-        if self.merges {
-            out.dedup_by(|next, previous| *next == b'/' && *previous == b'/');
-        }
-        let has_dots = out.split(|byte| *byte == b'/').any(|segment| matches!(segment, b"." | b".."));
-        (!has_dots).then_some(out)
+        let changed = match self {
+            Step::Slashes => replaced(path, b"%2F"),
+            Step::Backslashes => replaced(path, b"%5C"),
+            Step::Parameters => without_parameters(path),
+            Step::Merge => {
+                let mut merged = path.to_vec();
+                merged.dedup_by(|next, previous| *next == b'/' && *previous == b'/');
+                merged
+            }
+        };
+        (changed.len() != path.len()).then_some(changed)
     }
 }
 
 /// A path whose segments end at their first semicolon.
 fn without_parameters(path: &[u8]) -> Vec<u8> {
-    let name = |segment: &[u8]| segment.split(|byte| *byte == b';').next().unwrap_or_default().to_vec();
-    path.split(|byte| *byte == b'/').map(name).collect::<Vec<_>>().join(&b'/')
+    let mut out = Vec::with_capacity(path.len());
+    let mut is_cut = false;
+    for byte in path {
+        is_cut = *byte != b'/' && (is_cut || *byte == b';');
+        if !is_cut {
+            out.push(*byte);
+        }
+    }
+    out
 }
 
 /// A path in which an escape is a slash.
@@ -285,13 +278,25 @@ impl RouteTable {
         if !has_readings(asked.path) {
             return Ok(found);
         }
-        for reading in Reading::all() {
-            let path = reading.apply(asked.path).ok_or(PathFault::Ambiguous)?;
-            let other = self.find(&Asked { path: &path, ..*asked });
-            if other.map(|other| other.index) != found.map(|found| found.index) {
-                return Err(PathFault::Ambiguous);
+        let mut readings = vec![asked.path.to_vec()];
+        let mut next = 0;
+        while next < readings.len() {
+            for step in Step::ALL {
+                let Some(path) = step.apply(&readings[next]) else { continue };
+                if readings.contains(&path) {
+                    continue;
+                }
+                // A path with a dot segment leads elsewhere than it seems to, whatever its route.
+                let has_dots = path.split(|byte| *byte == b'/').any(|segment| matches!(segment, b"." | b".."));
+                let other = self.find(&Asked { path: &path, ..*asked });
+                if has_dots || other.map(|other| other.index) != found.map(|found| found.index) {
+                    return Err(PathFault::Ambiguous);
+                }
+                readings.push(path);
             }
+            next += 1;
         }
+        debug_assert!(readings.len() <= READINGS_MAX, "{} readings", readings.len());
         Ok(found)
     }
 }

@@ -174,6 +174,14 @@ fn a_path_whose_readings_lead_to_different_routes_is_refused() {
 }
 
 #[test]
+fn the_steps_of_a_reading_come_in_any_order() {
+    let table = RouteTable::new(vec![of(&[], exact("/s/t/p/r")), of(&[], PathRule::Any)]);
+    // Slashes are decoded, parameters are cut, then backslashes are decoded.
+    let path = "/s%5Ct/p;m%5Cq%2Fr";
+    assert_eq!(table.find_unambiguous(&asked("", path)).unwrap_err(), PathFault::Ambiguous);
+}
+
+#[test]
 fn a_rewrite_cannot_be_escaped_even_by_the_only_route() {
     let mut rewriting = of(&[], PathRule::Any);
     let mut forward = Forward::to(0);
