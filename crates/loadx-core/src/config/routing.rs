@@ -277,7 +277,7 @@ impl Checker<'_> {
         let rewrite = Rewrite {
             path: text(&typed.value.path),
             path_prefix: text(&typed.value.path_prefix),
-            host: typed.value.host.as_ref().and_then(|host| self.one_host(host)),
+            host: typed.value.host.as_ref().map(|host| host.value.0.as_str().into()),
         };
         self.checked_rewrite(entry, typed.place, rewrite)
     }

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use super::Faults;
 use super::reader::{At, Node, Problem, Read};
 use super::routing_values::{
-    Address, HealthWord, HostPattern, MethodName, RedirectStatus, ResolveWord, SchemeWord, SplitWord,
+    Address, HealthWord, HostField, HostPattern, MethodName, RedirectStatus, ResolveWord, SchemeWord, SplitWord,
 };
 use super::table::Table;
 use super::values::{Host, Network, Port, Seconds, TargetPath, Text, Token, Whole};
@@ -148,8 +148,8 @@ file_object! {
             path: TargetPath,
             /// Replaces the prefix that the route matched.
             path_prefix: TargetPath,
-            /// Replaces the host that the backend reads.
-            host: HostPattern,
+            /// Replaces the host that the backend reads; a port may follow.
+            host: HostField,
         }
         default {}
     }

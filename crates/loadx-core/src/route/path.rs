@@ -8,6 +8,7 @@
 
 use std::borrow::Cow;
 use std::fmt;
+use std::net::Ipv6Addr;
 
 use super::{Asked, Match, RouteTable};
 
@@ -301,16 +302,29 @@ impl RouteTable {
     }
 }
 
-/// The host that routes match: lower case, without port and trailing dot.
+/// The host that routes match: lower case, without port and trailing dot; an IPv6 address in brackets, as RFC 5952
+/// spells the address.
 pub fn host(authority: &[u8]) -> Cow<'_, [u8]> {
-    let end = match authority.first() {
-        Some(b'[') => authority.iter().position(|byte| *byte == b']').map_or(authority.len(), |at| at + 1),
-        _ => authority.iter().position(|byte| *byte == b':').unwrap_or(authority.len()),
-    };
+    if authority.first() == Some(&b'[') {
+        return literal(authority);
+    }
+    let end = authority.iter().position(|byte| *byte == b':').unwrap_or(authority.len());
     let host = &authority[..end];
     let host = host.strip_suffix(b".").unwrap_or(host);
     if !host.iter().any(u8::is_ascii_uppercase) {
         return Cow::Borrowed(host);
     }
     Cow::Owned(host.to_ascii_lowercase())
+}
+
+/// The host of an authority that begins with a bracket. One address has many spellings; a literal that is no IPv6
+/// address (RFC 3986, section 3.2.2, has others) only loses its case.
+#[cold]
+fn literal(authority: &[u8]) -> Cow<'_, [u8]> {
+    let end = authority.iter().position(|byte| *byte == b']').unwrap_or(authority.len());
+    let text = std::str::from_utf8(&authority[1..end]);
+    match text.ok().and_then(|text| text.parse::<Ipv6Addr>().ok()) {
+        Some(ip) => Cow::Owned(format!("[{ip}]").into_bytes()),
+        None => Cow::Owned(authority[..authority.len().min(end + 1)].to_ascii_lowercase()),
+    }
 }

@@ -196,9 +196,15 @@ fn a_rewrite_cannot_be_escaped_even_by_the_only_route() {
 
 #[test]
 fn hosts_lose_case_port_and_trailing_dot() {
-    for (typed, host) in
-        [("A.Example.:80", "a.example"), ("a:1", "a"), ("[::1]:80", "[::1]"), ("[2001:DB8::1]", "[2001:db8::1]")]
-    {
+    for (typed, host) in [
+        ("A.Example.:80", "a.example"),
+        ("a:1", "a"),
+        ("[::1]:80", "[::1]"),
+        ("[2001:DB8::1]", "[2001:db8::1]"),
+        ("[0:0:0::01]:80", "[::1]"),
+        ("[v1.A]:1", "[v1.a]"),
+        ("[", "["),
+    ] {
         assert_eq!(*path::host(typed.as_bytes()), *host.as_bytes());
     }
 }
