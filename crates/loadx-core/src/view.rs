@@ -7,8 +7,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::backend::Backend;
-use crate::balance::{Balancer, Key};
-use crate::{BackendId, Evidence, Observation, Time};
+use crate::balance::{Balancer, Key, Query};
+use crate::{Evidence, Observation, Time};
 
 /// The backends in rotation at one moment, and how to pick among them.
 ///
@@ -18,19 +18,6 @@ use crate::{BackendId, Evidence, Observation, Time};
 pub struct View {
     pub(crate) backends: Box<[Backend]>,
     pub(crate) balancer: Balancer,
-}
-
-/// What a pick depends on, beside the view.
-#[derive(Copy, Clone, Debug)]
-pub struct Query<'q> {
-    /// When the pick is made.
-    pub now: Time,
-    /// 64 random bits, for policies that draw.
-    pub entropy: u64,
-    /// Stands for the client, in policies that keep a client at one backend; see [`View::key`].
-    pub key: Option<Key>,
-    /// Backends that this exchange has already asked in vain.
-    pub tried: &'q [BackendId],
 }
 
 /// The result of a pick.

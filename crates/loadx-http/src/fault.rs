@@ -66,3 +66,25 @@ impl From<httparse::Error> for Fault {
         }
     }
 }
+
+/// Why a body cannot be read on.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum BodyFault {
+    /// The chunked coding is broken.
+    Chunk(&'static str),
+    /// The connection ended before the body did.
+    Incomplete,
+    /// There is more content than is allowed.
+    TooLarge,
+}
+
+impl BodyFault {
+    /// What is wrong, in words.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            BodyFault::Chunk(what) => what,
+            BodyFault::Incomplete => "the body broke off",
+            BodyFault::TooLarge => "the body is larger than is allowed here",
+        }
+    }
+}

@@ -10,6 +10,7 @@ use serde::ser::{Serialize, Serializer};
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
+use super::environment::{Environment, expand};
 use super::{Fault, Faults};
 
 /// A value of the file and where it stands.
@@ -74,9 +75,6 @@ pub(super) struct Node<'a> {
     name: Name,
     environment: Environment<'a>,
 }
-
-/// Looks a variable of the environment up.
-pub(super) type Environment<'a> = &'a dyn Fn(&str) -> Option<String>;
 
 /// What a piece of JSON is, to a reader of messages.
 #[derive(Copy, Clone)]
@@ -143,7 +141,7 @@ impl<'a> Node<'a> {
         let Some(typed) = self.text_with_variables() else {
             return self.fault_of(serde_json::from_str(self.raw), faults, wanted);
         };
-        match super::environment::expand(&typed, self.environment) {
+        match expand(&typed, self.environment) {
             Ok(text) => {
                 // The value of a variable may stand for a number or for true and false.
                 let read = serde_json::from_value(text.as_str().into()).or_else(|_| serde_json::from_str(&text));

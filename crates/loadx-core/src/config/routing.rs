@@ -3,11 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use super::checker::Checker;
 use super::reader::{At, Place, Problem, Typed as _};
 use super::routing_file::{FileEdits, FileListener, FileRedirect, FileRewrite, FileRoute};
 use super::routing_values::{HostPattern, SplitWord};
 use super::table::Table;
-use super::validate::Checker;
 use super::values::Text;
 use super::{ClusterConfig, ListenerConfig};
 use crate::route::{
@@ -277,7 +277,7 @@ impl Checker<'_> {
         let rewrite = Rewrite {
             path: text(&typed.value.path),
             path_prefix: text(&typed.value.path_prefix),
-            host: typed.value.host.as_ref().and_then(|host| self.one_host(host)),
+            host: typed.value.host.as_ref().map(|host| host.value.0.as_str().into()),
         };
         self.checked_rewrite(entry, typed.place, rewrite)
     }
@@ -382,14 +382,6 @@ impl Checker<'_> {
             return None;
         }
         Some(())
-    }
-
-    fn unknown(&mut self, kind: &str, name: &str, place: Place, known: &[&str]) {
-        let help = match super::reader::nearest(name, known) {
-            Some(near) => format!("did you mean \"{near}\"?"),
-            None => format!("the file has: {}", known.join(", ")),
-        };
-        self.fault(place, Problem::new(format!("there is no {kind} named \"{name}\""), help));
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use super::checker::Checker;
 use super::file::FileConfig;
 use super::reader::{At, Place, Problem, Typed as _};
 use super::routing::{Names, route_to_the_only_cluster};
@@ -18,11 +19,6 @@ const BACKENDS_MAX: usize = 20_000;
 
 pub(super) fn validate(source: &str, file: FileConfig, faults: &mut Faults) -> Config {
     Checker { source, faults }.config(file)
-}
-
-pub(super) struct Checker<'c> {
-    source: &'c str,
-    faults: &'c mut Faults,
 }
 
 impl Checker<'_> {
@@ -175,10 +171,6 @@ impl Checker<'_> {
             }
         }
         specs
-    }
-
-    pub(super) fn fault(&mut self, place: Place, problem: Problem) {
-        place.fault(self.source, self.faults, problem);
     }
 }
 

@@ -5,6 +5,7 @@
 //! spelling of everything: were there two ways to read it, it would disagree.
 
 mod plain;
+mod routing;
 
 use std::net::{IpAddr, Ipv4Addr};
 
@@ -14,6 +15,8 @@ use loadx_http::{
 };
 
 use plain::{Plain, head_length};
+
+pub use routing::routing;
 
 const FORWARDING: Forwarding<'static> = Forwarding {
     peer: IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)),

@@ -1,5 +1,6 @@
 //! Message bodies: where they end, and what of the bytes is content.
 
+use crate::BodyFault;
 use crate::limits::CHUNK_LINE_BYTES_MAX;
 use crate::trailers::Trailers;
 
@@ -12,28 +13,6 @@ pub enum Framing {
     Chunked,
     /// By the end of the connection; responses only.
     UntilClose,
-}
-
-/// Why a body cannot be read on.
-#[derive(Copy, Clone, Debug, PartialEq, Eq)]
-pub enum BodyFault {
-    /// The chunked coding is broken.
-    Chunk(&'static str),
-    /// The connection ended before the body did.
-    Incomplete,
-    /// There is more content than is allowed.
-    TooLarge,
-}
-
-impl BodyFault {
-    /// What is wrong, in words.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            BodyFault::Chunk(what) => what,
-            BodyFault::Incomplete => "the body broke off",
-            BodyFault::TooLarge => "the body is larger than is allowed here",
-        }
-    }
 }
 
 /// What a call of [`BodyDecoder::decode`] found.
