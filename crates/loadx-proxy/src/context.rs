@@ -12,13 +12,11 @@ use loadx_core::plan::ClusterSlot;
 use loadx_core::{Backend, BackendId, Observation, ProxyError, Rng as _, SplitMix64, Time};
 use tokio::sync::{mpsc, oneshot};
 
-use crate::access_log::{AccessLog, Line};
 use crate::buffers::Buffers;
 use crate::clock::Clock;
 use crate::date::Date;
 use crate::incoming::Incoming;
 use crate::messages::{Endpoint, Mailbox, Question, Report};
-use crate::metrics::{Ending, Holdings, Shard};
 use crate::net::Network;
 use crate::parking::Parking;
 use crate::pipes::Pipes;
@@ -26,6 +24,7 @@ use crate::pool::Pool;
 use crate::request_id::RequestId;
 use crate::sessions::Sessions;
 use crate::shared::{LocalPlan, LocalView, Shared};
+use crate::telemetry::{AccessLog, Ending, Holdings, Line, Shard};
 
 /// What the tasks of one worker share.
 pub(crate) struct Worker<N: Network> {

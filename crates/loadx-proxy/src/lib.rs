@@ -6,7 +6,6 @@
 //!
 //! Everything is generic over the [`Network`], so that the whole proxy also runs on a simulated one.
 
-mod access_log;
 mod address;
 mod buffers;
 mod client;
@@ -20,7 +19,6 @@ mod incoming;
 mod io;
 pub mod limits;
 mod messages;
-mod metrics;
 mod net;
 mod origin;
 mod parking;
@@ -33,6 +31,7 @@ mod reply;
 mod request_id;
 mod sessions;
 mod shared;
+mod telemetry;
 mod timer;
 mod worker;
 

@@ -14,7 +14,6 @@ use loadx_core::{Rng as _, SplitMix64, Time};
 use tokio::runtime::{Builder, LocalOptions, LocalRuntime};
 use tokio::sync::{mpsc, oneshot};
 
-use crate::access_log::{self, AccessLog, Batches, Lost};
 use crate::clock::Clock;
 use crate::context;
 use crate::control;
@@ -22,6 +21,7 @@ use crate::limits::{CONTROL_QUEUE_MAX, EVENTS_PER_POLL_MAX};
 use crate::messages::{Command, Mailbox, Order};
 use crate::net::{Network, Tcp};
 use crate::shared::Shared;
+use crate::telemetry::{self, AccessLog, Batches, Lost};
 use crate::worker;
 
 /// Why a proxy could not be started.
@@ -103,7 +103,7 @@ pub struct Running {
     command: mpsc::Sender<Command>,
     listeners: Vec<ListenerConfig>,
     stop_control: oneshot::Sender<()>,
-    log: Option<access_log::Writer>,
+    log: Option<telemetry::Writer>,
 }
 
 impl Running {
@@ -280,7 +280,7 @@ struct Assembly<N: Network> {
     workers: Vec<Crew<N>>,
     command: mpsc::Sender<Command>,
     stop_control: oneshot::Sender<()>,
-    log: Option<access_log::Writer>,
+    log: Option<telemetry::Writer>,
 }
 
 /// What one worker is made of.
@@ -338,9 +338,9 @@ fn assemble<N: Network>(config: &Config, net: &N, seed: u64) -> Result<Assembly<
     Ok(Assembly { addresses, mailboxes, control, ready, workers, command, stop_control, log })
 }
 
-fn open_log(config: &Config, lost: &Arc<Lost>) -> Result<(Option<Batches>, Option<access_log::Writer>), StartError> {
+fn open_log(config: &Config, lost: &Arc<Lost>) -> Result<(Option<Batches>, Option<telemetry::Writer>), StartError> {
     let Some(log) = &config.access_log else { return Ok((None, None)) };
-    let (batches, writer) = access_log::start(log, lost)
+    let (batches, writer) = telemetry::start_writer(log, lost)
         .map_err(|error| StartError::LogFile(log.file.clone().unwrap_or_else(|| "standard output".into()), error))?;
     Ok((Some(batches), Some(writer)))
 }

@@ -10,12 +10,11 @@ use loadx_core::{Attempts, BackendSnapshot, HealthPolicy, Time};
 use serde_json::{Value, json};
 use tokio::sync::{Mutex, oneshot};
 
-use crate::access_log::Lost;
 use crate::clock::Clock;
 use crate::limits;
 use crate::messages::{Endpoint, Mailbox, Order};
-use crate::metrics::{Counts, Shard, round};
 use crate::shared::{Shared, WorkerLoad};
+use crate::telemetry::{Counts, Lost, Shard, round};
 
 /// Answers the status endpoints.
 #[derive(Debug)]

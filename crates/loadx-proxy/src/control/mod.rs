@@ -15,12 +15,12 @@ use loadx_core::{BackendId, Event, Evidence, NameAnswer, Observation, SplitMix64
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::task::spawn_local;
 
-use crate::access_log::Lost;
 use crate::clock::Clock;
 use crate::limits::{CONTROL_QUEUE_MAX, PROBES_MAX};
 use crate::messages::{Command, Mailbox, Order, Question, Report};
 use crate::net::Network;
 use crate::shared::Shared;
+use crate::telemetry::Lost;
 
 use endpoints::Endpoints;
 use probe::ProbeRun;

@@ -1,0 +1,16 @@
+//! What is counted and logged about exchanges.
+//!
+//! `counters` holds what a worker counts, `json` prints the counts. `access_log` is one worker's end of the access
+//! log, `log_line` the look of a line, `log_writer` the thread that writes.
+
+mod access_log;
+mod counters;
+mod json;
+mod log_line;
+mod log_writer;
+
+pub(crate) use access_log::AccessLog;
+pub(crate) use counters::{Counts, Ending, Holdings, Shard};
+pub(crate) use json::round;
+pub(crate) use log_line::Line;
+pub(crate) use log_writer::{Batches, Lost, Writer, start as start_writer};
