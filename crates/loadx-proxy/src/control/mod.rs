@@ -20,7 +20,7 @@ use crate::limits::{CONTROL_QUEUE_MAX, PROBES_MAX};
 use crate::messages::{Command, Mailbox, Order, Question, Report};
 use crate::net::Network;
 use crate::shared::Shared;
-use crate::telemetry::Lost;
+use crate::telemetry::LostLines;
 
 use endpoints::Endpoints;
 use probe::ProbeRun;
@@ -37,7 +37,7 @@ pub(crate) struct Parts<N: Network> {
     pub(crate) reports: mpsc::Receiver<Report>,
     pub(crate) questions: mpsc::Receiver<Question>,
     pub(crate) commands: mpsc::Receiver<Command>,
-    pub(crate) lost_log_lines: Arc<Lost>,
+    pub(crate) lost_log_lines: Arc<LostLines>,
     pub(crate) seed: u64,
     /// Told once the first views are published.
     pub(crate) ready: oneshot::Sender<()>,

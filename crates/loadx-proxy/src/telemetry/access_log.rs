@@ -4,47 +4,44 @@
 //! wait: lines are lost and counted.
 
 use std::cell::{Cell, RefCell};
-use std::sync::PoisonError;
-use std::sync::atomic::Ordering;
-use std::sync::mpsc::TrySendError;
 use std::time::SystemTime;
 
 use loadx_core::config::LogFormat;
 use tokio::sync::Notify;
 
 use super::log_line::{Line, SecondText, Stamp, write_human, write_json};
-use super::log_writer::{Batches, lines_in};
+use super::log_writer::{LogSender, Sent};
 use crate::limits::{LOG_BATCH_BYTES, LOG_FLUSH_INTERVAL};
 
 /// One worker's end of the log.
 #[derive(Debug)]
 pub(crate) struct AccessLog {
-    batches: Option<Batches>,
+    sender: Option<LogSender>,
     batch: RefCell<Vec<u8>>,
     begun: Notify,
     second: RefCell<SecondText>,
-    last_flush_full: Cell<bool>,
+    last_batch_lost: Cell<bool>,
 }
 
 impl AccessLog {
-    pub(crate) fn new(batches: Option<Batches>) -> Self {
+    pub(crate) fn new(sender: Option<LogSender>) -> Self {
         AccessLog {
-            batches,
+            sender,
             batch: RefCell::default(),
             begun: Notify::new(),
             second: RefCell::default(),
-            last_flush_full: Cell::new(false),
+            last_batch_lost: Cell::new(false),
         }
     }
 
     /// Whether lines go anywhere.
     pub(crate) fn is_on(&self) -> bool {
-        self.batches.is_some()
+        self.sender.is_some()
     }
 
     /// Adds a line.
     pub(crate) fn write(&self, line: &Line<'_>) {
-        let Some(batches) = &self.batches else { return };
+        let Some(sender) = &self.sender else { return };
         let mut batch = self.batch.borrow_mut();
         if batch.is_empty() {
             self.begun.notify_one();
@@ -53,7 +50,7 @@ impl AccessLog {
         let since_epoch = line.at.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         second.update(since_epoch.as_secs());
         let time = Stamp { second: &second.text, millis: since_epoch.subsec_millis() };
-        match batches.format {
+        match sender.format {
             LogFormat::Human => write_human(&mut batch, &time, line),
             LogFormat::Json => write_json(&mut batch, &time, line),
         }
@@ -66,22 +63,16 @@ impl AccessLog {
 
     /// Hands over what was collected; when there is no room for it, it is lost.
     pub(crate) fn flush(&self) {
-        let Some(batches) = &self.batches else { return };
+        let Some(sender) = &self.sender else { return };
         if self.batch.borrow().is_empty() {
             return;
         }
-        let spare = batches.spare.lock().unwrap_or_else(PoisonError::into_inner).pop();
-        let next = spare.unwrap_or_else(|| Vec::with_capacity(LOG_BATCH_BYTES + 1_024));
-        let batch = self.batch.replace(next);
-        if let Err(error) = batches.sender.try_send(batch) {
-            let (TrySendError::Full(batch) | TrySendError::Disconnected(batch)) = error;
-            batches.lost.0.fetch_add(lines_in(&batch), Ordering::Relaxed);
-            if !self.last_flush_full.replace(true) {
-                tracing::warn!("the access log cannot keep up, lines are lost; /__status__ counts them");
-            }
-        } else {
-            self.last_flush_full.set(false);
+        let batch = self.batch.replace(sender.empty_batch());
+        let lost = sender.send(batch) == Sent::Lost;
+        if lost && !self.last_batch_lost.get() {
+            tracing::warn!("the access log cannot keep up, lines are lost; /__status__ counts them");
         }
+        self.last_batch_lost.set(lost);
     }
 
     /// Hands batches over soon after they have begun, for as long as the worker lives.
@@ -96,11 +87,9 @@ impl AccessLog {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
     use std::sync::mpsc::sync_channel;
     use std::time::Duration;
 
-    use super::super::log_writer::Lost;
     use super::*;
     use crate::request_id::RequestId;
 
@@ -126,7 +115,7 @@ mod tests {
 
     fn written(format: LogFormat, line: &Line<'_>) -> String {
         let (sender, receiver) = sync_channel(1);
-        let log = AccessLog::new(Some(Batches { format, sender, spare: Arc::default(), lost: Arc::default() }));
+        let log = AccessLog::new(Some(LogSender::for_test(format, sender)));
         log.write(line);
         log.flush();
         String::from_utf8(receiver.recv().unwrap()).unwrap()
@@ -153,14 +142,13 @@ mod tests {
     #[test]
     fn when_nobody_writes_lines_are_counted_and_nobody_waits() {
         let (sender, _receiver) = sync_channel(1);
-        let lost = Arc::<Lost>::default();
-        let spare = Arc::default();
-        let log = AccessLog::new(Some(Batches { format: LogFormat::Human, sender, spare, lost: Arc::clone(&lost) }));
+        let sender = LogSender::for_test(LogFormat::Human, sender);
+        let log = AccessLog::new(Some(sender.clone()));
         for _ in 0..3 {
             log.write(&line(&ID));
             log.write(&line(&ID));
             log.flush();
         }
-        assert_eq!(lost.count(), 4);
+        assert_eq!(sender.lost(), 4);
     }
 }

@@ -13,8 +13,8 @@ use loadx_core::{Backend, BackendId, ClusterId, Time};
 pub(super) const LATENCY_MAX_US: u64 = 3_600_000_000;
 
 /// Recent windows: how many slots, and how long each is.
-pub(super) const SLOTS: usize = 7;
-pub(super) const SLOT: Duration = Duration::from_secs(10);
+pub(super) const RECENT_SLOTS: usize = 7;
+pub(super) const RECENT_SLOT: Duration = Duration::from_secs(10);
 
 /// What one worker counted.
 #[derive(Clone, Debug)]
@@ -31,15 +31,15 @@ pub(crate) struct Shard {
     pub(super) statuses: Box<[u64; 600]>,
     pub(super) latency: Latency,
     /// A ring of the last slots of time; the newest is being filled.
-    pub(super) recent: [Slot; SLOTS],
+    pub(super) recent: [RecentSlot; RECENT_SLOTS],
     pub(super) backends: BTreeMap<BackendId, BackendCounts>,
     /// By the number of the cluster's id: few, and never reused.
-    clusters: Vec<Counts>,
+    clusters: Vec<ClusterCounts>,
 }
 
 /// What is counted about one cluster.
 #[derive(Copy, Clone, Debug, Default)]
-pub(crate) struct Counts {
+pub(crate) struct ClusterCounts {
     pub(crate) requests: u64,
     pub(crate) errors: u64,
 }
@@ -74,7 +74,7 @@ pub(super) struct Latency {
 }
 
 #[derive(Clone, Debug)]
-pub(super) struct Slot {
+pub(super) struct RecentSlot {
     /// Which slot of time since the start; what it holds from an earlier one is stale.
     pub(super) number: u64,
     pub(super) requests: u64,
@@ -112,7 +112,7 @@ impl Shard {
                 min_us: u64::MAX,
                 max_us: 0,
             },
-            recent: std::array::from_fn(|_| Slot {
+            recent: std::array::from_fn(|_| RecentSlot {
                 number: 0,
                 requests: 0,
                 errors: 0,
@@ -158,9 +158,9 @@ impl Shard {
         }
     }
 
-    fn slot(&mut self, now: Time) -> &mut Slot {
-        let number = slot_number(now);
-        let slot = &mut self.recent[(number % SLOTS as u64) as usize];
+    fn slot(&mut self, now: Time) -> &mut RecentSlot {
+        let number = recent_slot_number(now);
+        let slot = &mut self.recent[(number % RECENT_SLOTS as u64) as usize];
         if slot.number != number {
             slot.number = number;
             slot.requests = 0;
@@ -239,18 +239,18 @@ impl Shard {
     }
 
     /// What is counted about a cluster.
-    pub(crate) fn cluster(&self, id: ClusterId) -> Counts {
+    pub(crate) fn cluster(&self, id: ClusterId) -> ClusterCounts {
         self.clusters.get(id.number() as usize).copied().unwrap_or_default()
     }
 
-    fn cluster_mut(&mut self, number: usize) -> &mut Counts {
+    fn cluster_mut(&mut self, number: usize) -> &mut ClusterCounts {
         if number >= self.clusters.len() {
-            self.clusters.resize(number + 1, Counts::default());
+            self.clusters.resize(number + 1, ClusterCounts::default());
         }
         &mut self.clusters[number]
     }
 }
 
-pub(super) fn slot_number(now: Time) -> u64 {
-    now.since(Time::ZERO).as_secs() / SLOT.as_secs()
+pub(super) fn recent_slot_number(now: Time) -> u64 {
+    now.since(Time::ZERO).as_secs() / RECENT_SLOT.as_secs()
 }

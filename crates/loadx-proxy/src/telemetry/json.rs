@@ -3,7 +3,7 @@
 use hdrhistogram::Histogram;
 use loadx_core::Time;
 
-use super::counters::{LATENCY_MAX_US, SLOT, SLOTS, Shard, slot_number};
+use super::counters::{LATENCY_MAX_US, RECENT_SLOT, RECENT_SLOTS, Shard, recent_slot_number};
 
 impl Shard {
     /// Each status that occurred, and how often.
@@ -51,7 +51,7 @@ impl Shard {
             "mirrored": self.mirrored,
             "mirrors_skipped": self.mirrors_skipped,
             "client_connections": self.connections,
-            "recent": { "10s": self.recent(now, 1), "60s": self.recent(now, SLOTS as u64 - 1) },
+            "recent": { "10s": self.recent(now, 1), "60s": self.recent(now, RECENT_SLOTS as u64 - 1) },
             "backends": backends,
         })
     }
@@ -59,7 +59,7 @@ impl Shard {
     /// The slot that is being filled and the `whole` ones before it: what happened just now shows, and
     /// the rate is over the time that they cover.
     fn recent(&self, now: Time, whole: u64) -> serde_json::Value {
-        let current = slot_number(now);
+        let current = recent_slot_number(now);
         let first = current.saturating_sub(whole);
         let mut latency = Histogram::<u32>::new_with_bounds(1, LATENCY_MAX_US, 2).expect("the bounds are sound");
         let (mut requests, mut errors) = (0, 0);
@@ -68,7 +68,7 @@ impl Shard {
             errors += slot.errors;
             latency.add(&slot.latency).expect("the bounds are the same");
         }
-        let began = Time::ZERO + SLOT * u32::try_from(first).unwrap_or(u32::MAX);
+        let began = Time::ZERO + RECENT_SLOT * u32::try_from(first).unwrap_or(u32::MAX);
         let seconds = now.since(began).as_secs_f64().max(f64::MIN_POSITIVE);
         let quantile = |q: f64| if requests == 0 { 0.0 } else { ms(latency.value_at_quantile(q)) };
         serde_json::json!({

@@ -10,7 +10,7 @@ mod log_line;
 mod log_writer;
 
 pub(crate) use access_log::AccessLog;
-pub(crate) use counters::{Counts, Ending, Holdings, Shard};
+pub(crate) use counters::{ClusterCounts, Ending, Holdings, Shard};
 pub(crate) use json::round;
 pub(crate) use log_line::Line;
-pub(crate) use log_writer::{Batches, Lost, Writer, start as start_writer};
+pub(crate) use log_writer::{LogSender, LogWriter, LostLines, start as start_log};
