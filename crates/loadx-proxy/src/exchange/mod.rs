@@ -20,7 +20,7 @@ use loadx_http::{BodyDecoder, Decoded};
 
 use crate::buffers::{HeadBuffer, Input};
 use crate::connection::Client;
-use crate::context::{Account, Worker};
+use crate::context::Worker;
 use crate::incoming::Incoming;
 use crate::io::is_silent;
 use crate::net::{Network, Stream as _};
@@ -29,6 +29,7 @@ use crate::pool::Connection;
 use crate::relay::{RelayFault, Waiting};
 use crate::reply::{Manner, write_error};
 use crate::shared::LocalView;
+use crate::telemetry::{Record, Request};
 
 use failure::upload_failure;
 use routing::{Decision, Forwarded};
@@ -340,9 +341,11 @@ impl<N: Network> Exchange<'_, N> {
         let backend = self.served_by.as_ref().map(ServedBy::backend);
         // Each attempt that failed is there; the one that did not comes on top.
         let tries = self.attempts.failures() + usize::from(ended.answered);
-        self.worker.account(&Account {
-            now,
-            incoming: &self.incoming,
+        self.worker.account(&Record {
+            request: Request::Accepted(&self.incoming),
+            began: self.incoming.began,
+            ended: now,
+            switched_at: self.progress.switched_at.get(),
             status: ended.status,
             // Neither a client that left nor a tunnel that one side ended is a failure of ours.
             broke_off: ended.next == Next::BreakOff && !matches!(ended.status, 499 | 101),
@@ -351,7 +354,6 @@ impl<N: Network> Exchange<'_, N> {
             cluster: Some(&self.incoming.plan.clusters[self.forwarded.cluster]),
             tries,
             error: ended.error.as_deref(),
-            switched_at: self.progress.switched_at.get(),
         });
     }
 }

@@ -5,10 +5,11 @@ use std::rc::Rc;
 use super::Next;
 use super::routing::Own;
 use crate::connection::Client;
-use crate::context::{Account, Worker};
+use crate::context::Worker;
 use crate::incoming::Incoming;
 use crate::net::Network;
 use crate::reply::{Manner, write_error, write_fixed, write_json, write_options, write_redirect};
+use crate::telemetry::{Record, Request};
 
 pub(super) async fn answer<N: Network>(
     worker: &Rc<Worker<N>>,
@@ -44,9 +45,11 @@ pub(super) async fn answer<N: Network>(
             Own::Error(error) => Some(error.message.as_str()),
             _ => None,
         };
-        worker.account(&Account {
-            now: client.timer.now(),
-            incoming,
+        worker.account(&Record {
+            request: Request::Accepted(incoming),
+            began: incoming.began,
+            ended: client.timer.now(),
+            switched_at: None,
             status,
             broke_off: sent.is_err(),
             content: if sent.is_ok() { content } else { 0 },
@@ -54,7 +57,6 @@ pub(super) async fn answer<N: Network>(
             cluster: None,
             tries: 0,
             error,
-            switched_at: None,
         });
     }
     match sent {

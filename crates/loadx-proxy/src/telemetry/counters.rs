@@ -7,7 +7,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hdrhistogram::Histogram;
-use loadx_core::{Backend, BackendId, ClusterId, Time};
+use loadx_core::{BackendId, ClusterId, Time};
+
+use super::record::Record;
 
 /// The longest response time that is told apart, in microseconds: an hour.
 pub(super) const LATENCY_MAX_US: u64 = 3_600_000_000;
@@ -82,18 +84,6 @@ pub(super) struct RecentSlot {
     pub(super) latency: Histogram<u32>,
 }
 
-/// How an exchange ended, for counting.
-#[derive(Debug)]
-pub(crate) struct Ending<'e> {
-    pub(crate) now: Time,
-    pub(crate) took: Duration,
-    pub(crate) status: u16,
-    /// Whether the exchange failed: the status is 500 or above, or the response broke off.
-    pub(crate) error: bool,
-    pub(crate) backend: Option<&'e Backend>,
-    pub(crate) cluster: Option<ClusterId>,
-}
-
 impl Shard {
     pub(crate) fn new() -> Self {
         Shard {
@@ -124,28 +114,29 @@ impl Shard {
     }
 
     /// Counts an exchange.
-    pub(crate) fn record(&mut self, ending: &Ending<'_>) {
-        let took_us = (ending.took.as_nanos() / 1_000).min(u128::from(LATENCY_MAX_US)) as u64;
-        let errors = u64::from(ending.error);
+    pub(crate) fn record(&mut self, record: &Record<'_>) {
+        let took_us = microseconds(record.response_time()).min(LATENCY_MAX_US);
+        let errors = u64::from(record.failed());
+        self.retries += record.tries.saturating_sub(1) as u64;
         self.requests += 1;
         self.errors += errors;
-        if let Some(count) = self.statuses.get_mut(usize::from(ending.status)) {
+        if let Some(count) = self.statuses.get_mut(usize::from(record.status)) {
             *count += 1;
         }
         self.latency.histogram.saturating_record(took_us.max(1));
         self.latency.sum_us += took_us;
         self.latency.min_us = self.latency.min_us.min(took_us);
         self.latency.max_us = self.latency.max_us.max(took_us);
-        let slot = self.slot(ending.now);
+        let slot = self.slot(record.ended);
         slot.requests += 1;
         slot.errors += errors;
         slot.latency.saturating_record(took_us.max(1));
-        if let Some(cluster) = ending.cluster {
-            let counts = self.cluster_mut(cluster.number() as usize);
+        if let Some(cluster) = record.cluster {
+            let counts = self.cluster_mut(cluster.id.number() as usize);
             counts.requests += 1;
             counts.errors += errors;
         }
-        if let Some(backend) = ending.backend {
+        if let Some(backend) = record.backend {
             let counts = self.backends.entry(backend.id()).or_insert_with(|| BackendCounts {
                 name: backend.shared_name(),
                 requests: 0,
@@ -253,4 +244,9 @@ impl Shard {
 
 pub(super) fn recent_slot_number(now: Time) -> u64 {
     now.since(Time::ZERO).as_secs() / RECENT_SLOT.as_secs()
+}
+
+/// Whole microseconds of a span that is shorter than 584,000 years.
+fn microseconds(span: Duration) -> u64 {
+    span.as_secs() * 1_000_000 + u64::from(span.subsec_micros())
 }

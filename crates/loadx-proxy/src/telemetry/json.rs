@@ -105,29 +105,19 @@ pub(crate) fn round(value: f64, digits: i32) -> f64 {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
-    use super::super::counters::Ending;
+    use super::super::testing::{at, refused};
     use super::*;
-
-    fn at(seconds: u64) -> Time {
-        Time::ZERO + Duration::from_secs(seconds)
-    }
-
-    fn ending(now: Time, took_ms: u64, status: u16) -> Ending<'static> {
-        Ending { now, took: Duration::from_millis(took_ms), status, error: status >= 500, backend: None, cluster: None }
-    }
 
     #[test]
     fn the_keys_of_the_python_version_have_their_meanings() {
         let (mut a, mut b) = (Shard::new(), Shard::new());
         for took in 1..=74 {
-            a.record(&ending(at(1), took, 200));
+            a.record(&refused(at(1), took, 200));
         }
         for took in 75..=99 {
-            b.record(&ending(at(2), took, 200));
+            b.record(&refused(at(2), took, 200));
         }
-        b.record(&ending(at(2), 1_000, 502));
+        b.record(&refused(at(2), 1_000, 502));
         let json = Shard::merged(&[a, b]).to_json(at(50));
         assert_eq!(json["uptime_seconds"], 50.0);
         assert_eq!(json["total_requests"], 100);
@@ -155,7 +145,7 @@ mod tests {
     fn recent_windows_forget() {
         let mut shard = Shard::new();
         for second in 0..20 {
-            shard.record(&ending(at(second), 5, 200));
+            shard.record(&refused(at(second), 5, 200));
         }
         let rate = |now, window: &str| shard.to_json(at(now))["recent"][window]["requests_per_second"].clone();
         assert_eq!(rate(5, "10s"), 2.0, "10 requests in the slot that has lasted for 5 s");
