@@ -171,24 +171,36 @@ impl RequestHead {
     }
 }
 
+/// Every octet in decimal with a point behind it, and how many bytes that are.
+const OCTETS: [([u8; 4], u8); 256] = {
+    let mut octets = [(*b"0.\0\0", 2); 256];
+    let mut octet = 1;
+    while octet < 256 {
+        let [hundreds, tens, ones] =
+            [b'0' + (octet / 100) as u8, b'0' + (octet / 10 % 10) as u8, b'0' + (octet % 10) as u8];
+        octets[octet] = match octet {
+            100.. => ([hundreds, tens, ones, b'.'], 4),
+            10.. => ([tens, ones, b'.', 0], 3),
+            _ => ([ones, b'.', 0, 0], 2),
+        };
+        octet += 1;
+    }
+    octets
+};
+
 /// Writes an address as everybody spells it; an IPv4 address also where it comes mapped into IPv6.
 pub fn put_ip(out: &mut Vec<u8>, ip: IpAddr) {
     use std::io::Write as _;
     match ip.to_canonical() {
-        // Once a request: the formatter took 640 of its 16,500 instructions.
+        // Once a request, and once a line of the access log: the formatter took 640 of 16,500 instructions.
         IpAddr::V4(ip) => {
-            for (index, octet) in ip.octets().into_iter().enumerate() {
-                if index > 0 {
-                    out.push(b'.');
-                }
-                if octet >= 100 {
-                    out.push(b'0' + octet / 100);
-                }
-                if octet >= 10 {
-                    out.push(b'0' + octet / 10 % 10);
-                }
-                out.push(b'0' + octet % 10);
+            let (mut text, mut end) = ([0; 16], 0);
+            for octet in ip.octets() {
+                let (spelled, length) = OCTETS[usize::from(octet)];
+                text[end..end + 4].copy_from_slice(&spelled);
+                end += usize::from(length);
             }
+            out.extend_from_slice(&text[..end - 1]);
         }
         IpAddr::V6(ip) => write!(out, "{ip}").expect("a Vec takes what is written to it"),
     }

@@ -9,9 +9,10 @@ use std::time::SystemTime;
 use loadx_core::config::LogFormat;
 use tokio::sync::Notify;
 
-use super::log_line::{SecondText, Stamp, write_human, write_json};
+use super::log_line::{write_human, write_json};
 use super::log_writer::{LogSender, Sent};
 use super::record::Record;
+use super::wall_clock::WallClock;
 use crate::limits::{LOG_BATCH_BYTES, LOG_FLUSH_INTERVAL};
 
 /// One worker's end of the log.
@@ -20,7 +21,7 @@ pub(crate) struct AccessLog {
     sender: Option<LogSender>,
     batch: RefCell<Vec<u8>>,
     begun: Notify,
-    second: RefCell<SecondText>,
+    clock: RefCell<WallClock>,
     last_batch_lost: Cell<bool>,
 }
 
@@ -30,7 +31,7 @@ impl AccessLog {
             sender,
             batch: RefCell::default(),
             begun: Notify::new(),
-            second: RefCell::default(),
+            clock: RefCell::default(),
             last_batch_lost: Cell::new(false),
         }
     }
@@ -42,10 +43,8 @@ impl AccessLog {
         if batch.is_empty() {
             self.begun.notify_one();
         }
-        let mut second = self.second.borrow_mut();
-        let since_epoch = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-        second.update(since_epoch.as_secs());
-        let time = Stamp { second: &second.text, millis: since_epoch.subsec_millis() };
+        let mut clock = self.clock.borrow_mut();
+        let time = clock.stamp(record.ended, SystemTime::now);
         match sender.format {
             LogFormat::Human => write_human(&mut batch, &time, record),
             LogFormat::Json => write_json(&mut batch, &time, record),

@@ -1,45 +1,12 @@
 //! How a line of the access log looks.
 
-use std::io::Write;
-use std::time::Duration;
-
 use loadx_core::Backend;
 use loadx_http::put_ip;
 
+use super::log_text::{put_escaped, put_hex_escape, put_milliseconds, put_number, put_unicode_escape};
 use super::record::Record;
+use super::wall_clock::Stamp;
 use crate::request_id::Spelled;
-
-/// The time of day, spelled out once a second.
-#[derive(Debug, Default)]
-pub(super) struct SecondText {
-    second: u64,
-    pub(super) text: String,
-}
-
-impl SecondText {
-    pub(super) fn update(&mut self, second: u64) {
-        if self.second != second || self.text.is_empty() {
-            self.second = second;
-            let time = jiff::Timestamp::from_second(i64::try_from(second).unwrap_or(0)).unwrap_or_default();
-            let spelled = time.to_string();
-            self.text.clear();
-            self.text.push_str(spelled.trim_end_matches('Z'));
-        }
-    }
-}
-
-pub(super) struct Stamp<'s> {
-    pub(super) second: &'s str,
-    pub(super) millis: u32,
-}
-
-impl Stamp<'_> {
-    fn put(&self, out: &mut Vec<u8>) {
-        out.extend_from_slice(self.second.as_bytes());
-        put_thousandths(out, self.millis);
-        out.push(b'Z');
-    }
-}
 
 // A line is put together by hand: the formatter of the standard library took two thirds of its time.
 
@@ -93,9 +60,9 @@ pub(super) fn write_json(out: &mut Vec<u8>, time: &Stamp<'_>, record: &Record<'_
     put_number(out, record.content);
     out.extend_from_slice(b",\"duration_ms\":");
     put_milliseconds(out, record.took());
-    put_name(out, b",\"route\":", record.request.route());
-    put_name(out, b",\"cluster\":", record.cluster.map(|cluster| &*cluster.name));
-    put_name(out, b",\"backend\":", record.backend.map(Backend::name));
+    put_name(out, b",\"route\":\"", record.request.route());
+    put_name(out, b",\"cluster\":\"", record.cluster.map(|cluster| &*cluster.name));
+    put_name(out, b",\"backend\":\"", record.backend.map(Backend::name));
     out.extend_from_slice(b",\"tries\":");
     put_number(out, record.tries as u64);
     out.extend_from_slice(b",\"id\":\"");
@@ -109,65 +76,26 @@ pub(super) fn write_json(out: &mut Vec<u8>, time: &Stamp<'_>, record: &Record<'_
     out.extend_from_slice(b"}\n");
 }
 
-/// A name of the config, or null.
-fn put_name(out: &mut Vec<u8>, key: &[u8], name: Option<&str>) {
-    out.extend_from_slice(key);
+/// A key with a name of the config, or with null. The key ends in the quote that opens its value.
+#[inline(always)]
+fn put_name<const LENGTH: usize>(out: &mut Vec<u8>, key: &[u8; LENGTH], name: Option<&str>) {
     match name {
-        None => out.extend_from_slice(b"null"),
+        None => {
+            out.extend_from_slice(&key[..LENGTH - 1]);
+            out.extend_from_slice(b"null");
+        }
         Some(name) => {
-            out.push(b'"');
+            out.extend_from_slice(key);
             put_escaped(out, name.as_bytes(), put_unicode_escape);
             out.push(b'"');
         }
     }
 }
 
-/// What a client sent must not forge lines or steer terminals: the quote, the backslash, and everything but
-/// visible ASCII is escaped, the last by `escape`.
-fn put_escaped(out: &mut Vec<u8>, bytes: &[u8], escape: fn(&mut Vec<u8>, u8)) {
-    let is_plain = |byte: &u8| matches!(byte, b' '..=b'~') && !matches!(byte, b'"' | b'\\');
-    if bytes.iter().all(is_plain) {
-        return out.extend_from_slice(bytes);
-    }
-    for byte in bytes {
-        match byte {
-            b'"' | b'\\' => out.extend_from_slice(&[b'\\', *byte]),
-            b' '..=b'~' => out.push(*byte),
-            _ => escape(out, *byte),
-        }
-    }
-}
-
-fn put_hex_escape(out: &mut Vec<u8>, byte: u8) {
-    write!(out, "\\x{byte:02x}").expect(TAKES_ALL);
-}
-
-/// As the inside of a JSON string has it; bytes that are not ASCII stand as the characters of Latin-1.
-fn put_unicode_escape(out: &mut Vec<u8>, byte: u8) {
-    write!(out, "\\u{byte:04x}").expect(TAKES_ALL);
-}
-
-fn put_number(out: &mut Vec<u8>, number: u64) {
-    out.extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
-}
-
-/// A span in milliseconds, with three decimals.
-fn put_milliseconds(out: &mut Vec<u8>, span: Duration) {
-    let microseconds = u64::try_from((span.as_nanos() + 500) / 1_000).unwrap_or(u64::MAX);
-    put_number(out, microseconds / 1_000);
-    put_thousandths(out, (microseconds % 1_000) as u32);
-}
-
-fn put_thousandths(out: &mut Vec<u8>, thousandths: u32) {
-    let digit = |value: u32| b'0' + (value % 10) as u8;
-    out.extend_from_slice(&[b'.', digit(thousandths / 100), digit(thousandths / 10), digit(thousandths)]);
-}
-
-const TAKES_ALL: &str = "a Vec takes what is written to it";
-
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
+    use std::time::Duration;
 
     use super::super::testing::{at, incoming, plan, refused};
     use super::*;
