@@ -3,11 +3,12 @@
 //! A shard belongs to one worker and is written without atomics; control asks for copies.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::sync::Arc;
 use std::time::Duration;
 
 use hdrhistogram::Histogram;
-use loadx_core::{BackendId, ClusterId, Time};
+use loadx_core::{Backend, BackendId, ClusterId, Time};
 
 use super::record::Record;
 
@@ -136,16 +137,25 @@ impl Shard {
             counts.requests += 1;
             counts.errors += errors;
         }
-        if let Some(backend) = record.backend {
-            let counts = self.backends.entry(backend.id()).or_insert_with(|| BackendCounts {
+        if let Some(counts) = record.backend.and_then(|backend| self.backend_mut(backend)) {
+            counts.requests += 1;
+            counts.errors += errors;
+            counts.latency_sum_us += took_us;
+        }
+    }
+
+    /// The counts of a backend. A backend that has left the plan, and whose counts were forgotten, gets no new ones: its
+    /// id never returns, so nothing would ever remove these.
+    fn backend_mut(&mut self, backend: &Backend) -> Option<&mut BackendCounts> {
+        match self.backends.entry(backend.id()) {
+            Entry::Occupied(counts) => Some(counts.into_mut()),
+            Entry::Vacant(_) if backend.has_left() => None,
+            Entry::Vacant(place) => Some(place.insert(BackendCounts {
                 name: backend.shared_name(),
                 requests: 0,
                 errors: 0,
                 latency_sum_us: 0,
-            });
-            counts.requests += 1;
-            counts.errors += errors;
-            counts.latency_sum_us += took_us;
+            })),
         }
     }
 
@@ -249,4 +259,45 @@ pub(super) fn recent_slot_number(now: Time) -> u64 {
 /// Whole microseconds of a span that is shorter than 584,000 years.
 fn microseconds(span: Duration) -> u64 {
     span.as_secs() * 1_000_000 + u64::from(span.subsec_micros())
+}
+
+#[cfg(test)]
+mod tests {
+    use loadx_core::config::parse;
+    use loadx_core::plan::Desired;
+
+    use super::super::testing::{at, refused};
+    use super::*;
+
+    fn config(ports: &[u16]) -> loadx_core::config::Config {
+        let backends: Vec<_> =
+            ports.iter().map(|port| format!("{{\"host\": \"192.0.2.9\", \"port\": {port}}}")).collect();
+        parse(&format!("{{\"backend_servers\": [{}]}}", backends.join(","))).unwrap()
+    }
+
+    #[test]
+    fn an_exchange_that_outlives_its_backend_does_not_bring_the_counts_back() {
+        let (mut desired, _) = Desired::new(at(0), &config(&[1, 2]));
+        let view = desired.plan().clusters[0].view.load_full();
+        let record = |shard: &mut Shard, index: usize| {
+            let backend = Some(&view.backends()[index]);
+            shard.record(&Record { backend, ..refused(at(1), 5, 200) });
+        };
+        let (mut shard, mut idle) = (Shard::new(), Shard::new());
+        record(&mut shard, 0);
+        record(&mut shard, 1);
+        let removed = view.backends()[0].id();
+        desired.apply(at(1), &config(&[2]));
+        record(&mut shard, 0);
+        assert_eq!(shard.backends()[&removed].requests, 2, "the order to forget is under way");
+        for shard in [&mut shard, &mut idle] {
+            shard.forget(&[removed]);
+            record(shard, 0);
+            record(shard, 1);
+        }
+        let all = Shard::merged(&[shard, idle]);
+        assert!(!all.backends().contains_key(&removed));
+        assert_eq!(all.backends()[&view.backends()[1].id()].requests, 3);
+        assert_eq!(all.requests, 7, "the totals have every exchange");
+    }
 }
