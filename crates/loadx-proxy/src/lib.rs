@@ -6,7 +6,6 @@
 //!
 //! Everything is generic over the [`Network`], so that the whole proxy also runs on a simulated one.
 
-mod access_log;
 mod address;
 mod buffers;
 mod clock;
@@ -20,7 +19,6 @@ mod incoming;
 mod io;
 pub mod limits;
 mod messages;
-mod metrics;
 mod net;
 mod patience;
 mod pipes;
@@ -29,6 +27,7 @@ mod relay;
 mod request_id;
 mod shared;
 mod sides;
+mod telemetry;
 mod timer;
 mod upstream;
 mod worker;

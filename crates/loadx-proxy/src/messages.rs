@@ -7,8 +7,8 @@ use loadx_core::config::Config;
 use loadx_core::{BackendId, Observation};
 use tokio::sync::{mpsc, oneshot};
 
-use crate::metrics::Shard;
 use crate::shared::Place;
+use crate::telemetry::Shard;
 
 /// What others ask of a worker.
 #[derive(Debug)]

@@ -174,54 +174,40 @@ impl RequestHead {
     }
 }
 
+/// Every octet in decimal with a point behind it, and how many bytes that are.
+const OCTETS: [([u8; 4], u8); 256] = {
+    let mut octets = [(*b"0.\0\0", 2); 256];
+    let mut octet = 1;
+    while octet < 256 {
+        let [hundreds, tens, ones] =
+            [b'0' + (octet / 100) as u8, b'0' + (octet / 10 % 10) as u8, b'0' + (octet % 10) as u8];
+        octets[octet] = match octet {
+            100.. => ([hundreds, tens, ones, b'.'], 4),
+            10.. => ([tens, ones, b'.', 0], 3),
+            _ => ([ones, b'.', 0, 0], 2),
+        };
+        octet += 1;
+    }
+    octets
+};
+
 /// Writes an address as everybody spells it; an IPv4 address also where it comes mapped into IPv6.
 pub fn put_ip(out: &mut Vec<u8>, ip: IpAddr) {
     use std::io::Write as _;
     match ip.to_canonical() {
-        // Once a request: the formatter took 640 of its 16,500 instructions, and a push for each digit 260.
+        // Once a request, and once a line of the access log: the formatter took 640 of 16,500 instructions.
         IpAddr::V4(ip) => {
-            let mut spelled = [0; 16];
-            let mut end = 0;
+            let (mut text, mut end) = ([0; 16], 0);
             for octet in ip.octets() {
-                let digits = &OCTETS[usize::from(octet)];
-                spelled[end..end + 4].copy_from_slice(&digits.with_dot);
-                end += digits.length + 1;
+                let (spelled, length) = OCTETS[usize::from(octet)];
+                text[end..end + 4].copy_from_slice(&spelled);
+                end += usize::from(length);
             }
-            out.extend_from_slice(&spelled[..end - 1]);
+            out.extend_from_slice(&text[..end - 1]);
         }
         IpAddr::V6(ip) => write!(out, "{ip}").expect("a Vec takes what is written to it"),
     }
 }
-
-/// An octet of an IPv4 address in decimal digits.
-#[derive(Copy, Clone)]
-struct Octet {
-    /// The digits and a dot; what stands behind the dot is of no use.
-    with_dot: [u8; 4],
-    /// How many digits there are.
-    length: usize,
-}
-
-/// All octets.
-static OCTETS: [Octet; 256] = {
-    let mut table = [Octet { with_dot: [b'.'; 4], length: 0 }; 256];
-    let mut octet = 0;
-    while octet < 256 {
-        let mut digits = [b'.'; 4];
-        let mut length = 0;
-        let mut unit = 100;
-        while unit > 0 {
-            if octet >= unit || unit == 1 {
-                digits[length] = b'0' + (octet / unit % 10) as u8;
-                length += 1;
-            }
-            unit /= 10;
-        }
-        table[octet] = Octet { with_dot: digits, length };
-        octet += 1;
-    }
-    table
-};
 
 #[cfg(test)]
 mod tests {

@@ -10,12 +10,11 @@ use loadx_core::{Attempts, BackendSnapshot, HealthPolicy, Time};
 use serde_json::{Value, json};
 use tokio::sync::{Mutex, oneshot};
 
-use crate::access_log::Lost;
 use crate::clock::Clock;
 use crate::limits;
 use crate::messages::{Endpoint, Mailbox, Order};
-use crate::metrics::{Counts, Shard, round};
 use crate::shared::{Shared, WorkerLoad};
+use crate::telemetry::{ClusterCounts, LostLines, Shard, round};
 
 /// Answers the status endpoints.
 #[derive(Debug)]
@@ -24,7 +23,7 @@ pub(super) struct Endpoints<P> {
     pub(super) shared: Arc<Shared>,
     pub(super) listening: Vec<SocketAddr>,
     pub(super) mailboxes: Vec<Mailbox<P>>,
-    pub(super) lost_log_lines: Arc<Lost>,
+    pub(super) lost_log_lines: Arc<LostLines>,
     /// What was measured last, and since when. One measurement runs at a time: each copies every counter of
     /// every worker.
     pub(super) measured: Rc<Mutex<Option<Measured>>>,
@@ -102,7 +101,7 @@ impl<P> Endpoints<P> {
         let mut metrics = counts.to_json(now);
         let plan = self.shared.plan();
         let clusters = plan.clusters.iter().map(|cluster| {
-            let Counts { requests, errors } = counts.cluster(cluster.id);
+            let ClusterCounts { requests, errors } = counts.cluster(cluster.id);
             (cluster.name.to_string(), json!({ "requests": requests, "errors": errors }))
         });
         metrics["clusters"] = clusters.collect::<serde_json::Map<_, _>>().into();

@@ -15,12 +15,12 @@ use loadx_core::{BackendId, Event, Evidence, NameAnswer, Observation, SplitMix64
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::task::spawn_local;
 
-use crate::access_log::Lost;
 use crate::clock::Clock;
 use crate::limits::{CONTROL_QUEUE_MAX, PROBES_MAX};
 use crate::messages::{Command, Mailbox, Order, Question, Report};
 use crate::net::Network;
 use crate::shared::Shared;
+use crate::telemetry::LostLines;
 
 use endpoints::Endpoints;
 use probe::ProbeRun;
@@ -37,7 +37,7 @@ pub(crate) struct Parts<N: Network> {
     pub(crate) reports: mpsc::Receiver<Report>,
     pub(crate) questions: mpsc::Receiver<Question>,
     pub(crate) commands: mpsc::Receiver<Command>,
-    pub(crate) lost_log_lines: Arc<Lost>,
+    pub(crate) lost_log_lines: Arc<LostLines>,
     pub(crate) seed: u64,
     /// Told once the first views are published.
     pub(crate) ready: oneshot::Sender<()>,

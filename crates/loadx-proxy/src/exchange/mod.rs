@@ -19,11 +19,12 @@ use loadx_core::{
     AttemptPolicy, Attempts, Backend, Choice, Ended, Failure, NoBackend, Outcome, Pick, ProxyError, Replay, Time,
 };
 
-use crate::context::{Account, Worker};
+use crate::context::Worker;
 use crate::incoming::Incoming;
 use crate::net::{Network, PipeOf};
 use crate::shared::LocalView;
 use crate::sides::{BodySource as _, Ending, Inbound, OwnResponse, RelayFault, RequestSource, ResponseSink};
+use crate::telemetry::{Record, Request};
 use crate::upstream::h1::Conversation;
 
 use failure::upload_failure;
@@ -277,9 +278,11 @@ impl<N: Network, R, W> Exchange<'_, N, R, W> {
     /// Counts and logs the exchange. `answered` tells that the last attempt ended in an answer.
     fn account(&mut self, now: Time, status: u16, ending: Ending, error: Option<&str>, answered: bool) {
         self.accounted = true;
-        self.worker.account(&Account {
-            now,
-            incoming: self.incoming,
+        self.worker.account(&Record {
+            request: Request::Accepted(self.incoming),
+            began: self.incoming.began,
+            ended: now,
+            switched_at: self.progress.switched_at.get(),
             status,
             // Neither a client that left nor a tunnel that one side ended is a failure of ours.
             broke_off: ending == Ending::BrokenOff && !matches!(status, 499 | 101),
@@ -289,7 +292,6 @@ impl<N: Network, R, W> Exchange<'_, N, R, W> {
             // Each attempt that failed is counted there; the attempt that did not comes on top.
             tries: self.attempts.failures() + usize::from(answered),
             error,
-            switched_at: self.progress.switched_at.get(),
         });
     }
 }

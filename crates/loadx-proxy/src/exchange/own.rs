@@ -3,10 +3,11 @@
 use std::rc::Rc;
 
 use super::routing::Own;
-use crate::context::{Account, Worker};
+use crate::context::Worker;
 use crate::incoming::Incoming;
 use crate::net::{Network, PipeOf};
 use crate::sides::{BodySource as _, Ending, Inbound, OwnResponse, RequestSource, ResponseSink};
+use crate::telemetry::{Record, Request};
 
 pub(super) async fn answer<N, R, W>(
     worker: &Rc<Worker<N>>,
@@ -38,9 +39,11 @@ where
             Own::Error(error) => Some(error.message.as_str()),
             _ => None,
         };
-        worker.account(&Account {
-            now: client.pace.timer.now(),
-            incoming,
+        worker.account(&Record {
+            request: Request::Accepted(incoming),
+            began: incoming.began,
+            ended: client.pace.timer.now(),
+            switched_at: None,
             status: response.status,
             broke_off: sent.is_err(),
             content: *sent.as_ref().unwrap_or(&0),
@@ -48,7 +51,6 @@ where
             cluster: None,
             tries: 0,
             error,
-            switched_at: None,
         });
     }
     if sent.is_ok() { Ending::Complete } else { Ending::BrokenOff }
