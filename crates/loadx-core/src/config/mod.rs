@@ -42,13 +42,25 @@ pub fn parse(text: &str) -> Result<Config, Faults> {
 /// The same as [`parse`], and variables that have neither a value nor a default.
 pub fn parse_with(text: &str, environment: &dyn Fn(&str) -> Option<String>) -> Result<Config, Faults> {
     let mut faults = Faults::default();
-    let json = comments::blanked(text);
+    let json = match comments::blanked(text) {
+        Ok(json) => json,
+        Err(start) => {
+            faults.push(open_comment(text, start));
+            return Err(faults);
+        }
+    };
     let file = reader::read::<FileConfig>(&json, environment, &mut faults);
     let config = file.map(|file| validate::validate(&json, file, &mut faults));
     match config {
         Some(config) if faults.is_empty() => Ok(config),
         _ => Err(faults.sorted().with_lines_of(text)),
     }
+}
+
+fn open_comment(text: &str, start: usize) -> Fault {
+    let line = text[..start].matches('\n').count() + 1;
+    let message = format!("the comment that begins in line {line} has no end");
+    Fault::new(text, start, 2, message, "close the comment with */".to_owned())
 }
 
 /// The config of a LoadX that was given no file: these backends, everything else by default.

@@ -120,7 +120,7 @@ fn syntax_fault(source: &str, error: &serde_json::Error) -> Fault {
     } else if message.starts_with("trailing characters") {
         "the config ends at its closing }; remove what follows it"
     } else {
-        "the config is JSON: keys and texts in double quotes, a comma between entries; a comment that begins with /* ends with */"
+        "the config is JSON: keys and texts in double quotes, a comma between entries"
     };
     Fault::new(source, start, length, format!("not valid JSON: {message}"), help.to_owned())
 }

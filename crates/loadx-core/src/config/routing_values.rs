@@ -4,7 +4,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::reader::{Node, Problem, Read, nearest};
-use super::values::{Text, Token};
+use super::values::Text;
 use super::{Faults, HostPort};
 
 /// Declares words that a key may have.
@@ -222,13 +222,20 @@ impl Read for MethodName {
     }
 
     fn read(node: Node<'_>, faults: &mut Faults) -> Option<Self> {
-        let Token(name) = Token::read(node, faults)?;
-        if name.bytes().any(|byte| byte.is_ascii_lowercase()) {
-            let help = format!("write \"{}\": methods are case-sensitive", name.to_ascii_uppercase());
-            node.fault(faults, Problem::new(format!("{} has lower-case letters: \"{name}\"", node.title()), help));
-            return None;
-        }
-        Some(MethodName(name))
+        const EXPECTED: &str = "a method such as GET, HEAD, POST, PUT, PATCH, DELETE or OPTIONS";
+        let name: String = node.scalar(faults, EXPECTED)?;
+        let is_token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
+        let problem = if name.is_empty() || !name.bytes().all(is_token) {
+            Problem::new(format!("{} is not a method: \"{name}\"", node.title()), format!("expected is {EXPECTED}"))
+        } else if name.bytes().any(|byte| byte.is_ascii_lowercase()) {
+            let capitals = name.to_ascii_uppercase();
+            let help = format!("write \"{capitals}\": methods are case-sensitive, and expected is {EXPECTED}");
+            Problem::new(format!("{} has lower-case letters: \"{name}\"", node.title()), help)
+        } else {
+            return Some(MethodName(name));
+        };
+        node.fault(faults, problem);
+        None
     }
 }
 

@@ -276,4 +276,6 @@ fn faults_of_routes_say_where_and_how() {
     }
     let several = r#"{"clusters": {"a": {"backends": ["a:1"]}, "b": {"backends": ["b:1"]}}}"#;
     assert!(faults(several)[0].contains("several clusters, and no \"routes\""));
+    let added = r#""routes": [{"cluster": "web", "request_headers": {"add": {"a": "1", "A": "2"}}}]"#;
+    assert!(parse(&format!("{{{added}, {backends}}}")).is_ok(), "what is added may be there more than once");
 }

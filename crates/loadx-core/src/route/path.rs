@@ -192,8 +192,9 @@ fn keep_slash(path: &mut [u8], write: usize, is_last: bool) -> usize {
     write + usize::from(is_last)
 }
 
-/// Whether servers may read a normalised path in other ways than it stands.
-fn has_readings(path: &[u8]) -> bool {
+/// Whether servers may read a normalised path in other ways than as the path stands. An exact path or a prefix with
+/// such readings matches no request, because the other readings do not lead to the same route.
+pub fn has_readings(path: &[u8]) -> bool {
     let escaped = |three: &[u8]| matches!(three, b"%2F" | b"%5C");
     path.contains(&b';')
         || path.windows(2).any(|two| two == b"//")

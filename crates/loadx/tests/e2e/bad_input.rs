@@ -63,6 +63,42 @@ fn bad_configs_are_told_clearly() {
 }
 
 #[test]
+fn what_is_wrong_with_routes_is_told_with_the_reason() {
+    let route = |keys: &str| {
+        format!(r#"{{"clusters": {{"a": {{"backends": ["b:1"]}}}}, "routes": [{{"cluster": "a", {keys}}}]}}"#)
+    };
+    for (text, told) in [
+        (route(r#""path_regex": "/(a""#), "\"path_regex\" cannot be compiled: unclosed group\n"),
+        (route(r#""path_regex": "/[b-a]""#), "cannot be compiled: invalid character class range"),
+        (route(r#""path_regex": "/[a-z]{10000}""#), "cannot be compiled: it takes more than 64 KiB\n"),
+        (
+            route(r#""methods": ["get"]"#),
+            "help: write \"GET\": methods are case-sensitive, and expected is a method such as GET",
+        ),
+        (route(r#""methods": ["G T"]"#), "entry 1 of \"methods\" is not a method: \"G T\""),
+        (
+            route(r#""methods": [""]"#),
+            "help: expected is a method such as GET, HEAD, POST, PUT, PATCH, DELETE or OPTIONS",
+        ),
+        (route(r#""methods": [1]"#), "must be a method such as GET"),
+        (
+            route(r#""request_headers": {"set": {"x-env": "1", "X-Env": "2"}}"#),
+            "\"x-env\" and \"X-Env\" are the same field, twice in one \"set\"",
+        ),
+        (route(r#""response_headers": {"set": {"a": "1", "a": "2"}}"#), "\"a\" appears twice"),
+        (route(r#""headers": {"a": "1", "A": "2"}"#), "are the same field, twice in one \"headers\""),
+        (
+            "{\n  \"proxy_port\": 80,\n  /* open\n  \"workers\": 1\n}\n".to_owned(),
+            "config.json:3:3: the comment that begins in line 3 has no end\n",
+        ),
+    ] {
+        let output = check(&text);
+        assert_eq!(output.code, Some(2), "{text}: {output:?}");
+        assert!(output.stderr.contains(told) && output.stderr.contains("help: "), "{text}\n{}", output.stderr);
+    }
+}
+
+#[test]
 fn all_faults_of_a_file_are_told_at_once() {
     let output = check("{\n  \"proxy_port\": 99999,\n  \"algoritm\": 1,\n  \"backend_servers\": []\n}");
     for place in ["config.json has 3 faults", "config.json:2:17:", "config.json:3:3:", "config.json:4:22:"] {
