@@ -6,7 +6,7 @@ use super::algorithm::AlgorithmName;
 use super::reader::At;
 use super::routing_file::{FileCluster, FileListener, FileRoute};
 use super::table::Table;
-use super::values::{Host, LogFormat, Network, Port, Seconds, TargetPath, Text, Token, Whole};
+use super::values::{Host, LogField, LogFormat, Network, Port, Seconds, TargetPath, Text, Token, Whole};
 use crate::Algorithm;
 
 file_object! {
@@ -87,6 +87,8 @@ file_object! {
             enable_logging: bool = true,
             /// How a line of the access log looks.
             log_format: LogFormat = LogFormat::Human,
+            /// Fields of the request that a line of the access log shows too: host, user_agent, referer.
+            log_fields: Vec<At<LogField>> = Vec::new(),
             /// Whether /__metrics__ answers.
             enable_metrics: bool = true,
             /// Peers whose X-Forwarded-For, X-Forwarded-Proto and X-Forwarded-Host are believed.

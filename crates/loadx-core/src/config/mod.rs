@@ -31,7 +31,7 @@ use file::FileConfig;
 use reader::Read as _;
 
 pub use fault::{Fault, Faults};
-pub use values::LogFormat;
+pub use values::{LogField, LogFormat};
 
 /// What runs: every value present and in range.
 #[derive(Clone, Debug, PartialEq)]
@@ -159,6 +159,8 @@ pub struct Signature {
 pub struct AccessLogConfig {
     /// How a line looks.
     pub format: LogFormat,
+    /// Fields of the request that a line shows, in this order.
+    pub fields: Vec<LogField>,
     /// The file to append to; none means standard output.
     pub file: Option<PathBuf>,
 }

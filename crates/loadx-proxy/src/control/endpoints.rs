@@ -240,6 +240,7 @@ fn bounds() -> Value {
         ("linger_bytes", limits::LINGER_BYTES_MAX as u64),
         ("linger_seconds", limits::LINGER.as_secs()),
         ("refused_line_bytes", limits::REFUSED_LINE_BYTES_MAX as u64),
+        ("logged_field_bytes", limits::LOGGED_FIELD_BYTES_MAX as u64),
         ("unsent_bytes", limits::UNSENT_BYTES_MAX.into()),
         ("look_after_max_ms", limits::LOOK_AFTER_MAX.as_millis() as u64),
         ("events_per_poll", limits::EVENTS_PER_POLL_MAX as u64),

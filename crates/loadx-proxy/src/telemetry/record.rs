@@ -3,10 +3,12 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
+use loadx_core::config::LogField;
 use loadx_core::plan::ClusterSlot;
 use loadx_core::{Backend, Time};
 
 use crate::incoming::Incoming;
+use crate::limits::LOGGED_FIELD_BYTES_MAX;
 use crate::request_id::RequestId;
 
 /// An exchange that ended, or a request that was refused before an exchange began.
@@ -81,6 +83,17 @@ impl<'a> Request<'a> {
             Request::Accepted(incoming) => (incoming.head.method(), incoming.head.path_and_query()),
             Request::Refused { line, .. } => *line,
         }
+    }
+
+    /// The value of a field, as much of it as the log shows; of several fields of a name, the first.
+    pub(crate) fn field(&self, field: LogField) -> Option<&'a [u8]> {
+        let Request::Accepted(Incoming { head, .. }) = self else { return None };
+        let value = match field {
+            LogField::Host => Some(head.authority()).filter(|host| !host.is_empty()),
+            LogField::UserAgent => head.values("user-agent").next(),
+            LogField::Referer => head.values("referer").next(),
+        };
+        value.map(|value| &value[..value.len().min(LOGGED_FIELD_BYTES_MAX)])
     }
 
     /// The name of the route that the request matched.
