@@ -47,7 +47,7 @@ pub(crate) async fn run<N: Network>(
                 Err(error) => tracing::warn!("a client that was handed over is lost: {error}"),
             },
             Order::Shed => drop(worker.shed()),
-            Order::Forget(backends) => worker.metrics.borrow_mut().forget(&backends),
+            Order::Forget(departed) => worker.metrics.borrow_mut().forget(&departed),
             Order::Measure(reply) => drop(reply.send(Box::new(worker.measure()))),
             Order::Stop => break,
         }

@@ -5,7 +5,7 @@
 use super::reader::At;
 use super::routing_file::{FileBackend, FileCluster, FileListener, FileRoute};
 use super::table::Table;
-use super::values::{Host, LogFormat, Network, Seconds, TargetPath, Text, Token, Whole};
+use super::values::{Host, LogField, LogFormat, Network, Seconds, TargetPath, Text, Token, Whole};
 use crate::Algorithm;
 
 file_object! {
@@ -86,6 +86,8 @@ file_object! {
             enable_logging: bool = true,
             /// How a line of the access log looks.
             log_format: LogFormat = LogFormat::Human,
+            /// Fields of the request that a line of the access log shows too: host, user_agent, referer.
+            log_fields: Vec<At<LogField>> = Vec::new(),
             /// Whether /__metrics__ answers.
             enable_metrics: bool = true,
             /// Peers whose X-Forwarded-For, X-Forwarded-Proto and X-Forwarded-Host are believed.

@@ -26,7 +26,7 @@ use reader::Read as _;
 
 pub use fault::{Fault, Faults};
 pub use model::{AccessLogConfig, ClientLimits, ClusterConfig, Config, HostPort, ListenerConfig, Signature, Timeouts};
-pub use values::LogFormat;
+pub use values::{LogField, LogFormat};
 
 /// Reads a config from the text of a file.
 ///

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
-use super::LogFormat;
+use super::{LogField, LogFormat};
 use crate::route::Route;
 use crate::{Algorithm, AttemptPolicy, BackendSpec, HealthPolicy};
 
@@ -136,6 +136,8 @@ pub struct Signature {
 pub struct AccessLogConfig {
     /// How a line looks.
     pub format: LogFormat,
+    /// Fields of the request that a line shows, in this order.
+    pub fields: Vec<LogField>,
     /// The file to append to; none means standard output.
     pub file: Option<PathBuf>,
 }

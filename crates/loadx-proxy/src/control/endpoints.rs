@@ -14,7 +14,7 @@ use crate::clock::Clock;
 use crate::limits;
 use crate::messages::{Endpoint, Mailbox, Order};
 use crate::shared::{Shared, WorkerLoad};
-use crate::telemetry::{ClusterCounts, LostLines, Shard, round};
+use crate::telemetry::{LostLines, Shard, round};
 
 /// Answers the status endpoints.
 #[derive(Debug)]
@@ -101,8 +101,13 @@ impl<P> Endpoints<P> {
         let mut metrics = counts.to_json(now);
         let plan = self.shared.plan();
         let clusters = plan.clusters.iter().map(|cluster| {
-            let ClusterCounts { requests, errors } = counts.cluster(cluster.id);
-            (cluster.name.to_string(), json!({ "requests": requests, "errors": errors }))
+            let counted = counts.cluster(cluster.id);
+            let described = json!({
+                "requests": counted.requests,
+                "errors": counted.errors,
+                "response_times": counted.response_times(),
+            });
+            (cluster.name.to_string(), described)
         });
         metrics["clusters"] = clusters.collect::<serde_json::Map<_, _>>().into();
         metrics
@@ -125,7 +130,7 @@ impl<P> Endpoints<P> {
             "healthy_backends": totals.admitted,
             "total_backends": totals.backends,
             "backends": backends,
-            "clusters": clusters.iter().map(describe_cluster).collect::<serde_json::Map<_, _>>(),
+            "clusters": clusters.iter().map(|cluster| describe_cluster(cluster, counts)).collect::<serde_json::Map<_, _>>(),
             "routes": plan.routes.routes().iter().map(|route| &*route.name).collect::<Vec<_>>(),
             "connections": {
                 "open": open.iter().sum::<usize>(),
@@ -178,12 +183,16 @@ fn health(now: Time, clusters: &[ClusterSnapshot]) -> (u16, Value) {
     (if totals.admitted > 0 { 200 } else { 503 }, body)
 }
 
-fn describe_cluster(cluster: &ClusterSnapshot) -> (String, Value) {
-    let ClusterSnapshot { name, snapshot } = cluster;
+fn describe_cluster(cluster: &ClusterSnapshot, counts: &Shard) -> (String, Value) {
+    let ClusterSnapshot { id, name, snapshot } = cluster;
+    let counted = counts.cluster(*id);
     let described = json!({
         "algorithm": snapshot.algorithm.as_str(),
         "healthy_backends": snapshot.admitted(),
         "total_backends": snapshot.backends.len(),
+        "total_requests": counted.requests,
+        "total_errors": counted.errors,
+        "response_times": counted.response_times(),
     });
     (name.to_string(), described)
 }
@@ -240,6 +249,7 @@ fn bounds() -> Value {
         ("linger_bytes", limits::LINGER_BYTES_MAX as u64),
         ("linger_seconds", limits::LINGER.as_secs()),
         ("refused_line_bytes", limits::REFUSED_LINE_BYTES_MAX as u64),
+        ("logged_field_bytes", limits::LOGGED_FIELD_BYTES_MAX as u64),
         ("unsent_bytes", limits::UNSENT_BYTES_MAX.into()),
         ("look_after_max_ms", limits::LOOK_AFTER_MAX.as_millis() as u64),
         ("events_per_poll", limits::EVENTS_PER_POLL_MAX as u64),

@@ -46,8 +46,8 @@ impl AccessLog {
         let mut clock = self.clock.borrow_mut();
         let time = clock.stamp(record.ended, SystemTime::now);
         match sender.format {
-            LogFormat::Human => write_human(&mut batch, &time, record),
-            LogFormat::Json => write_json(&mut batch, &time, record),
+            LogFormat::Human => write_human(&mut batch, &time, record, &sender.fields),
+            LogFormat::Json => write_json(&mut batch, &time, record, &sender.fields),
         }
         let full = batch.len() >= LOG_BATCH_BYTES;
         drop(batch);

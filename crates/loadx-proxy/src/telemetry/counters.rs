@@ -2,6 +2,7 @@
 //!
 //! A shard belongs to one worker and is written without atomics; control asks for copies.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 use std::sync::Arc;
@@ -10,10 +11,9 @@ use std::time::Duration;
 use hdrhistogram::Histogram;
 use loadx_core::{Backend, BackendId, ClusterId, Time};
 
+use super::latency::{LATENCY_MAX_US, Latency};
 use super::record::Record;
-
-/// The longest response time that is told apart, in microseconds: an hour.
-pub(super) const LATENCY_MAX_US: u64 = 3_600_000_000;
+use crate::messages::Departed;
 
 /// Recent windows: how many slots, and how long each is.
 pub(super) const RECENT_SLOTS: usize = 7;
@@ -37,14 +37,25 @@ pub(crate) struct Shard {
     pub(super) recent: [RecentSlot; RECENT_SLOTS],
     pub(super) backends: BTreeMap<BackendId, BackendCounts>,
     /// By the number of the cluster's id: few, and never reused.
-    clusters: Vec<ClusterCounts>,
+    clusters: Vec<ClusterEntry>,
 }
 
 /// What is counted about one cluster.
-#[derive(Copy, Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub(crate) struct ClusterCounts {
     pub(crate) requests: u64,
     pub(crate) errors: u64,
+    pub(super) latency: Latency,
+}
+
+/// What a shard has about a cluster.
+#[derive(Clone, Debug)]
+enum ClusterEntry {
+    /// No exchange has ended yet.
+    Nothing,
+    Counted(Box<ClusterCounts>),
+    /// The cluster has left the plan; its last exchanges are not counted for it.
+    Forgotten,
 }
 
 /// What a worker holds at the moment.
@@ -65,15 +76,6 @@ pub(crate) struct BackendCounts {
     pub(crate) requests: u64,
     pub(crate) errors: u64,
     pub(crate) latency_sum_us: u64,
-}
-
-/// Response times, exact at their ends and in their sum.
-#[derive(Clone, Debug)]
-pub(super) struct Latency {
-    pub(super) histogram: Histogram<u64>,
-    pub(super) sum_us: u64,
-    pub(super) min_us: u64,
-    pub(super) max_us: u64,
 }
 
 #[derive(Clone, Debug)]
@@ -97,12 +99,7 @@ impl Shard {
             connections: 0,
             holdings: Holdings::default(),
             statuses: Box::new([0; 600]),
-            latency: Latency {
-                histogram: Histogram::new_with_bounds(1, LATENCY_MAX_US, 3).expect("the bounds are sound"),
-                sum_us: 0,
-                min_us: u64::MAX,
-                max_us: 0,
-            },
+            latency: Latency::precise(),
             recent: std::array::from_fn(|_| RecentSlot {
                 number: 0,
                 requests: 0,
@@ -116,7 +113,7 @@ impl Shard {
 
     /// Counts an exchange.
     pub(crate) fn record(&mut self, record: &Record<'_>) {
-        let took_us = microseconds(record.response_time()).min(LATENCY_MAX_US);
+        let took_us = record.response_time_us().min(LATENCY_MAX_US);
         let errors = u64::from(record.failed());
         self.retries += record.tries.saturating_sub(1) as u64;
         self.requests += 1;
@@ -124,18 +121,15 @@ impl Shard {
         if let Some(count) = self.statuses.get_mut(usize::from(record.status)) {
             *count += 1;
         }
-        self.latency.histogram.saturating_record(took_us.max(1));
-        self.latency.sum_us += took_us;
-        self.latency.min_us = self.latency.min_us.min(took_us);
-        self.latency.max_us = self.latency.max_us.max(took_us);
+        self.latency.record(took_us);
         let slot = self.slot(record.ended);
         slot.requests += 1;
         slot.errors += errors;
         slot.latency.saturating_record(took_us.max(1));
-        if let Some(cluster) = record.cluster {
-            let counts = self.cluster_mut(cluster.id.number() as usize);
+        if let Some(counts) = record.cluster.and_then(|cluster| self.cluster_mut(cluster.id.number() as usize)) {
             counts.requests += 1;
             counts.errors += errors;
+            counts.latency.record(took_us);
         }
         if let Some(counts) = record.backend.and_then(|backend| self.backend_mut(backend)) {
             counts.requests += 1;
@@ -185,24 +179,24 @@ impl Shard {
         for (mine, theirs) in self.statuses.iter_mut().zip(other.statuses.iter()) {
             *mine += theirs;
         }
-        let same = "all shards have the same bounds";
-        self.latency.histogram.add(&other.latency.histogram).expect(same);
-        self.latency.sum_us += other.latency.sum_us;
-        self.latency.min_us = self.latency.min_us.min(other.latency.min_us);
-        self.latency.max_us = self.latency.max_us.max(other.latency.max_us);
+        self.latency.add(&other.latency);
         for (mine, theirs) in self.recent.iter_mut().zip(&other.recent) {
             if theirs.number > mine.number {
                 *mine = theirs.clone();
             } else if theirs.number == mine.number {
                 mine.requests += theirs.requests;
                 mine.errors += theirs.errors;
-                mine.latency.add(&theirs.latency).expect(same);
+                mine.latency.add(&theirs.latency).expect("all shards have the same bounds");
             }
         }
-        for (number, counts) in other.clusters.iter().enumerate() {
-            let mine = self.cluster_mut(number);
-            mine.requests += counts.requests;
-            mine.errors += counts.errors;
+        for (number, cluster) in other.clusters.iter().enumerate() {
+            if let ClusterEntry::Counted(counts) = cluster
+                && let Some(mine) = self.cluster_mut(number)
+            {
+                mine.requests += counts.requests;
+                mine.errors += counts.errors;
+                mine.latency.add(&counts.latency);
+            }
         }
         for (id, counts) in &other.backends {
             match self.backends.get_mut(id) {
@@ -232,33 +226,52 @@ impl Shard {
         &self.backends
     }
 
-    /// Lets go of what was counted about backends that have left the plan.
-    pub(crate) fn forget(&mut self, backends: &[BackendId]) {
-        for id in backends {
+    /// Lets go of what was counted about backends and clusters that have left the plan.
+    pub(crate) fn forget(&mut self, departed: &Departed) {
+        for id in &departed.backends {
             self.backends.remove(id);
+        }
+        for id in &departed.clusters {
+            *self.cluster_entry(id.number() as usize) = ClusterEntry::Forgotten;
         }
     }
 
     /// What is counted about a cluster.
-    pub(crate) fn cluster(&self, id: ClusterId) -> ClusterCounts {
-        self.clusters.get(id.number() as usize).copied().unwrap_or_default()
+    pub(crate) fn cluster(&self, id: ClusterId) -> Cow<'_, ClusterCounts> {
+        match self.clusters.get(id.number() as usize) {
+            Some(ClusterEntry::Counted(counts)) => Cow::Borrowed(counts),
+            _ => Cow::Owned(ClusterCounts::new()),
+        }
     }
 
-    fn cluster_mut(&mut self, number: usize) -> &mut ClusterCounts {
+    fn cluster_entry(&mut self, number: usize) -> &mut ClusterEntry {
         if number >= self.clusters.len() {
-            self.clusters.resize(number + 1, ClusterCounts::default());
+            self.clusters.resize(number + 1, ClusterEntry::Nothing);
         }
         &mut self.clusters[number]
+    }
+
+    /// The counts of a cluster, unless they were forgotten.
+    fn cluster_mut(&mut self, number: usize) -> Option<&mut ClusterCounts> {
+        let entry = self.cluster_entry(number);
+        if matches!(entry, ClusterEntry::Nothing) {
+            *entry = ClusterEntry::Counted(Box::new(ClusterCounts::new()));
+        }
+        match entry {
+            ClusterEntry::Counted(counts) => Some(counts),
+            ClusterEntry::Nothing | ClusterEntry::Forgotten => None,
+        }
+    }
+}
+
+impl ClusterCounts {
+    fn new() -> Self {
+        ClusterCounts { requests: 0, errors: 0, latency: Latency::small() }
     }
 }
 
 pub(super) fn recent_slot_number(now: Time) -> u64 {
-    now.since(Time::ZERO).as_secs() / RECENT_SLOT.as_secs()
-}
-
-/// Whole microseconds of a span that is shorter than 584,000 years.
-fn microseconds(span: Duration) -> u64 {
-    span.as_secs() * 1_000_000 + u64::from(span.subsec_micros())
+    now.as_nanos() / (RECENT_SLOT.as_secs() * 1_000_000_000)
 }
 
 #[cfg(test)]
@@ -291,7 +304,7 @@ mod tests {
         record(&mut shard, 0);
         assert_eq!(shard.backends()[&removed].requests, 2, "the order to forget is under way");
         for shard in [&mut shard, &mut idle] {
-            shard.forget(&[removed]);
+            shard.forget(&Departed { backends: vec![removed], clusters: Vec::new() });
             record(shard, 0);
             record(shard, 1);
         }
@@ -299,5 +312,37 @@ mod tests {
         assert!(!all.backends().contains_key(&removed));
         assert_eq!(all.backends()[&view.backends()[1].id()].requests, 3);
         assert_eq!(all.requests, 7, "the totals have every exchange");
+    }
+
+    #[test]
+    fn clusters_have_response_times_of_their_own_until_they_leave() {
+        let (desired, _) = Desired::new(at(0), &config(&[1]));
+        let plan = desired.plan();
+        let cluster = &plan.clusters[0];
+        let record = |shard: &mut Shard, took_ms: u64, status: u16| {
+            shard.record(&Record { cluster: Some(cluster), ..refused(at(60), took_ms, status) });
+        };
+        let (mut a, mut b) = (Shard::new(), Shard::new());
+        for took_ms in 1..=99 {
+            record(if took_ms % 2 == 0 { &mut a } else { &mut b }, took_ms, 200);
+        }
+        record(&mut b, 20_000, 502);
+        b.record(&refused(at(60), 50_000, 400));
+        let all = Shard::merged(&[a.clone(), b]);
+        let counts = all.cluster(cluster.id);
+        assert_eq!((counts.requests, counts.errors), (100, 1));
+        let times = counts.latency.to_json();
+        assert_eq!(
+            (&times["average"], &times["minimum"], &times["maximum"]),
+            (&249.5.into(), &1.0.into(), &20_000.0.into())
+        );
+        let p95 = times["p95"].as_f64().unwrap();
+        assert!((p95 - 95.0).abs() < 1.0, "{p95}");
+
+        a.forget(&Departed { backends: Vec::new(), clusters: vec![cluster.id] });
+        record(&mut a, 1, 200);
+        let counts = a.cluster(cluster.id);
+        assert_eq!(counts.requests, 0);
+        assert_eq!(counts.latency.to_json()["p99"], 0.0);
     }
 }

@@ -3,7 +3,32 @@
 use hdrhistogram::Histogram;
 use loadx_core::Time;
 
-use super::counters::{LATENCY_MAX_US, RECENT_SLOT, RECENT_SLOTS, Shard, recent_slot_number};
+use super::counters::{ClusterCounts, RECENT_SLOT, RECENT_SLOTS, Shard, recent_slot_number};
+use super::latency::{LATENCY_MAX_US, Latency};
+
+impl Latency {
+    /// The times in milliseconds.
+    pub(super) fn to_json(&self) -> serde_json::Value {
+        let count = self.histogram.len();
+        let quantile = |q: f64| ms(self.histogram.value_at_quantile(q).min(self.max_us));
+        serde_json::json!({
+            "average": ms_exact(average(self.sum_us, count)),
+            "minimum": if count == 0 { 0.0 } else { ms(self.min_us) },
+            "maximum": ms(self.max_us),
+            "p50": quantile(0.5),
+            "p90": quantile(0.9),
+            "p95": quantile(0.95),
+            "p99": quantile(0.99),
+            "p99.9": quantile(0.999),
+        })
+    }
+}
+
+impl ClusterCounts {
+    pub(crate) fn response_times(&self) -> serde_json::Value {
+        self.latency.to_json()
+    }
+}
 
 impl Shard {
     /// Each status that occurred, and how often.
@@ -15,8 +40,6 @@ impl Shard {
     /// The metrics as `/__metrics__` shows them: the keys of the Python version with their meanings, and more.
     pub(crate) fn to_json(&self, now: Time) -> serde_json::Value {
         let uptime = now.since(Time::ZERO).as_secs_f64();
-        let latency = &self.latency;
-        let quantile = |q: f64| ms(latency.histogram.value_at_quantile(q).min(latency.max_us));
         let backends: serde_json::Map<_, _> = self
             .backends
             .values()
@@ -35,16 +58,7 @@ impl Shard {
             "total_errors": self.errors,
             "requests_per_second": round(self.requests as f64 / uptime.max(f64::MIN_POSITIVE), 2),
             "error_rate": round(percent(self.errors, self.requests), 2),
-            "response_times": {
-                "average": ms_exact(average(latency.sum_us, self.requests)),
-                "minimum": if self.requests == 0 { 0.0 } else { ms(latency.min_us) },
-                "maximum": ms(latency.max_us),
-                "p50": quantile(0.5),
-                "p90": quantile(0.9),
-                "p95": quantile(0.95),
-                "p99": quantile(0.99),
-                "p99.9": quantile(0.999),
-            },
+            "response_times": self.latency.to_json(),
             "status_codes": self.status_codes(),
             "client_aborts": self.client_aborts,
             "retries": self.retries,

@@ -1,6 +1,7 @@
 //! How a line of the access log looks.
 
 use loadx_core::Backend;
+use loadx_core::config::LogField;
 use loadx_http::put_ip;
 
 use super::log_text::{put_escaped, put_hex_escape, put_milliseconds, put_number, put_unicode_escape};
@@ -10,7 +11,7 @@ use crate::request_id::Spelled;
 
 // A line is put together by hand: the formatter of the standard library took two thirds of its time.
 
-pub(super) fn write_human(out: &mut Vec<u8>, time: &Stamp<'_>, record: &Record<'_>) {
+pub(super) fn write_human(out: &mut Vec<u8>, time: &Stamp<'_>, record: &Record<'_>, fields: &[LogField]) {
     time.put(out);
     out.push(b' ');
     put_ip(out, record.request.client());
@@ -36,6 +37,9 @@ pub(super) fn write_human(out: &mut Vec<u8>, time: &Stamp<'_>, record: &Record<'
     put_number(out, record.tries as u64);
     out.extend_from_slice(b" id=");
     out.extend_from_slice(record.request.id().spelled(&mut Spelled::default()));
+    for field in fields {
+        put_field_human(out, *field, record);
+    }
     if let Some(error) = record.error {
         out.extend_from_slice(b" error=\"");
         put_escaped(out, error.as_bytes(), put_hex_escape);
@@ -44,7 +48,7 @@ pub(super) fn write_human(out: &mut Vec<u8>, time: &Stamp<'_>, record: &Record<'
     out.push(b'\n');
 }
 
-pub(super) fn write_json(out: &mut Vec<u8>, time: &Stamp<'_>, record: &Record<'_>) {
+pub(super) fn write_json(out: &mut Vec<u8>, time: &Stamp<'_>, record: &Record<'_>, fields: &[LogField]) {
     out.extend_from_slice(b"{\"time\":\"");
     time.put(out);
     out.extend_from_slice(b"\",\"client\":\"");
@@ -68,12 +72,48 @@ pub(super) fn write_json(out: &mut Vec<u8>, time: &Stamp<'_>, record: &Record<'_
     out.extend_from_slice(b",\"id\":\"");
     out.extend_from_slice(record.request.id().spelled(&mut Spelled::default()));
     out.push(b'"');
+    for field in fields {
+        put_field_json(out, *field, record);
+    }
     if let Some(error) = record.error {
         out.extend_from_slice(b",\"error\":\"");
         put_escaped(out, error.as_bytes(), put_unicode_escape);
         out.push(b'"');
     }
     out.extend_from_slice(b"}\n");
+}
+
+fn key(field: LogField) -> &'static [u8] {
+    match field {
+        LogField::Host => b"host",
+        LogField::UserAgent => b"user_agent",
+        LogField::Referer => b"referer",
+    }
+}
+
+/// A field of the request, if the request has that.
+fn put_field_human(out: &mut Vec<u8>, field: LogField, record: &Record<'_>) {
+    if let Some(value) = record.request.field(field) {
+        out.push(b' ');
+        out.extend_from_slice(key(field));
+        out.extend_from_slice(b"=\"");
+        put_escaped(out, value, put_hex_escape);
+        out.push(b'"');
+    }
+}
+
+/// A field of the request, or null.
+fn put_field_json(out: &mut Vec<u8>, field: LogField, record: &Record<'_>) {
+    out.extend_from_slice(b",\"");
+    out.extend_from_slice(key(field));
+    match record.request.field(field) {
+        None => out.extend_from_slice(b"\":null"),
+        Some(value) => {
+            out.extend_from_slice(b"\":\"");
+            put_escaped(out, value, put_unicode_escape);
+            out.push(b'"');
+        }
+    }
 }
 
 /// A key with a name of the config, or with null. The key ends in the quote that opens its value.
@@ -103,9 +143,9 @@ mod tests {
 
     const STAMP: Stamp<'static> = Stamp { second: "2023-11-14T22:13:20", millis: 42 };
 
-    fn written(write: fn(&mut Vec<u8>, &Stamp<'_>, &Record<'_>), record: &Record<'_>) -> String {
+    fn written(write: fn(&mut Vec<u8>, &Stamp<'_>, &Record<'_>, &[LogField]), record: &Record<'_>) -> String {
         let mut out = Vec::new();
-        write(&mut out, &STAMP, record);
+        write(&mut out, &STAMP, record, &[]);
         String::from_utf8(out).unwrap()
     }
 

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use loadx_core::config::{AccessLogConfig, LogFormat};
+use loadx_core::config::{AccessLogConfig, LogField, LogFormat};
 
 use crate::limits::{LOG_BATCH_BYTES, LOG_BATCHES_MAX, LOG_LAST_WRITE, LOG_SPARE_BATCHES_MAX};
 
@@ -36,6 +36,7 @@ pub(crate) struct LogWriter {
 #[derive(Clone, Debug)]
 pub(crate) struct LogSender {
     pub(super) format: LogFormat,
+    pub(super) fields: Arc<[LogField]>,
     sender: SyncSender<Vec<u8>>,
     /// What has been written, to be filled again: memory that one thread takes and another gives back wanders.
     spare: Arc<Mutex<Vec<Vec<u8>>>>,
@@ -84,7 +85,16 @@ pub(crate) fn start(config: &AccessLogConfig, lost: &Arc<LostLines>) -> io::Resu
         let _working = working;
         write_all(&receiver, output, &emptied, &counter);
     })?;
-    Ok((LogSender { format: config.format, sender, spare, lost: Arc::clone(lost) }, LogWriter { done }))
+    Ok((
+        LogSender {
+            format: config.format,
+            fields: config.fields.as_slice().into(),
+            sender,
+            spare,
+            lost: Arc::clone(lost),
+        },
+        LogWriter { done },
+    ))
 }
 
 fn write_all(
@@ -126,7 +136,7 @@ impl LogWriter {
 impl LogSender {
     /// A log of which the test takes the batches.
     pub(super) fn for_test(format: LogFormat, sender: SyncSender<Vec<u8>>) -> Self {
-        LogSender { format, sender, spare: Arc::default(), lost: Arc::default() }
+        LogSender { format, fields: [].into(), sender, spare: Arc::default(), lost: Arc::default() }
     }
 
     pub(super) fn lost(&self) -> u64 {

@@ -3,10 +3,12 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
+use loadx_core::config::LogField;
 use loadx_core::plan::ClusterSlot;
 use loadx_core::{Backend, Time};
 
 use crate::incoming::Incoming;
+use crate::limits::LOGGED_FIELD_BYTES_MAX;
 use crate::request_id::RequestId;
 
 /// An exchange that ended, or a request that was refused before an exchange began.
@@ -49,9 +51,10 @@ impl Record<'_> {
         self.ended.since(self.began)
     }
 
-    /// From the request's head to the end of the response.
-    pub(crate) fn response_time(&self) -> Duration {
-        self.switched_at.unwrap_or(self.ended).since(self.began)
+    /// From the request's head to the end of the response, in microseconds.
+    pub(crate) fn response_time_us(&self) -> u64 {
+        // Not by way of `Duration`, whose seconds every request would be divided into.
+        self.switched_at.unwrap_or(self.ended).as_nanos().saturating_sub(self.began.as_nanos()) / 1_000
     }
 
     /// Whether the exchange counts as an error.
@@ -81,6 +84,17 @@ impl<'a> Request<'a> {
             Request::Accepted(incoming) => (incoming.head.method(), incoming.head.path_and_query()),
             Request::Refused { line, .. } => *line,
         }
+    }
+
+    /// The value of a field, as much of it as the log shows; of several fields of a name, the first.
+    pub(crate) fn field(&self, field: LogField) -> Option<&'a [u8]> {
+        let Request::Accepted(Incoming { head, .. }) = self else { return None };
+        let value = match field {
+            LogField::Host => Some(head.authority()).filter(|host| !host.is_empty()),
+            LogField::UserAgent => head.values("user-agent").next(),
+            LogField::Referer => head.values("referer").next(),
+        };
+        value.map(|value| &value[..value.len().min(LOGGED_FIELD_BYTES_MAX)])
     }
 
     /// The name of the route that the request matched.

@@ -35,6 +35,8 @@ fn bad_configs_are_told_clearly() {
         (with(r#""max_connections": 0"#), "\"max_connections\" must be"),
         (with(r#""max_connections": -1"#), "\"max_connections\" must be"),
         (with(r#""enable_logging": 1"#), "\"enable_logging\" must be true or false"),
+        (with(r#""log_fields": ["cookie"]"#), "it can be: host, user_agent, referer"),
+        (with(r#""log_fields": ["host", "host"]"#), "\"host\" is listed twice"),
         (with(r#""workers": 0"#), "\"workers\" must be"),
         (with(r#""health_check_path": "health""#), "must be a path that begins with /"),
         (with(r#""trusted_proxies": "10.0.0.0/8""#), "\"trusted_proxies\" must be a list"),

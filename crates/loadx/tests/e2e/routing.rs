@@ -294,8 +294,14 @@ fn a_request_that_no_route_matches_is_told_so() {
     assert!(lines[0]["route"].is_null() && lines[0]["status"] == 404, "{log}");
     assert_eq!((&lines[1]["route"], &lines[1]["cluster"]), (&json!("app"), &json!("app")));
     let metrics = loadx.metrics();
-    assert_eq!(metrics["clusters"]["app"], json!({ "requests": 1, "errors": 0 }));
-    assert_eq!(loadx.status()["clusters"]["app"]["healthy_backends"], 1);
+    let counted = &metrics["clusters"]["app"];
+    assert_eq!((&counted["requests"], &counted["errors"]), (&json!(1), &json!(0)));
+    let times = &counted["response_times"];
+    assert!(times["average"].as_f64().unwrap() > 0.0, "{times}");
+    assert_eq!((&times["p50"], &times["p99"]), (&times["maximum"], &times["maximum"]), "of one request");
+    let cluster = &loadx.status()["clusters"]["app"];
+    assert_eq!((&cluster["healthy_backends"], &cluster["total_requests"]), (&json!(1), &json!(1)));
+    assert_eq!(&cluster["response_times"], times);
 }
 
 #[test]
