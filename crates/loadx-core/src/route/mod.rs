@@ -2,7 +2,7 @@
 //!
 //! A [`RouteTable`] is compiled once from the config. A match takes the same time for one host as for a hundred
 //! thousand. Paths are matched in the form that the backend gets; see [`path`]. What then becomes of a request is said
-//! by [`decide`].
+//! by [`decide()`].
 
 pub mod access;
 mod action;

@@ -46,7 +46,7 @@ pub fn request_head(bytes: &[u8]) {
     assert_eq!(plain.all("host").count(), 1);
     assert!(plain.all("host").all(|host| !host.contains(&b'%')), "a host has one spelling");
     assert_eq!(plain.framing(), request.framing());
-    for name in ["keep-alive", "proxy-connection", "http2-settings"] {
+    for name in ["keep-alive", "proxy", "proxy-connection", "http2-settings", "x-forwarded-port", "x-real-ip"] {
         assert_eq!(plain.all(name).count(), 0, "{name}");
     }
     assert_eq!(plain.fields.iter().find(|(name, _)| is_lookalike(name)), None);
@@ -318,7 +318,8 @@ fn lengths_have_one_spelling(head: &[u8]) -> bool {
 }
 
 /// Trailers that LoadX does not pass on, as the servers of [`cgi`] name them.
-const CGI_TRAILERS: [&str; 5] = ["CONTENT_LENGTH", "HOST", "KEEP_ALIVE", "TRANSFER_ENCODING", "X_FORWARDED_FOR"];
+const CGI_TRAILERS: [&str; 7] =
+    ["CONTENT_LENGTH", "HOST", "KEEP_ALIVE", "PROXY", "TRANSFER_ENCODING", "X_FORWARDED_FOR", "X_REAL_IP"];
 
 /// Fields of a request that a server may trust.
 const CGI_TRUSTED: [&str; 16] = [

@@ -14,7 +14,8 @@ use crate::lines::{Lines as _, copy_kept};
 pub struct Forwarding<'f> {
     /// The peer's address, for X-Forwarded-For.
     pub peer: IpAddr,
-    /// Whether the peer's own X-Forwarded fields are believed and carried on; otherwise they are replaced.
+    /// Whether the peer's own Forwarded, X-Forwarded fields and X-Real-IP are believed and carried on; otherwise they are
+    /// replaced or left out.
     pub trusted: bool,
     /// The scheme that the client used, for X-Forwarded-Proto.
     pub scheme: &'f str,
@@ -93,7 +94,7 @@ impl RequestHead {
             dropped.add_all(self.claims.request_id);
         }
         if !forwarding.trusted {
-            dropped.add_all(self.claims.forwarded);
+            dropped.add_all(self.claims.carried);
             dropped.add_all(self.claims.host);
             dropped.add_all(self.claims.proto);
         }
