@@ -1,4 +1,4 @@
-//! Ids of backends and clusters: unique in the process, never reused.
+//! Ids of listeners, backends and clusters: unique in the process, never reused.
 
 use std::fmt;
 
@@ -31,11 +31,16 @@ impl ClusterId {
     }
 }
 
+/// Identifies one listener for as long as the process runs; never given to another listener.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ListenerId(u32);
+
 /// Gives out ids. A process has one; a simulation or a test has its own.
 #[derive(Debug, Default)]
 pub struct Ids {
     backends: u32,
     clusters: u32,
+    listeners: u32,
 }
 
 impl Ids {
@@ -50,6 +55,13 @@ impl Ids {
     pub fn cluster(&mut self) -> ClusterId {
         let id = ClusterId(self.clusters);
         self.clusters = self.clusters.checked_add(1).expect("a process sees fewer than 2^32 clusters");
+        id
+    }
+
+    /// An id that no listener has had.
+    pub fn listener(&mut self) -> ListenerId {
+        let id = ListenerId(self.listeners);
+        self.listeners = self.listeners.checked_add(1).expect("a process sees fewer than 2^32 listeners");
         id
     }
 }

@@ -45,7 +45,7 @@ pub use balance::{Algorithm, Key, KeyPrefixes, Query};
 pub use cluster::{Cluster, NameAnswer};
 pub use event::Event;
 pub use health::{Accepts, Evidence, HealthPolicy, Observation, Probe, Standing};
-pub use ids::{BackendId, ClusterId, Ids};
+pub use ids::{BackendId, ClusterId, Ids, ListenerId};
 pub use rng::{Rng, SplitMix64};
 pub use snapshot::{BackendSnapshot, Snapshot};
 pub use time::Time;

@@ -7,7 +7,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
 
-use loadx_core::{BackendId, Observation, ProxyError, Rng as _, SplitMix64};
+use loadx_core::{BackendId, ListenerId, Observation, ProxyError, Rng as _, SplitMix64};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::buffers::Buffers;
@@ -37,10 +37,12 @@ pub(crate) struct Worker<N: Network> {
     plan: RefCell<LocalPlan>,
     /// The version at which that was the present plan.
     plan_version: Cell<u64>,
+    /// Of each listener that is no more in the present plan and still has clients, the last plan with the listener.
+    former_plans: RefCell<Vec<(ListenerId, LocalPlan)>>,
     pub(crate) log: AccessLog,
     pub(crate) date: Date,
     /// The ways to all workers, by index.
-    pub(crate) mailboxes: Vec<Mailbox<N::Parcel>>,
+    pub(crate) mailboxes: Vec<Mailbox<N>>,
     reports: mpsc::Sender<Report>,
     questions: mpsc::Sender<Question>,
     ids: RefCell<SplitMix64>,
@@ -56,7 +58,7 @@ pub(crate) struct Parts<N: Network> {
     pub(crate) index: usize,
     pub(crate) clock: Clock,
     pub(crate) shared: Arc<Shared>,
-    pub(crate) mailboxes: Vec<Mailbox<N::Parcel>>,
+    pub(crate) mailboxes: Vec<Mailbox<N>>,
     pub(crate) reports: mpsc::Sender<Report>,
     pub(crate) questions: mpsc::Sender<Question>,
     pub(crate) log: AccessLog,
@@ -81,6 +83,7 @@ impl<N: Network> Worker<N> {
             index,
             plan: RefCell::new(plan),
             plan_version: Cell::new(version),
+            former_plans: RefCell::default(),
             shared,
             log,
             date: Date::default(),
@@ -98,11 +101,34 @@ impl<N: Network> Worker<N> {
             let published = self.shared.plan();
             let mut held = self.plan.borrow_mut();
             if !held.is(&published) {
-                *held = LocalPlan::new(published, version);
+                let former = std::mem::replace(&mut *held, LocalPlan::new(published, version));
+                let removed = former.listeners.iter().filter(|listener| held.listener(listener.id).is_none());
+                self.former_plans.borrow_mut().extend(removed.map(|listener| (listener.id, former.clone())));
             }
             self.plan_version.set(version);
         }
         self.plan.borrow().clone()
+    }
+
+    /// The plan by which a request on this listener is served, and the position of the listener in the plan: the present
+    /// plan, or the last plan with the listener. None for a listener that was removed before a client came.
+    pub(crate) fn plan_for(&self, listener: ListenerId) -> Option<(LocalPlan, usize)> {
+        let present = self.plan();
+        if let Some(position) = present.listener(listener) {
+            return Some((present, position));
+        }
+        let former = self.former_plans.borrow();
+        let (_, plan) = former.iter().find(|(id, _)| *id == listener)?;
+        Some((plan.clone(), plan.listener(listener)?))
+    }
+
+    /// Ends the clients of listeners whose drain is over, and lets go of what was kept for them.
+    pub(crate) fn cut(&self, listeners: &[ListenerId]) {
+        let count = self.sessions.cut_listeners(listeners);
+        if count > 0 {
+            tracing::warn!("the drain of a removed listener is over; {count} of its clients are cut");
+        }
+        self.former_plans.borrow_mut().retain(|(id, _)| !listeners.contains(id));
     }
 
     /// The backends of a cluster that are in rotation now.

@@ -7,6 +7,7 @@
 //!
 //! Everything is generic over the [`Network`], so that the whole proxy also runs on a simulated one.
 
+mod accept;
 mod address;
 mod buffers;
 mod clock;
@@ -14,11 +15,13 @@ mod context;
 mod control;
 mod date;
 mod downstream;
+mod error;
 mod exchange;
 mod h1;
 mod incoming;
 mod io;
 pub mod limits;
+mod listening;
 mod messages;
 mod net;
 mod patience;
@@ -33,5 +36,7 @@ mod timer;
 mod upstream;
 mod worker;
 
+pub use error::{ApplyError, StartError};
+pub use messages::Applied;
 pub use net::{Listener, Network, Resolved, Stream, Tcp};
-pub use proxy::{ApplyError, Local, Running, StartError, start, start_local};
+pub use proxy::{Local, Running, start, start_local};

@@ -58,6 +58,9 @@ pub const LINGER_BYTES_MAX: usize = 1024 * 1024;
 /// How long a client that is refused may still send.
 pub const LINGER: Duration = Duration::from_secs(2);
 
+/// How long a request head that has begun may take to arrive when LoadX stops, or when the listener was removed.
+pub const HEAD_AT_END: Duration = Duration::from_secs(1);
+
 /// Of a start line that is refused, how much the access log shows, in bytes.
 pub const REFUSED_LINE_BYTES_MAX: usize = 256;
 
@@ -118,6 +121,12 @@ pub const MEASURE_TIMEOUT: Duration = Duration::from_secs(1);
 pub const LOG_FLUSH_INTERVAL: Duration = Duration::from_millis(10);
 /// See [`LOG_FLUSH_INTERVAL`].
 pub const LOG_BATCH_BYTES: usize = 32 * 1024;
+
+/// Between two looks whether the file of the access log was renamed or removed.
+pub const LOG_ROTATION_LOOK: Duration = Duration::from_secs(1);
+
+/// How long the thread that writes the access log may take to open the file anew when it is told to.
+pub const LOG_REOPEN: Duration = Duration::from_secs(5);
 
 /// Batches that wait for the disk, over all workers; lines beyond are lost and counted.
 pub const LOG_BATCHES_MAX: usize = 256;

@@ -4,17 +4,26 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use loadx_core::config::Config;
-use loadx_core::{BackendId, ClusterId, Observation};
+use loadx_core::{BackendId, ClusterId, ListenerId, Observation};
 use tokio::sync::{mpsc, oneshot};
 
+use crate::error::ApplyError;
+use crate::net::Network;
 use crate::shared::Place;
-use crate::telemetry::Shard;
+use crate::telemetry::{LogSender, Shard};
 
 /// What others ask of a worker.
-#[derive(Debug)]
-pub(crate) enum Order<P> {
+pub(crate) enum Order<N: Network> {
     /// Take over a client that another worker accepted.
-    Serve(P, Accepted, Place),
+    Serve(N::Parcel, Accepted, Place),
+    /// Accept clients on these sockets, each of the listener with this id.
+    Listen(Vec<(ListenerId, N::Socket)>),
+    /// Accept no more clients on these listeners. Their clients are closed when their exchanges have ended.
+    Leave(Arc<[ListenerId]>),
+    /// End what still runs on these listeners, whose drain is over.
+    Cut(Arc<[ListenerId]>),
+    /// Write the access log there from now on.
+    Log(Option<LogSender>),
     /// Close an idle client connection, if there is one: somebody waits for its place.
     Shed,
     /// Let go of what is kept about these.
@@ -32,16 +41,16 @@ pub(crate) struct Departed {
     pub(crate) clusters: Vec<ClusterId>,
 }
 
-/// A client that was accepted: its address, and the position in the plan of the listener that it came by.
+/// A client that was accepted: its address, and the listener that it came by.
 #[derive(Copy, Clone, Debug)]
 pub(crate) struct Accepted {
     pub(crate) peer: SocketAddr,
-    pub(crate) listener: u32,
+    pub(crate) listener: ListenerId,
 }
 
 /// The way to a worker. It needs no bound of its own: there is one measurement at a time, and the other
-/// orders are bounded by the places for connections.
-pub(crate) type Mailbox<P> = mpsc::UnboundedSender<Order<P>>;
+/// orders are bounded by the places for connections and by the commands of operators.
+pub(crate) type Mailbox<N> = mpsc::UnboundedSender<Order<N>>;
 
 /// What a worker saw of a backend.
 #[derive(Debug)]
@@ -53,8 +62,21 @@ pub(crate) struct Report {
 /// What control is told to do.
 #[derive(Debug)]
 pub(crate) enum Command {
-    /// Make this config the plan, and say when that is done.
-    Apply(Box<Config>, oneshot::Sender<()>),
+    /// Make this config the plan, and say what came of it.
+    Apply(Box<Config>, oneshot::Sender<Result<Applied, ApplyError>>),
+    /// Show in the status that a config could not be taken over, with the reason.
+    NoteFailure(String),
+    /// Close the file of the access log and open it again, and say what came of it.
+    ReopenLog(oneshot::Sender<Result<(), ApplyError>>),
+}
+
+/// What came of a config that a running proxy has taken over.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Applied {
+    /// The number of the plan, from 1.
+    pub generation: u64,
+    /// Settings that differ from those that run and take effect only after a restart, with the reason.
+    pub after_restart: Vec<String>,
 }
 
 /// A status endpoint that a client of a worker asked for.

@@ -1,113 +1,42 @@
 //! Starting a proxy and stopping it: everything that can fail is done before a thread serves.
 
-use std::fmt;
 use std::hash::{BuildHasher as _, RandomState};
 use std::io;
-use std::net::{SocketAddr, ToSocketAddrs};
-use std::path::PathBuf;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
-use loadx_core::config::{Config, HostPort, ListenerConfig};
-use loadx_core::plan::Desired;
+use loadx_core::ListenerId;
+use loadx_core::config::Config;
+use loadx_core::plan::{Desired, Plan};
 use loadx_core::{Rng as _, SplitMix64, Time};
 use tokio::runtime::{Builder, LocalOptions, LocalRuntime};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::clock::Clock;
 use crate::context;
-use crate::control;
+use crate::control::{self, OpenLog};
+use crate::error::{ApplyError, StartError};
 use crate::limits::{CONTROL_QUEUE_MAX, EVENTS_PER_POLL_MAX};
-use crate::messages::{Command, Mailbox, Order};
+use crate::listening::{self, Opened};
+use crate::messages::{Applied, Command, Mailbox, Order};
 use crate::net::{Network, Tcp};
 use crate::shared::Shared;
-use crate::telemetry::{self, AccessLog, LogSender, LostLines};
+use crate::telemetry::{AccessLog, LostLines};
 use crate::worker;
 
-/// Why a proxy could not be started.
-#[derive(Debug)]
-pub enum StartError {
-    /// The name to listen on has no address.
-    ListenName(HostPort, io::Error),
-    /// The address to listen on cannot be taken.
-    Listen(SocketAddr, io::Error),
-    /// How the system resolves names cannot be read.
-    Names(io::Error),
-    /// The access log's file cannot be opened.
-    LogFile(PathBuf, io::Error),
-    /// The system refused what every program needs: threads, descriptors.
-    System(io::Error),
-}
-
-impl fmt::Display for StartError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            StartError::ListenName(at, error) => {
-                write!(
-                    f,
-                    "cannot listen on \"{}\": {error}\n  help: set \"proxy_host\" to an address of this machine, or to \"0.0.0.0\" for all of them",
-                    at.host
-                )
-            }
-            StartError::Listen(address, error) if error.kind() == io::ErrorKind::AddrInUse => {
-                write!(
-                    f,
-                    "cannot listen on {address}: port {port} is in use by another process\n  help: stop that process (`lsof -i :{port}` names it), or choose another \"proxy_port\"",
-                    port = address.port()
-                )
-            }
-            StartError::Listen(address, error) if error.kind() == io::ErrorKind::PermissionDenied => {
-                write!(
-                    f,
-                    "cannot listen on {address}: permission denied\n  help: ports below 1024 need privileges (CAP_NET_BIND_SERVICE); choose another \"proxy_port\", or grant them"
-                )
-            }
-            StartError::Listen(address, error) => {
-                write!(
-                    f,
-                    "cannot listen on {address}: {error}\n  help: \"proxy_host\" must be an address of this machine"
-                )
-            }
-            StartError::Names(error) => {
-                write!(
-                    f,
-                    "cannot resolve names: {error}\n  help: /etc/resolv.conf must be readable and name a DNS server"
-                )
-            }
-            StartError::LogFile(path, error) => {
-                write!(
-                    f,
-                    "cannot open the access log \"{}\": {error}\n  help: its directory must exist and be writable; \"log_file\" names it",
-                    path.display()
-                )
-            }
-            StartError::System(error) => {
-                write!(
-                    f,
-                    "cannot start: {error}\n  help: the system lacks threads or file descriptors; see `ulimit -a`"
-                )
-            }
-        }
-    }
-}
-
-impl std::error::Error for StartError {}
-
 /// A proxy that runs.
-#[derive(Debug)]
 pub struct Running {
     addresses: Vec<SocketAddr>,
-    mailboxes: Vec<Mailbox<<Tcp as Network>::Parcel>>,
+    mailboxes: Vec<Mailbox<Tcp>>,
     workers: Vec<JoinHandle<()>>,
     control: JoinHandle<()>,
     command: mpsc::Sender<Command>,
-    listeners: Vec<ListenerConfig>,
     stop_control: oneshot::Sender<()>,
-    log: Option<telemetry::LogWriter>,
 }
 
 impl Running {
-    /// Where clients connect; port 0 has become a real one.
+    /// Where clients connected at the start; port 0 has become a real one.
     pub fn addresses(&self) -> &[SocketAddr] {
         &self.addresses
     }
@@ -117,13 +46,36 @@ impl Running {
         self.workers.len()
     }
 
-    /// Makes another config the plan. Exchanges that run keep the plan that they began with.
+    /// Makes another config the plan. What did not change keeps its health, counts and connections; exchanges that run
+    /// keep the plan that they began with; clients of a listener that is no more in the config have the shutdown grace
+    /// of the former config to finish.
     ///
     /// # Errors
-    /// When the config has other listeners, or the proxy is stopping; nothing has changed then.
-    pub fn apply(&self, config: Config) -> Result<(), ApplyError> {
-        let done = send_config(&self.command, &self.listeners, config)?;
-        done.blocking_recv().map_err(|_| ApplyError::Stopping)
+    /// When a listener or the access log cannot be opened, or the proxy is stopping; nothing has changed then.
+    pub fn apply(&self, config: Config) -> Result<Applied, ApplyError> {
+        let (reply, outcome) = oneshot::channel();
+        self.command(Command::Apply(Box::new(config), reply))?;
+        outcome.blocking_recv().unwrap_or(Err(ApplyError::Stopping))
+    }
+
+    /// Shows in `/__status__` that a later config could not be applied, with the reason.
+    pub fn note_failure(&self, reason: String) {
+        // A proxy that is stopping shows nothing any more.
+        let _ = self.command(Command::NoteFailure(reason));
+    }
+
+    /// Opens the file of the access log anew, by its name: after the file was renamed, lines go to a new file.
+    ///
+    /// # Errors
+    /// When the file cannot be opened, or the proxy is stopping; lines go on to the former file then.
+    pub fn reopen_log(&self) -> Result<(), ApplyError> {
+        let (reply, outcome) = oneshot::channel();
+        self.command(Command::ReopenLog(reply))?;
+        outcome.blocking_recv().unwrap_or(Err(ApplyError::Stopping))
+    }
+
+    fn command(&self, command: Command) -> Result<(), ApplyError> {
+        self.command.try_send(command).map_err(|_| ApplyError::Stopping)
     }
 
     /// Accepts no more clients, finishes what runs within the grace, and ends.
@@ -138,43 +90,7 @@ impl Running {
         }
         let _ = self.stop_control.send(());
         join(self.control);
-        if let Some(log) = self.log {
-            log.join();
-        }
     }
-}
-
-/// Why a config could not be made the plan of a running proxy.
-#[derive(Copy, Clone, Debug, PartialEq, Eq)]
-pub enum ApplyError {
-    /// The config has other listeners than those that the proxy was started with.
-    Listeners,
-    /// The proxy is stopping, or too many configs wait.
-    Stopping,
-}
-
-impl fmt::Display for ApplyError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            ApplyError::Listeners => "the config has other listeners; that takes a restart",
-            ApplyError::Stopping => "the proxy is stopping",
-        })
-    }
-}
-
-impl std::error::Error for ApplyError {}
-
-fn send_config(
-    command: &mpsc::Sender<Command>,
-    listeners: &[ListenerConfig],
-    config: Config,
-) -> Result<oneshot::Receiver<()>, ApplyError> {
-    if config.listeners != listeners {
-        return Err(ApplyError::Listeners);
-    }
-    let (reply, done) = oneshot::channel();
-    command.try_send(Command::Apply(Box::new(config), reply)).map_err(|_| ApplyError::Stopping)?;
-    Ok(done)
 }
 
 fn join(thread: JoinHandle<()>) {
@@ -191,10 +107,15 @@ fn join(thread: JoinHandle<()>) {
 pub fn start(config: &Config) -> Result<Running, StartError> {
     let net = Tcp::new().map_err(StartError::Names)?;
     let seed = RandomState::new().hash_one(std::process::id());
-    let Assembly { addresses, mailboxes, control, ready, workers, command, stop_control, log } =
+    let Assembly { addresses, mailboxes, control, ready, workers, command, stop_control } =
         assemble(config, &net, seed)?;
     let control = spawn("loadx-control", move |runtime| {
-        runtime.block_on(control::run(control));
+        let OpenLog { sender, writer, .. } = runtime.block_on(control::run(control));
+        // The thread that writes ends with the last sender.
+        drop(sender);
+        if let Some(writer) = writer {
+            writer.join();
+        }
     })?;
     // Control is the only one to drop this early, by a panic that it has logged.
     let _ = ready.blocking_recv();
@@ -206,18 +127,16 @@ pub fn start(config: &Config) -> Result<Running, StartError> {
             }
         })?);
     }
-    let listeners = config.listeners.clone();
-    Ok(Running { addresses, mailboxes, workers: threads, control, command, listeners, stop_control, log })
+    Ok(Running { addresses, mailboxes, workers: threads, control, command, stop_control })
 }
 
 /// A proxy all of which runs in one thread.
 pub struct Local<N: Network> {
     addresses: Vec<SocketAddr>,
-    mailboxes: Vec<Mailbox<N::Parcel>>,
+    mailboxes: Vec<Mailbox<N>>,
     workers: Vec<tokio::task::JoinHandle<()>>,
-    control: tokio::task::JoinHandle<()>,
+    control: tokio::task::JoinHandle<OpenLog>,
     command: mpsc::Sender<Command>,
-    listeners: Vec<ListenerConfig>,
     stop_control: oneshot::Sender<()>,
 }
 
@@ -231,9 +150,10 @@ impl<N: Network> Local<N> {
     ///
     /// # Errors
     /// The same as those of [`Running::apply`].
-    pub async fn apply(&self, config: Config) -> Result<(), ApplyError> {
-        let done = send_config(&self.command, &self.listeners, config)?;
-        done.await.map_err(|_| ApplyError::Stopping)
+    pub async fn apply(&self, config: Config) -> Result<Applied, ApplyError> {
+        let (reply, outcome) = oneshot::channel();
+        self.command.try_send(Command::Apply(Box::new(config), reply)).map_err(|_| ApplyError::Stopping)?;
+        outcome.await.unwrap_or(Err(ApplyError::Stopping))
     }
 
     /// The same as [`Running::stop`].
@@ -257,7 +177,7 @@ impl<N: Network> Local<N> {
 /// # Errors
 /// Any [`StartError`]; nothing is left running then.
 pub async fn start_local<N: Network>(config: &Config, net: &N, seed: u64) -> Result<Local<N>, StartError> {
-    let Assembly { addresses, mailboxes, control, ready, workers, command, stop_control, log: _ } =
+    let Assembly { addresses, mailboxes, control, ready, workers, command, stop_control } =
         assemble(config, net, seed)?;
     let control = tokio::task::spawn_local(control::run(control));
     let _ = ready.await;
@@ -266,38 +186,42 @@ pub async fn start_local<N: Network>(config: &Config, net: &N, seed: u64) -> Res
             worker::run(parts, sockets, orders).await.expect("the network gives out listeners");
         })
     });
-    let listeners = config.listeners.clone();
-    Ok(Local { addresses, mailboxes, workers: serving.collect(), control, command, listeners, stop_control })
+    Ok(Local { addresses, mailboxes, workers: serving.collect(), control, command, stop_control })
 }
 
 /// All parts of a proxy, ready to run wherever they are put.
 struct Assembly<N: Network> {
     addresses: Vec<SocketAddr>,
-    mailboxes: Vec<Mailbox<N::Parcel>>,
+    mailboxes: Vec<Mailbox<N>>,
     control: control::Parts<N>,
     /// Tells when workers may begin.
     ready: oneshot::Receiver<()>,
     workers: Vec<Crew<N>>,
     command: mpsc::Sender<Command>,
     stop_control: oneshot::Sender<()>,
-    log: Option<telemetry::LogWriter>,
 }
 
 /// What one worker is made of.
 struct Crew<N: Network> {
     parts: context::Parts<N>,
-    sockets: Vec<Numbered<N::Socket>>,
-    orders: mpsc::UnboundedReceiver<Order<N::Parcel>>,
+    sockets: Vec<(ListenerId, N::Socket)>,
+    orders: mpsc::UnboundedReceiver<Order<N>>,
 }
 
 fn assemble<N: Network>(config: &Config, net: &N, seed: u64) -> Result<Assembly<N>, StartError> {
     let workers = config.workers.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, Into::into));
-    let (addresses, sockets) = listen_all(net, config, workers)?;
+    let opened = config
+        .listeners
+        .iter()
+        .map(|listener| listening::open(net, &listener.at, workers))
+        .collect::<Result<Vec<_>, _>>()?;
     let lost = Arc::<LostLines>::default();
-    let (log_sender, log) = open_log(config, &lost)?;
+    let log = OpenLog::open(config, &lost)?;
     let clock = Clock::start();
     let mut seeds = SplitMix64::new(seed);
     let (desired, _) = Desired::new(Time::ZERO, config);
+    let (listening, sockets) = share_out(desired.plan(), opened, workers);
+    let addresses: Vec<SocketAddr> = listening.iter().flat_map(|(_, addresses)| addresses.clone()).collect();
     let shared = Arc::new(Shared::new(Arc::clone(desired.plan()), workers));
     let (command, commands) = mpsc::channel(CONTROL_QUEUE_MAX);
     let (report_to, reports) = mpsc::channel(CONTROL_QUEUE_MAX);
@@ -305,22 +229,24 @@ fn assemble<N: Network>(config: &Config, net: &N, seed: u64) -> Result<Assembly<
     let (mailboxes, orders): (Vec<_>, Vec<_>) = (0..workers).map(|_| mpsc::unbounded_channel()).unzip();
     let (is_ready, ready) = oneshot::channel();
     let (stop_control, stop) = oneshot::channel();
+    let log_sender = log.sender.clone();
     let control = control::Parts {
         net: net.clone(),
         clock,
         desired,
         shared: Arc::clone(&shared),
-        listening: addresses.clone(),
+        listening,
         mailboxes: mailboxes.clone(),
         reports,
         questions,
         commands,
+        log,
         lost_log_lines: lost,
         seed: seeds.next_u64(),
         ready: is_ready,
         stop,
     };
-    let crew = |(index, (sockets, orders)): (usize, (Vec<Numbered<N::Socket>>, _))| {
+    let crew = |(index, (sockets, orders)): (usize, (Vec<(ListenerId, N::Socket)>, _))| {
         let parts = context::Parts {
             net: net.clone(),
             index,
@@ -335,72 +261,23 @@ fn assemble<N: Network>(config: &Config, net: &N, seed: u64) -> Result<Assembly<
         Crew { parts, sockets, orders }
     };
     let workers = sockets.into_iter().zip(orders).enumerate().map(crew).collect();
-    Ok(Assembly { addresses, mailboxes, control, ready, workers, command, stop_control, log })
+    Ok(Assembly { addresses, mailboxes, control, ready, workers, command, stop_control })
 }
 
-fn open_log(
-    config: &Config,
-    lost: &Arc<LostLines>,
-) -> Result<(Option<LogSender>, Option<telemetry::LogWriter>), StartError> {
-    let Some(log) = &config.access_log else { return Ok((None, None)) };
-    let (sender, writer) = telemetry::start_log(log, lost)
-        .map_err(|error| StartError::LogFile(log.file.clone().unwrap_or_else(|| "standard output".into()), error))?;
-    Ok((Some(sender), Some(writer)))
-}
+/// The addresses of each listener, and of each worker the sockets with the ids of their listeners.
+type SharedOut<S> = (Vec<(ListenerId, Vec<SocketAddr>)>, Vec<Vec<(ListenerId, S)>>);
 
-/// A socket with the position of its listener in the plan.
-type Numbered<S> = (u32, S);
-
-/// The addresses that were taken, and the sockets of each worker.
-type Listening<S> = (Vec<SocketAddr>, ByWorker<S>);
-
-/// Of each worker, its listeners.
-type ByWorker<S> = Vec<Vec<S>>;
-
-/// Takes the addresses of all listeners; for each worker, a socket of each with the number of its listener.
-fn listen_all<N: Network>(
-    net: &N,
-    config: &Config,
-    workers: usize,
-) -> Result<Listening<Numbered<N::Socket>>, StartError> {
-    let mut addresses = Vec::new();
-    let mut sockets: ByWorker<Numbered<N::Socket>> = (0..workers).map(|_| Vec::new()).collect();
-    for (number, listener) in config.listeners.iter().enumerate() {
-        let (taken, groups) = listen(net, &listener.at, workers)?;
-        addresses.extend(taken);
-        for (worker, group) in sockets.iter_mut().zip(groups) {
-            worker.extend(group.into_iter().map(|socket| (number as u32, socket)));
+/// Shares the sockets of the listeners of `plan` out among the workers.
+fn share_out<S>(plan: &Plan, opened: Vec<Opened<S>>, workers: usize) -> SharedOut<S> {
+    let mut listening = Vec::new();
+    let mut sockets: Vec<Vec<(ListenerId, S)>> = (0..workers).map(|_| Vec::new()).collect();
+    for (listener, Opened { addresses, by_worker }) in plan.listeners.iter().zip(opened) {
+        listening.push((listener.id, addresses));
+        for (worker, group) in sockets.iter_mut().zip(by_worker) {
+            worker.extend(group.into_iter().map(|socket| (listener.id, socket)));
         }
     }
-    Ok((addresses, sockets))
-}
-
-/// Takes every address that the name to listen on has; for each worker, a socket of each.
-fn listen<N: Network>(net: &N, at: &HostPort, workers: usize) -> Result<Listening<N::Socket>, StartError> {
-    let mut addresses: Vec<SocketAddr> = (at.host.as_str(), at.port)
-        .to_socket_addrs()
-        .map_err(|error| StartError::ListenName(at.clone(), error))?
-        .collect();
-    addresses.sort_unstable();
-    addresses.dedup();
-    let mut taken = Vec::new();
-    let mut sockets: ByWorker<N::Socket> = (0..workers).map(|_| Vec::new()).collect();
-    for address in &addresses {
-        let group = match net.listen(*address, workers) {
-            // A name such as localhost has an IPv6 address also where the system has no IPv6.
-            Err(error) if error.kind() == io::ErrorKind::AddrNotAvailable && addresses.len() > 1 => continue,
-            group => group.map_err(|error| StartError::Listen(*address, error))?,
-        };
-        let first = group.first().expect("there is at least one worker");
-        taken.push(net.address(first).map_err(StartError::System)?);
-        for (worker, socket) in sockets.iter_mut().zip(group) {
-            worker.push(socket);
-        }
-    }
-    match (taken.is_empty(), addresses.first()) {
-        (true, Some(address)) => Err(StartError::Listen(*address, io::ErrorKind::AddrNotAvailable.into())),
-        _ => Ok((taken, sockets)),
-    }
+    (listening, sockets)
 }
 
 fn runtime() -> io::Result<LocalRuntime> {

@@ -132,13 +132,32 @@ impl Deref for LocalView {
 #[derive(Debug)]
 pub(crate) struct Places {
     free: Arc<Semaphore>,
+    /// Places that are taken and that nobody gets when they come free, because there are fewer places now.
+    surplus: AtomicUsize,
     /// Clients that were accepted and wait for a place.
     awaited: AtomicUsize,
 }
 
 impl Places {
     pub(crate) fn new(count: usize) -> Self {
-        Places { free: Arc::new(Semaphore::new(count)), awaited: AtomicUsize::new(0) }
+        Places { free: Arc::new(Semaphore::new(count)), surplus: AtomicUsize::new(0), awaited: AtomicUsize::new(0) }
+    }
+
+    /// Changes how many places there are. Clients that are connected stay connected, also beyond the new number.
+    pub(crate) fn resize(&self, from: usize, to: usize) {
+        if to < from {
+            let taken = (from - to) - self.free.forget_permits(from - to);
+            self.surplus.fetch_add(taken, Ordering::Relaxed);
+        } else {
+            (from..to).for_each(|_| self.give_back());
+        }
+    }
+
+    fn give_back(&self) {
+        let surplus = self.surplus.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |surplus| surplus.checked_sub(1));
+        if surplus.is_err() {
+            self.free.add_permits(1);
+        }
     }
 
     /// A place, if one is free.
@@ -182,7 +201,7 @@ pub(crate) struct Place {
 impl Drop for Place {
     fn drop(&mut self) {
         self.shared.loads[self.worker].0.fetch_sub(1, Ordering::Relaxed);
-        self.shared.places.free.add_permits(1);
+        self.shared.places.give_back();
     }
 }
 

@@ -1,4 +1,4 @@
-//! The signals that LoadX gets: some stop LoadX, the others are named in the log and change nothing.
+//! The signals that LoadX gets: some stop LoadX, some change what runs, the others are named in the log.
 
 use std::future::poll_fn;
 use std::io;
@@ -9,14 +9,26 @@ use std::time::{Duration, Instant};
 use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-/// The signals that stop LoadX. Ctrl-C sends SIGINT.
-const STOPPING: [(&str, SignalKind); 2] = [("SIGTERM", SignalKind::terminate()), ("SIGINT", SignalKind::interrupt())];
+/// What a signal asks for.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Wish {
+    /// Stop. Ctrl-C sends SIGINT.
+    Stop,
+    /// Read the config file again.
+    Reload,
+    /// Open the file of the access log again.
+    ReopenLog,
+    /// Nothing: the signal has no meaning. By default the signal would end the process.
+    Nothing,
+}
 
-/// The signals without a meaning. By default each of them would end the process.
-const IGNORED: [(&str, SignalKind); 3] = [
-    ("SIGHUP", SignalKind::hangup()),
-    ("SIGUSR1", SignalKind::user_defined1()),
-    ("SIGUSR2", SignalKind::user_defined2()),
+/// The signals that LoadX catches.
+const CAUGHT: [(&str, SignalKind, Wish); 5] = [
+    ("SIGTERM", SignalKind::terminate(), Wish::Stop),
+    ("SIGINT", SignalKind::interrupt(), Wish::Stop),
+    ("SIGHUP", SignalKind::hangup(), Wish::Reload),
+    ("SIGUSR1", SignalKind::user_defined1(), Wish::ReopenLog),
+    ("SIGUSR2", SignalKind::user_defined2(), Wish::Nothing),
 ];
 
 /// A stop signal that follows the first one within this time belongs to the same request to stop:
@@ -26,31 +38,44 @@ const SAME_REQUEST: Duration = Duration::from_secs(1);
 /// The signals that LoadX catches.
 pub(crate) struct Signals {
     runtime: Runtime,
-    stopping: Vec<(&'static str, Signal)>,
-    ignored: Vec<(&'static str, Signal)>,
+    caught: Vec<(&'static str, Signal, Wish)>,
 }
 
 impl Signals {
-    /// Begins to catch the signals; from here on no signal of the two lists ends the process by itself.
+    /// Begins to catch the signals; from here on none of them ends the process by itself.
     pub(crate) fn catch() -> io::Result<Self> {
         let runtime = Builder::new_current_thread().enable_all().build()?;
-        let (stopping, ignored) = {
+        let caught = {
             let _guard = runtime.enter();
-            (listen(&STOPPING)?, listen(&IGNORED)?)
+            let catch = |(name, kind, wish)| Ok((name, signal(kind)?, wish));
+            CAUGHT.into_iter().map(catch).collect::<io::Result<Vec<_>>>()?
         };
-        Ok(Signals { runtime, stopping, ignored })
+        Ok(Signals { runtime, caught })
+    }
+
+    /// Waits for a signal that means something, and returns its name and what it asks for.
+    pub(crate) fn next(&mut self) -> (&'static str, Wish) {
+        let Signals { runtime, caught } = self;
+        runtime.block_on(async {
+            loop {
+                match next(caught).await {
+                    (name, Wish::Nothing) => ignore(name),
+                    signal => return signal,
+                }
+            }
+        })
     }
 
     /// Waits for a signal that stops LoadX, and returns the name of the signal.
     pub(crate) fn wait(&mut self) -> &'static str {
-        let Signals { runtime, stopping, ignored } = self;
-        runtime.block_on(next_stop(stopping, ignored))
+        let Signals { runtime, caught } = self;
+        runtime.block_on(next_stop(caught))
     }
 
     /// Waits for a signal that stops LoadX, but not longer than `limit`.
     pub(crate) fn wait_for(&mut self, limit: Duration) -> Option<&'static str> {
-        let Signals { runtime, stopping, ignored } = self;
-        runtime.block_on(async { tokio::time::timeout(limit, next_stop(stopping, ignored)).await.ok() })
+        let Signals { runtime, caught } = self;
+        runtime.block_on(async { tokio::time::timeout(limit, next_stop(caught)).await.ok() })
     }
 
     /// Lets a further stop signal end the process at once, unless the signal comes within
@@ -76,20 +101,26 @@ impl Signals {
     }
 }
 
-fn listen(signals: &[(&'static str, SignalKind)]) -> io::Result<Vec<(&'static str, Signal)>> {
-    signals.iter().map(|(name, kind)| Ok((*name, signal(*kind)?))).collect()
+/// Waits for a signal that stops LoadX; meanwhile each other signal becomes a line of the log.
+async fn next_stop(caught: &mut [(&'static str, Signal, Wish)]) -> &'static str {
+    loop {
+        match next(caught).await {
+            (name, Wish::Stop) => return name,
+            (name, _) => ignore(name),
+        }
+    }
 }
 
-/// Waits for one of `stopping`; meanwhile each signal of `ignored` becomes a line of the log.
-async fn next_stop(stopping: &mut [(&'static str, Signal)], ignored: &mut [(&'static str, Signal)]) -> &'static str {
+async fn next(caught: &mut [(&'static str, Signal, Wish)]) -> (&'static str, Wish) {
     poll_fn(|cx| {
-        for (name, signal) in ignored.iter_mut() {
-            while signal.poll_recv(cx).is_ready() {
-                tracing::warn!("{name} is ignored: the signal has no meaning for LoadX");
-            }
-        }
-        let stop = stopping.iter_mut().find_map(|(name, signal)| signal.poll_recv(cx).is_ready().then_some(*name));
-        stop.map_or(Poll::Pending, Poll::Ready)
+        let came = caught
+            .iter_mut()
+            .find_map(|(name, signal, wish)| signal.poll_recv(cx).is_ready().then_some((*name, *wish)));
+        came.map_or(Poll::Pending, Poll::Ready)
     })
     .await
+}
+
+fn ignore(name: &str) {
+    tracing::warn!("{name} is ignored: the signal has no meaning now");
 }

@@ -8,11 +8,11 @@ use arc_swap::ArcSwap;
 
 use super::expansion::Expansion;
 use super::{ClusterSlot, ListenerPlan, Plan, ProcessPolicy};
-use crate::config::{ClusterConfig, Config};
+use crate::config::{ClusterConfig, Config, HostPort, ListenerConfig};
 use crate::route::RouteTable;
 use crate::{
-    AttemptPolicy, BackendId, Cluster, ClusterId, Event, HealthPolicy, Ids, NameAnswer, Observation, Rng, Snapshot,
-    Time,
+    AttemptPolicy, BackendId, Cluster, ClusterId, Event, HealthPolicy, Ids, ListenerId, NameAnswer, Observation, Rng,
+    Snapshot, Time,
 };
 
 /// The state of control. It has one writer.
@@ -20,6 +20,8 @@ use crate::{
 pub struct Desired {
     ids: Ids,
     clusters: Vec<Member>,
+    /// The addresses of the listeners of the present plan, in its order.
+    listeners: Vec<(ListenerId, HostPort)>,
     /// The cluster of each backend and of each name, by position.
     owners: BTreeMap<BackendId, usize>,
     plan: Arc<Plan>,
@@ -82,9 +84,15 @@ impl Desired {
             routes: RouteTable::new(Vec::new()),
             clusters: Box::default(),
         };
-        let mut desired =
-            Desired { ids: Ids::default(), clusters: Vec::new(), owners: BTreeMap::new(), plan: Arc::new(plan) };
+        let mut desired = Desired {
+            ids: Ids::default(),
+            clusters: Vec::new(),
+            listeners: Vec::new(),
+            owners: BTreeMap::new(),
+            plan: Arc::new(plan),
+        };
         let events = desired.apply(now, config);
+        desired.publish();
         (desired, events)
     }
 
@@ -93,8 +101,19 @@ impl Desired {
         &self.plan
     }
 
-    /// Makes the plan of a config. A cluster that was there before, by name, keeps its id; its backends keep their
-    /// ids, their health and their counts, by host and port.
+    /// The listeners of `config` whose addresses are not those of a listener of the present plan.
+    pub fn new_listeners<'c>(&self, config: &'c Config) -> impl Iterator<Item = &'c ListenerConfig> {
+        config.listeners.iter().filter(|listener| self.listener(&listener.at).is_none())
+    }
+
+    /// The listener of the present plan with this address.
+    pub fn listener(&self, at: &HostPort) -> Option<ListenerId> {
+        self.listeners.iter().find(|(_, known)| known == at).map(|(id, _)| *id)
+    }
+
+    /// Makes the plan of a config. A listener keeps its id, by its address. A cluster that was there before, by name,
+    /// keeps its id; its backends keep their ids, their health and their counts, by host and port. Workers see the views
+    /// only after [`publish`](Desired::publish), so that names that are known already can be resolved before.
     pub fn apply(&mut self, now: Time, config: &Config) -> Vec<Event> {
         let mut events = Vec::new();
         let former = std::mem::take(&mut self.clusters);
@@ -112,18 +131,28 @@ impl Desired {
             events.extend(gone.cluster.update(now, Vec::new(), &mut self.ids));
         }
         self.index();
+        let mut listeners = Vec::new();
+        for typed in &config.listeners {
+            let id = self.listener(&typed.at).unwrap_or_else(|| self.ids.listener());
+            listeners.push((id, typed.at.clone()));
+        }
+        self.listeners = listeners;
         self.plan = Arc::new(Plan {
             generation: self.plan.generation + 1,
             process: ProcessPolicy::new(config),
             listeners: config
                 .listeners
                 .iter()
-                .map(|listener| ListenerPlan { name: Arc::clone(&listener.name), endpoints: listener.endpoints })
+                .zip(&self.listeners)
+                .map(|(typed, (id, _))| ListenerPlan {
+                    id: *id,
+                    name: Arc::clone(&typed.name),
+                    endpoints: typed.endpoints,
+                })
                 .collect(),
             routes: RouteTable::new(config.routes.clone()),
             clusters: self.clusters.iter().map(Member::slot).collect(),
         });
-        self.publish();
         events
     }
 
@@ -297,6 +326,7 @@ mod tests {
         assert!(desired.publish());
 
         let events = desired.apply(Time::ZERO, &two("\"127.0.0.1:4\""));
+        desired.publish();
         assert_eq!(
             events.iter().map(ToString::to_string).collect::<Vec<_>>(),
             ["backend 127.0.0.1:4 added", "backend 127.0.0.1:3 removed"]
@@ -311,6 +341,25 @@ mod tests {
     }
 
     #[test]
+    fn a_listener_keeps_its_id_by_its_address() {
+        let with = |listeners: &str| {
+            config(&format!(r#"{{"listeners": [{listeners}], "clusters": {{"a": {{"backends": ["127.0.0.1:1"]}}}}}}"#))
+        };
+        let (mut desired, _) =
+            Desired::new(Time::ZERO, &with(r#"{"address": "127.0.0.1:1"}, {"address": "127.0.0.1:2"}"#));
+        let first = Arc::clone(desired.plan());
+        let other = with(r#"{"address": "127.0.0.1:3"}, {"name": "renamed", "address": "127.0.0.1:2"}"#);
+        assert_eq!(desired.new_listeners(&other).map(|listener| listener.at.port).collect::<Vec<_>>(), [3]);
+        desired.apply(Time::ZERO, &other);
+        let second = Arc::clone(desired.plan());
+        assert_eq!(second.listener(first.listeners[1].id), Some(1));
+        assert_eq!(second.listener(first.listeners[0].id), None);
+        assert_eq!(&*second.listeners[1].name, "renamed");
+        desired.apply(Time::ZERO, &with(r#"{"address": "127.0.0.1:1"}"#));
+        assert_ne!(desired.plan().listeners[0].id, first.listeners[0].id, "ids are never given out again");
+    }
+
+    #[test]
     fn an_algorithm_may_change() {
         let with = |algorithm: &str| {
             config(&format!(
@@ -321,6 +370,7 @@ mod tests {
         let client = [192, 0, 2, 1].into();
         assert!(desired.plan().clusters[0].view.load().key(client).is_none());
         desired.apply(Time::ZERO, &with("ip_hash"));
+        desired.publish();
         assert!(desired.plan().clusters[0].view.load().key(client).is_some());
     }
 

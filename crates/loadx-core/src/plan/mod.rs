@@ -14,7 +14,7 @@ use ipnet::IpNet;
 
 use crate::config::{ClientLimits, Config, Signature, Timeouts};
 use crate::route::RouteTable;
-use crate::{AttemptPolicy, ClusterId, View};
+use crate::{AttemptPolicy, ClusterId, ListenerId, View};
 
 pub use desired::{ClusterSnapshot, Desired, NameToResolve, ProbeToRun};
 
@@ -33,9 +33,18 @@ pub struct Plan {
     pub clusters: Box<[Arc<ClusterSlot>]>,
 }
 
+impl Plan {
+    /// The position of a listener; none when the listener is not in this plan.
+    pub fn listener(&self, id: ListenerId) -> Option<usize> {
+        self.listeners.iter().position(|listener| listener.id == id)
+    }
+}
+
 /// An address that clients connect to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ListenerPlan {
+    /// The id that the listener keeps from plan to plan.
+    pub id: ListenerId,
     /// Shown in logs and pages.
     pub name: Arc<str>,
     /// Whether the status endpoints answer here.

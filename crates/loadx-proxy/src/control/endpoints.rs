@@ -10,23 +10,31 @@ use loadx_core::{Attempts, BackendSnapshot, HealthPolicy, Time};
 use serde_json::{Value, json};
 use tokio::sync::{Mutex, oneshot};
 
+use super::reload::ConfigStatus;
 use crate::clock::Clock;
 use crate::limits;
 use crate::messages::{Endpoint, Mailbox, Order};
+use crate::net::Network;
 use crate::shared::{Shared, WorkerLoad};
 use crate::telemetry::{LostLines, Shard, round};
 
 /// Answers the status endpoints.
-#[derive(Debug)]
-pub(super) struct Endpoints<P> {
+pub(super) struct Endpoints<N: Network> {
     pub(super) clock: Clock,
     pub(super) shared: Arc<Shared>,
-    pub(super) listening: Vec<SocketAddr>,
-    pub(super) mailboxes: Vec<Mailbox<P>>,
+    pub(super) mailboxes: Vec<Mailbox<N>>,
     pub(super) lost_log_lines: Arc<LostLines>,
     /// What was measured last, and since when. One measurement runs at a time: each copies every counter of
     /// every worker.
     pub(super) measured: Rc<Mutex<Option<Measured>>>,
+}
+
+/// What control knew when it was asked.
+pub(super) struct State {
+    pub(super) clusters: Vec<ClusterSnapshot>,
+    /// The addresses of all listeners.
+    pub(super) listening: Vec<SocketAddr>,
+    pub(super) config: ConfigStatus,
 }
 
 /// What all workers had counted when it was measured.
@@ -36,12 +44,11 @@ pub(super) struct Measured {
     shard: Rc<Shard>,
 }
 
-impl<P> Clone for Endpoints<P> {
+impl<N: Network> Clone for Endpoints<N> {
     fn clone(&self) -> Self {
         Endpoints {
             clock: self.clock,
             shared: Arc::clone(&self.shared),
-            listening: self.listening.clone(),
             mailboxes: self.mailboxes.clone(),
             lost_log_lines: Arc::clone(&self.lost_log_lines),
             measured: Rc::clone(&self.measured),
@@ -49,14 +56,14 @@ impl<P> Clone for Endpoints<P> {
     }
 }
 
-impl<P> Endpoints<P> {
+impl<N: Network> Endpoints<N> {
     /// The status and the body of the answer.
-    pub(super) async fn answer(&self, endpoint: Endpoint, clusters: &[ClusterSnapshot]) -> (u16, Vec<u8>) {
+    pub(super) async fn answer(&self, endpoint: Endpoint, state: &State) -> (u16, Vec<u8>) {
         let now = self.clock.now();
         let (status, body) = match endpoint {
-            Endpoint::Health => health(now, clusters),
+            Endpoint::Health => health(now, &state.clusters),
             Endpoint::Metrics => (200, self.metrics(now, &*self.measure().await)),
-            Endpoint::Status => (200, self.status(now, clusters, &*self.measure().await)),
+            Endpoint::Status => (200, self.status(now, state, &*self.measure().await)),
         };
         (status, format!("{body:#}\n").into_bytes())
     }
@@ -113,7 +120,8 @@ impl<P> Endpoints<P> {
         metrics
     }
 
-    fn status(&self, now: Time, clusters: &[ClusterSnapshot], counts: &Shard) -> Value {
+    fn status(&self, now: Time, state: &State, counts: &Shard) -> Value {
+        let clusters = &state.clusters[..];
         let plan = self.shared.plan();
         let open: Vec<usize> = self.shared.loads.iter().map(WorkerLoad::connections).collect();
         let totals = Totals::of(clusters);
@@ -125,7 +133,8 @@ impl<P> Endpoints<P> {
             "version": env!("CARGO_PKG_VERSION"),
             "uptime_seconds": seconds(now.since(Time::ZERO)),
             "plan": plan.generation,
-            "listening": self.listening.iter().map(ToString::to_string).collect::<Vec<_>>(),
+            "config": describe_config(now, &state.config, plan.generation),
+            "listening": state.listening.iter().map(ToString::to_string).collect::<Vec<_>>(),
             "algorithm": clusters.first().map_or("", |cluster| cluster.snapshot.algorithm.as_str()),
             "healthy_backends": totals.admitted,
             "total_backends": totals.backends,
@@ -170,6 +179,16 @@ impl Totals {
             _ => "degraded",
         }
     }
+}
+
+fn describe_config(now: Time, config: &ConfigStatus, generation: u64) -> Value {
+    let failure =
+        config.failure.as_ref().map(|(at, reason)| json!({ "seconds_ago": seconds(now.since(*at)), "reason": reason }));
+    json!({
+        "generation": generation,
+        "applied_seconds_ago": seconds(now.since(config.since)),
+        "last_failure": failure,
+    })
 }
 
 fn health(now: Time, clusters: &[ClusterSnapshot]) -> (u16, Value) {
@@ -248,6 +267,7 @@ fn bounds() -> Value {
         ("interim_responses", limits::INTERIM_RESPONSES_MAX as u64),
         ("linger_bytes", limits::LINGER_BYTES_MAX as u64),
         ("linger_seconds", limits::LINGER.as_secs()),
+        ("head_at_end_seconds", limits::HEAD_AT_END.as_secs()),
         ("refused_line_bytes", limits::REFUSED_LINE_BYTES_MAX as u64),
         ("logged_field_bytes", limits::LOGGED_FIELD_BYTES_MAX as u64),
         ("unsent_bytes", limits::UNSENT_BYTES_MAX.into()),
@@ -270,6 +290,8 @@ fn bounds() -> Value {
         ("mirror_response_bytes", limits::MIRROR_RESPONSE_BYTES_MAX as u64),
         ("health_doubt_interval_seconds", HealthPolicy::DOUBT_INTERVAL.as_secs()),
         ("access_log_flush_interval_ms", limits::LOG_FLUSH_INTERVAL.as_millis() as u64),
+        ("access_log_reopen_seconds", limits::LOG_REOPEN.as_secs()),
+        ("access_log_rotation_look_seconds", limits::LOG_ROTATION_LOOK.as_secs()),
         ("access_log_last_write_seconds", limits::LOG_LAST_WRITE.as_secs()),
         ("access_log_batches", limits::LOG_BATCHES_MAX as u64),
         ("access_log_spare_batches", limits::LOG_SPARE_BATCHES_MAX as u64),

@@ -3,15 +3,16 @@
 
 mod endpoints;
 mod probe;
+mod reload;
 mod resolve;
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 
 use loadx_core::plan::{Desired, ProbeToRun};
-use loadx_core::{BackendId, ClusterId, Event, Evidence, NameAnswer, Observation, SplitMix64};
+use loadx_core::{BackendId, ClusterId, Event, Evidence, ListenerId, NameAnswer, Observation, SplitMix64};
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::task::spawn_local;
 
@@ -22,9 +23,12 @@ use crate::net::Network;
 use crate::shared::Shared;
 use crate::telemetry::LostLines;
 
-use endpoints::Endpoints;
+use endpoints::{Endpoints, State};
 use probe::ProbeRun;
+use reload::{ConfigStatus, Prepared};
 use resolve::Resolver;
+
+pub(crate) use reload::OpenLog;
 
 /// What control is made of.
 pub(crate) struct Parts<N: Network> {
@@ -32,8 +36,9 @@ pub(crate) struct Parts<N: Network> {
     pub(crate) clock: Clock,
     pub(crate) desired: Desired,
     pub(crate) shared: Arc<Shared>,
-    pub(crate) listening: Vec<SocketAddr>,
-    pub(crate) mailboxes: Vec<Mailbox<N::Parcel>>,
+    pub(crate) listening: Vec<(ListenerId, Vec<SocketAddr>)>,
+    pub(crate) log: OpenLog,
+    pub(crate) mailboxes: Vec<Mailbox<N>>,
     pub(crate) reports: mpsc::Receiver<Report>,
     pub(crate) questions: mpsc::Receiver<Question>,
     pub(crate) commands: mpsc::Receiver<Command>,
@@ -44,8 +49,8 @@ pub(crate) struct Parts<N: Network> {
     pub(crate) stop: oneshot::Receiver<()>,
 }
 
-/// Runs control until it is told to stop.
-pub(crate) async fn run<N: Network>(mut parts: Parts<N>) {
+/// Runs control until it is told to stop. Returns the access log, whose last lines the caller waits for.
+pub(crate) async fn run<N: Network>(mut parts: Parts<N>) -> OpenLog {
     let (found, mut findings) = mpsc::channel(CONTROL_QUEUE_MAX);
     let mut control = Control {
         net: parts.net.clone(),
@@ -58,10 +63,15 @@ pub(crate) async fn run<N: Network>(mut parts: Parts<N>) {
         probes: Arc::new(Semaphore::new(PROBES_MAX)),
         resolvers: HashMap::new(),
         asks_default_path: false,
+        listening: parts.listening,
+        log: parts.log,
+        lost_log_lines: Arc::clone(&parts.lost_log_lines),
+        status: ConfigStatus { since: parts.clock.now(), failure: None },
+        is_preparing: false,
     };
     tokio::select! {
         biased;
-        _ = &mut parts.stop => return,
+        _ = &mut parts.stop => return control.log,
         () = control.resolve_at_start(&mut findings) => {}
     }
     control.publish_views();
@@ -70,7 +80,6 @@ pub(crate) async fn run<N: Network>(mut parts: Parts<N>) {
     let endpoints = Endpoints {
         clock: parts.clock,
         shared: parts.shared,
-        listening: parts.listening,
         mailboxes: parts.mailboxes,
         lost_log_lines: parts.lost_log_lines,
         measured: Rc::default(),
@@ -80,7 +89,7 @@ pub(crate) async fn run<N: Network>(mut parts: Parts<N>) {
         let deadline = control.desired.next_deadline();
         tokio::select! {
             biased;
-            _ = &mut parts.stop => return,
+            _ = &mut parts.stop => return control.log,
             Some(finding) = findings.recv() => {
                 control.take_in(finding);
                 // What else is there already goes into the same view: making one costs.
@@ -91,7 +100,8 @@ pub(crate) async fn run<N: Network>(mut parts: Parts<N>) {
             Some(Report { backend, observation }) = parts.reports.recv() => {
                 control.take_in(Finding::Observed(backend, observation));
             }
-            Some(command) = parts.commands.recv() => control.obey(command),
+            // One config at a time, in their order.
+            Some(command) = parts.commands.recv(), if !control.is_preparing => control.obey(command),
             Some(question) = parts.questions.recv() => control.answer(question, &endpoints),
             () = sleep_until(control.clock, deadline) => {}
         }
@@ -111,6 +121,8 @@ async fn sleep_until(clock: Clock, deadline: Option<loadx_core::Time>) {
 enum Finding {
     Observed(BackendId, Observation),
     Resolved(BackendId, NameAnswer),
+    /// The names of a config that is to be taken over have been looked up.
+    Prepared(Prepared),
 }
 
 struct Control<N: Network> {
@@ -118,7 +130,7 @@ struct Control<N: Network> {
     clock: Clock,
     desired: Desired,
     shared: Arc<Shared>,
-    mailboxes: Vec<Mailbox<N::Parcel>>,
+    mailboxes: Vec<Mailbox<N>>,
     rng: SplitMix64,
     found: mpsc::Sender<Finding>,
     probes: Arc<Semaphore>,
@@ -126,6 +138,13 @@ struct Control<N: Network> {
     resolvers: HashMap<BackendId, Resolver>,
     /// Whether the log has told that probes ask for a path that nobody chose.
     asks_default_path: bool,
+    /// The addresses of each listener of the plan.
+    listening: Vec<(ListenerId, Vec<SocketAddr>)>,
+    log: OpenLog,
+    lost_log_lines: Arc<LostLines>,
+    status: ConfigStatus,
+    /// Whether a config is being prepared; the next one waits.
+    is_preparing: bool,
 }
 
 impl<N: Network> Control<N> {
@@ -141,6 +160,7 @@ impl<N: Network> Control<N> {
                 event.into_iter().collect()
             }
             Finding::Resolved(id, answer) => self.desired.resolved(now, id, answer),
+            Finding::Prepared(prepared) => return self.take_over(prepared),
         };
         events.iter().for_each(tell);
         self.forget_removed(&events, Vec::new());
@@ -156,23 +176,6 @@ impl<N: Network> Control<N> {
                  set \"health_check_path\" to a path of the application that reports its health"
             );
         }
-    }
-
-    /// Makes another config the plan.
-    fn obey(&mut self, command: Command) {
-        let Command::Apply(config, reply) = command;
-        let former = Arc::clone(self.desired.plan());
-        let events = self.desired.apply(self.clock.now(), &config);
-        self.follow_names();
-        self.desired.publish();
-        self.shared.publish(Arc::clone(self.desired.plan()));
-        events.iter().for_each(tell);
-        let kept: BTreeSet<ClusterId> = self.desired.plan().clusters.iter().map(|cluster| cluster.id).collect();
-        let former = former.clusters.iter().map(|cluster| cluster.id);
-        self.forget_removed(&events, former.filter(|id| !kept.contains(id)).collect());
-        tracing::info!("the config is applied: plan {}", self.desired.plan().generation);
-        // The caller may have given up waiting.
-        let _ = reply.send(());
     }
 
     /// Has workers let go of what they keep about backends and clusters that left the plan.
@@ -199,11 +202,15 @@ impl<N: Network> Control<N> {
         }
     }
 
-    fn answer(&self, question: Question, endpoints: &Endpoints<N::Parcel>) {
-        let clusters = self.desired.snapshot(self.clock.now());
+    fn answer(&self, question: Question, endpoints: &Endpoints<N>) {
+        let state = State {
+            clusters: self.desired.snapshot(self.clock.now()),
+            listening: self.listening.iter().flat_map(|(_, addresses)| addresses.clone()).collect(),
+            config: self.status.clone(),
+        };
         let endpoints = endpoints.clone();
         spawn_local(async move {
-            let answer = endpoints.answer(question.endpoint, &clusters).await;
+            let answer = endpoints.answer(question.endpoint, &state).await;
             // The client may have left meanwhile.
             let _ = question.reply.send(answer);
         });

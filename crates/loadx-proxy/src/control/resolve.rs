@@ -3,6 +3,7 @@
 use std::cell::Cell;
 use std::collections::HashSet;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use loadx_core::plan::NameToResolve;
@@ -10,6 +11,7 @@ use loadx_core::{BackendId, NameAnswer};
 use tokio::sync::{Notify, mpsc};
 use tokio::task::{AbortHandle, spawn_local};
 
+use super::reload::Answers;
 use super::{Control, Finding, tell};
 use crate::limits::{
     ADDRESSES_MAX, RESOLVE_AT_START, RESOLVE_BESIDE_OTHERS, RESOLVE_IN_DOUBT, RESOLVE_INTERVAL_MAX,
@@ -34,7 +36,7 @@ impl<N: Network> Control<N> {
     /// Starts to resolve the names of the plan, and waits for the first answers, but not for long: names that do
     /// not resolve are a state, not a reason not to start.
     pub(super) async fn resolve_at_start(&mut self, findings: &mut mpsc::Receiver<Finding>) {
-        let mut waiting = self.follow_names();
+        let mut waiting = self.follow_names(&Answers::new());
         let others = self.desired.backends() > waiting;
         let first_answers = async {
             while waiting > 0 {
@@ -58,15 +60,20 @@ impl<N: Network> Control<N> {
         }
     }
 
-    /// Resolves exactly the names of the present plan from now on. Returns how many are new.
-    pub(super) fn follow_names(&mut self) -> usize {
+    /// Resolves exactly the names of the present plan from now on. Returns how many are new. New names begin with the
+    /// answer that is known already, if there is one.
+    pub(super) fn follow_names(&mut self, answers: &Answers) -> usize {
         let names = self.desired.names();
         let wanted: HashSet<BackendId> = names.iter().map(|name| name.id).collect();
         self.resolvers.retain(|id, _| wanted.contains(id));
         let new: Vec<_> = names.into_iter().filter(|name| !self.resolvers.contains_key(&name.id)).collect();
         for name in &new {
             // Out of rotation until DNS has answered.
-            self.desired.resolved(self.clock.now(), name.id, NameAnswer::Failed("DNS has not answered yet".into()));
+            let waiting = NameAnswer::Failed("DNS has not answered yet".into());
+            self.desired.resolved(self.clock.now(), name.id, waiting);
+            if let Some(answer) = answers.get(&(Arc::clone(&name.host), name.port)) {
+                self.desired.resolved(self.clock.now(), name.id, answer.clone());
+            }
             let resolver = self.keep_resolved(name);
             self.resolvers.insert(name.id, resolver);
         }
@@ -122,7 +129,7 @@ impl Urgency {
     }
 }
 
-async fn look_up<N: Network>(net: &N, host: &str, port: u16) -> (NameAnswer, Duration) {
+pub(super) async fn look_up<N: Network>(net: &N, host: &str, port: u16) -> (NameAnswer, Duration) {
     match net.resolve(host, port).await {
         Ok(resolved) if resolved.addresses.is_empty() => {
             (NameAnswer::Nowhere("the name does not exist, or has no address".into()), RESOLVE_IN_DOUBT)

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use loadx_core::Time;
+use loadx_core::{ListenerId, Time};
 
 use crate::buffers::Input;
 use crate::clock::Clock;
@@ -20,8 +20,8 @@ use crate::upstream::pool::Mark;
 pub(crate) struct Client<S: Stream> {
     pub(crate) wire: Wire<S>,
     pub(crate) peer: IpAddr,
-    /// The position in the plan of the listener that accepted the connection.
-    pub(crate) listener: u32,
+    /// The listener that accepted the connection.
+    pub(crate) listener: ListenerId,
     pub(crate) timer: Timer,
     /// What was read and belongs to a request that is still to be served.
     pub(crate) input: Input,
@@ -36,7 +36,7 @@ pub(crate) struct Client<S: Stream> {
 
 impl<S: Stream> Client<S> {
     /// One that has just come.
-    pub(crate) fn new(stream: S, peer: IpAddr, listener: u32, place: Place, clock: Clock) -> Self {
+    pub(crate) fn new(stream: S, peer: IpAddr, listener: ListenerId, place: Place, clock: Clock) -> Self {
         let timer = Timer::new(clock);
         Client {
             wire: Wire { stream, unfinished: false },

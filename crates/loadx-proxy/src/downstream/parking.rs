@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, Wake, Waker};
 
-use loadx_core::Time;
+use loadx_core::{ListenerId, Time};
 use slab::Slab;
 
 use crate::downstream::wire::Wire;
@@ -32,7 +32,7 @@ pub(crate) struct Parking<S: Stream> {
 pub(crate) struct Parked<S: Stream> {
     pub(crate) wire: Wire<S>,
     pub(crate) peer: IpAddr,
-    pub(crate) listener: u32,
+    pub(crate) listener: ListenerId,
     pub(crate) requests: u32,
     pub(crate) place: Place,
     /// When the runtime knew nothing new of it.
@@ -173,11 +173,14 @@ impl<S: Stream> Parking<S> {
         longest.map(|spot| spots.remove(spot)).is_some()
     }
 
-    /// Empties the place: those that have something to say are returned, the others are closed.
-    pub(crate) fn clear(&self) -> Vec<Parked<S>> {
-        let spots = std::mem::take(&mut *self.spots.borrow_mut());
-        let all = spots.into_iter().map(|(_, parked)| parked);
-        all.filter(|parked| !crate::io::is_silent(&parked.wire.stream)).collect()
+    /// Lets go of the clients of the listeners that `leaves` names. Clients that have sent something are returned, the
+    /// others are closed.
+    pub(crate) fn take(&self, leaves: impl Fn(ListenerId) -> bool) -> Vec<Parked<S>> {
+        let mut spots = self.spots.borrow_mut();
+        let leaving: Vec<usize> =
+            spots.iter().filter(|(_, parked)| leaves(parked.listener)).map(|(spot, _)| spot).collect();
+        let taken = leaving.into_iter().map(|spot| spots.remove(spot));
+        taken.filter(|parked| !crate::io::is_silent(&parked.wire.stream)).collect()
     }
 }
 

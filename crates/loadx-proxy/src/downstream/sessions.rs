@@ -7,6 +7,7 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Poll, Waker};
 
+use loadx_core::ListenerId;
 use slab::Slab;
 use tokio::sync::Notify;
 
@@ -18,6 +19,8 @@ pub(crate) struct Sessions {
     announced: Cell<usize>,
     stopping: Cell<bool>,
     cut: Cell<bool>,
+    /// Listeners that accept no more clients and whose clients are still here.
+    leaving: RefCell<Vec<ListenerId>>,
     ended: Notify,
 }
 
@@ -26,10 +29,13 @@ pub(crate) struct Sessions {
 struct SessionState {
     /// Wakes the client's task.
     waker: Waker,
+    listener: ListenerId,
     /// Whether it has been served and has not begun another request.
     idle: Cell<bool>,
     /// Whether it has to go.
     close: Cell<bool>,
+    /// Whether its task ends at once, whatever it is doing.
+    cut: Cell<bool>,
 }
 
 /// A client on the list, while it is served.
@@ -47,10 +53,11 @@ impl Sessions {
     }
 
     /// Puts the calling task, which was announced, on the list.
-    pub(crate) async fn enroll(self: &Rc<Self>) -> Session {
+    pub(crate) async fn enroll(self: &Rc<Self>, listener: ListenerId) -> Session {
         self.announced.set(self.announced.get() - 1);
         let waker = poll_fn(|cx| Poll::Ready(cx.waker().clone())).await;
-        let state = Rc::new(SessionState { waker, idle: Cell::new(false), close: Cell::new(false) });
+        let close = Cell::new(self.leaving.borrow().contains(&listener));
+        let state = Rc::new(SessionState { waker, listener, idle: Cell::new(false), close, cut: Cell::new(false) });
         let key = self.states.borrow_mut().insert(Rc::clone(&state));
         Session { sessions: Rc::clone(self), key, state }
     }
@@ -78,6 +85,26 @@ impl Sessions {
         }
     }
 
+    /// Has every client of these listeners go that has nothing to do, now or later.
+    pub(crate) fn leave(&self, listeners: &[ListenerId]) {
+        self.leaving.borrow_mut().extend(listeners);
+        for (_, state) in self.states.borrow().iter().filter(|(_, state)| listeners.contains(&state.listener)) {
+            state.close.set(true);
+            state.waker.wake_by_ref();
+        }
+    }
+
+    /// Ends the tasks of the clients of these listeners, which have left. Returns how many they are.
+    pub(crate) fn cut_listeners(&self, listeners: &[ListenerId]) -> usize {
+        let states = self.states.borrow();
+        let left = states.iter().filter(|(_, state)| listeners.contains(&state.listener));
+        let count = left.inspect(|(_, state)| {
+            state.cut.set(true);
+            state.waker.wake_by_ref();
+        });
+        count.count()
+    }
+
     /// Has every client go that has nothing to do, now or later.
     pub(crate) fn stop(&self) {
         self.stopping.set(true);
@@ -89,11 +116,13 @@ impl Sessions {
     }
 
     /// Why a task that did not come to its end was dropped.
-    pub(crate) fn end_reason(&self) -> &'static str {
+    pub(crate) fn end_reason(&self, listener: ListenerId) -> &'static str {
         if std::thread::panicking() {
             "a defect of LoadX ended the exchange"
         } else if self.cut.get() {
             "cut at the end of the shutdown's grace"
+        } else if self.leaving.borrow().contains(&listener) {
+            "cut at the end of the drain of a removed listener"
         } else {
             "the worker ended before the exchange"
         }
@@ -123,8 +152,14 @@ impl Session {
 
     /// Runs what serves the client, until it ends; none when it was cut.
     pub(crate) async fn run<T>(&self, mut serving: Pin<&mut impl Future<Output = T>>) -> Option<T> {
-        poll_fn(|cx| if self.sessions.cut.get() { Poll::Ready(None) } else { serving.as_mut().poll(cx).map(Some) })
-            .await
+        poll_fn(|cx| {
+            if self.sessions.cut.get() || self.state.cut.get() {
+                Poll::Ready(None)
+            } else {
+                serving.as_mut().poll(cx).map(Some)
+            }
+        })
+        .await
     }
 
     /// Whether this client, having nothing to do, is to go.

@@ -144,7 +144,7 @@ impl<N: Network, R, W> Drop for Exchange<'_, N, R, W> {
     fn drop(&mut self) {
         if !self.accounted {
             let status = self.progress.answered.get().unwrap_or(503);
-            let reason = self.worker.sessions.end_reason();
+            let reason = self.worker.sessions.end_reason(self.incoming.plan.listeners[self.incoming.listener].id);
             self.account(self.worker.clock.now(), status, Ending::BrokenOff, Some(reason), false);
         }
     }

@@ -18,7 +18,7 @@ use crate::limits::{LOG_BATCH_BYTES, LOG_FLUSH_INTERVAL};
 /// One worker's end of the log.
 #[derive(Debug)]
 pub(crate) struct AccessLog {
-    sender: Option<LogSender>,
+    sender: RefCell<Option<LogSender>>,
     batch: RefCell<Vec<u8>>,
     begun: Notify,
     clock: RefCell<WallClock>,
@@ -28,7 +28,7 @@ pub(crate) struct AccessLog {
 impl AccessLog {
     pub(crate) fn new(sender: Option<LogSender>) -> Self {
         AccessLog {
-            sender,
+            sender: RefCell::new(sender),
             batch: RefCell::default(),
             begun: Notify::new(),
             clock: RefCell::default(),
@@ -38,7 +38,8 @@ impl AccessLog {
 
     /// Adds a line.
     pub(crate) fn write(&self, record: &Record<'_>) {
-        let Some(sender) = &self.sender else { return };
+        let sender = self.sender.borrow();
+        let Some(sender) = &*sender else { return };
         let mut batch = self.batch.borrow_mut();
         if batch.is_empty() {
             self.begun.notify_one();
@@ -58,7 +59,8 @@ impl AccessLog {
 
     /// Hands over what was collected; when there is no room for it, it is lost.
     pub(crate) fn flush(&self) {
-        let Some(sender) = &self.sender else { return };
+        let sender = self.sender.borrow();
+        let Some(sender) = &*sender else { return };
         if self.batch.borrow().is_empty() {
             return;
         }
@@ -68,6 +70,12 @@ impl AccessLog {
             tracing::warn!("the access log cannot keep up, lines are lost; /__status__ counts them");
         }
         self.last_batch_lost.set(lost);
+    }
+
+    /// Sends the lines to another thread from now on; none means that no lines are written.
+    pub(crate) fn redirect(&self, sender: Option<LogSender>) {
+        self.flush();
+        self.sender.replace(sender);
     }
 
     /// Hands batches over soon after they have begun, for as long as the worker lives.

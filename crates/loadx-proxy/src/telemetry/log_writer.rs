@@ -1,12 +1,14 @@
 //! The thread that writes the access log.
 
-use std::fs::File;
-use std::io::{self, Write};
+use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use loadx_core::config::{AccessLogConfig, LogField, LogFormat};
+use tokio::sync::oneshot;
+
+use super::log_output::Output;
 
 use crate::limits::{LOG_BATCH_BYTES, LOG_BATCHES_MAX, LOG_LAST_WRITE, LOG_SPARE_BATCHES_MAX};
 
@@ -37,10 +39,19 @@ pub(crate) struct LogWriter {
 pub(crate) struct LogSender {
     pub(super) format: LogFormat,
     pub(super) fields: Arc<[LogField]>,
-    sender: SyncSender<Vec<u8>>,
+    sender: SyncSender<Message>,
     /// What has been written, to be filled again: memory that one thread takes and another gives back wanders.
     spare: Arc<Mutex<Vec<Vec<u8>>>>,
     lost: Arc<LostLines>,
+}
+
+/// What the thread that writes is told.
+#[derive(Debug)]
+pub(super) enum Message {
+    /// Write these lines.
+    Batch(Vec<u8>),
+    /// Open the file anew, and say what came of it.
+    Reopen(oneshot::Sender<io::Result<()>>),
 }
 
 /// Whether the writing thread keeps up.
@@ -54,13 +65,22 @@ pub(super) enum Sent {
 impl LogSender {
     /// Hands a batch over; a batch that finds no room is lost, and its lines are counted.
     pub(super) fn send(&self, batch: Vec<u8>) -> Sent {
-        match self.sender.try_send(batch) {
-            Ok(()) => Sent::Taken,
-            Err(TrySendError::Full(batch) | TrySendError::Disconnected(batch)) => {
+        match self.sender.try_send(Message::Batch(batch)) {
+            Err(TrySendError::Full(Message::Batch(batch)) | TrySendError::Disconnected(Message::Batch(batch))) => {
                 self.lost.add(&batch);
                 Sent::Lost
             }
+            Ok(()) | Err(_) => Sent::Taken,
         }
+    }
+
+    /// Has the file closed and opened again by its name. The answer tells what came of it; no answer comes when the
+    /// thread that writes cannot take another message.
+    pub(crate) fn reopen(&self) -> oneshot::Receiver<io::Result<()>> {
+        let (reply, done) = oneshot::channel();
+        // Without room, the reply is dropped, which the receiver notices.
+        let _ = self.sender.try_send(Message::Reopen(reply));
+        done
     }
 
     /// An empty batch, to be filled.
@@ -72,10 +92,7 @@ impl LogSender {
 
 /// Opens the log and starts its thread.
 pub(crate) fn start(config: &AccessLogConfig, lost: &Arc<LostLines>) -> io::Result<(LogSender, LogWriter)> {
-    let output: Box<dyn Write + Send> = match &config.file {
-        None => Box::new(io::stdout()),
-        Some(path) => Box::new(File::options().create(true).append(true).open(path)?),
-    };
+    let output = Output::open(config.file.as_deref())?;
     let (sender, receiver) = sync_channel(LOG_BATCHES_MAX);
     let counter = Arc::clone(lost);
     let spare = Arc::<Mutex<Vec<Vec<u8>>>>::default();
@@ -97,15 +114,18 @@ pub(crate) fn start(config: &AccessLogConfig, lost: &Arc<LostLines>) -> io::Resu
     ))
 }
 
-fn write_all(
-    receiver: &Receiver<Vec<u8>>,
-    mut output: Box<dyn Write + Send>,
-    emptied: &Mutex<Vec<Vec<u8>>>,
-    lost: &LostLines,
-) {
+fn write_all(receiver: &Receiver<Message>, mut output: Output, emptied: &Mutex<Vec<Vec<u8>>>, lost: &LostLines) {
     let mut failing = false;
-    for mut batch in receiver {
-        match output.write_all(&batch).and_then(|()| output.flush()) {
+    for message in receiver {
+        let mut batch = match message {
+            Message::Batch(batch) => batch,
+            Message::Reopen(reply) => {
+                // Control may have given up waiting.
+                let _ = reply.send(output.reopen());
+                continue;
+            }
+        };
+        match output.write(&batch) {
             Ok(()) => failing = false,
             Err(error) => {
                 lost.add(&batch);
@@ -135,7 +155,7 @@ impl LogWriter {
 #[cfg(test)]
 impl LogSender {
     /// A log of which the test takes the batches.
-    pub(super) fn for_test(format: LogFormat, sender: SyncSender<Vec<u8>>) -> Self {
+    pub(super) fn for_test(format: LogFormat, sender: SyncSender<Message>) -> Self {
         LogSender { format, fields: [].into(), sender, spare: Arc::default(), lost: Arc::default() }
     }
 

@@ -8,6 +8,7 @@ mod counters;
 mod json;
 mod latency;
 mod log_line;
+mod log_output;
 mod log_text;
 mod log_writer;
 mod record;

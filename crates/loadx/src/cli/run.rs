@@ -7,12 +7,13 @@ use clap::Args;
 use clap::builder::{PossibleValuesParser, TypedValueParser as _};
 use loadx_core::config::{self, Config, Faults, HostPort};
 use loadx_core::{Accepts, Algorithm, Probe};
+use loadx_proxy::{Applied, Running};
 
 use super::trouble::{ListenOption, Trouble};
 use super::words::{count, summary};
 use super::{address, config_file, open_files, traps};
 use crate::logging;
-use crate::signals::Signals;
+use crate::signals::{Signals, Wish};
 
 /// The options of `loadx run`.
 #[derive(Debug, Args)]
@@ -40,14 +41,13 @@ pub(super) struct RunArguments {
 }
 
 pub(super) fn run(arguments: &RunArguments) -> Result<ExitCode, Trouble> {
-    let config = arguments.config()?;
+    let mut config = arguments.config()?;
     let warnings = traps::warnings(&config, arguments.file())?;
     let _events = logging::start(arguments.verbose);
     for warning in warnings {
         tracing::warn!("{}", warning.line());
     }
-    // A client connection takes two files, its own and the backend's.
-    open_files::allow(2 * config.max_connections as u64 + 100, "\"max_connections\"");
+    allow_files(&config);
     // Caught before the start: a signal that comes early must not be lost.
     let mut signals = Signals::catch().map_err(|error| Trouble::Failure(format!("cannot catch signals: {error}")))?;
     let running = loadx_proxy::start(&config).map_err(|error| match arguments.to.is_empty() {
@@ -58,7 +58,7 @@ pub(super) fn run(arguments: &RunArguments) -> Result<ExitCode, Trouble> {
         tracing::info!("listening on http://{address}");
     }
     tracing::info!("{}, {}", over(&config), count(running.workers(), "worker"));
-    let signal = signals.wait();
+    let signal = serve_until_stop(arguments, &running, &mut signals, &mut config);
     let grace = config.timeouts.shutdown_grace.as_secs_f64();
     tracing::info!(
         "{signal}: accepting no more clients; running requests have {grace} s to finish (a signal after more than a \
@@ -68,6 +68,61 @@ pub(super) fn run(arguments: &RunArguments) -> Result<ExitCode, Trouble> {
     running.stop();
     tracing::info!("stopped");
     Ok(ExitCode::SUCCESS)
+}
+
+/// Obeys the signals that change what runs, until a signal stops LoadX. Returns the name of that signal.
+fn serve_until_stop(
+    arguments: &RunArguments,
+    running: &Running,
+    signals: &mut Signals,
+    config: &mut Config,
+) -> &'static str {
+    loop {
+        match signals.next() {
+            (name, Wish::Reload) => reload(name, arguments.file(), running, config),
+            (name, Wish::ReopenLog) => match running.reopen_log() {
+                Ok(()) => tracing::info!("{name}: the access log is open again"),
+                Err(error) => tracing::error!("{name}: {error}"),
+            },
+            (name, Wish::Stop | Wish::Nothing) => return name,
+        }
+    }
+}
+
+/// Takes over the config file as the file is now. A faulty config changes nothing.
+fn reload(signal: &str, file: Option<&Path>, running: &Running, config: &mut Config) {
+    let Some(file) = file else {
+        tracing::warn!("{signal}: no config file to read again; the options of the command line are the config");
+        return;
+    };
+    tracing::info!("{signal}: reading {} again", file.display());
+    match read_again(file, running, config) {
+        Ok(applied) => {
+            for setting in applied.after_restart {
+                tracing::warn!("{setting}; restart LoadX to change the setting");
+            }
+        }
+        Err(reason) => {
+            tracing::error!("the config is not applied, LoadX goes on with the former one: {reason}");
+            running.note_failure(reason);
+        }
+    }
+}
+
+fn read_again(file: &Path, running: &Running, config: &mut Config) -> Result<Applied, String> {
+    let new = config_file::load(file).map_err(|trouble| trouble.to_string())?;
+    for warning in traps::warnings(&new, Some(file)).map_err(|trouble| trouble.to_string())? {
+        tracing::warn!("{}", warning.line());
+    }
+    allow_files(&new);
+    let applied = running.apply(new.clone()).map_err(|error| error.to_string())?;
+    *config = new;
+    Ok(applied)
+}
+
+/// A client connection takes two files: its own and the backend's.
+fn allow_files(config: &Config) {
+    open_files::allow(2 * config.max_connections as u64 + 100, "\"max_connections\"");
 }
 
 impl RunArguments {

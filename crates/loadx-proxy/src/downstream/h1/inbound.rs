@@ -9,6 +9,7 @@ use loadx_http::{Answering, Framing, Response, Version};
 
 use super::reply::{Manner, write_own};
 use crate::context::Worker;
+use crate::downstream::sessions::Session;
 use crate::h1::{BodyReader, BodyWriter};
 use crate::io::Broken;
 use crate::net::{Network, PipeOf, Stream};
@@ -67,6 +68,7 @@ impl<S: Stream> RequestSource<S::Pipe> for BodyReader<'_, S> {
 /// Writes the response of one exchange.
 pub(super) struct ResponseWriter<'c, N: Network> {
     worker: &'c Rc<Worker<N>>,
+    session: &'c Session,
     body: BodyWriter<'c, N::Stream>,
     version: Version,
     /// Whether the request is a HEAD.
@@ -77,9 +79,14 @@ pub(super) struct ResponseWriter<'c, N: Network> {
 }
 
 impl<'c, N: Network> ResponseWriter<'c, N> {
-    pub(super) fn new(worker: &'c Rc<Worker<N>>, body: BodyWriter<'c, N::Stream>, manner: Manner) -> Self {
+    pub(super) fn new(
+        worker: &'c Rc<Worker<N>>,
+        session: &'c Session,
+        body: BodyWriter<'c, N::Stream>,
+        manner: Manner,
+    ) -> Self {
         let Manner { version, to_head, persistent } = manner;
-        ResponseWriter { worker, body, version, to_head, persistent }
+        ResponseWriter { worker, session, body, version, to_head, persistent }
     }
 
     /// Whether the connection goes on after the response.
@@ -89,7 +96,7 @@ impl<'c, N: Network> ResponseWriter<'c, N> {
 
     /// Asked when a head is written: the answer may change while the backend works.
     fn goes_on(&self, request_complete: bool) -> bool {
-        self.persistent && request_complete && self.worker.keeps_connections()
+        self.persistent && request_complete && self.worker.keeps_connections() && !self.session.should_close()
     }
 }
 

@@ -26,7 +26,7 @@ use crate::exchange;
 use crate::h1::{BodyReader, BodyWriter};
 use crate::incoming::Incoming;
 use crate::io::{Broken, Waiting, fill, is_silent};
-use crate::limits::{LINGER, LINGER_BYTES_MAX, REFUSED_LINE_BYTES_MAX, REST_AFTER};
+use crate::limits::{HEAD_AT_END, LINGER, LINGER_BYTES_MAX, REFUSED_LINE_BYTES_MAX, REST_AFTER};
 use crate::net::{Network, Stream};
 use crate::patience::Patience;
 use crate::request_id::RequestId;
@@ -66,7 +66,7 @@ pub(crate) fn serve<N: Network>(
 }
 
 async fn live<N: Network>(worker: Rc<Worker<N>>, mut client: Client<N::Stream>) {
-    let session = worker.sessions.enroll().await;
+    let session = worker.sessions.enroll(client.listener).await;
     session.set_idle(client.requests > 0);
     loop {
         let end = session.run(pin!(client.serve_until_calm(&worker, &session))).await;
@@ -91,14 +91,14 @@ impl<S: Stream> Client<S> {
     async fn serve_until_calm<N: Network<Stream = S>>(&mut self, worker: &Rc<Worker<N>>, session: &Session) -> Next {
         loop {
             let next = match self.next_head(worker, session).await {
-                Head::Request(incoming) => self.exchange(worker, incoming).await,
-                Head::Refused(error) => self.refuse(worker, &error).await,
+                Head::Request(incoming) => self.exchange(worker, session, incoming).await,
+                Head::Refused(error) => self.refuse(worker, session, &error).await,
                 Head::Gone => Next::Close,
                 Head::Rests => return Next::KeepAlive,
             };
             match next {
                 // Asked again: somebody may have begun to wait for the place since the response began.
-                Next::KeepAlive if worker.keeps_connections() => {
+                Next::KeepAlive if worker.keeps_connections() && !session.should_close() => {
                     session.set_idle(true);
                     self.idle_since = self.timer.latest();
                 }
@@ -112,7 +112,12 @@ impl<S: Stream> Client<S> {
     }
 
     /// Carries out one exchange, and decides from its end what becomes of the connection.
-    async fn exchange<N: Network<Stream = S>>(&mut self, worker: &Rc<Worker<N>>, mut incoming: Incoming) -> Next {
+    async fn exchange<N: Network<Stream = S>>(
+        &mut self,
+        worker: &Rc<Worker<N>>,
+        session: &Session,
+        mut incoming: Incoming,
+    ) -> Next {
         let process = &incoming.plan.process;
         let wants_more = incoming.head.persistent();
         let manner = Manner {
@@ -126,7 +131,7 @@ impl<S: Stream> Client<S> {
         let waiting = Waiting { timer, buffers: &worker.buffers };
         let mut request = BodyReader::new(stream, input, incoming.head.framing(), waiting, &pace.from_client);
         let writer = BodyWriter::new(stream, waiting, &pace.to_client, Some(unfinished));
-        let mut response = ResponseWriter::new(worker, writer, manner);
+        let mut response = ResponseWriter::new(worker, session, writer, manner);
         let inbound = Inbound { request: &mut request, response: &mut response, pace: &pace };
         let ending = exchange::run(worker, &mut incoming, inbound).await;
         // The request may be kept to its end, to be sent again.
@@ -165,7 +170,7 @@ impl<S: Stream> Client<S> {
                         return Head::Request(incoming);
                     }
                     Ok(None) => {}
-                    Err(fault) => return Head::Refused(refusal_of(fault)),
+                    Err(error) => return Head::Refused(error),
                 }
             }
             seen = self.input.bytes().len();
@@ -213,7 +218,7 @@ impl<S: Stream> Client<S> {
             (plan.process.timeouts.keepalive, plan.process.timeouts.request_head)
         };
         let patience = if idle { REST_AFTER.min(keepalive) } else { head_timeout };
-        match self.silence(worker, session, self.idle_since + patience).await {
+        match self.silence(worker, session, self.idle_since + patience, true).await {
             Ok(()) => Ok(()),
             Err(Broken::TimedOut) if idle && patience < keepalive && !session.should_close() => Err(Head::Rests),
             Err(_) => Err(Head::Gone),
@@ -230,8 +235,14 @@ impl<S: Stream> Client<S> {
         session.set_idle(false);
         let head_timeout = worker.plan().process.timeouts.request_head;
         let deadline = *head_deadline.get_or_insert_with(|| self.timer.now() + head_timeout);
-        match self.silence(worker, session, deadline).await {
+        // A client that is to go may finish its head, and gets a response: but soon.
+        let is_leaving = session.should_close();
+        if is_leaving {
+            *head_deadline = Some(deadline.min(self.timer.now() + HEAD_AT_END));
+        }
+        match self.silence(worker, session, head_deadline.unwrap_or(deadline), !is_leaving).await {
             Ok(()) => Ok(()),
+            Err(Broken::Closed) if !is_leaving => Ok(()),
             Err(Broken::TimedOut) => {
                 let message = format!("the request head did not arrive within {} s", head_timeout.as_secs_f64());
                 Err(Head::Refused(ProxyError::new(408, "http_request_error", message)))
@@ -241,11 +252,15 @@ impl<S: Stream> Client<S> {
     }
 
     /// Reads the head at the front of the input, if all of it is there. The input is consumed up to the body.
-    fn read_head<N: Network<Stream = S>>(&mut self, worker: &Rc<Worker<N>>) -> Result<Option<Incoming>, Fault> {
+    fn read_head<N: Network<Stream = S>>(&mut self, worker: &Rc<Worker<N>>) -> Result<Option<Incoming>, ProxyError> {
         let began = self.timer.now();
         let mut head = worker.buffers.request();
-        let Parsed::Complete((), length) = parse_request(self.input.bytes(), &mut head)? else { return Ok(None) };
-        let plan = worker.plan();
+        let parsed = parse_request(self.input.bytes(), &mut head).map_err(refusal_of)?;
+        let Parsed::Complete((), length) = parsed else { return Ok(None) };
+        let Some((plan, listener)) = worker.plan_for(self.listener) else {
+            let message = "the listener of this connection was removed; connect again";
+            return Err(ProxyError::new(503, "destination_unavailable", message));
+        };
         let process = &plan.process;
         let address = client_address(&head, self.peer, &process.trusted_proxies);
         let kept = head.request_id().filter(|_| address.peer_trusted);
@@ -253,7 +268,7 @@ impl<S: Stream> Client<S> {
         let incoming = Incoming {
             id: kept.and_then(|id| RequestId::kept(id, bits)).unwrap_or_else(|| RequestId::made(bits)),
             began,
-            listener: self.listener as usize,
+            listener,
             peer: self.peer,
             peer_trusted: address.peer_trusted,
             client: address.ip,
@@ -268,26 +283,32 @@ impl<S: Stream> Client<S> {
     }
 
     /// Tells the client why its request goes nowhere.
-    async fn refuse<N: Network<Stream = S>>(&mut self, worker: &Rc<Worker<N>>, error: &ProxyError) -> Next {
+    async fn refuse<N: Network<Stream = S>>(
+        &mut self,
+        worker: &Rc<Worker<N>>,
+        session: &Session,
+        error: &ProxyError,
+    ) -> Next {
         let id = worker.next_request_id();
         let to_head = start_line(self.input.bytes()).0 == b"HEAD";
         let manner = Manner { version: Version::Http11, persistent: false, to_head };
         let patience = Patience::idle(worker.plan().process.timeouts.request);
         let waiting = Waiting { timer: &self.timer, buffers: &worker.buffers };
         let writer = BodyWriter::new(&self.wire.stream, waiting, &patience, Some(&mut self.wire.unfinished));
-        let mut response = ResponseWriter::new(worker, writer, manner);
+        let mut response = ResponseWriter::new(worker, session, writer, manner);
         let sent = response.own(&OwnResponse::error(error, &id), false).await;
         worker.log_refusal(self.peer, &id, start_line(self.input.bytes()), error, *sent.as_ref().unwrap_or(&0));
         if sent.is_ok() { Next::Linger } else { Next::Close }
     }
 
     /// Waits, without a buffer, for the client to go on. An error is the end: it left, stayed silent until
-    /// `deadline`, or the worker wants the connection closed.
+    /// `deadline`, or, where `heeds_close` says so, the worker wants the connection closed.
     async fn silence<N: Network<Stream = S>>(
         &self,
         worker: &Worker<N>,
         session: &Session,
         deadline: Time,
+        heeds_close: bool,
     ) -> Result<(), Broken> {
         let mut silent_at = None;
         poll_fn(|cx| {
@@ -298,7 +319,7 @@ impl<S: Stream> Client<S> {
                 return Poll::Ready(outcome.map_err(Broken::Failed));
             }
             silent_at = Some(worker.pool.mark());
-            if session.should_close() {
+            if heeds_close && session.should_close() {
                 return Poll::Ready(Err(Broken::Closed));
             }
             self.timer.poll_expired(cx, deadline).map(|()| Err(Broken::TimedOut))

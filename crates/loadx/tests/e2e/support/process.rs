@@ -171,6 +171,24 @@ impl LoadX {
         Self::start(directory, &["--verbose", "--config", path.to_str().unwrap()])
     }
 
+    /// Writes another config and has LoadX read it; what LoadX's log says of it. `LOG` is as in [`of`](Self::of).
+    pub(crate) fn reload(&self, config: &Value) -> String {
+        self.reload_text(&config.to_string())
+    }
+
+    /// The same, with a text that need not be a config.
+    pub(crate) fn reload_text(&self, text: &str) -> String {
+        let text = text.replace("LOG", self.access_log_path().to_str().unwrap());
+        std::fs::write(self.config_path(), text).unwrap();
+        let before = self.log().len();
+        self.signal(rustix::process::Signal::HUP);
+        eventually("the config is taken over or refused", || {
+            let said = self.log()[before..].to_owned();
+            let done = ["the config is applied", "the config is not applied"].iter().any(|end| said.contains(end));
+            done.then_some(said)
+        })
+    }
+
     /// With these options of `loadx run`.
     pub(crate) fn run(options: &[&str]) -> Self {
         Self::start(TempDir::new().unwrap(), options)
@@ -241,6 +259,10 @@ impl LoadX {
 
     pub(crate) fn access_log_path(&self) -> PathBuf {
         self.directory.path().join("access.log")
+    }
+
+    pub(crate) fn config_path(&self) -> PathBuf {
+        self.directory.path().join("config.json")
     }
 
     pub(crate) fn terminate(&self) {

@@ -1,0 +1,208 @@
+//! Accepting clients on the listeners of a worker, and handing them to workers that have less to do.
+
+use std::future::poll_fn;
+use std::rc::Rc;
+use std::task::{Context, Poll, Waker};
+
+use loadx_core::{ListenerId, Time};
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::task::{JoinHandle, spawn_local};
+
+use crate::context::Worker;
+use crate::downstream::client::Client;
+use crate::downstream::h1;
+use crate::limits::{ACCEPT_PAUSE, ACCEPT_QUIET};
+use crate::messages::{Accepted, Order};
+use crate::net::{Listener as _, Network};
+use crate::shared::Place;
+
+/// The sockets on which a worker accepts clients.
+pub(crate) struct Accepting<N: Network> {
+    worker: Rc<Worker<N>>,
+    sockets: Vec<Socket<N::Listener>>,
+}
+
+struct Socket<L> {
+    listener: ListenerId,
+    stream: Rc<L>,
+    accepting: JoinHandle<()>,
+}
+
+impl<N: Network> Accepting<N> {
+    pub(crate) fn new(worker: &Rc<Worker<N>>) -> Self {
+        Accepting { worker: Rc::clone(worker), sockets: Vec::new() }
+    }
+
+    /// Accepts clients on `socket`.
+    ///
+    /// # Errors
+    /// When the system has no room for the socket.
+    pub(crate) fn add(&mut self, listener: ListenerId, socket: N::Socket) -> std::io::Result<()> {
+        let stream = Rc::new(self.worker.net.adopt(socket)?);
+        let accepting = spawn_local(accept(Rc::clone(&self.worker), listener, Rc::clone(&stream)));
+        self.sockets.push(Socket { listener, stream, accepting });
+        Ok(())
+    }
+
+    /// Accepts no more clients on the sockets of the listeners that `ends` names. Clients that the system has accepted
+    /// already are served: closing the socket would reset connections on which requests may have been sent.
+    pub(crate) fn end(&mut self, ends: impl Fn(ListenerId) -> bool) {
+        let (ended, kept) = std::mem::take(&mut self.sockets).into_iter().partition(|socket| ends(socket.listener));
+        self.sockets = kept;
+        let ended: Vec<Socket<N::Listener>> = ended;
+        let mut cx = Context::from_waker(Waker::noop());
+        for Socket { listener, stream, accepting } in ended {
+            accepting.abort();
+            while let Some(permit) = self.worker.shared.places.try_take() {
+                let Poll::Ready(Ok((client, peer))) = stream.poll_accept(&mut cx) else { break };
+                let place = self.worker.shared.place(self.worker.index, permit);
+                serve(&self.worker, client, Accepted { peer, listener }, place);
+            }
+        }
+    }
+}
+
+/// Accepts clients until aborted.
+async fn accept<N: Network>(worker: Rc<Worker<N>>, id: ListenerId, listener: Rc<N::Listener>) {
+    let mut failures = AcceptFailures::default();
+    loop {
+        let mut silent_at = None;
+        let next = poll_fn(|cx| {
+            let next = listener.poll_accept(cx);
+            if next.is_pending() {
+                silent_at = Some(worker.pool.mark());
+            }
+            next
+        });
+        let next = next.await;
+        if let Some(mark) = silent_at {
+            worker.pool.polled_since(mark);
+        }
+        match next {
+            Ok((stream, peer)) => {
+                if !failures.is_empty() {
+                    failures.end(worker.clock.now());
+                }
+                let permit = permit(&worker).await;
+                worker.metrics.borrow_mut().connections += 1;
+                place_client(&worker, stream, Accepted { peer, listener: id }, permit);
+            }
+            Err(error) => {
+                // Out of descriptors or memory, or the client left the queue. Trying again at once would spin.
+                failures.note(&error, worker.clock.now());
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+}
+
+/// Failures to accept. The log tells their beginning and their end, however many they are, and no more than that once in
+/// [`ACCEPT_QUIET`]: near the limit of descriptors, accepting fails and succeeds in turns.
+#[derive(Default)]
+struct AcceptFailures {
+    count: u64,
+    /// Whether the log has told the beginning.
+    told: bool,
+    quiet_until: Time,
+}
+
+impl AcceptFailures {
+    fn note(&mut self, error: &std::io::Error, now: Time) {
+        if !self.told && now >= self.quiet_until {
+            tracing::warn!("clients cannot be accepted: {error}; LoadX goes on trying");
+            self.told = true;
+            self.quiet_until = now + ACCEPT_QUIET;
+        }
+        self.count += 1;
+    }
+
+    /// A client was accepted.
+    fn end(&mut self, now: Time) {
+        if self.told && now >= self.quiet_until {
+            tracing::info!("clients are accepted again, after {} failed attempts", self.count);
+            *self = AcceptFailures { quiet_until: now + ACCEPT_QUIET, ..AcceptFailures::default() };
+        }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+}
+
+/// Waits for a place among all client connections. When there is none, an idle one has to go; and
+/// while somebody waits, connections end with their exchange.
+async fn permit<N: Network>(worker: &Worker<N>) -> OwnedSemaphorePermit {
+    let places = &worker.shared.places;
+    if let Some(permit) = places.try_take() {
+        return permit;
+    }
+    let _waiting = places.wait();
+    let somebody_goes = worker.shed();
+    for mailbox in worker.mailboxes.iter().filter(|_| !somebody_goes) {
+        // A worker that ended has no idle connections.
+        let _ = mailbox.send(Order::Shed);
+    }
+    places.take().await
+}
+
+/// Serves a client here, or hands it to a worker that has clearly less to do.
+fn place_client<N: Network>(
+    worker: &Rc<Worker<N>>,
+    stream: N::Stream,
+    accepted: Accepted,
+    permit: OwnedSemaphorePermit,
+) {
+    let loads = &worker.shared.loads;
+    let mine = loads[worker.index].connections();
+    let least = (0..loads.len()).min_by_key(|index| loads[*index].connections()).unwrap_or(worker.index);
+    let theirs = loads[least].connections();
+    // The system spreads clients by a hash of their address: well when they are many. A difference
+    // of an eighth is left alone, so that handing over stays rare.
+    let here = mine <= theirs + theirs / 8;
+    // Counted at once, so that the next client finds the count as it will be.
+    let place = worker.shared.place(if here { worker.index } else { least }, permit);
+    if here {
+        return serve(worker, stream, accepted, place);
+    }
+    match worker.net.pack(stream) {
+        Ok(parcel) => {
+            if let Err(refused) = worker.mailboxes[least].send(Order::Serve(parcel, accepted, place)) {
+                tracing::debug!("worker {least} ended, a client is lost: {refused}");
+            }
+        }
+        Err(error) => tracing::debug!("a client was lost before it was served: {error}"),
+    }
+}
+
+/// Serves a client from its first byte.
+pub(crate) fn serve<N: Network>(worker: &Rc<Worker<N>>, stream: N::Stream, accepted: Accepted, place: Place) {
+    let Accepted { peer, listener } = accepted;
+    let client = Client::new(stream, peer.ip().to_canonical(), listener, place, worker.clock);
+    spawn_local(h1::serve(Rc::clone(worker), client));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    #[test]
+    fn failures_that_come_and_go_do_not_flood_the_log() {
+        let error = std::io::Error::other("too many open files");
+        let mut failures = AcceptFailures::default();
+        let mut lines = 0;
+        let mut told = false;
+        // A minute in which accepting fails and succeeds in turns.
+        for step in 0..600 {
+            let now = Time::ZERO + Duration::from_millis(100 * step);
+            if step % 2 == 0 {
+                failures.note(&error, now);
+            } else {
+                failures.end(now);
+            }
+            lines += u32::from(failures.told != told);
+            told = failures.told;
+        }
+        assert!((2..=6).contains(&lines), "{lines}");
+    }
+}

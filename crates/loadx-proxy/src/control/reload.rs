@@ -1,0 +1,226 @@
+//! Taking over another config: everything that can fail is done first, then the plan is swapped.
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::io;
+use std::sync::Arc;
+
+use loadx_core::config::{AccessLogConfig, Config};
+use loadx_core::plan::Plan;
+use loadx_core::{ClusterId, ListenerId, NameAnswer, Time};
+use tokio::sync::oneshot;
+use tokio::task::{JoinSet, spawn_local};
+
+use super::resolve::look_up;
+use super::{Control, Finding, tell};
+use crate::error::{ApplyError, StartError};
+use crate::limits::{LOG_REOPEN, RESOLVE_AT_START};
+use crate::listening::{self, Opened};
+use crate::messages::{Applied, Command, Order};
+use crate::net::Network;
+use crate::telemetry::{self, LogSender, LogWriter};
+
+/// What DNS answered for the names of a config, by host and port.
+pub(super) type Answers = HashMap<(Arc<str>, u16), NameAnswer>;
+
+/// A config whose names have been looked up.
+#[derive(Debug)]
+pub(super) struct Prepared {
+    config: Box<Config>,
+    answers: Answers,
+    reply: oneshot::Sender<Result<Applied, ApplyError>>,
+}
+
+/// The access log that is written.
+#[derive(Debug, Default)]
+pub(crate) struct OpenLog {
+    pub(crate) config: Option<AccessLogConfig>,
+    pub(crate) sender: Option<LogSender>,
+    pub(crate) writer: Option<LogWriter>,
+}
+
+/// What the status shows of the config.
+#[derive(Clone, Debug)]
+pub(super) struct ConfigStatus {
+    /// When the present config was taken over.
+    pub(super) since: Time,
+    /// When and why a later config was not taken over.
+    pub(super) failure: Option<(Time, String)>,
+}
+
+impl<N: Network> Control<N> {
+    pub(super) fn obey(&mut self, command: Command) {
+        match command {
+            Command::Apply(config, reply) => self.prepare(config, reply),
+            Command::NoteFailure(reason) => self.status.failure = Some((self.clock.now(), reason)),
+            Command::ReopenLog(reply) => self.reopen_log(reply),
+        }
+    }
+
+    /// Looks up the names of a config that are new, and then lets the config be taken over: a plan with backends that
+    /// have no address yet would have requests fail that the former plan could serve.
+    fn prepare(&mut self, config: Box<Config>, reply: oneshot::Sender<Result<Applied, ApplyError>>) {
+        let known: HashSet<(Arc<str>, u16)> =
+            self.desired.names().into_iter().map(|name| (name.host, name.port)).collect();
+        let named = config.backends().filter(|(_, backend)| backend.literal_addresses().is_none());
+        let new: HashSet<(Arc<str>, u16)> = named
+            .map(|(_, backend)| (Arc::clone(&backend.host), backend.port))
+            .filter(|name| !known.contains(name))
+            .collect();
+        self.is_preparing = true;
+        let (net, found) = (self.net.clone(), self.found.clone());
+        spawn_local(async move {
+            let mut look_ups = JoinSet::new();
+            for (host, port) in new {
+                let net = net.clone();
+                look_ups.spawn_local(async move {
+                    let answer = tokio::time::timeout(RESOLVE_AT_START, look_up(&net, &host, port)).await;
+                    Some(((host, port), answer.ok()?.0))
+                });
+            }
+            let answers = look_ups.join_all().await.into_iter().flatten().collect();
+            // Control may have stopped meanwhile.
+            let _ = found.send(Finding::Prepared(Prepared { config, answers, reply })).await;
+        });
+    }
+
+    /// Makes a config the plan, or tells why not.
+    pub(super) fn take_over(&mut self, prepared: Prepared) {
+        let Prepared { config, answers, reply } = prepared;
+        self.is_preparing = false;
+        let outcome = self.apply(&config, &answers);
+        if let Err(error) = &outcome {
+            self.status.failure = Some((self.clock.now(), error.to_string()));
+        }
+        // The caller may have given up waiting.
+        let _ = reply.send(outcome);
+    }
+
+    fn apply(&mut self, config: &Config, answers: &Answers) -> Result<Applied, ApplyError> {
+        let opened = self.open_listeners(config)?;
+        let log = self.open_log(config)?;
+        // Nothing can fail from here on.
+        let former = Arc::clone(self.desired.plan());
+        let events = self.desired.apply(self.clock.now(), config);
+        self.follow_names(answers);
+        self.desired.publish();
+        let plan = Arc::clone(self.desired.plan());
+        self.shared.places.resize(former.process.max_connections, plan.process.max_connections);
+        self.shared.publish(Arc::clone(&plan));
+        self.listen(config, opened);
+        self.leave(&former, &plan);
+        if let Some(log) = log {
+            self.mailboxes.iter().for_each(|mailbox| drop(mailbox.send(Order::Log(log.sender.clone()))));
+            // The former thread ends when the last worker lets go of it.
+            self.log = log;
+        }
+        events.iter().for_each(tell);
+        let kept: BTreeSet<ClusterId> = plan.clusters.iter().map(|cluster| cluster.id).collect();
+        let departed = former.clusters.iter().map(|cluster| cluster.id).filter(|id| !kept.contains(id));
+        self.forget_removed(&events, departed.collect());
+        self.status = ConfigStatus { since: self.clock.now(), failure: None };
+        tracing::info!("the config is applied: plan {}", plan.generation);
+        Ok(Applied { generation: plan.generation, after_restart: self.after_restart(config) })
+    }
+
+    /// Takes the addresses of the listeners that are new, in the order of [`new_listeners`].
+    ///
+    /// [`new_listeners`]: loadx_core::plan::Desired::new_listeners
+    fn open_listeners(&self, config: &Config) -> Result<Vec<Opened<N::Socket>>, ApplyError> {
+        let workers = self.mailboxes.len();
+        let new = self.desired.new_listeners(config);
+        new.map(|listener| listening::open(&self.net, &listener.at, workers).map_err(ApplyError::Open)).collect()
+    }
+
+    /// Opens the access log of the config, if the config has another one than is open.
+    fn open_log(&self, config: &Config) -> Result<Option<OpenLog>, ApplyError> {
+        if config.access_log == self.log.config {
+            return Ok(None);
+        }
+        OpenLog::open(config, &self.lost_log_lines).map(Some).map_err(ApplyError::Open)
+    }
+
+    /// Has workers accept clients on the listeners that are new in the plan.
+    fn listen(&mut self, config: &Config, opened: Vec<Opened<N::Socket>>) {
+        let known: HashSet<ListenerId> = self.listening.iter().map(|(id, _)| *id).collect();
+        let ids = config.listeners.iter().filter_map(|listener| self.desired.listener(&listener.at));
+        let new: Vec<ListenerId> = ids.filter(|id| !known.contains(id)).collect();
+        let mut by_worker: Vec<Vec<(ListenerId, N::Socket)>> = self.mailboxes.iter().map(|_| Vec::new()).collect();
+        for (id, Opened { addresses, by_worker: sockets }) in new.into_iter().zip(opened) {
+            for address in &addresses {
+                tracing::info!("listening on http://{address}");
+            }
+            self.listening.push((id, addresses));
+            for (worker, sockets) in by_worker.iter_mut().zip(sockets) {
+                worker.extend(sockets.into_iter().map(|socket| (id, socket)));
+            }
+        }
+        for (mailbox, sockets) in self.mailboxes.iter().zip(by_worker).filter(|(_, sockets)| !sockets.is_empty()) {
+            // A worker that ended accepts nobody.
+            let _ = mailbox.send(Order::Listen(sockets));
+        }
+    }
+
+    /// Has workers let go of the listeners that are no more in the plan, and cuts what still runs there after the
+    /// shutdown grace.
+    fn leave(&mut self, former: &Plan, plan: &Plan) {
+        let gone = former.listeners.iter().filter(|listener| plan.listener(listener.id).is_none());
+        let gone: Arc<[ListenerId]> = gone.map(|listener| listener.id).collect();
+        if gone.is_empty() {
+            return;
+        }
+        let grace = former.process.timeouts.shutdown_grace;
+        for (_, addresses) in self.listening.extract_if(.., |(id, _)| gone.contains(id)) {
+            for address in addresses {
+                tracing::info!("no longer listening on {address}; running requests have {} s", grace.as_secs_f64());
+            }
+        }
+        self.mailboxes.iter().for_each(|mailbox| drop(mailbox.send(Order::Leave(Arc::clone(&gone)))));
+        let mailboxes = self.mailboxes.clone();
+        spawn_local(async move {
+            tokio::time::sleep(grace).await;
+            mailboxes.iter().for_each(|mailbox| drop(mailbox.send(Order::Cut(Arc::clone(&gone)))));
+        });
+    }
+
+    /// Settings that take effect only after a restart.
+    fn after_restart(&self, config: &Config) -> Vec<String> {
+        let workers = config.workers.filter(|workers| *workers != self.mailboxes.len());
+        let notes = workers.map(|workers| {
+            format!("\"workers\" stays {}, not {workers}: worker threads are started once", self.mailboxes.len())
+        });
+        notes.into_iter().collect()
+    }
+
+    fn reopen_log(&self, reply: oneshot::Sender<Result<(), ApplyError>>) {
+        let Some((sender, config)) = self.log.sender.as_ref().zip(self.log.config.as_ref()) else {
+            let _ = reply.send(Ok(()));
+            return;
+        };
+        let (done, file) = (sender.reopen(), config.file.clone());
+        spawn_local(async move {
+            let busy = || io::Error::other("the thread that writes the log does not answer");
+            let outcome = tokio::time::timeout(LOG_REOPEN, done).await;
+            let outcome = outcome.ok().and_then(Result::ok).unwrap_or_else(|| Err(busy()));
+            let outcome = outcome.map_err(|error| {
+                let file = file.unwrap_or_else(|| "standard output".into());
+                ApplyError::Open(StartError::LogFile(file, error))
+            });
+            // The caller may have given up waiting.
+            let _ = reply.send(outcome);
+        });
+    }
+}
+
+impl OpenLog {
+    /// Opens the access log of a config.
+    ///
+    /// # Errors
+    /// When the file cannot be opened, or no thread can be started.
+    pub(crate) fn open(config: &Config, lost: &Arc<telemetry::LostLines>) -> Result<Self, StartError> {
+        let Some(log) = &config.access_log else { return Ok(OpenLog::default()) };
+        let (sender, writer) = telemetry::start_log(log, lost).map_err(|error| {
+            StartError::LogFile(log.file.clone().unwrap_or_else(|| "standard output".into()), error)
+        })?;
+        Ok(OpenLog { config: Some(log.clone()), sender: Some(sender), writer: Some(writer) })
+    }
+}

@@ -1,0 +1,97 @@
+//! Why a proxy cannot start, or cannot take over another config.
+
+use std::fmt;
+use std::io;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use loadx_core::config::HostPort;
+
+/// Why a proxy could not be started.
+#[derive(Debug)]
+pub enum StartError {
+    /// The name to listen on has no address.
+    ListenName(HostPort, io::Error),
+    /// The address to listen on cannot be taken.
+    Listen(SocketAddr, io::Error),
+    /// How the system resolves names cannot be read.
+    Names(io::Error),
+    /// The access log's file cannot be opened.
+    LogFile(PathBuf, io::Error),
+    /// The system refused what every program needs: threads, descriptors.
+    System(io::Error),
+}
+
+impl fmt::Display for StartError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            StartError::ListenName(at, error) => {
+                write!(
+                    f,
+                    "cannot listen on \"{}\": {error}\n  help: set \"proxy_host\" to an address of this machine, or to \"0.0.0.0\" for all of them",
+                    at.host
+                )
+            }
+            StartError::Listen(address, error) if error.kind() == io::ErrorKind::AddrInUse => {
+                write!(
+                    f,
+                    "cannot listen on {address}: port {port} is in use by another process\n  help: stop that process (`lsof -i :{port}` names it), or choose another \"proxy_port\"",
+                    port = address.port()
+                )
+            }
+            StartError::Listen(address, error) if error.kind() == io::ErrorKind::PermissionDenied => {
+                write!(
+                    f,
+                    "cannot listen on {address}: permission denied\n  help: ports below 1024 need privileges (CAP_NET_BIND_SERVICE); choose another \"proxy_port\", or grant them"
+                )
+            }
+            StartError::Listen(address, error) => {
+                write!(
+                    f,
+                    "cannot listen on {address}: {error}\n  help: \"proxy_host\" must be an address of this machine"
+                )
+            }
+            StartError::Names(error) => {
+                write!(
+                    f,
+                    "cannot resolve names: {error}\n  help: /etc/resolv.conf must be readable and name a DNS server"
+                )
+            }
+            StartError::LogFile(path, error) => {
+                write!(
+                    f,
+                    "cannot open the access log \"{}\": {error}\n  help: its directory must exist and be writable; \"log_file\" names it",
+                    path.display()
+                )
+            }
+            StartError::System(error) => {
+                write!(
+                    f,
+                    "cannot start: {error}\n  help: the system lacks threads or file descriptors; see `ulimit -a`"
+                )
+            }
+        }
+    }
+}
+
+impl std::error::Error for StartError {}
+
+/// Why a running proxy could not take over another config. The proxy goes on with the config that it has.
+#[derive(Debug)]
+pub enum ApplyError {
+    /// A listener or the access log of the config cannot be opened.
+    Open(StartError),
+    /// The proxy is stopping, or too many commands wait.
+    Stopping,
+}
+
+impl fmt::Display for ApplyError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ApplyError::Open(error) => error.fmt(f),
+            ApplyError::Stopping => f.write_str("LoadX is stopping"),
+        }
+    }
+}
+
+impl std::error::Error for ApplyError {}

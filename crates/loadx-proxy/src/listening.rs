@@ -1,0 +1,47 @@
+//! Taking the addresses that clients connect to.
+
+use std::io;
+use std::net::{SocketAddr, ToSocketAddrs as _};
+
+use loadx_core::config::HostPort;
+
+use crate::error::StartError;
+use crate::net::Network;
+
+/// A listener whose addresses were taken and that no worker uses yet.
+pub(crate) struct Opened<S> {
+    /// The addresses, each with the port that the system chose where the config has port 0.
+    pub(crate) addresses: Vec<SocketAddr>,
+    /// The sockets of each worker, one for each address.
+    pub(crate) by_worker: Vec<Vec<S>>,
+}
+
+/// Takes every address that the name to listen on has.
+///
+/// # Errors
+/// When the name has no address, or an address cannot be taken; nothing is taken then.
+pub(crate) fn open<N: Network>(net: &N, at: &HostPort, workers: usize) -> Result<Opened<N::Socket>, StartError> {
+    let mut addresses: Vec<SocketAddr> = (at.host.as_str(), at.port)
+        .to_socket_addrs()
+        .map_err(|error| StartError::ListenName(at.clone(), error))?
+        .collect();
+    addresses.sort_unstable();
+    addresses.dedup();
+    let mut opened = Opened { addresses: Vec::new(), by_worker: (0..workers).map(|_| Vec::new()).collect() };
+    for address in &addresses {
+        let group = match net.listen(*address, workers) {
+            // A name such as localhost has an IPv6 address also where the system has no IPv6.
+            Err(error) if error.kind() == io::ErrorKind::AddrNotAvailable && addresses.len() > 1 => continue,
+            group => group.map_err(|error| StartError::Listen(*address, error))?,
+        };
+        let first = group.first().expect("there is at least one worker");
+        opened.addresses.push(net.address(first).map_err(StartError::System)?);
+        for (worker, socket) in opened.by_worker.iter_mut().zip(group) {
+            worker.push(socket);
+        }
+    }
+    match (opened.addresses.is_empty(), addresses.first()) {
+        (true, Some(address)) => Err(StartError::Listen(*address, io::ErrorKind::AddrNotAvailable.into())),
+        _ => Ok(opened),
+    }
+}
