@@ -21,6 +21,8 @@ pub(crate) struct Incoming {
     pub(crate) listener: usize,
     /// The peer of the connection.
     pub(crate) peer: IpAddr,
+    /// The scheme of the peer's connection.
+    pub(crate) scheme: &'static str,
     /// Whether the peer's word about where the request comes from is believed.
     pub(crate) peer_trusted: bool,
     /// The client's address, behind trusted proxies.
@@ -36,10 +38,10 @@ impl Incoming {
         self.head.framing() != Framing::Length(0)
     }
 
-    /// The scheme that the client used, as far as a trusted proxy tells.
-    pub(crate) fn scheme(&self) -> &'static str {
+    /// The scheme that the client used: that of the peer's connection, or the scheme that a trusted peer names.
+    pub(crate) fn client_scheme(&self) -> &'static str {
         let told = self.head.values("x-forwarded-proto").last().filter(|_| self.peer_trusted);
-        if told.is_some_and(|scheme| scheme.eq_ignore_ascii_case(b"https")) { "https" } else { "http" }
+        if told.is_some_and(|scheme| scheme.eq_ignore_ascii_case(b"https")) { "https" } else { self.scheme }
     }
 
     /// The route that the request matched.

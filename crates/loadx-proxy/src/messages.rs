@@ -4,13 +4,13 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use loadx_core::config::Config;
-use loadx_core::{BackendId, ClusterId, ListenerId, Observation};
+use loadx_core::{BackendId, ListenerId, Observation};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::error::ApplyError;
 use crate::net::Network;
 use crate::shared::Place;
-use crate::telemetry::{LogSender, Shard};
+use crate::telemetry::{Departed, LogSender, Shard};
 
 /// What others ask of a worker.
 pub(crate) enum Order<N: Network> {
@@ -32,13 +32,6 @@ pub(crate) enum Order<N: Network> {
     Measure(oneshot::Sender<Box<Shard>>),
     /// Accept no more, finish what runs, end.
     Stop,
-}
-
-/// What has left the plan.
-#[derive(Debug)]
-pub(crate) struct Departed {
-    pub(crate) backends: Vec<BackendId>,
-    pub(crate) clusters: Vec<ClusterId>,
 }
 
 /// A client that was accepted: its address, and the listener that it came by.

@@ -18,10 +18,10 @@ use tokio::task::spawn_local;
 
 use crate::clock::Clock;
 use crate::limits::{CONTROL_QUEUE_MAX, PROBES_MAX};
-use crate::messages::{Command, Departed, Mailbox, Order, Question, Report};
+use crate::messages::{Command, Mailbox, Order, Question, Report};
 use crate::net::Network;
 use crate::shared::Shared;
-use crate::telemetry::LostLines;
+use crate::telemetry::{Departed, LostLines};
 
 use endpoints::{Endpoints, State};
 use probe::ProbeRun;

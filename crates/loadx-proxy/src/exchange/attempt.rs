@@ -207,7 +207,7 @@ fn encode<P>(
     let forwarding = Forwarding {
         peer: incoming.peer,
         trusted: incoming.peer_trusted,
-        scheme: "http",
+        scheme: incoming.scheme,
         local_authority: &local_authority,
         via: signature.via.as_deref(),
         forwarded: signature.forwarded,

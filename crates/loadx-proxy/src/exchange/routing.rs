@@ -118,7 +118,7 @@ impl Request for Asking<'_> {
     }
 
     fn scheme(&self) -> &str {
-        self.0.scheme()
+        self.0.client_scheme()
     }
 
     fn put_request_id(&self, out: &mut Vec<u8>) {

@@ -13,11 +13,17 @@ use loadx_core::{Backend, BackendId, ClusterId, Time};
 
 use super::latency::{LATENCY_MAX_US, Latency};
 use super::record::Record;
-use crate::messages::Departed;
 
 /// Recent windows: how many slots, and how long each is.
 pub(super) const RECENT_SLOTS: usize = 7;
 pub(super) const RECENT_SLOT: Duration = Duration::from_secs(10);
+
+/// What has left the plan.
+#[derive(Debug)]
+pub(crate) struct Departed {
+    pub(crate) backends: Vec<BackendId>,
+    pub(crate) clusters: Vec<ClusterId>,
+}
 
 /// What one worker counted.
 #[derive(Clone, Debug)]

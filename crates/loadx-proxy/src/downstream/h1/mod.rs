@@ -270,6 +270,7 @@ impl<S: Stream> Client<S> {
             began,
             listener,
             peer: self.peer,
+            scheme: "http",
             peer_trusted: address.peer_trusted,
             client: address.ip,
             head,
