@@ -257,7 +257,7 @@ fn response_cell(proxy: &Proxy, recorder: &Recorder, case: &ResponseCase) -> Str
 
 fn table(title: &str, proxies: &[Proxy], rows: impl Iterator<Item = (&'static str, String, Vec<String>)>) -> String {
     let names: Vec<&str> = proxies.iter().map(|proxy| proxy.name).collect();
-    let mut out = format!("| {title} | due | {} |\n|---|---|{}\n", names.join(" | "), "---|".repeat(names.len()));
+    let mut out = format!("| {title} | expected | {} |\n|---|---|{}\n", names.join(" | "), "---|".repeat(names.len()));
     for (name, due, cells) in rows {
         assert_eq!(cells[0], due, "{name}: LoadX does not do what is due");
         writeln!(out, "| {name} | {due} | {} |", cells.join(" | ")).unwrap();

@@ -122,6 +122,6 @@ impl Comparison {
 }
 
 pub(super) const HEADER: &str = "\
-| case | who | CPU µs/request | user | system | requests/s | LoadX's CPU over its, by round | budget |
+| case | proxy | CPU µs/request | user | system | requests/s | CPU of LoadX / CPU of the proxy, by round | budget |
 |---|---|---|---|---|---|---|---|
 ";

@@ -35,7 +35,7 @@ const PEERS: [Contender; 2] = [Contender::Nginx, Contender::Haproxy(16)];
 
 fn memory(lab: &Lab, arguments: &PeersArguments) -> Result<String, Trouble> {
     let mut table = format!(
-        "| resident memory, bytes | idle connection, of {HELD} | active connection, of 5,000 | LoadX's idle over its |\n|---|---|---|---|\n"
+        "| resident memory, bytes | idle connection, of {HELD} | active connection, of 5,000 | LoadX's idle / the proxy's idle |\n|---|---|---|---|\n"
     );
     let small = case::small();
     let busy = Case { connections: 5_000, ..small.clone() };
