@@ -1,4 +1,4 @@
-//! The signals that LoadX gets: some stop LoadX, the others are named in the log and change nothing.
+//! Signals: some stop LoadX; LoadX logs the names of the others and does nothing else.
 
 use std::future::poll_fn;
 use std::io;
@@ -12,15 +12,15 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 /// The signals that stop LoadX. Ctrl-C sends SIGINT.
 const STOPPING: [(&str, SignalKind); 2] = [("SIGTERM", SignalKind::terminate()), ("SIGINT", SignalKind::interrupt())];
 
-/// The signals without a meaning. By default each of them would end the process.
+/// The signals that LoadX ignores. By default each of these signals would end the process.
 const IGNORED: [(&str, SignalKind); 3] = [
     ("SIGHUP", SignalKind::hangup()),
     ("SIGUSR1", SignalKind::user_defined1()),
     ("SIGUSR2", SignalKind::user_defined2()),
 ];
 
-/// A stop signal that follows the first one within this time belongs to the same request to stop:
-/// `timeout -s INT` and some terminals signal the process and its group, so the signal comes twice.
+/// A stop signal within this time after the first belongs to the same request to stop: `timeout -s INT` and some
+/// terminals signal the process and its group, so that the signal arrives twice.
 const SAME_REQUEST: Duration = Duration::from_secs(1);
 
 /// The signals that LoadX catches.
@@ -31,7 +31,7 @@ pub(crate) struct Signals {
 }
 
 impl Signals {
-    /// Begins to catch the signals; from here on no signal of the two lists ends the process by itself.
+    /// Begins to catch the signals; from now on none of these signals ends the process by default.
     pub(crate) fn catch() -> io::Result<Self> {
         let runtime = Builder::new_current_thread().enable_all().build()?;
         let (stopping, ignored) = {
@@ -66,7 +66,7 @@ impl Signals {
                     process::exit(130);
                 }
                 if !std::mem::replace(&mut told, true) {
-                    tracing::info!("{name} came again at once: running requests still have their time to finish");
+                    tracing::info!("{name} again within a second: LoadX continues to finish the running requests");
                 }
             }
         });
@@ -80,7 +80,7 @@ fn listen(signals: &[(&'static str, SignalKind)]) -> io::Result<Vec<(&'static st
     signals.iter().map(|(name, kind)| Ok((*name, signal(*kind)?))).collect()
 }
 
-/// Waits for one of `stopping`; meanwhile each signal of `ignored` becomes a line of the log.
+/// Waits for one of `stopping`; logs each signal of `ignored` in the meantime.
 async fn next_stop(stopping: &mut [(&'static str, Signal)], ignored: &mut [(&'static str, Signal)]) -> &'static str {
     poll_fn(|cx| {
         for (name, signal) in ignored.iter_mut() {

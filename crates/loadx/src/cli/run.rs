@@ -46,9 +46,9 @@ pub(super) fn run(arguments: &RunArguments) -> Result<ExitCode, Trouble> {
     for warning in warnings {
         tracing::warn!("{}", warning.line());
     }
-    // A client connection takes two files, its own and the backend's.
+    // A client connection takes two files: one for the client and one for the backend.
     open_files::allow(2 * config.max_connections as u64 + 100, "\"max_connections\"");
-    // Caught before the start: a signal that comes early must not be lost.
+    // Catches signals before the start, so that no early signal is lost.
     let mut signals = Signals::catch().map_err(|error| Trouble::Failure(format!("cannot catch signals: {error}")))?;
     let running = loadx_proxy::start(&config).map_err(|error| match arguments.to.is_empty() {
         true => error.into(),
@@ -71,7 +71,7 @@ pub(super) fn run(arguments: &RunArguments) -> Result<ExitCode, Trouble> {
 }
 
 impl RunArguments {
-    /// The config file; none when options stand in its place.
+    /// The config file; `None` when options replace the file.
     fn file(&self) -> Option<&Path> {
         self.to.is_empty().then(|| self.config.as_deref().unwrap_or(Path::new("config.json")))
     }
@@ -98,7 +98,7 @@ impl RunArguments {
     }
 }
 
-/// What LoadX balances over, for the log.
+/// The summary of the config, for the log.
 fn over(config: &Config) -> String {
     match &config.clusters[..] {
         [only] if config.routes.len() == 1 => {
@@ -108,15 +108,15 @@ fn over(config: &Config) -> String {
     }
 }
 
-/// What is wrong with the backends taken together; each address by itself has been read already. The places of the
-/// faults are left out, because the user has not seen the text that they point into.
+/// Reports faults of the backends as a set; each address has been checked before. Leaves out the places of the faults,
+/// because the user has not seen the text of this config.
 fn explain(faults: &Faults) -> Trouble {
     let each: Vec<String> = faults.iter().map(|fault| fault.message.clone()).collect();
     let help = "give each backend to --to once (a config file can give a backend a larger share: \"weight\")";
     Trouble::Input(format!("{}\n  help: {help}", each.join("; ")))
 }
 
-/// Reads the name of an algorithm; the help lists the names.
+/// Parses the name of an algorithm; the help lists the names.
 fn algorithms() -> impl clap::builder::TypedValueParser<Value = Algorithm> {
     PossibleValuesParser::new(Algorithm::ALL.map(Algorithm::as_str))
         .map(|name| Algorithm::named(&name).expect("the parser only lets names of algorithms through"))
