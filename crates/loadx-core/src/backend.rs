@@ -3,7 +3,7 @@
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use crate::BackendId;
 
@@ -81,6 +81,11 @@ impl Backend {
     pub fn in_flight(&self) -> u32 {
         self.load.in_flight()
     }
+
+    /// Whether the backend has left its cluster for good. An exchange that began before may still run.
+    pub fn has_left(&self) -> bool {
+        self.load.has_left.load(Ordering::Relaxed)
+    }
 }
 
 /// The counts of one backend, which every worker writes. `Load` fills two cache lines (the second because of the
@@ -89,11 +94,18 @@ impl Backend {
 #[derive(Default)]
 pub(crate) struct Load {
     in_flight: AtomicU32,
+    /// Written once, by control.
+    has_left: AtomicBool,
 }
 
 impl Load {
     pub(crate) fn in_flight(&self) -> u32 {
         self.in_flight.load(Ordering::Relaxed)
+    }
+
+    /// Notes that the backend has left its cluster.
+    pub(crate) fn leave(&self) {
+        self.has_left.store(true, Ordering::Relaxed);
     }
 
     pub(crate) fn begin(&self) {

@@ -42,7 +42,7 @@ mod view;
 
 pub use attempt::{AttemptPolicy, Attempts, ConnectFailure, ConnectFailureKind, Failure, ProxyError, Replay};
 pub use backend::{Backend, BackendSpec};
-pub use balance::{Algorithm, Key, KeyPrefixes};
+pub use balance::{Algorithm, Key, KeyPrefixes, Query};
 pub use cluster::{Cluster, NameAnswer};
 pub use event::Event;
 pub use health::{Accepts, Evidence, HealthPolicy, Observation, Probe, Standing};
@@ -50,4 +50,4 @@ pub use ids::{BackendId, ClusterId, Ids};
 pub use rng::{Rng, SplitMix64};
 pub use snapshot::{BackendSnapshot, Snapshot};
 pub use time::Time;
-pub use view::{Choice, Ended, NoBackend, Outcome, Pick, Query, View};
+pub use view::{Choice, Ended, NoBackend, Outcome, Pick, View};

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::backend::Backend;
-use crate::balance::{Balancer, Key};
-use crate::{BackendId, Evidence, Observation, Time};
+use crate::balance::{Balancer, Key, Query};
+use crate::{Evidence, Observation, Time};
 
 /// The backends in rotation at one moment, and the algorithm that picks among them.
 ///
@@ -18,19 +18,6 @@ use crate::{BackendId, Evidence, Observation, Time};
 pub struct View {
     pub(crate) backends: Box<[Backend]>,
     pub(crate) balancer: Balancer,
-}
-
-/// The input of a pick, in addition to the view.
-#[derive(Copy, Clone, Debug)]
-pub struct Query<'q> {
-    /// The time of the pick.
-    pub now: Time,
-    /// 64 random bits, for algorithms that draw at random.
-    pub entropy: u64,
-    /// The key of the client, for algorithms that keep a client at one backend; see [`View::key`].
-    pub key: Option<Key>,
-    /// The backends that failed in this exchange.
-    pub tried: &'q [BackendId],
 }
 
 /// The result of a pick.

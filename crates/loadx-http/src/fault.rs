@@ -66,3 +66,25 @@ impl From<httparse::Error> for Fault {
         }
     }
 }
+
+/// Why a decoder cannot continue to read a body.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum BodyFault {
+    /// The chunked coding is malformed.
+    Chunk(&'static str),
+    /// The connection ended before the body did.
+    Incomplete,
+    /// The content is larger than the limit.
+    TooLarge,
+}
+
+impl BodyFault {
+    /// The fault, as text for logs.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            BodyFault::Chunk(what) => what,
+            BodyFault::Incomplete => "the body is truncated",
+            BodyFault::TooLarge => "the body is larger than the limit",
+        }
+    }
+}

@@ -36,12 +36,16 @@ pub(crate) enum Known {
     /// Keep-Alive, Proxy-Connection, HTTP2-Settings: for this hop only (RFC 9110, section 7.6.1).
     HopByHop,
     MaxForwards,
+    /// Proxy, which CGI makes HTTP_PROXY of: programs take that for the proxy of their own requests.
+    Proxy,
     Te,
     TransferEncoding,
     Upgrade,
     XForwardedFor,
     XForwardedHost,
+    XForwardedPort,
     XForwardedProto,
+    XRealIp,
     XRequestId,
 }
 
@@ -55,9 +59,11 @@ impl Known {
             (2, b't') => (is_token(name, b"te"), Known::Te),
             (4, b'h') => (is_token(name, b"host"), Known::Host),
             (4, b'd') => (is_token(name, b"date"), Known::Date),
+            (5, b'p') => (is_token(name, b"proxy"), Known::Proxy),
             (6, b'e') => (is_token(name, b"expect"), Known::Expect),
             (7, b'u') => (is_token(name, b"upgrade"), Known::Upgrade),
             (9, b'f') => (is_token(name, b"forwarded"), Known::Forwarded),
+            (9, b'x') => (is_token(name, b"x-real-ip"), Known::XRealIp),
             (10, b'c') => (is_token(name, b"connection"), Known::Connection),
             (10, b'k') => (is_token(name, b"keep-alive"), Known::HopByHop),
             (12, b'x') => (is_token(name, b"x-request-id"), Known::XRequestId),
@@ -65,6 +71,7 @@ impl Known {
             (14, b'c') => (is_token(name, b"content-length"), Known::ContentLength),
             (14, b'h') => (is_token(name, b"http2-settings"), Known::HopByHop),
             (15, b'x') => (is_token(name, b"x-forwarded-for"), Known::XForwardedFor),
+            (16, b'x') if is_token(name, b"x-forwarded-port") => (true, Known::XForwardedPort),
             (16, b'x') => (is_token(name, b"x-forwarded-host"), Known::XForwardedHost),
             (16, b'p') => (is_token(name, b"proxy-connection"), Known::HopByHop),
             (17, b't') => (is_token(name, b"transfer-encoding"), Known::TransferEncoding),
@@ -215,6 +222,8 @@ mod tests {
             assert_eq!(Known::of(name.as_bytes()), Some(Known::ContentLength));
         }
         assert_eq!(Known::of(b"HTTP2-Settings"), Some(Known::HopByHop));
+        assert_eq!(Known::of(b"X-Forwarded-Host"), Some(Known::XForwardedHost));
+        assert_eq!(Known::of(b"X-Forwarded-Port"), Some(Known::XForwardedPort));
         for name in ["", "content-lengths", "content_length", "content-lengt", "contentxlength", "te-", "ho$t"] {
             assert_eq!(Known::of(name.as_bytes()), None, "{name}");
         }

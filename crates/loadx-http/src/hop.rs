@@ -7,7 +7,7 @@ use crate::{Fault, Framing, Version};
 
 /// Fields that Connection cannot declare hop-by-hop: the meaning of the message depends on them, and an untrusted
 /// client could have them removed on the way to a backend (RFC 9110, section 7.6.1).
-const NEVER_HOP_BY_HOP: [&str; 19] = [
+const NEVER_HOP_BY_HOP: [&str; 21] = [
     "host",
     "date",
     "via",
@@ -26,7 +26,9 @@ const NEVER_HOP_BY_HOP: [&str; 19] = [
     "expect",
     "x-forwarded-for",
     "x-forwarded-host",
+    "x-forwarded-port",
     "x-forwarded-proto",
+    "x-real-ip",
 ];
 
 /// The options of Connection.

@@ -16,8 +16,8 @@ mod request;
 mod response;
 mod trailers;
 
-pub use body::{BodyDecoder, BodyFault, ChunkPrefix, Decoded, Framing, LAST_CHUNK};
-pub use fault::Fault;
+pub use body::{BodyDecoder, ChunkPrefix, Decoded, Framing, LAST_CHUNK};
+pub use fault::{BodyFault, Fault};
 pub use fields::FieldSlots;
 pub use request::{Changes, Forwarding, RequestHead, parse_request, put_ip};
 pub use response::{Answering, Response, parse_response};

@@ -59,7 +59,7 @@ fn is_forbidden(name: &[u8]) -> bool {
 }
 
 /// The fields that frame, route, authenticate or describe the content.
-const FORBIDDEN: [&str; 32] = [
+const FORBIDDEN: [&str; 35] = [
     "age",
     "authorization",
     "cache-control",
@@ -79,6 +79,7 @@ const FORBIDDEN: [&str; 32] = [
     "location",
     "max-forwards",
     "pragma",
+    "proxy",
     "range",
     "retry-after",
     "set-cookie",
@@ -91,5 +92,7 @@ const FORBIDDEN: [&str; 32] = [
     "www-authenticate",
     "x-forwarded-for",
     "x-forwarded-host",
+    "x-forwarded-port",
     "x-forwarded-proto",
+    "x-real-ip",
 ];

@@ -36,3 +36,8 @@ fn chunked_bodies() {
 fn forwarding() {
     run("forwarding", checks::forwarding);
 }
+
+#[test]
+fn routing() {
+    run("routing", checks::routing);
+}

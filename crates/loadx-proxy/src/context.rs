@@ -6,33 +6,29 @@ use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
 
-use loadx_core::plan::ClusterSlot;
-use loadx_core::{Backend, BackendId, Observation, ProxyError, Rng as _, SplitMix64, Time};
+use loadx_core::{BackendId, Observation, ProxyError, Rng as _, SplitMix64};
 use tokio::sync::{mpsc, oneshot};
 
-use crate::access_log::{AccessLog, Line};
 use crate::buffers::Buffers;
 use crate::clock::Clock;
 use crate::date::Date;
-use crate::incoming::Incoming;
+use crate::downstream::parking::Parking;
+use crate::downstream::sessions::Sessions;
 use crate::messages::{Endpoint, Mailbox, Question, Report};
-use crate::metrics::{Ending, Holdings, Shard};
-use crate::net::Network;
-use crate::parking::Parking;
+use crate::net::{Network, PipeOf, Stream as _};
 use crate::pipes::Pipes;
-use crate::pool::Pool;
 use crate::request_id::RequestId;
-use crate::sessions::Sessions;
 use crate::shared::{LocalPlan, LocalView, Shared};
+use crate::telemetry::{AccessLog, Holdings, Record, Request, Shard};
+use crate::upstream::pool::Pool;
 
 /// What the tasks of one worker share.
 pub(crate) struct Worker<N: Network> {
     pub(crate) net: N,
     pub(crate) clock: Clock,
     pub(crate) buffers: Rc<Buffers>,
-    pub(crate) pipes: Pipes<N::Stream>,
+    pub(crate) pipes: Pipes<PipeOf<N>>,
     pub(crate) pool: Pool<N::Stream>,
     pub(crate) metrics: RefCell<Shard>,
     pub(crate) index: usize,
@@ -76,7 +72,7 @@ impl<N: Network> Worker<N> {
             net,
             clock,
             buffers: Rc::default(),
-            pipes: Pipes::new(),
+            pipes: Pipes::new(N::Stream::pipe),
             pool: Pool::new(),
             metrics: RefCell::new(Shard::new()),
             mirrors: Cell::new(0),
@@ -173,36 +169,10 @@ impl<N: Network> Worker<N> {
         (503, b"{\"status\":\"stopping\"}\n".to_vec())
     }
 
-    /// Counts and logs an exchange that ended.
-    pub(crate) fn account(&self, account: &Account<'_>) {
-        let Account { now, incoming, status, broke_off, content, backend, cluster, tries, error, switched_at } =
-            *account;
-        let took = now.since(incoming.began);
-        let to_answer = switched_at.map_or(took, |switched_at| switched_at.since(incoming.began));
-        let mut metrics = self.metrics.borrow_mut();
-        metrics.retries += tries.saturating_sub(1) as u64;
-        let error_counts = status >= 500 || broke_off;
-        let cluster_id = cluster.map(|cluster| cluster.id);
-        metrics.record(&Ending { now, took: to_answer, status, error: error_counts, backend, cluster: cluster_id });
-        drop(metrics);
-        if !self.log.is_on() {
-            return;
-        }
-        self.log.write(&Line {
-            at: SystemTime::now(),
-            client: incoming.client,
-            method: incoming.head.method(),
-            target: incoming.head.path_and_query(),
-            status,
-            bytes: content,
-            took,
-            route: incoming.route_name(),
-            cluster: cluster.map(|cluster| &*cluster.name),
-            backend: backend.map(Backend::name),
-            tries,
-            id: &incoming.id,
-            error,
-        });
+    /// Counts and logs the end of an exchange.
+    pub(crate) fn account(&self, record: &Record<'_>) {
+        self.metrics.borrow_mut().record(record);
+        self.log.write(record);
     }
 
     /// Counts and logs a request that was refused before it became an exchange.
@@ -210,54 +180,23 @@ impl<N: Network> Worker<N> {
         &self,
         client: IpAddr,
         id: &RequestId,
-        (method, target): (&[u8], &[u8]),
+        line: (&[u8], &[u8]),
         reply: &ProxyError,
-        bytes: u64,
+        content: u64,
     ) {
         let now = self.clock.now();
-        let took = Duration::ZERO;
-        let error = reply.status >= 500;
-        self.metrics.borrow_mut().record(&Ending {
-            now,
-            took,
+        self.account(&Record {
+            request: Request::Refused { client, id, line },
+            began: now,
+            ended: now,
+            switched_at: None,
             status: reply.status,
-            error,
-            backend: None,
-            cluster: None,
-        });
-        self.log.write(&Line {
-            at: SystemTime::now(),
-            client,
-            method,
-            target,
-            status: reply.status,
-            bytes,
-            took,
-            route: None,
+            broke_off: false,
+            content,
             cluster: None,
             backend: None,
             tries: 0,
-            id,
             error: Some(&reply.message),
         });
     }
-}
-
-/// An exchange that ended, as it is counted and logged.
-#[derive(Debug)]
-pub(crate) struct Account<'a> {
-    /// When it ended.
-    pub(crate) now: Time,
-    pub(crate) incoming: &'a Incoming,
-    pub(crate) status: u16,
-    /// Whether the client got only part of the response.
-    pub(crate) broke_off: bool,
-    /// Content sent to the client, in bytes.
-    pub(crate) content: u64,
-    pub(crate) backend: Option<&'a Backend>,
-    pub(crate) cluster: Option<&'a ClusterSlot>,
-    pub(crate) tries: usize,
-    pub(crate) error: Option<&'a str>,
-    /// When the connection became a tunnel: its hours are no response time.
-    pub(crate) switched_at: Option<Time>,
 }

@@ -26,8 +26,6 @@ pub(crate) struct Incoming {
     /// The client's address, behind trusted proxies.
     pub(crate) client: IpAddr,
     pub(crate) head: LentRequest,
-    /// Whether the client's connection may carry another request after this one.
-    pub(crate) persistent: bool,
     /// The position of the route in the plan, once the request has matched one.
     pub(crate) route: Option<usize>,
 }

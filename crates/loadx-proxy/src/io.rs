@@ -2,12 +2,14 @@
 
 use std::fmt;
 use std::future::{Future as _, poll_fn};
-use std::io::{self, IoSlice};
+use std::io::{self, ErrorKind, IoSlice};
 use std::pin::pin;
+use std::rc::Rc;
 use std::task::{Context, Poll, Waker, ready};
 
 use loadx_core::Time;
 
+use crate::buffers::{Buffers, Input};
 use crate::net::Stream;
 use crate::patience::Patience;
 use crate::timer::Timer;
@@ -38,10 +40,10 @@ impl std::error::Error for Broken {}
 /// An error of the system in the words that people look for.
 pub(crate) fn describe(error: &io::Error) -> String {
     match error.kind() {
-        io::ErrorKind::ConnectionRefused => "connection refused".to_owned(),
-        io::ErrorKind::ConnectionReset => "connection reset".to_owned(),
-        io::ErrorKind::BrokenPipe => "connection closed while writing".to_owned(),
-        io::ErrorKind::TimedOut => "timed out".to_owned(),
+        ErrorKind::ConnectionRefused => "connection refused".to_owned(),
+        ErrorKind::ConnectionReset => "connection reset".to_owned(),
+        ErrorKind::BrokenPipe => "connection closed while writing".to_owned(),
+        ErrorKind::TimedOut => "timed out".to_owned(),
         _ => error.to_string(),
     }
 }
@@ -72,6 +74,48 @@ pub(crate) async fn readable<S: Stream>(
         Poll::Ready(Err(Broken::TimedOut))
     })
     .await
+}
+
+/// What every wait of a connection's task needs.
+#[derive(Copy, Clone, Debug)]
+pub(crate) struct Waiting<'w> {
+    pub(crate) timer: &'w Timer,
+    pub(crate) buffers: &'w Rc<Buffers>,
+}
+
+/// Reads more into `input`; 0 is the end. While nothing comes, no buffer is held.
+pub(crate) async fn fill<S: Stream>(
+    stream: &S,
+    input: &mut Input,
+    waiting: Waiting<'_>,
+    patience: &Patience,
+) -> Result<usize, Broken> {
+    let count = fill_until(stream, input, waiting, || patience.wait(waiting.timer)).await?;
+    patience.moved(count as u64, waiting.timer);
+    Ok(count)
+}
+
+/// The same, until a moment that may change meanwhile.
+pub(crate) async fn fill_until<S: Stream>(
+    stream: &S,
+    input: &mut Input,
+    waiting: Waiting<'_>,
+    deadline: impl Fn() -> Time,
+) -> Result<usize, Broken> {
+    loop {
+        match stream.try_read(input.room(waiting.buffers)) {
+            Ok(count) => {
+                input.filled(count);
+                return Ok(count);
+            }
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                input.release_if_empty();
+                readable(stream, waiting.timer, &deadline).await?;
+            }
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) => return Err(Broken::Failed(error)),
+        }
+    }
 }
 
 /// Waits until `stream` can be written, for as long as `patience` with the other end lasts.
@@ -126,10 +170,10 @@ pub(crate) async fn write_all<S: Stream>(
                     IoSlice::advance_slices(&mut pieces, count);
                 }
             }
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {
                 writable(stream, timer, patience).await?;
             }
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
             Err(error) => return Err(Broken::Failed(error)),
         }
     }

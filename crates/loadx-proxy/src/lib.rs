@@ -1,39 +1,36 @@
 //! All of LoadX's I/O: workers that carry exchanges, and the control that judges backends.
 //!
-//! A request's way, each step one module: accept (`worker`), head (`client`), route (`exchange/routing`), pick and
-//! retry (`exchange`), connection (`pool`, or `origin` for a new one), both bodies (`relay`), metrics and access log.
+//! A request's way, each step one module: accept (`worker`), head (`downstream`), route (`exchange/routing`), pick and
+//! retry (`exchange`), connection (`upstream`), both bodies (`relay`), counts and access log (`telemetry`). An exchange
+//! knows its two sides by the halves in `sides` and no version of HTTP; `downstream/h1` and `upstream/h1` do.
 //! Control (`control`) probes backends, resolves names, publishes plans and views, and answers the status endpoints.
 //!
 //! Everything is generic over the [`Network`], so that the whole proxy also runs on a simulated one.
 
-mod access_log;
 mod address;
 mod buffers;
-mod client;
 mod clock;
-mod connection;
 mod context;
 mod control;
 mod date;
+mod downstream;
 mod exchange;
+mod h1;
 mod incoming;
 mod io;
 pub mod limits;
 mod messages;
-mod metrics;
 mod net;
-mod origin;
-mod parking;
 mod patience;
 mod pipes;
-mod pool;
 mod proxy;
 mod relay;
-mod reply;
 mod request_id;
-mod sessions;
 mod shared;
+mod sides;
+mod telemetry;
 mod timer;
+mod upstream;
 mod worker;
 
 pub use net::{Listener, Network, Resolved, Stream, Tcp};

@@ -61,6 +61,9 @@ pub const LINGER: Duration = Duration::from_secs(2);
 /// Of a start line that is refused, how much the access log shows, in bytes.
 pub const REFUSED_LINE_BYTES_MAX: usize = 256;
 
+/// Of a field of the request that the access log shows, how much, in bytes.
+pub const LOGGED_FIELD_BYTES_MAX: usize = 1_024;
+
 /// What the system holds for a client beyond what its connection takes, in bytes; the rest waits at the
 /// backend. With less, large responses take more turns: 256 KiB cost 13 % of the CPU of 100 MiB.
 pub const UNSENT_BYTES_MAX: u32 = 1024 * 1024;

@@ -4,11 +4,11 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use loadx_core::config::Config;
-use loadx_core::{BackendId, Observation};
+use loadx_core::{BackendId, ClusterId, Observation};
 use tokio::sync::{mpsc, oneshot};
 
-use crate::metrics::Shard;
 use crate::shared::Place;
+use crate::telemetry::Shard;
 
 /// What others ask of a worker.
 #[derive(Debug)]
@@ -17,12 +17,19 @@ pub(crate) enum Order<P> {
     Serve(P, Accepted, Place),
     /// Close an idle client connection, if there is one: somebody waits for its place.
     Shed,
-    /// These backends have left the plan: let go of what is kept about them.
-    Forget(Arc<[BackendId]>),
+    /// Let go of what is kept about these.
+    Forget(Arc<Departed>),
     /// Tell what was counted.
     Measure(oneshot::Sender<Box<Shard>>),
     /// Accept no more, finish what runs, end.
     Stop,
+}
+
+/// What has left the plan.
+#[derive(Debug)]
+pub(crate) struct Departed {
+    pub(crate) backends: Vec<BackendId>,
+    pub(crate) clusters: Vec<ClusterId>,
 }
 
 /// A client that was accepted: its address, and the position in the plan of the listener that it came by.

@@ -13,9 +13,9 @@ use crate::timer::Timer;
 /// a while later, and one that keeps the rate never.
 #[derive(Debug)]
 pub(crate) struct Patience {
-    credit: Duration,
+    credit: Cell<Duration>,
     /// Bytes a second. With 0 any byte earns all of the credit back.
-    rate: u64,
+    rate: Cell<u64>,
     used: Cell<Duration>,
     /// Bytes that were seen to move before they were written off.
     ahead: Cell<u64>,
@@ -34,13 +34,23 @@ impl Patience {
     /// For a side that must move `rate` bytes a second on the whole, and may be silent for `credit`.
     pub(crate) fn with_rate(credit: Duration, rate: u64) -> Self {
         Patience {
-            credit,
-            rate,
+            credit: Cell::new(credit),
+            rate: Cell::new(rate),
             used: Cell::new(Duration::ZERO),
             ahead: Cell::new(0),
             waiting_since: Cell::new(None),
             held: Cell::new(false),
         }
+    }
+
+    /// Begins anew, as [`with_rate`](Patience::with_rate).
+    pub(crate) fn begin(&self, credit: Duration, rate: u64) {
+        self.credit.set(credit);
+        self.rate.set(rate);
+        self.used.set(Duration::ZERO);
+        self.ahead.set(0);
+        self.waiting_since.set(None);
+        self.held.set(false);
     }
 
     /// For a side that has so much time and no more.
@@ -62,11 +72,11 @@ impl Patience {
     /// Notes that LoadX waits now, and returns until when it may.
     pub(crate) fn wait(&self, timer: &Timer) -> Time {
         if self.held.get() {
-            return timer.now() + self.credit;
+            return timer.now() + self.credit.get();
         }
         let since = self.waiting_since.get().unwrap_or_else(|| timer.now());
         self.waiting_since.set(Some(since));
-        since + self.credit.saturating_sub(self.used.get())
+        since + self.credit.get().saturating_sub(self.used.get())
     }
 
     /// Whether LoadX waits for the side at the moment.
@@ -76,7 +86,7 @@ impl Patience {
 
     /// How long it is waited for before somebody looks whether the side moves unnoticed.
     pub(crate) fn look_after(&self) -> Duration {
-        LOOK_AFTER_MAX.min(self.credit / 4)
+        LOOK_AFTER_MAX.min(self.credit.get() / 4)
     }
 
     /// Notes that the side takes bytes that were left with the system for it. When as many more have moved,
@@ -96,13 +106,13 @@ impl Patience {
     fn earn(&self, bytes: u64, timer: &Timer) {
         let waited = self.waiting_since.take();
         self.held.set(false);
-        if self.rate == 0 {
+        if self.rate.get() == 0 {
             return;
         }
         let waited = waited.map_or(Duration::ZERO, |since| timer.now().since(since));
         let used = self.used.get() + waited;
         if !used.is_zero() {
-            let earned = u128::from(bytes) * 1_000_000_000 / u128::from(self.rate);
+            let earned = u128::from(bytes) * 1_000_000_000 / u128::from(self.rate.get());
             self.used.set(used.saturating_sub(Duration::from_nanos(u64::try_from(earned).unwrap_or(u64::MAX))));
         }
     }

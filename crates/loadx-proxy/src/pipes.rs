@@ -7,20 +7,22 @@ use crate::net::Stream;
 
 /// The pipes of one worker.
 #[derive(Debug)]
-pub(crate) struct Pipes<S: Stream> {
-    spare: RefCell<Vec<S::Pipe>>,
+pub(crate) struct Pipes<P> {
+    /// Makes a pipe, where the system has one to give.
+    make: fn() -> Option<P>,
+    spare: RefCell<Vec<P>>,
     lent: Cell<usize>,
     /// Whether the system had no pipe to give, or does nothing with it, when last asked.
     exhausted: Cell<bool>,
 }
 
-impl<S: Stream> Pipes<S> {
-    pub(crate) fn new() -> Self {
-        Pipes { spare: RefCell::default(), lent: Cell::new(0), exhausted: Cell::new(false) }
+impl<P> Pipes<P> {
+    pub(crate) fn new(make: fn() -> Option<P>) -> Self {
+        Pipes { make, spare: RefCell::default(), lent: Cell::new(0), exhausted: Cell::new(false) }
     }
 
     /// An empty pipe. None when all are lent, or streams cannot do without copying.
-    pub(crate) fn lend(&self) -> Option<LentPipe<'_, S>> {
+    pub(crate) fn lend(&self) -> Option<LentPipe<'_, P>> {
         if self.lent.get() == PIPES_MAX {
             return None;
         }
@@ -28,7 +30,7 @@ impl<S: Stream> Pipes<S> {
         if spare.is_none() && self.exhausted.get() {
             return None;
         }
-        let Some(pipe) = spare.or_else(S::pipe) else {
+        let Some(pipe) = spare.or_else(self.make) else {
             self.exhausted.set(true);
             return None;
         };
@@ -50,20 +52,20 @@ impl<S: Stream> Pipes<S> {
 
 /// A pipe on loan. Dropped, it goes home; but not with bytes in it, which the next one would get.
 #[derive(Debug)]
-pub(crate) struct LentPipe<'p, S: Stream> {
-    pipe: Option<S::Pipe>,
+pub(crate) struct LentPipe<'p, P> {
+    pipe: Option<P>,
     /// Bytes in it.
     held: usize,
-    home: &'p Pipes<S>,
+    home: &'p Pipes<P>,
 }
 
-impl<S: Stream> LentPipe<'_, S> {
+impl<P> LentPipe<'_, P> {
     pub(crate) fn held(&self) -> usize {
         self.held
     }
 
     /// Takes up to `max` bytes out of `stream`; 0 is its end. The pipe must be empty.
-    pub(crate) fn fill(&mut self, stream: &S, max: usize) -> std::io::Result<usize> {
+    pub(crate) fn fill<S: Stream<Pipe = P>>(&mut self, stream: &S, max: usize) -> std::io::Result<usize> {
         debug_assert_eq!(self.held, 0, "a full pipe would look like a silent stream");
         let pipe = self.pipe.as_ref().expect("it is there until it goes home");
         self.held = stream.try_fill(pipe, max)?;
@@ -71,7 +73,7 @@ impl<S: Stream> LentPipe<'_, S> {
     }
 
     /// Puts bytes of the pipe into `stream`.
-    pub(crate) fn drain(&mut self, stream: &S) -> std::io::Result<usize> {
+    pub(crate) fn drain<S: Stream<Pipe = P>>(&mut self, stream: &S) -> std::io::Result<usize> {
         let pipe = self.pipe.as_ref().expect("it is there until it goes home");
         let count = stream.try_drain(pipe, self.held)?;
         self.held -= count;
@@ -79,7 +81,7 @@ impl<S: Stream> LentPipe<'_, S> {
     }
 }
 
-impl<S: Stream> Drop for LentPipe<'_, S> {
+impl<P> Drop for LentPipe<'_, P> {
     fn drop(&mut self) {
         self.home.lent.set(self.home.lent.get() - 1);
         if self.held == 0

@@ -14,7 +14,6 @@ use loadx_core::{Rng as _, SplitMix64, Time};
 use tokio::runtime::{Builder, LocalOptions, LocalRuntime};
 use tokio::sync::{mpsc, oneshot};
 
-use crate::access_log::{self, AccessLog, Batches, Lost};
 use crate::clock::Clock;
 use crate::context;
 use crate::control;
@@ -22,6 +21,7 @@ use crate::limits::{CONTROL_QUEUE_MAX, EVENTS_PER_POLL_MAX};
 use crate::messages::{Command, Mailbox, Order};
 use crate::net::{Network, Tcp};
 use crate::shared::Shared;
+use crate::telemetry::{self, AccessLog, LogSender, LostLines};
 use crate::worker;
 
 /// Why a proxy could not be started.
@@ -103,7 +103,7 @@ pub struct Running {
     command: mpsc::Sender<Command>,
     listeners: Vec<ListenerConfig>,
     stop_control: oneshot::Sender<()>,
-    log: Option<access_log::Writer>,
+    log: Option<telemetry::LogWriter>,
 }
 
 impl Running {
@@ -280,7 +280,7 @@ struct Assembly<N: Network> {
     workers: Vec<Crew<N>>,
     command: mpsc::Sender<Command>,
     stop_control: oneshot::Sender<()>,
-    log: Option<access_log::Writer>,
+    log: Option<telemetry::LogWriter>,
 }
 
 /// What one worker is made of.
@@ -293,8 +293,8 @@ struct Crew<N: Network> {
 fn assemble<N: Network>(config: &Config, net: &N, seed: u64) -> Result<Assembly<N>, StartError> {
     let workers = config.workers.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, Into::into));
     let (addresses, sockets) = listen_all(net, config, workers)?;
-    let lost = Arc::<Lost>::default();
-    let (batches, log) = open_log(config, &lost)?;
+    let lost = Arc::<LostLines>::default();
+    let (log_sender, log) = open_log(config, &lost)?;
     let clock = Clock::start();
     let mut seeds = SplitMix64::new(seed);
     let (desired, _) = Desired::new(Time::ZERO, config);
@@ -329,7 +329,7 @@ fn assemble<N: Network>(config: &Config, net: &N, seed: u64) -> Result<Assembly<
             mailboxes: mailboxes.clone(),
             reports: report_to.clone(),
             questions: ask.clone(),
-            log: AccessLog::new(batches.clone()),
+            log: AccessLog::new(log_sender.clone()),
             seed: seeds.next_u64(),
         };
         Crew { parts, sockets, orders }
@@ -338,11 +338,14 @@ fn assemble<N: Network>(config: &Config, net: &N, seed: u64) -> Result<Assembly<
     Ok(Assembly { addresses, mailboxes, control, ready, workers, command, stop_control, log })
 }
 
-fn open_log(config: &Config, lost: &Arc<Lost>) -> Result<(Option<Batches>, Option<access_log::Writer>), StartError> {
+fn open_log(
+    config: &Config,
+    lost: &Arc<LostLines>,
+) -> Result<(Option<LogSender>, Option<telemetry::LogWriter>), StartError> {
     let Some(log) = &config.access_log else { return Ok((None, None)) };
-    let (batches, writer) = access_log::start(log, lost)
+    let (sender, writer) = telemetry::start_log(log, lost)
         .map_err(|error| StartError::LogFile(log.file.clone().unwrap_or_else(|| "standard output".into()), error))?;
-    Ok((Some(batches), Some(writer)))
+    Ok((Some(sender), Some(writer)))
 }
 
 /// A socket with the position of its listener in the plan.

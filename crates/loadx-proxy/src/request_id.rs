@@ -20,16 +20,24 @@ pub(crate) const EMPTY_LINE: Line = [0; NAME.len() + RequestId::BYTES_MAX + 2];
 
 const NAME: &[u8] = b"X-Request-Id: ";
 
-/// The two hexadecimal digits of every byte.
-const DIGITS: [[u8; 2]; 256] = {
-    let mut table = [[0; 2]; 256];
-    let mut byte = 0;
-    while byte < 256 {
-        table[byte] = [b"0123456789abcdef"[byte >> 4], b"0123456789abcdef"[byte & 15]];
-        byte += 1;
+/// The sixteen hexadecimal digits of a number. Twice a request: all digits at once take 50 instructions, a table for each
+/// byte takes 200.
+fn digits(bits: u64) -> Spelled {
+    /// Eight digits, one in each byte of a number.
+    fn eight(half: u32) -> [u8; 8] {
+        let mut nibbles = u64::from(half);
+        nibbles = (nibbles | nibbles << 16) & 0x0000_ffff_0000_ffff;
+        nibbles = (nibbles | nibbles << 8) & 0x00ff_00ff_00ff_00ff;
+        nibbles = (nibbles | nibbles << 4) & 0x0f0f_0f0f_0f0f_0f0f;
+        // 1 in each byte whose nibble is above 9: the sum with 6 reaches the upper half of the byte.
+        let letters = ((nibbles + 0x0606_0606_0606_0606) >> 4) & 0x0101_0101_0101_0101;
+        (nibbles + 0x3030_3030_3030_3030 + letters * u64::from(b'a' - b'0' - 10)).to_be_bytes()
     }
-    table
-};
+    let mut all = [0; 16];
+    all[..8].copy_from_slice(&eight((bits >> 32) as u32));
+    all[8..].copy_from_slice(&eight(bits as u32));
+    all
+}
 
 impl RequestId {
     /// The longest id that is taken over from a trusted proxy, in bytes; a UUID has 36.
@@ -52,9 +60,7 @@ impl RequestId {
         if let Some(kept) = &self.kept {
             return kept;
         }
-        for (pair, byte) in room.chunks_exact_mut(2).zip(self.bits.to_be_bytes()) {
-            pair.copy_from_slice(&DIGITS[usize::from(byte)]);
-        }
+        *room = digits(self.bits);
         room
     }
 
@@ -63,10 +69,7 @@ impl RequestId {
         let Some(id) = &self.kept else {
             // The usual id: of one length, so that the whole line is written without a loop over its parts.
             let mut line = *b"X-Request-Id: 0123456789abcdef\r\n";
-            for (index, byte) in self.bits.to_be_bytes().into_iter().enumerate() {
-                let [high, low] = DIGITS[usize::from(byte)];
-                (line[NAME.len() + 2 * index], line[NAME.len() + 2 * index + 1]) = (high, low);
-            }
+            line[NAME.len()..NAME.len() + 16].copy_from_slice(&digits(self.bits));
             let room = &mut room[..line.len()];
             room.copy_from_slice(&line);
             return room;
@@ -97,6 +100,7 @@ mod tests {
     #[test]
     fn an_id_is_sixteen_digits_or_what_a_trusted_proxy_chose() {
         assert_eq!(RequestId::made(0x0123_4567_89ab_cdef).to_string(), "0123456789abcdef");
+        assert_eq!(RequestId::made(0xfedc_ba98_0000_9a0a).to_string(), "fedcba9800009a0a");
         assert_eq!(RequestId::kept(b"a1-b2", 7).map(|id| id.to_string()).as_deref(), Some("a1-b2"));
         for bad in [b"".as_slice(), b"a b", b"a\"b", b"a\x00", &[b'a'; 65]] {
             assert_eq!(RequestId::kept(bad, 7), None, "{bad:?}");

@@ -9,13 +9,13 @@ use loadx_core::Time;
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tokio::task::spawn_local;
 
-use crate::client;
-use crate::connection::Client;
 use crate::context::{Parts, Worker};
+use crate::downstream::client::Client;
+use crate::downstream::h1;
+use crate::downstream::parking::Parked;
 use crate::limits::{ACCEPT_PAUSE, ACCEPT_QUIET};
 use crate::messages::{Accepted, Order};
 use crate::net::{Listener, Network};
-use crate::parking::Parked;
 use crate::shared::Place;
 
 /// Runs a worker until it is told to stop and what runs has finished, or the grace is over.
@@ -47,7 +47,7 @@ pub(crate) async fn run<N: Network>(
                 Err(error) => tracing::warn!("a client that was handed over is lost: {error}"),
             },
             Order::Shed => drop(worker.shed()),
-            Order::Forget(backends) => worker.metrics.borrow_mut().forget(&backends),
+            Order::Forget(departed) => worker.metrics.borrow_mut().forget(&departed),
             Order::Measure(reply) => drop(reply.send(Box::new(worker.measure()))),
             Order::Stop => break,
         }
@@ -182,7 +182,7 @@ async fn attend<N: Network>(worker: Rc<Worker<N>>) {
 
 fn wake<N: Network>(worker: &Rc<Worker<N>>, parked: Parked<N::Stream>) {
     let client = Client::awake(parked, worker.clock);
-    spawn_local(client::serve(Rc::clone(worker), client));
+    spawn_local(h1::serve(Rc::clone(worker), client));
 }
 
 /// Once a second: closes clients that have rested for too long, and idle backend connections that are too old or to backends out of rotation.
@@ -244,7 +244,7 @@ fn place_client<N: Network>(
 fn serve<N: Network>(worker: &Rc<Worker<N>>, stream: N::Stream, accepted: Accepted, place: Place) {
     let Accepted { peer, listener } = accepted;
     let client = Client::new(stream, peer.ip().to_canonical(), listener, place, worker.clock);
-    spawn_local(client::serve(Rc::clone(worker), client));
+    spawn_local(h1::serve(Rc::clone(worker), client));
 }
 
 #[cfg(test)]

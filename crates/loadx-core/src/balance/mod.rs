@@ -8,18 +8,20 @@
 mod ip_hash;
 mod key;
 mod least_connections;
+mod query;
 mod round_robin;
 mod schedule;
 
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use crate::Query;
 use crate::backend::Backend;
 
 use ip_hash::IpHash;
 pub use key::{Key, KeyPrefixes};
 use least_connections::LeastConnections;
+pub use query::Query;
+use query::{around, is_tried};
 use round_robin::RoundRobin;
 use schedule::{Schedule, Tickets};
 
@@ -110,16 +112,6 @@ impl BalancerFactory {
     fn schedule(&self, backends: &[Backend]) -> Schedule {
         Schedule::new(backends.iter().map(Backend::weight), Arc::clone(&self.tickets))
     }
-}
-
-/// Whether the request has already tried this backend.
-fn is_tried(backend: &Backend, query: &Query<'_>) -> bool {
-    query.tried.contains(&backend.id())
-}
-
-/// The indices of all `count` backends, once each, beginning at `start`.
-fn around(start: usize, count: usize) -> impl Iterator<Item = usize> {
-    (start..count).chain(0..start)
 }
 
 #[cfg(test)]

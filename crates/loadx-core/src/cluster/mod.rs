@@ -99,7 +99,10 @@ impl Cluster {
             };
             self.members.push(member);
         }
-        let removed = former.into_values().map(|member| Event::Removed { id: member.id, backend: member.spec.name });
+        let removed = former.into_values().map(|member| {
+            member.load.leave();
+            Event::Removed { id: member.id, backend: member.spec.name }
+        });
         events.extend(removed);
         self.positions = self.members.iter().enumerate().map(|(position, member)| (member.id, position)).collect();
         let due = self.members.iter().filter_map(|member| Some((probe_due(&self.policy, member)?, member.id)));

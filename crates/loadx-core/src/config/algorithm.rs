@@ -3,8 +3,8 @@
 use serde_json::{Value, json};
 
 use super::Faults;
-use super::file::FileAlgorithm;
 use super::reader::{Node, Problem, Read, nearest};
+use super::values::Whole;
 use crate::{Algorithm, KeyPrefixes};
 
 impl serde::Serialize for Algorithm {
@@ -35,6 +35,24 @@ impl Read for AlgorithmName {
             node.fault(faults, Problem::new(format!("{} cannot be \"{typed}\"", node.title()), help));
         }
         known.map(AlgorithmName)
+    }
+}
+
+file_object! {
+    /// A policy and its parameters.
+    FileAlgorithm {
+        required {
+            /// The policy.
+            name: AlgorithmName,
+        }
+        optional {
+            /// Of ip_hash: the bits of an IPv4 address that clients of one backend share. Without it: 32.
+            ipv4_prefix: Whole<1, 32>,
+            /// Of ip_hash: the bits of an IPv6 address that clients of one backend share. Without it: 64, because
+            /// one host changes the rest at will.
+            ipv6_prefix: Whole<1, 128>,
+        }
+        default {}
     }
 }
 

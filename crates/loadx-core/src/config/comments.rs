@@ -2,7 +2,10 @@
 
 /// Blanks what JSON does not know: comments (`//` to the end of the line, `/* … */`) and commas before a closing
 /// bracket. Every other byte keeps its place, so that faults still show the right line and column.
-pub(super) fn blanked(text: &str) -> String {
+///
+/// # Errors
+/// Where a comment begins that has no end.
+pub(super) fn blanked(text: &str) -> Result<String, usize> {
     let mut bytes = text.as_bytes().to_vec();
     let mut at = 0;
     // A comma after which nothing but white space and comments has come.
@@ -22,8 +25,7 @@ pub(super) fn blanked(text: &str) -> String {
             }
             (b'/', Some(b'*')) => {
                 let closed = bytes[at + 2..].windows(2).position(|two| two == b"*/");
-                // A comment without an end is left for the parser to complain about.
-                let Some(length) = closed else { break };
+                let length = closed.ok_or(at)?;
                 let end = at + 2 + length + 2;
                 blank(&mut bytes[at..end]);
                 at = end;
@@ -40,7 +42,7 @@ pub(super) fn blanked(text: &str) -> String {
         }
         at += 1;
     }
-    String::from_utf8(bytes).expect("whole characters were replaced by spaces")
+    Ok(String::from_utf8(bytes).expect("whole characters were replaced by spaces"))
 }
 
 /// Where the string that begins at `start` has ended.
@@ -74,10 +76,11 @@ mod tests {
             ("{\"a//b\": \"/*\\\"\",}", "{\"a//b\": \"/*\\\"\" }"),
             ("[1,,]", "[1, ]"),
             ("[,]", "[ ]"),
-            ("/* open", "/* open"),
             ("\"open", "\"open"),
         ] {
-            assert_eq!(blanked(typed), json);
+            assert_eq!(blanked(typed).as_deref(), Ok(json));
         }
+        assert_eq!(blanked("{} /* a */ /* open */*/ /* é"), Err(24));
+        assert_eq!(blanked("/*/"), Err(0));
     }
 }

@@ -2,7 +2,8 @@
 
 use std::fmt;
 
-use super::reader::Environment;
+/// Looks a variable of the environment up.
+pub(super) type Environment<'a> = &'a dyn Fn(&str) -> Option<String>;
 
 /// Why a value cannot be put together.
 #[derive(Debug, PartialEq, Eq)]

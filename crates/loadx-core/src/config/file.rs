@@ -2,11 +2,10 @@
 //!
 //! From this list come the reader, the JSON Schema and the defaults.
 
-use super::algorithm::AlgorithmName;
 use super::reader::At;
-use super::routing_file::{FileCluster, FileListener, FileRoute};
+use super::routing_file::{FileBackend, FileCluster, FileListener, FileRoute};
 use super::table::Table;
-use super::values::{Host, LogFormat, Network, Port, Seconds, TargetPath, Text, Token, Whole};
+use super::values::{Host, LogField, LogFormat, Network, Seconds, TargetPath, Text, Token, Whole};
 use crate::Algorithm;
 
 file_object! {
@@ -87,6 +86,8 @@ file_object! {
             enable_logging: bool = true,
             /// How a line of the access log looks.
             log_format: LogFormat = LogFormat::Human,
+            /// Fields of the request that a line of the access log shows too: host, user_agent, referer.
+            log_fields: Vec<At<LogField>> = Vec::new(),
             /// Whether /__metrics__ answers.
             enable_metrics: bool = true,
             /// Peers whose X-Forwarded-For, X-Forwarded-Proto and X-Forwarded-Host are believed.
@@ -97,44 +98,6 @@ file_object! {
             /// loopback and private addresses. For others these paths are like any other.
             endpoints_allow: Vec<At<Network>> = private_networks(),
         }
-    }
-}
-
-file_object! {
-    /// A server that answers requests.
-    FileBackend {
-        required {
-            /// Host name or IP address.
-            host: Host,
-            /// TCP port.
-            port: Port,
-        }
-        optional {
-            /// What to call it in logs, metrics and pages. Without it: host:port.
-            name: Text,
-        }
-        default {
-            /// Its share of the traffic, in proportion to the other weights.
-            weight: Whole<1, 1_000> = Whole(1),
-        }
-    }
-}
-
-file_object! {
-    /// A policy and its parameters.
-    FileAlgorithm {
-        required {
-            /// The policy.
-            name: AlgorithmName,
-        }
-        optional {
-            /// Of ip_hash: the bits of an IPv4 address that clients of one backend share. Without it: 32.
-            ipv4_prefix: Whole<1, 32>,
-            /// Of ip_hash: the bits of an IPv6 address that clients of one backend share. Without it: 64, because
-            /// one host changes the rest at will.
-            ipv6_prefix: Whole<1, 128>,
-        }
-        default {}
     }
 }
 

@@ -10,6 +10,7 @@ use serde::ser::{Serialize, Serializer};
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
+use super::environment::{Environment, expand};
 use super::{Fault, Faults};
 
 /// A value of the file and where it stands.
@@ -75,9 +76,6 @@ pub(super) struct Node<'a> {
     environment: Environment<'a>,
 }
 
-/// Looks a variable of the environment up.
-pub(super) type Environment<'a> = &'a dyn Fn(&str) -> Option<String>;
-
 /// What a piece of JSON is, to a reader of messages.
 #[derive(Copy, Clone)]
 enum Name {
@@ -122,7 +120,7 @@ fn syntax_fault(source: &str, error: &serde_json::Error) -> Fault {
     } else if message.starts_with("trailing characters") {
         "the config ends at its closing }; remove what follows it"
     } else {
-        "the config is JSON: keys and texts in double quotes, a comma between entries; a comment that begins with /* ends with */"
+        "the config is JSON: keys and texts in double quotes, a comma between entries"
     };
     Fault::new(source, start, length, format!("not valid JSON: {message}"), help.to_owned())
 }
@@ -143,7 +141,7 @@ impl<'a> Node<'a> {
         let Some(typed) = self.text_with_variables() else {
             return self.fault_of(serde_json::from_str(self.raw), faults, wanted);
         };
-        match super::environment::expand(&typed, self.environment) {
+        match expand(&typed, self.environment) {
             Ok(text) => {
                 // The value of a variable may stand for a number or for true and false.
                 let read = serde_json::from_value(text.as_str().into()).or_else(|_| serde_json::from_str(&text));

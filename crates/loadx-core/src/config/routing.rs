@@ -3,11 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use super::checker::Checker;
 use super::reader::{At, Place, Problem, Typed as _};
 use super::routing_file::{FileEdits, FileListener, FileRedirect, FileRewrite, FileRoute};
 use super::routing_values::{HostPattern, SplitWord};
 use super::table::Table;
-use super::validate::Checker;
 use super::values::Text;
 use super::{ClusterConfig, ListenerConfig};
 use crate::route::{
@@ -135,6 +135,7 @@ impl Checker<'_> {
         }
         let hosts = typed.hosts.iter().flat_map(|hosts| &hosts.value);
         let methods = typed.methods.iter().flat_map(|methods| &methods.value);
+        self.names_differ("headers", typed.headers.as_ref());
         let pairs = |table: &Option<At<Table<Text>>>| -> Vec<(String, Arc<str>)> {
             let entries = table.iter().flat_map(|table| &table.value.0);
             entries.map(|(key, value)| (key.value.clone(), value.value.0.as_str().into())).collect()
@@ -173,12 +174,10 @@ impl Checker<'_> {
         }
         let Some(typed) = &typed.path_regex else { return Some(PathRule::Any) };
         let pattern = &typed.value.0;
-        // By itself first: a closing parenthesis must not end the group that anchors the expression.
-        let alone = regex_automata::meta::Regex::new(pattern).map_err(Box::new);
-        match alone.and_then(|_| expression::compile(&[pattern])) {
+        match expression::compile_typed(pattern) {
             Ok(regex) => Some(PathRule::Regex(pattern.as_str().into(), Box::new(regex))),
-            Err(error) => {
-                let message = format!("\"path_regex\" cannot be compiled: {error}");
+            Err(reason) => {
+                let message = format!("\"path_regex\" cannot be compiled: {reason}");
                 self.fault(typed.place, Problem::new(message, "write an expression such as \"/user/[0-9]+\""));
                 None
             }
@@ -277,7 +276,7 @@ impl Checker<'_> {
         let rewrite = Rewrite {
             path: text(&typed.value.path),
             path_prefix: text(&typed.value.path_prefix),
-            host: typed.value.host.as_ref().and_then(|host| self.one_host(host)),
+            host: typed.value.host.as_ref().map(|host| host.value.0.as_str().into()),
         };
         self.checked_rewrite(entry, typed.place, rewrite)
     }
@@ -315,10 +314,24 @@ impl Checker<'_> {
             .filter(|name| self.may_edit(&name.value.0, name.place))
             .map(|name| name.value.0.to_ascii_lowercase().into())
             .collect();
+        self.names_differ("set", typed.value.set.as_ref());
         let mut add = self.templates(typed.value.set.as_ref());
         remove.extend(add.iter().map(|(name, _)| Arc::from(name.to_ascii_lowercase())));
         add.extend(self.templates(typed.value.add.as_ref()));
         FieldEdits { remove, add }
+    }
+
+    /// The case of field names does not count (RFC 9110, section 5.1): two spellings of one name would both hold.
+    fn names_differ(&mut self, key: &str, table: Option<&At<Table<Text>>>) {
+        let mut seen: BTreeMap<String, &str> = BTreeMap::new();
+        for (name, _) in table.iter().flat_map(|table| &table.value.0) {
+            let other = seen.insert(name.value.to_ascii_lowercase(), &name.value);
+            // Two alike were told by the reader.
+            if let Some(other) = other.filter(|other| *other != name.value) {
+                let message = format!("\"{other}\" and \"{}\" are the same field, twice in one \"{key}\"", name.value);
+                self.fault(name.place, Problem::new(message, "keep one of the two; they cannot both hold"));
+            }
+        }
     }
 
     fn templates(&mut self, table: Option<&At<Table<Text>>>) -> Vec<(Arc<str>, Template)> {
@@ -382,14 +395,6 @@ impl Checker<'_> {
             return None;
         }
         Some(())
-    }
-
-    fn unknown(&mut self, kind: &str, name: &str, place: Place, known: &[&str]) {
-        let help = match super::reader::nearest(name, known) {
-            Some(near) => format!("did you mean \"{near}\"?"),
-            None => format!("the file has: {}", known.join(", ")),
-        };
-        self.fault(place, Problem::new(format!("there is no {kind} named \"{name}\""), help));
     }
 }
 

@@ -3,13 +3,12 @@
 use serde_json::{Value, json};
 
 use super::Faults;
-use super::file::FileBackend;
 use super::reader::{At, Node, Problem, Read};
 use super::routing_values::{
-    Address, HealthWord, HostPattern, MethodName, RedirectStatus, ResolveWord, SchemeWord, SplitWord,
+    Address, HealthWord, HostField, HostPattern, MethodName, RedirectStatus, ResolveWord, SchemeWord, SplitWord,
 };
 use super::table::Table;
-use super::values::{Network, Seconds, TargetPath, Text, Token, Whole};
+use super::values::{Host, Network, Port, Seconds, TargetPath, Text, Token, Whole};
 use crate::Algorithm;
 
 file_object! {
@@ -149,8 +148,8 @@ file_object! {
             path: TargetPath,
             /// Replaces the prefix that the route matched.
             path_prefix: TargetPath,
-            /// Replaces the host that the backend reads.
-            host: HostPattern,
+            /// Replaces the host that the backend reads; a port may follow.
+            host: HostField,
         }
         default {}
     }
@@ -227,6 +226,26 @@ file_object! {
         default {
             /// What a probe does: a GET (http), only a connection (tcp), or no probes at all (off).
             probe: HealthWord = HealthWord::Http,
+        }
+    }
+}
+
+file_object! {
+    /// A server that answers requests.
+    FileBackend {
+        required {
+            /// Host name or IP address.
+            host: Host,
+            /// TCP port.
+            port: Port,
+        }
+        optional {
+            /// What to call it in logs, metrics and pages. Without it: host:port.
+            name: Text,
+        }
+        default {
+            /// Its share of the traffic, in proportion to the other weights.
+            weight: Whole<1, 1_000> = Whole(1),
         }
     }
 }

@@ -4,7 +4,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::reader::{Node, Problem, Read, nearest};
-use super::values::{Text, Token};
+use super::values::Text;
 use super::{Faults, HostPort};
 
 /// Declares words that a key may have.
@@ -151,13 +151,10 @@ impl Read for HostPattern {
         let lower = typed.to_ascii_lowercase();
         let host = lower.strip_suffix('.').unwrap_or(&lower);
         let name = host.strip_prefix("*.").unwrap_or(host);
-        let is_literal = name
-            .strip_prefix('[')
-            .and_then(|rest| rest.strip_suffix(']'))
-            .is_some_and(|inner| inner.parse::<std::net::Ipv6Addr>().is_ok());
-        let fits = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_');
-        let is_name = !name.is_empty() && name.len() <= 253 && name.bytes().all(fits) && !name.starts_with('.');
-        if is_literal || is_name {
+        if let Some(literal) = ipv6_literal(host) {
+            return Some(HostPattern(literal));
+        }
+        if is_name(name) {
             return Some(HostPattern(host.to_owned()));
         }
         let help = match typed.contains(':') {
@@ -166,6 +163,52 @@ impl Read for HostPattern {
         };
         node.fault(faults, Problem::new(format!("{} is not a host: \"{typed}\"", node.title()), help));
         None
+    }
+}
+
+/// Whether this is a host name, or a name with the labels of one.
+fn is_name(name: &str) -> bool {
+    let fits = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_');
+    !name.is_empty() && name.len() <= 253 && name.bytes().all(fits) && !name.starts_with('.')
+}
+
+/// An IPv6 address in brackets, spelled as requests are compared.
+fn ipv6_literal(host: &str) -> Option<String> {
+    let inner = host.strip_prefix('[')?.strip_suffix(']')?;
+    inner.parse::<std::net::Ipv6Addr>().ok().map(|ip| format!("[{ip}]"))
+}
+
+/// A host, lower case, and perhaps a port: what a backend reads in Host.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct HostField(pub(super) String);
+
+impl Read for HostField {
+    fn schema() -> Value {
+        json!({ "type": "string", "minLength": 1, "maxLength": 261, "examples": ["app.internal", "app.internal:8080"] })
+    }
+
+    fn read(node: Node<'_>, faults: &mut Faults) -> Option<Self> {
+        let Text(typed) = Text::read(node, faults)?;
+        let lower = typed.to_ascii_lowercase();
+        let end = lower.rfind(':').filter(|colon| !lower[*colon..].contains(']')).unwrap_or(lower.len());
+        let (host, port) = lower.split_at(end);
+        let host = host.strip_suffix('.').unwrap_or(host);
+        let host = ipv6_literal(host).or_else(|| is_name(host).then(|| host.to_owned()));
+        let is_port = |digits: &str| {
+            digits.bytes().all(|byte| byte.is_ascii_digit()) && digits.parse::<u16>().is_ok_and(|port| port > 0)
+        };
+        match host.filter(|_| port.is_empty() || is_port(&port[1..])) {
+            Some(host) => Some(HostField(format!("{host}{port}"))),
+            None => {
+                let help = match typed.starts_with('*') {
+                    true => "write one host; a pattern stands for many",
+                    false => "write \"app.internal\", \"app.internal:8080\" or \"[::1]:8080\"",
+                };
+                let message = format!("{} is not a host, or a host and a port: \"{typed}\"", node.title());
+                node.fault(faults, Problem::new(message, help));
+                None
+            }
+        }
     }
 }
 
@@ -179,13 +222,20 @@ impl Read for MethodName {
     }
 
     fn read(node: Node<'_>, faults: &mut Faults) -> Option<Self> {
-        let Token(name) = Token::read(node, faults)?;
-        if name.bytes().any(|byte| byte.is_ascii_lowercase()) {
-            let help = format!("write \"{}\": methods are case-sensitive", name.to_ascii_uppercase());
-            node.fault(faults, Problem::new(format!("{} has lower-case letters: \"{name}\"", node.title()), help));
-            return None;
-        }
-        Some(MethodName(name))
+        const EXPECTED: &str = "a method such as GET, HEAD, POST, PUT, PATCH, DELETE or OPTIONS";
+        let name: String = node.scalar(faults, EXPECTED)?;
+        let is_token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
+        let problem = if name.is_empty() || !name.bytes().all(is_token) {
+            Problem::new(format!("{} is not a method: \"{name}\"", node.title()), format!("expected is {EXPECTED}"))
+        } else if name.bytes().any(|byte| byte.is_ascii_lowercase()) {
+            let capitals = name.to_ascii_uppercase();
+            let help = format!("write \"{capitals}\": methods are case-sensitive, and expected is {EXPECTED}");
+            Problem::new(format!("{} has lower-case letters: \"{name}\"", node.title()), help)
+        } else {
+            return Some(MethodName(name));
+        };
+        node.fault(faults, problem);
+        None
     }
 }
 

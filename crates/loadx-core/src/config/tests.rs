@@ -1,8 +1,10 @@
 //! The config as people type it, right and wrong.
 
+use std::time::Duration;
+
 use super::*;
 use crate::route::{Action, PathRule};
-use crate::{Accepts, Probe};
+use crate::{Accepts, Algorithm, Probe};
 
 const SEED: &str = include_str!("../../../../config.json");
 
@@ -31,7 +33,7 @@ fn the_config_of_the_seed_runs_unchanged() {
     assert_eq!(config.max_connections, 1000);
     assert_eq!(config.timeouts.connect, Duration::from_secs(30));
     assert_eq!(config.timeouts.request, Duration::from_secs(30));
-    assert_eq!(config.access_log, Some(AccessLogConfig { format: LogFormat::Human, file: None }));
+    assert_eq!(config.access_log, Some(AccessLogConfig { format: LogFormat::Human, fields: Vec::new(), file: None }));
     assert!(config.metrics);
 }
 
@@ -219,6 +221,29 @@ fn many_listeners_routes_and_clusters() {
 }
 
 #[test]
+fn hosts_have_one_spelling() {
+    let hosts = |routes: &str| {
+        let config =
+            parse(&format!(r#"{{"clusters": {{"a": {{"backends": ["b:1"]}}}}, "routes": [{routes}]}}"#)).unwrap();
+        let Action::Forward(forward) = &config.routes[0].action else { panic!("{config:?}") };
+        (
+            config.routes[0].rules.hosts.first().map(ToString::to_string),
+            forward.rewrite.host.as_deref().map(str::to_owned),
+        )
+    };
+    for (typed, host) in [("A.Example.", "a.example"), ("[0:0::01]", "[::1]"), ("*.A", "*.a")] {
+        let route = format!(r#"{{"cluster": "a", "hosts": ["{typed}"]}}"#);
+        assert_eq!(hosts(&route).0.as_deref(), Some(host), "{typed}");
+    }
+    for (typed, host) in
+        [("A.b:80", "a.b:80"), ("a.", "a"), ("[0::1]:1", "[::1]:1"), ("[::1]", "[::1]"), ("a.:65535", "a:65535")]
+    {
+        let route = format!(r#"{{"cluster": "a", "rewrite": {{"host": "{typed}"}}}}"#);
+        assert_eq!(hosts(&route).1.as_deref(), Some(host), "{typed}");
+    }
+}
+
+#[test]
 fn faults_of_routes_say_where_and_how() {
     let backends = r#""clusters": {"web": {"backends": ["a:1"]}}"#;
     for (typed, fault) in [
@@ -235,6 +260,11 @@ fn faults_of_routes_say_where_and_how() {
         (r#""routes": [{"respond": {}, "mirror": "web"}]"#, "this route has no cluster"),
         (r#""routes": [{"respond": {}, "response_headers": {"remove": ["a"]}}]"#, "this route has no cluster"),
         (r#""routes": [{"redirect": {"host": "*.a"}}]"#, "stands for many hosts | write one host"),
+        (r#""routes": [{"cluster": "web", "rewrite": {"host": "*.a"}}]"#, "write one host; a pattern stands for many"),
+        (r#""routes": [{"cluster": "web", "rewrite": {"host": "a:0"}}]"#, "is not a host, or a host and a port"),
+        (r#""routes": [{"cluster": "web", "rewrite": {"host": "a:"}}]"#, "is not a host, or a host and a port"),
+        (r#""routes": [{"cluster": "web", "rewrite": {"host": "[::1]x"}}]"#, "is not a host, or a host and a port"),
+        (r#""routes": [{"cluster": "web", "rewrite": {"host": "::1"}}]"#, "is not a host, or a host and a port"),
         (r#""routes": []"#, "\"routes\" is empty"),
         (r#""listeners": [{"address": "a"}]"#, "is not a host and a port"),
         (r#""listeners": [{"address": ":1"}], "proxy_port": 2"#, "two ways to say the same | move \"proxy_port\""),
@@ -246,4 +276,6 @@ fn faults_of_routes_say_where_and_how() {
     }
     let several = r#"{"clusters": {"a": {"backends": ["a:1"]}, "b": {"backends": ["b:1"]}}}"#;
     assert!(faults(several)[0].contains("several clusters, and no \"routes\""));
+    let added = r#""routes": [{"cluster": "web", "request_headers": {"add": {"a": "1", "A": "2"}}}]"#;
+    assert!(parse(&format!("{{{added}, {backends}}}")).is_ok(), "what is added may be there more than once");
 }

@@ -2,12 +2,13 @@
 
 use std::collections::BTreeSet;
 
+use super::checker::Checker;
 use super::file::FileConfig;
 use super::reader::{At, Place, Problem, Typed as _};
 use super::routing::{Names, route_to_the_only_cluster};
 use super::routing_file::{FileBackendEntry, FileCluster, FileHealth};
 use super::routing_values::{HealthWord, ResolveWord};
-use super::values::{Seconds, Whole};
+use super::values::{LogField, Seconds, Whole};
 use super::{
     AccessLogConfig, ClientLimits, ClusterConfig, Config, Faults, HostPort, ListenerConfig, Signature, Timeouts,
 };
@@ -18,11 +19,6 @@ const BACKENDS_MAX: usize = 20_000;
 
 pub(super) fn validate(source: &str, file: FileConfig, faults: &mut Faults) -> Config {
     Checker { source, faults }.config(file)
-}
-
-pub(super) struct Checker<'c> {
-    source: &'c str,
-    faults: &'c mut Faults,
 }
 
 impl Checker<'_> {
@@ -64,6 +60,7 @@ impl Checker<'_> {
             signature: Signature { via: file.via.map(|via| via.value.0), forwarded: file.forwarded },
             access_log: file.enable_logging.then(|| AccessLogConfig {
                 format: file.log_format,
+                fields: self.log_fields(&file.log_fields),
                 file: file.log_file.map(|path| path.value.0.into()),
             }),
             metrics: file.enable_metrics,
@@ -80,6 +77,18 @@ impl Checker<'_> {
                 self.fault(place, Problem::new(message, format!("move \"{key}\" into \"{many}\"")));
             }
         }
+    }
+
+    fn log_fields(&mut self, typed: &[At<LogField>]) -> Vec<LogField> {
+        let mut fields = Vec::new();
+        for field in typed {
+            if fields.contains(&field.value) {
+                let named = field.place.text(self.source).to_owned();
+                self.fault(field.place, Problem::new(format!("{named} is listed twice"), "remove one"));
+            }
+            fields.push(field.value);
+        }
+        fields
     }
 
     fn clusters(&mut self, file: &FileConfig) -> Vec<ClusterConfig> {
@@ -175,10 +184,6 @@ impl Checker<'_> {
             }
         }
         specs
-    }
-
-    pub(super) fn fault(&mut self, place: Place, problem: Problem) {
-        place.fault(self.source, self.faults, problem);
     }
 }
 

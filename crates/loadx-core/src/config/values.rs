@@ -229,6 +229,30 @@ impl Read for LogFormat {
     }
 }
 
+/// A field of the request that the access log can show.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LogField {
+    /// The host that the request is for (RFC 9110, section 7.2).
+    Host,
+    /// The program that sent the request (RFC 9110, section 10.1.5).
+    UserAgent,
+    /// Where the client found the address (RFC 9110, section 10.1.3).
+    Referer,
+}
+
+const LOG_FIELDS: [&str; 3] = ["host", "user_agent", "referer"];
+
+impl Read for LogField {
+    fn schema() -> Value {
+        json!({ "enum": LOG_FIELDS })
+    }
+
+    fn read(node: Node<'_>, faults: &mut Faults) -> Option<Self> {
+        one_of(node, faults, &LOG_FIELDS)
+    }
+}
+
 /// Reads a word that serde knows; `words` are all that it knows.
 fn one_of<T: serde::de::DeserializeOwned>(node: Node<'_>, faults: &mut Faults, words: &[&str]) -> Option<T> {
     let typed: String = node.scalar(faults, "a text in double quotes")?;

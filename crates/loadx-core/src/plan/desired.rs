@@ -64,6 +64,8 @@ pub struct ProbeToRun {
 /// The state of one cluster.
 #[derive(Clone, Debug)]
 pub struct ClusterSnapshot {
+    /// The id of the cluster.
+    pub id: ClusterId,
     /// The name of the cluster.
     pub name: Arc<str>,
     /// The algorithm and the backends of the cluster.
@@ -218,6 +220,7 @@ impl Desired {
     /// The state of every cluster, in the order of the config.
     pub fn snapshot(&self, now: Time) -> Vec<ClusterSnapshot> {
         let snapshot = |member: &Member| ClusterSnapshot {
+            id: member.id,
             name: Arc::clone(&member.name),
             snapshot: member.cluster.snapshot(now),
         };

@@ -21,8 +21,29 @@ pub fn compile(patterns: &[&str]) -> Result<Regex, Box<BuildError>> {
         .utf8_empty(false)
         .nfa_size_limit(Some(REGEX_BYTES_MAX * patterns.len()))
         .onepass(false);
-    let syntax = syntax::Config::new().unicode(false).utf8(false);
-    Regex::builder().configure(config).syntax(syntax).build_many(&whole).map_err(Box::new)
+    Regex::builder().configure(config).syntax(syntax()).build_many(&whole).map_err(Box::new)
+}
+
+fn syntax() -> syntax::Config {
+    syntax::Config::new().unicode(false).utf8(false)
+}
+
+/// One expression that a person typed, compiled.
+///
+/// # Errors
+/// Why the expression cannot be compiled, in one line.
+pub fn compile_typed(pattern: &str) -> Result<Regex, String> {
+    // By itself first: a closing parenthesis must not end the group that anchors the expression.
+    syntax::parse_with(pattern, &syntax()).map_err(|error| reason(&error.to_string()))?;
+    compile(&[pattern]).map_err(|error| match error.size_limit() {
+        Some(_) => format!("it takes more than {} KiB", REGEX_BYTES_MAX / 1024),
+        None => reason(&error.to_string()),
+    })
+}
+
+/// The reason in the text of a fault, which shows the expression with a mark below and ends with a line for the reason.
+fn reason(text: &str) -> String {
+    text.rsplit("error: ").next().unwrap_or(text).trim().to_owned()
 }
 
 #[cfg(test)]
@@ -35,6 +56,13 @@ mod tests {
         let large = large.last().unwrap();
         let all: Vec<&str> = std::iter::repeat_n(large.as_str(), REGEX_ROUTES_MAX).collect();
         assert!(compile(&all).is_ok(), "{large}");
-        assert!(compile(&["/[a-z]{10000}"]).is_err());
+        for (pattern, reason) in [
+            ("/[a-z]{10000}", "it takes more than 64 KiB"),
+            ("/(a", "unclosed group"),
+            ("/a)|(/b", "unopened group"),
+            ("/[b-a]", "invalid character class range, the start must be <= the end"),
+        ] {
+            assert_eq!(compile_typed(pattern).unwrap_err(), reason, "{pattern}");
+        }
     }
 }

@@ -8,6 +8,7 @@
 
 use std::borrow::Cow;
 use std::fmt;
+use std::net::Ipv6Addr;
 
 use super::{Asked, Match, RouteTable};
 
@@ -70,6 +71,45 @@ const PLAIN: [bool; 256] = {
 /// How many bytes of a path and query need no look: they are their own normal form, and no query begins there.
 pub fn plain_length(path_and_query: &[u8]) -> usize {
     path_and_query.iter().position(|byte| !PLAIN[usize::from(*byte)]).unwrap_or(path_and_query.len())
+}
+
+/// A path and query, taken apart.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Target<'a> {
+    /// The path in its normal form: owned where the normal form differs from the path that came.
+    pub path: Cow<'a, [u8]>,
+    /// What follows the question mark, as it came; none when there is no question mark.
+    pub query: Option<&'a [u8]>,
+}
+
+impl<'a> Target<'a> {
+    /// Takes a path and query apart and normalises the path.
+    ///
+    /// # Errors
+    /// When the path cannot have one meaning; see [`normalise`].
+    #[inline]
+    pub fn read(path_and_query: &'a [u8]) -> Result<Self, PathFault> {
+        let plain = plain_length(path_and_query);
+        match path_and_query.get(plain) {
+            None => Ok(Target { path: Cow::Borrowed(path_and_query), query: None }),
+            Some(b'?') => {
+                let (path, query) = (&path_and_query[..plain], &path_and_query[plain + 1..]);
+                Ok(Target { path: Cow::Borrowed(path), query: Some(query) })
+            }
+            Some(_) => Self::read_odd(path_and_query),
+        }
+    }
+
+    fn read_odd(path_and_query: &'a [u8]) -> Result<Self, PathFault> {
+        let end = path_and_query.iter().position(|byte| *byte == b'?').unwrap_or(path_and_query.len());
+        let (path, query) = (&path_and_query[..end], path_and_query.get(end + 1..));
+        let mut normal = Vec::new();
+        let path = match normalise(path, &mut normal)? {
+            Normal::Unchanged => Cow::Borrowed(path),
+            Normal::Changed => Cow::Owned(normal),
+        };
+        Ok(Target { path, query })
+    }
 }
 
 /// Writes the normal form of `path`, which has no query, to `out`, if the form differs from `path`.
@@ -152,69 +192,63 @@ fn keep_slash(path: &mut [u8], write: usize, is_last: bool) -> usize {
     write + usize::from(is_last)
 }
 
-/// Whether servers may read a normalised path in other ways than it stands.
-fn has_readings(path: &[u8]) -> bool {
+/// Whether servers may read a normalised path in other ways than as the path stands. An exact path or a prefix with
+/// such readings matches no request, because the other readings do not lead to the same route.
+pub fn has_readings(path: &[u8]) -> bool {
     let escaped = |three: &[u8]| matches!(three, b"%2F" | b"%5C");
     path.contains(&b';')
         || path.windows(2).any(|two| two == b"//")
         || (path.contains(&b'%') && path.windows(3).any(escaped))
 }
 
-/// How a server may read a path beside what stands in it.
+/// The most readings of a path. Each escape is decoded once, before or behind the cut of parameters, and slashes are
+/// merged before or behind each of these steps; many such orders come to the same.
+const READINGS_MAX: usize = 158;
+
+/// What a server may do to a path before it looks for what the path names. Each server takes some of these steps, in an
+/// order of its own.
 #[derive(Copy, Clone)]
-struct Reading {
-    /// Encoded slashes are slashes.
-    slashes: bool,
-    /// Encoded backslashes are slashes.
-    backslashes: bool,
-    /// Neighbouring slashes are one.
-    merges: bool,
-    cuts: Cuts,
+enum Step {
+    /// Reads encoded slashes as slashes.
+    Slashes,
+    /// Reads encoded backslashes as slashes.
+    Backslashes,
+    /// Ends the name of a segment at a semicolon.
+    Parameters,
+    /// Makes one slash of neighbouring ones.
+    Merge,
 }
 
-/// Whether a semicolon ends a segment's name, before escapes are decoded or behind that.
-#[derive(Copy, Clone, PartialEq, Eq)]
-enum Cuts {
-    Never,
-    First,
-    Last,
-}
+impl Step {
+    const ALL: [Step; 4] = [Step::Slashes, Step::Backslashes, Step::Parameters, Step::Merge];
 
-impl Reading {
-    /// Every way to read a path, but for the plain one.
-    fn all() -> impl Iterator<Item = Reading> {
-        (0..8u8).flat_map(|bits| {
-            let reading =
-                move |cuts| Reading { slashes: bits & 1 != 0, backslashes: bits & 2 != 0, merges: bits & 4 != 0, cuts };
-            [Cuts::Never, Cuts::First, Cuts::Last].map(reading)
-        })
-    }
-
-    /// The path as a server reads it. None when the reading brings about a dot segment: such a path leads elsewhere
-    /// than it seems to, whatever its route.
+    /// The path after this step; none when the step changes nothing.
     fn apply(self, path: &[u8]) -> Option<Vec<u8>> {
-        let mut out = if self.cuts == Cuts::First { without_parameters(path) } else { path.to_vec() };
-        if self.slashes {
-            out = replaced(&out, b"%2F");
-        }
-        if self.backslashes {
-            out = replaced(&out, b"%5C");
-        }
-        if self.cuts == Cuts::Last {
-            out = without_parameters(&out);
-        }
-        if self.merges {
-            out.dedup_by(|next, previous| *next == b'/' && *previous == b'/');
-        }
-        let has_dots = out.split(|byte| *byte == b'/').any(|segment| matches!(segment, b"." | b".."));
-        (!has_dots).then_some(out)
+        let changed = match self {
+            Step::Slashes => replaced(path, b"%2F"),
+            Step::Backslashes => replaced(path, b"%5C"),
+            Step::Parameters => without_parameters(path),
+            Step::Merge => {
+                let mut merged = path.to_vec();
+                merged.dedup_by(|next, previous| *next == b'/' && *previous == b'/');
+                merged
+            }
+        };
+        (changed.len() != path.len()).then_some(changed)
     }
 }
 
 /// A path whose segments end at their first semicolon.
 fn without_parameters(path: &[u8]) -> Vec<u8> {
-    let name = |segment: &[u8]| segment.split(|byte| *byte == b';').next().unwrap_or_default().to_vec();
-    path.split(|byte| *byte == b'/').map(name).collect::<Vec<_>>().join(&b'/')
+    let mut out = Vec::with_capacity(path.len());
+    let mut is_cut = false;
+    for byte in path {
+        is_cut = *byte != b'/' && (is_cut || *byte == b';');
+        if !is_cut {
+            out.push(*byte);
+        }
+    }
+    out
 }
 
 /// A path in which an escape is a slash.
@@ -246,27 +280,52 @@ impl RouteTable {
         if !has_readings(asked.path) {
             return Ok(found);
         }
-        for reading in Reading::all() {
-            let path = reading.apply(asked.path).ok_or(PathFault::Ambiguous)?;
-            let other = self.find(&Asked { path: &path, ..*asked });
-            if other.map(|other| other.index) != found.map(|found| found.index) {
-                return Err(PathFault::Ambiguous);
+        let mut readings = vec![asked.path.to_vec()];
+        let mut next = 0;
+        while next < readings.len() {
+            for step in Step::ALL {
+                let Some(path) = step.apply(&readings[next]) else { continue };
+                if readings.contains(&path) {
+                    continue;
+                }
+                // A path with a dot segment leads elsewhere than it seems to, whatever its route.
+                let has_dots = path.split(|byte| *byte == b'/').any(|segment| matches!(segment, b"." | b".."));
+                let other = self.find(&Asked { path: &path, ..*asked });
+                if has_dots || other.map(|other| other.index) != found.map(|found| found.index) {
+                    return Err(PathFault::Ambiguous);
+                }
+                readings.push(path);
             }
+            next += 1;
         }
+        debug_assert!(readings.len() <= READINGS_MAX, "{} readings", readings.len());
         Ok(found)
     }
 }
 
-/// The host that routes match: lower case, without port and trailing dot.
+/// The host that routes match: lower case, without port and trailing dot; an IPv6 address in brackets, as RFC 5952
+/// spells the address.
 pub fn host(authority: &[u8]) -> Cow<'_, [u8]> {
-    let end = match authority.first() {
-        Some(b'[') => authority.iter().position(|byte| *byte == b']').map_or(authority.len(), |at| at + 1),
-        _ => authority.iter().position(|byte| *byte == b':').unwrap_or(authority.len()),
-    };
+    if authority.first() == Some(&b'[') {
+        return literal(authority);
+    }
+    let end = authority.iter().position(|byte| *byte == b':').unwrap_or(authority.len());
     let host = &authority[..end];
     let host = host.strip_suffix(b".").unwrap_or(host);
     if !host.iter().any(u8::is_ascii_uppercase) {
         return Cow::Borrowed(host);
     }
     Cow::Owned(host.to_ascii_lowercase())
+}
+
+/// The host of an authority that begins with a bracket. One address has many spellings; a literal that is no IPv6
+/// address (RFC 3986, section 3.2.2, has others) only loses its case.
+#[cold]
+fn literal(authority: &[u8]) -> Cow<'_, [u8]> {
+    let end = authority.iter().position(|byte| *byte == b']').unwrap_or(authority.len());
+    let text = std::str::from_utf8(&authority[1..end]);
+    match text.ok().and_then(|text| text.parse::<Ipv6Addr>().ok()) {
+        Some(ip) => Cow::Owned(format!("[{ip}]").into_bytes()),
+        None => Cow::Owned(authority[..authority.len().min(end + 1)].to_ascii_lowercase()),
+    }
 }

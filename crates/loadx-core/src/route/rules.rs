@@ -1,10 +1,11 @@
 //! What a request must look like to match a route, and how the route changes the request.
 
+use std::fmt;
 use std::sync::Arc;
 
 use regex_automata::meta::Regex;
 
-use super::{Asked, Mismatch, Template, Values};
+use super::{Asked, Template, Values};
 
 /// What a request must look like. Every rule must hold.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -67,6 +68,39 @@ pub struct QueryRule {
     pub name: Arc<str>,
     /// The value, after percent-decoding.
     pub value: Arc<str>,
+}
+
+/// Why a route did not match.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Mismatch {
+    /// The host is another one.
+    Host,
+    /// The path is another one.
+    Path,
+    /// The route is not for this listener.
+    Listener,
+    /// The method is another one.
+    Method,
+    /// This field is missing or has another value.
+    Field(Arc<str>),
+    /// This query parameter is missing or has another value.
+    Query(Arc<str>),
+    /// The route would match, and another one comes first.
+    Later,
+}
+
+impl fmt::Display for Mismatch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Mismatch::Host => f.write_str("the host is another one"),
+            Mismatch::Path => f.write_str("the path is another one"),
+            Mismatch::Listener => f.write_str("the route is not for this listener"),
+            Mismatch::Method => f.write_str("the method is another one"),
+            Mismatch::Field(name) => write!(f, "the field {name} is missing or has another value"),
+            Mismatch::Query(name) => write!(f, "the query parameter {name} is missing or has another value"),
+            Mismatch::Later => f.write_str("the route would match, and the chosen one comes first"),
+        }
+    }
 }
 
 impl Rules {

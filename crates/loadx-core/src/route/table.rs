@@ -11,7 +11,6 @@
 //! the next wider group.
 
 use std::collections::HashMap;
-use std::fmt;
 use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::Arc;
 
@@ -19,7 +18,7 @@ use regex_automata::meta::Regex;
 use regex_automata::{Input, PatternSet};
 
 use super::expression;
-use super::{Asked, PathRule, Route, Rules};
+use super::{Asked, Mismatch, PathRule, Route, Rules};
 use crate::stable_hash::Running;
 
 /// Segments of a `path_prefix`, at most.
@@ -82,39 +81,6 @@ pub struct Match<'t> {
     pub index: usize,
     /// The route.
     pub route: &'t Route,
-}
-
-/// Why a route did not match.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Mismatch {
-    /// The host is another one.
-    Host,
-    /// The path is another one.
-    Path,
-    /// The route is not for this listener.
-    Listener,
-    /// The method is another one.
-    Method,
-    /// This field is missing or has another value.
-    Field(Arc<str>),
-    /// This query parameter is missing or has another value.
-    Query(Arc<str>),
-    /// The route would match, and another one comes first.
-    Later,
-}
-
-impl fmt::Display for Mismatch {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Mismatch::Host => f.write_str("the host is another one"),
-            Mismatch::Path => f.write_str("the path is another one"),
-            Mismatch::Listener => f.write_str("the route is not for this listener"),
-            Mismatch::Method => f.write_str("the method is another one"),
-            Mismatch::Field(name) => write!(f, "the field {name} is missing or has another value"),
-            Mismatch::Query(name) => write!(f, "the query parameter {name} is missing or has another value"),
-            Mismatch::Later => f.write_str("the route would match, and the chosen one comes first"),
-        }
-    }
 }
 
 impl RouteTable {

@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::cmp::Reverse;
+use std::sync::Arc;
 
 use proptest::prelude::*;
 
@@ -173,6 +174,14 @@ fn a_path_whose_readings_lead_to_different_routes_is_refused() {
 }
 
 #[test]
+fn the_steps_of_a_reading_come_in_any_order() {
+    let table = RouteTable::new(vec![of(&[], exact("/s/t/p/r")), of(&[], PathRule::Any)]);
+    // Slashes are decoded, parameters are cut, then backslashes are decoded.
+    let path = "/s%5Ct/p;m%5Cq%2Fr";
+    assert_eq!(table.find_unambiguous(&asked("", path)).unwrap_err(), PathFault::Ambiguous);
+}
+
+#[test]
 fn a_rewrite_cannot_be_escaped_even_by_the_only_route() {
     let mut rewriting = of(&[], PathRule::Any);
     let mut forward = Forward::to(0);
@@ -187,9 +196,15 @@ fn a_rewrite_cannot_be_escaped_even_by_the_only_route() {
 
 #[test]
 fn hosts_lose_case_port_and_trailing_dot() {
-    for (typed, host) in
-        [("A.Example.:80", "a.example"), ("a:1", "a"), ("[::1]:80", "[::1]"), ("[2001:DB8::1]", "[2001:db8::1]")]
-    {
+    for (typed, host) in [
+        ("A.Example.:80", "a.example"),
+        ("a:1", "a"),
+        ("[::1]:80", "[::1]"),
+        ("[2001:DB8::1]", "[2001:db8::1]"),
+        ("[0:0:0::01]:80", "[::1]"),
+        ("[v1.A]:1", "[v1.a]"),
+        ("[", "["),
+    ] {
         assert_eq!(*path::host(typed.as_bytes()), *host.as_bytes());
     }
 }

@@ -5,6 +5,7 @@
 //! the output had two readings, `Plain` would disagree.
 
 mod plain;
+mod routing;
 
 use std::net::{IpAddr, Ipv4Addr};
 
@@ -14,6 +15,8 @@ use loadx_http::{
 };
 
 use plain::{Plain, head_length};
+
+pub use routing::routing;
 
 const FORWARDING: Forwarding<'static> = Forwarding {
     peer: IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)),
@@ -43,7 +46,7 @@ pub fn request_head(bytes: &[u8]) {
     assert_eq!(plain.all("host").count(), 1);
     assert!(plain.all("host").all(|host| !host.contains(&b'%')), "a host has one spelling");
     assert_eq!(plain.framing(), request.framing());
-    for name in ["keep-alive", "proxy-connection", "http2-settings"] {
+    for name in ["keep-alive", "proxy", "proxy-connection", "http2-settings", "x-forwarded-port", "x-real-ip"] {
         assert_eq!(plain.all(name).count(), 0, "{name}");
     }
     assert_eq!(plain.fields.iter().find(|(name, _)| is_lookalike(name)), None);
@@ -316,7 +319,8 @@ fn lengths_have_one_spelling(head: &[u8]) -> bool {
 }
 
 /// Trailers that LoadX removes, by the names that servers give them in [`cgi`].
-const CGI_TRAILERS: [&str; 5] = ["CONTENT_LENGTH", "HOST", "KEEP_ALIVE", "TRANSFER_ENCODING", "X_FORWARDED_FOR"];
+const CGI_TRAILERS: [&str; 7] =
+    ["CONTENT_LENGTH", "HOST", "KEEP_ALIVE", "PROXY", "TRANSFER_ENCODING", "X_FORWARDED_FOR", "X_REAL_IP"];
 
 /// Fields of a request that a server may trust.
 const CGI_TRUSTED: [&str; 16] = [

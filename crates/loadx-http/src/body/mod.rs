@@ -1,5 +1,6 @@
 //! Message bodies: the end of a body, and the content in its bytes.
 
+use crate::BodyFault;
 use crate::limits::CHUNK_LINE_BYTES_MAX;
 use crate::trailers::Trailers;
 
@@ -12,28 +13,6 @@ pub enum Framing {
     Chunked,
     /// The body ends with the connection; responses only.
     UntilClose,
-}
-
-/// Why a decoder cannot continue to read a body.
-#[derive(Copy, Clone, Debug, PartialEq, Eq)]
-pub enum BodyFault {
-    /// The chunked coding is malformed.
-    Chunk(&'static str),
-    /// The connection ended before the body did.
-    Incomplete,
-    /// The content is larger than the limit.
-    TooLarge,
-}
-
-impl BodyFault {
-    /// The fault, as text for logs.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            BodyFault::Chunk(what) => what,
-            BodyFault::Incomplete => "the body is truncated",
-            BodyFault::TooLarge => "the body is larger than the limit",
-        }
-    }
 }
 
 /// The result of a call of [`BodyDecoder::decode`].
@@ -152,8 +131,8 @@ impl BodyDecoder {
 
     /// Limits the content of a chunked body, in bytes; `decode` then fails with [`BodyFault::TooLarge`]. For other
     /// framings the caller knows the length before it makes a decoder.
-    pub fn with_content_max(self, content_max: u64) -> Self {
-        BodyDecoder { allowance: content_max, ..self }
+    pub fn set_content_max(&mut self, content_max: u64) {
+        self.allowance = content_max;
     }
 
     /// Whether the body has ended.

@@ -137,7 +137,8 @@ fn valid_extensions_are_removed() {
 #[test]
 fn too_much_content_is_refused_before_it_is_passed_on() {
     let decode = |text: &str| {
-        let mut decoder = BodyDecoder::new(Framing::Chunked).with_content_max(6);
+        let mut decoder = BodyDecoder::new(Framing::Chunked);
+        decoder.set_content_max(6);
         decoder.decode(&mut text.as_bytes().to_vec()).map(|decoded| decoded.content)
     };
     assert_eq!(decode("5\r\nhello\r\n1\r\n!\r\n0\r\n\r\n"), Ok(6));

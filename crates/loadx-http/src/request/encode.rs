@@ -14,7 +14,8 @@ use crate::lines::{Lines as _, copy_kept};
 pub struct Forwarding<'f> {
     /// The peer's address, for X-Forwarded-For.
     pub peer: IpAddr,
-    /// Whether LoadX trusts the X-Forwarded fields of the peer and extends them; otherwise LoadX replaces them.
+    /// Whether LoadX trusts Forwarded, the X-Forwarded fields and X-Real-IP of the peer. LoadX keeps or extends trusted
+    /// fields, and replaces or removes untrusted fields.
     pub trusted: bool,
     /// The scheme that the client used, for X-Forwarded-Proto.
     pub scheme: &'f str,
@@ -93,7 +94,7 @@ impl RequestHead {
             dropped.add_all(self.claims.request_id);
         }
         if !forwarding.trusted {
-            dropped.add_all(self.claims.forwarded);
+            dropped.add_all(self.claims.carried);
             dropped.add_all(self.claims.host);
             dropped.add_all(self.claims.proto);
         }
@@ -137,7 +138,10 @@ impl RequestHead {
         }
         let carried = |lines: FieldSet| forwarding.trusted && !lines.is_empty();
         if !carried(self.claims.proto) && !changes.removes(b"x-forwarded-proto") {
-            put(out, "X-Forwarded-Proto", forwarding.scheme.as_bytes());
+            match forwarding.scheme {
+                "http" => out.extend_from_slice(b"X-Forwarded-Proto: http\r\n"),
+                scheme => put(out, "X-Forwarded-Proto", scheme.as_bytes()),
+            }
         }
         if !carried(self.claims.host) && !changes.removes(b"x-forwarded-host") {
             let host = self.authority();
@@ -172,24 +176,36 @@ impl RequestHead {
     }
 }
 
+/// Every octet in decimal with a point after the digits, and the length in bytes.
+const OCTETS: [([u8; 4], u8); 256] = {
+    let mut octets = [(*b"0.\0\0", 2); 256];
+    let mut octet = 1;
+    while octet < 256 {
+        let [hundreds, tens, ones] =
+            [b'0' + (octet / 100) as u8, b'0' + (octet / 10 % 10) as u8, b'0' + (octet % 10) as u8];
+        octets[octet] = match octet {
+            100.. => ([hundreds, tens, ones, b'.'], 4),
+            10.. => ([tens, ones, b'.', 0], 3),
+            _ => ([ones, b'.', 0, 0], 2),
+        };
+        octet += 1;
+    }
+    octets
+};
+
 /// Appends an address in its usual notation; an IPv4-mapped IPv6 address in the notation of the IPv4 address.
 pub fn put_ip(out: &mut Vec<u8>, ip: IpAddr) {
     use std::io::Write as _;
     match ip.to_canonical() {
-        // Runs once per request: the formatter took 640 of the 16,500 instructions of a request.
+        // Runs once per request and once per line of the access log: the formatter took 640 of 16,500 instructions.
         IpAddr::V4(ip) => {
-            for (index, octet) in ip.octets().into_iter().enumerate() {
-                if index > 0 {
-                    out.push(b'.');
-                }
-                if octet >= 100 {
-                    out.push(b'0' + octet / 100);
-                }
-                if octet >= 10 {
-                    out.push(b'0' + octet / 10 % 10);
-                }
-                out.push(b'0' + octet % 10);
+            let (mut text, mut end) = ([0; 16], 0);
+            for octet in ip.octets() {
+                let (spelled, length) = OCTETS[usize::from(octet)];
+                text[end..end + 4].copy_from_slice(&spelled);
+                end += usize::from(length);
             }
+            out.extend_from_slice(&text[..end - 1]);
         }
         IpAddr::V6(ip) => write!(out, "{ip}").expect("writing to a Vec does not fail"),
     }

@@ -105,7 +105,8 @@ impl Lines for RequestHead {
 #[derive(Copy, Clone, Debug, Default)]
 struct Claims {
     forwarded_for: FieldSet,
-    forwarded: FieldSet,
+    /// Forwarded, X-Real-IP and X-Forwarded-Port, which LoadX only carries on for a trusted peer.
+    carried: FieldSet,
     host: FieldSet,
     proto: FieldSet,
     request_id: FieldSet,
@@ -239,7 +240,9 @@ impl RequestHead {
                     }
                 }
                 Known::XForwardedFor => self.claims.forwarded_for.add(index),
-                Known::Forwarded => self.claims.forwarded.add(index),
+                Known::Forwarded | Known::XRealIp | Known::XForwardedPort => self.claims.carried.add(index),
+                // From a trusted peer too: no proxy has a use for the field, and not every one takes it from a stranger.
+                Known::Proxy => hop.dropped.add(index),
                 Known::XForwardedHost => self.claims.host.add(index),
                 Known::XForwardedProto => self.claims.proto.add(index),
                 Known::XRequestId => self.claims.request_id.add(index),
@@ -353,7 +356,7 @@ impl RequestHead {
 
     /// Whether a field claims that a proxy forwarded this request (X-Forwarded-For, Forwarded).
     pub fn claims_forwarded(&self) -> bool {
-        !self.claims.forwarded_for.is_empty() || !self.claims.forwarded.is_empty()
+        !self.claims.forwarded_for.is_empty() || !self.claims.carried.is_empty()
     }
 
     /// The addresses in X-Forwarded-For, last first: the first item is the address that the peer added.

@@ -79,30 +79,29 @@ fn bad_bytes(target: &[u8]) -> Option<Fault> {
 /// Whether this is a valid value of Host (RFC 9110, section 7.2; RFC 3986, section 3.2): a host with an optional port;
 /// no list, no userinfo, no path.
 pub(super) fn is_authority(value: &[u8]) -> bool {
-    let (host, port) = match value.first() {
-        Some(b'[') => {
-            let Some(end) = memchr::memchr(b']', value) else { return false };
-            let (literal, port) = (&value[1..end], &value[end + 1..]);
-            let plain = literal.iter().all(|byte| byte.is_ascii_alphanumeric() || b":.-_~".contains(byte));
-            (plain && !literal.is_empty(), port)
-        }
-        _ => {
-            let end = memchr::memchr(b':', value).unwrap_or(value.len());
-            (is_name(&value[..end]), &value[end..])
-        }
+    let host_end = match value.first() {
+        Some(b'[') => memchr::memchr(b']', value).filter(|end| is_literal(&value[1..*end])).map(|end| end + 1),
+        _ => name_length(value),
     };
-    host && match port {
+    let Some(host_end) = host_end else { return false };
+    match &value[host_end..] {
         [] => true,
         [b':', digits @ ..] => digits.len() <= 5 && digits.iter().all(u8::is_ascii_digit),
         _ => false,
     }
 }
 
-/// Whether this is a valid, non-empty host name of a URI (RFC 3986, section 3.2.2; RFC 9110, section 4.2.1). LoadX
-/// refuses percent-encoding: servers that decode the name see another host than servers that do not, and no name in the
-/// DNS needs percent-encoding.
-fn is_name(name: &[u8]) -> bool {
-    !name.is_empty() && name.iter().all(|byte| IN_NAMES[usize::from(*byte)])
+/// Whether these bytes are valid between the brackets of an IP literal.
+fn is_literal(literal: &[u8]) -> bool {
+    !literal.is_empty() && literal.iter().all(|byte| byte.is_ascii_alphanumeric() || b":.-_~".contains(byte))
+}
+
+/// The number of bytes at the start that are a valid host name of a URI (RFC 3986, section 3.2.2); `None` for an empty
+/// name (RFC 9110, section 4.2.1). LoadX refuses percent-encoding: servers that decode the name see another host than
+/// servers that do not, and no name in the DNS needs percent-encoding.
+fn name_length(value: &[u8]) -> Option<usize> {
+    let length = value.iter().position(|byte| !IN_NAMES[usize::from(*byte)]).unwrap_or(value.len());
+    (length > 0).then_some(length)
 }
 
 /// The bytes that a name may contain without encoding: unreserved and sub-delims (RFC 3986, section 2).

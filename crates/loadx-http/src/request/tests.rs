@@ -116,9 +116,26 @@ fn lookalike_names_are_dropped() {
             }
         }
     }
-    for kept in ["X-Real-IP", "X-Request-Id", "X-Forwarded-Port", "Proxy-Authorization", "Proxyx_a", "X_Forwarded_Fo"] {
+    for kept in ["X-Request-Id", "Proxy-Authorization", "Proxys", "Proxyx_a", "X_Forwarded_Fo"] {
         let field = format!("{kept}: 1\r\n");
         assert!(encoded(&format!("GET / HTTP/1.1\r\nHost: a\r\n{field}\r\n"), &FORWARDING).contains(&field), "{kept}");
+    }
+}
+
+#[test]
+fn fields_that_a_stranger_may_not_send_are_dropped() {
+    let fields = "X-Real-IP: 1\r\nx-forwarded-port: 2\r\nPROXY: 3\r\nA: b\r\nProxies: c\r\n";
+    assert_eq!(fields_after(fields), "A: b\r\nProxies: c");
+    let text = format!("GET / HTTP/1.1\r\nHost: a\r\nConnection: X-Real-IP, X-Forwarded-Port\r\n{fields}\r\n");
+    let out = encoded(&text, &Forwarding { trusted: true, ..FORWARDING });
+    assert!(out.contains("\r\nX-Real-IP: 1\r\nx-forwarded-port: 2\r\nA: b\r\n"), "a trusted peer's: {out}");
+    assert!(!out.contains("PROXY"), "{out}");
+    for (field, claims) in
+        [("X-Real-IP: 1", true), ("X-Forwarded-Port: 1", true), ("Forwarded: for=a", true), ("Proxy: a", false)]
+    {
+        let text = format!("GET / HTTP/1.1\r\nHost: a\r\n{field}\r\n\r\n");
+        let Ok(Parsed::Complete(request, _)) = RequestHead::read(text.as_bytes()) else { panic!("{field}") };
+        assert_eq!(request.claims_forwarded(), claims, "{field}");
     }
 }
 

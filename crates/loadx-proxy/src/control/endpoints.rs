@@ -10,12 +10,11 @@ use loadx_core::{Attempts, BackendSnapshot, HealthPolicy, Time};
 use serde_json::{Value, json};
 use tokio::sync::{Mutex, oneshot};
 
-use crate::access_log::Lost;
 use crate::clock::Clock;
 use crate::limits;
 use crate::messages::{Endpoint, Mailbox, Order};
-use crate::metrics::{Counts, Shard, round};
 use crate::shared::{Shared, WorkerLoad};
+use crate::telemetry::{LostLines, Shard, round};
 
 /// Answers the status endpoints.
 #[derive(Debug)]
@@ -24,7 +23,7 @@ pub(super) struct Endpoints<P> {
     pub(super) shared: Arc<Shared>,
     pub(super) listening: Vec<SocketAddr>,
     pub(super) mailboxes: Vec<Mailbox<P>>,
-    pub(super) lost_log_lines: Arc<Lost>,
+    pub(super) lost_log_lines: Arc<LostLines>,
     /// What was measured last, and since when. One measurement runs at a time: each copies every counter of
     /// every worker.
     pub(super) measured: Rc<Mutex<Option<Measured>>>,
@@ -102,8 +101,13 @@ impl<P> Endpoints<P> {
         let mut metrics = counts.to_json(now);
         let plan = self.shared.plan();
         let clusters = plan.clusters.iter().map(|cluster| {
-            let Counts { requests, errors } = counts.cluster(cluster.id);
-            (cluster.name.to_string(), json!({ "requests": requests, "errors": errors }))
+            let counted = counts.cluster(cluster.id);
+            let described = json!({
+                "requests": counted.requests,
+                "errors": counted.errors,
+                "response_times": counted.response_times(),
+            });
+            (cluster.name.to_string(), described)
         });
         metrics["clusters"] = clusters.collect::<serde_json::Map<_, _>>().into();
         metrics
@@ -126,7 +130,7 @@ impl<P> Endpoints<P> {
             "healthy_backends": totals.admitted,
             "total_backends": totals.backends,
             "backends": backends,
-            "clusters": clusters.iter().map(describe_cluster).collect::<serde_json::Map<_, _>>(),
+            "clusters": clusters.iter().map(|cluster| describe_cluster(cluster, counts)).collect::<serde_json::Map<_, _>>(),
             "routes": plan.routes.routes().iter().map(|route| &*route.name).collect::<Vec<_>>(),
             "connections": {
                 "open": open.iter().sum::<usize>(),
@@ -179,12 +183,16 @@ fn health(now: Time, clusters: &[ClusterSnapshot]) -> (u16, Value) {
     (if totals.admitted > 0 { 200 } else { 503 }, body)
 }
 
-fn describe_cluster(cluster: &ClusterSnapshot) -> (String, Value) {
-    let ClusterSnapshot { name, snapshot } = cluster;
+fn describe_cluster(cluster: &ClusterSnapshot, counts: &Shard) -> (String, Value) {
+    let ClusterSnapshot { id, name, snapshot } = cluster;
+    let counted = counts.cluster(*id);
     let described = json!({
         "algorithm": snapshot.algorithm.as_str(),
         "healthy_backends": snapshot.admitted(),
         "total_backends": snapshot.backends.len(),
+        "total_requests": counted.requests,
+        "total_errors": counted.errors,
+        "response_times": counted.response_times(),
     });
     (name.to_string(), described)
 }
@@ -241,6 +249,7 @@ fn bounds() -> Value {
         ("linger_bytes", limits::LINGER_BYTES_MAX as u64),
         ("linger_seconds", limits::LINGER.as_secs()),
         ("refused_line_bytes", limits::REFUSED_LINE_BYTES_MAX as u64),
+        ("logged_field_bytes", limits::LOGGED_FIELD_BYTES_MAX as u64),
         ("unsent_bytes", limits::UNSENT_BYTES_MAX.into()),
         ("look_after_max_ms", limits::LOOK_AFTER_MAX.as_millis() as u64),
         ("events_per_poll", limits::EVENTS_PER_POLL_MAX as u64),

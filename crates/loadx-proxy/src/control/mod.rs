@@ -5,22 +5,22 @@ mod endpoints;
 mod probe;
 mod resolve;
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 
 use loadx_core::plan::{Desired, ProbeToRun};
-use loadx_core::{BackendId, Event, Evidence, NameAnswer, Observation, SplitMix64};
+use loadx_core::{BackendId, ClusterId, Event, Evidence, NameAnswer, Observation, SplitMix64};
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::task::spawn_local;
 
-use crate::access_log::Lost;
 use crate::clock::Clock;
 use crate::limits::{CONTROL_QUEUE_MAX, PROBES_MAX};
-use crate::messages::{Command, Mailbox, Order, Question, Report};
+use crate::messages::{Command, Departed, Mailbox, Order, Question, Report};
 use crate::net::Network;
 use crate::shared::Shared;
+use crate::telemetry::LostLines;
 
 use endpoints::Endpoints;
 use probe::ProbeRun;
@@ -37,7 +37,7 @@ pub(crate) struct Parts<N: Network> {
     pub(crate) reports: mpsc::Receiver<Report>,
     pub(crate) questions: mpsc::Receiver<Question>,
     pub(crate) commands: mpsc::Receiver<Command>,
-    pub(crate) lost_log_lines: Arc<Lost>,
+    pub(crate) lost_log_lines: Arc<LostLines>,
     pub(crate) seed: u64,
     /// Told once the first views are published.
     pub(crate) ready: oneshot::Sender<()>,
@@ -143,7 +143,7 @@ impl<N: Network> Control<N> {
             Finding::Resolved(id, answer) => self.desired.resolved(now, id, answer),
         };
         events.iter().for_each(tell);
-        self.forget_removed(&events);
+        self.forget_removed(&events, Vec::new());
     }
 
     /// Tells once that backends do not have the path that probes ask for by default.
@@ -161,27 +161,34 @@ impl<N: Network> Control<N> {
     /// Makes another config the plan.
     fn obey(&mut self, command: Command) {
         let Command::Apply(config, reply) = command;
+        let former = Arc::clone(self.desired.plan());
         let events = self.desired.apply(self.clock.now(), &config);
         self.follow_names();
         self.desired.publish();
         self.shared.publish(Arc::clone(self.desired.plan()));
         events.iter().for_each(tell);
-        self.forget_removed(&events);
+        let kept: BTreeSet<ClusterId> = self.desired.plan().clusters.iter().map(|cluster| cluster.id).collect();
+        let former = former.clusters.iter().map(|cluster| cluster.id);
+        self.forget_removed(&events, former.filter(|id| !kept.contains(id)).collect());
         tracing::info!("the config is applied: plan {}", self.desired.plan().generation);
         // The caller may have given up waiting.
         let _ = reply.send(());
     }
 
-    /// Has workers let go of what they keep about backends that left the plan.
-    fn forget_removed(&self, events: &[Event]) {
+    /// Has workers let go of what they keep about backends and clusters that left the plan.
+    fn forget_removed(&self, events: &[Event], clusters: Vec<ClusterId>) {
         let removed = events.iter().filter_map(|event| match event {
             Event::Removed { id, .. } => Some(*id),
             _ => None,
         });
-        let removed: Arc<[BackendId]> = removed.collect();
-        for mailbox in self.mailboxes.iter().filter(|_| !removed.is_empty()) {
+        let backends: Vec<BackendId> = removed.collect();
+        if backends.is_empty() && clusters.is_empty() {
+            return;
+        }
+        let departed = Arc::new(Departed { backends, clusters });
+        for mailbox in &self.mailboxes {
             // A worker that ended keeps nothing.
-            let _ = mailbox.send(Order::Forget(Arc::clone(&removed)));
+            let _ = mailbox.send(Order::Forget(Arc::clone(&departed)));
         }
     }
 

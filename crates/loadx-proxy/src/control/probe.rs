@@ -11,11 +11,11 @@ use loadx_http::{BodyDecoder, FieldSlots, Framing, Parsed, parse_response};
 use crate::buffers::{Buffers, Input};
 use crate::clock::Clock;
 use crate::io::write_all;
+use crate::io::{Waiting, fill};
 use crate::net::{Network, Stream};
-use crate::origin;
 use crate::patience::Patience;
-use crate::relay::{Waiting, fill};
 use crate::timer::Timer;
+use crate::upstream::connect;
 
 /// What a probe needs to know.
 #[derive(Debug)]
@@ -84,7 +84,7 @@ impl ProbeRun {
     }
 
     async fn connect<N: Network>(&self, net: &N) -> Result<N::Stream, ProbeFailure> {
-        let connecting = origin::connect_any(net, &self.addresses, self.clock, self.policy.timeout);
+        let connecting = connect::connect_any(net, &self.addresses, self.clock, self.policy.timeout);
         let connected = connecting.await.map_err(|fault| match fault.kind {
             ConnectFailureKind::Local => ProbeFailure::Local(fault.reason.to_string()),
             ConnectFailureKind::Refused | ConnectFailureKind::TimedOut => {

@@ -4,7 +4,7 @@ use loadx_core::Failure;
 use loadx_http::BodyFault;
 
 use crate::io::Broken;
-use crate::relay::RelayFault;
+use crate::sides::RelayFault;
 
 /// How much of the request had left when the connection broke.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]

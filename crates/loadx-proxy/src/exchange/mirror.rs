@@ -3,18 +3,20 @@
 
 use std::rc::Rc;
 
-use loadx_core::{Attempts, Choice, Ended, Failure, Outcome};
+use loadx_core::{Attempts, Choice, Ended, Outcome};
 use loadx_http::Framing;
 
 use crate::buffers::Input;
 use crate::context::Worker;
+use crate::h1::BodyWriter;
+use crate::io::{Waiting, fill};
 use crate::limits::{MIRROR_RESPONSE_BYTES_MAX, MIRRORS_MAX};
 use crate::net::Network;
-use crate::origin;
 use crate::patience::Patience;
-use crate::relay::{Sink, Waiting, fill};
 use crate::shared::LocalPlan;
+use crate::sides::{BodySink as _, Piece};
 use crate::timer::Timer;
+use crate::upstream::connect;
 
 /// A request that is sent a second time.
 pub(super) struct Copy {
@@ -59,9 +61,9 @@ async fn carry<N: Network>(worker: &Rc<Worker<N>>, copy: &Copy) {
     let view = worker.view(&copy.plan, copy.cluster);
     let Choice::Picked(pick) = Attempts::new(began).choose(view, began, copy.entropy, None) else { return };
     let id = pick.backend().id();
-    let outcome = match origin::connect(worker, (&copy.plan, copy.cluster), pick.backend()).await {
+    let outcome = match connect::connect(worker, (&copy.plan, copy.cluster), pick.backend()).await {
         Ok(connection) => exchange(worker, copy, &connection.stream).await,
-        Err(failure) => Failure::Connect(failure).outcome(),
+        Err(failure) => failure.outcome(),
     };
     let took = worker.clock.now().since(began);
     if let Some(observation) = pick.finish(Ended::unanswered(outcome, took)) {
@@ -74,8 +76,10 @@ async fn exchange<N: Network>(worker: &Rc<Worker<N>>, copy: &Copy, stream: &N::S
     let timer = Timer::new(worker.clock);
     let waiting = Waiting { timer: &timer, buffers: &worker.buffers };
     let patience = Patience::idle(copy.plan.clusters[copy.cluster].attempt.response);
-    let mut sink = Sink::new(stream, copy.framing, &patience);
-    if sink.send(&copy.head, &copy.content, Some(&copy.trailers), waiting).await.is_err() {
+    let mut writer = BodyWriter::new(stream, waiting, &patience, None);
+    writer.framing = copy.framing;
+    writer.head.extend_from_slice(&copy.head);
+    if writer.send(Piece { content: &copy.content, end: Some(&copy.trailers) }).await.is_err() {
         return Outcome::Broke;
     }
     let mut input = Input::default();

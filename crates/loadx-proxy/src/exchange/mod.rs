@@ -1,8 +1,10 @@
 //! One request and its response: pick a backend, carry the request there and the response back, and
 //! go to another backend while that is safe. Retries happen here and nowhere else.
+//!
+//! An exchange speaks no version of HTTP: both sides are halves of `sides`, and the drivers of the versions decide what
+//! becomes of the connections.
 
 mod attempt;
-mod departure;
 mod download;
 mod failure;
 mod mirror;
@@ -16,60 +18,25 @@ use std::rc::Rc;
 use loadx_core::{
     AttemptPolicy, Attempts, Backend, Choice, Ended, Failure, NoBackend, Outcome, Pick, ProxyError, Replay, Time,
 };
-use loadx_http::{BodyDecoder, Decoded};
 
-use crate::buffers::{HeadBuffer, Input};
-use crate::connection::Client;
-use crate::context::{Account, Worker};
+use crate::context::Worker;
 use crate::incoming::Incoming;
-use crate::io::is_silent;
-use crate::net::{Network, Stream as _};
-use crate::patience::Patience;
-use crate::pool::Connection;
-use crate::relay::{RelayFault, Waiting};
-use crate::reply::{Manner, write_error};
+use crate::net::{Network, PipeOf};
 use crate::shared::LocalView;
+use crate::sides::{BodySource as _, Ending, Inbound, OwnResponse, RelayFault, RequestSource, ResponseSink};
+use crate::telemetry::{Record, Request};
+use crate::upstream::h1::Conversation;
 
 use failure::upload_failure;
 use routing::{Decision, Forwarded};
-use tunnel::{End, Tunnel};
-
-/// What becomes of the client's connection after an exchange.
-#[derive(Copy, Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Next {
-    KeepAlive,
-    Close,
-    /// Close, but let the client finish sending.
-    Linger,
-    /// Close visibly broken.
-    BreakOff,
-}
 
 /// A response that reached the client.
 struct Answer<S> {
     status: u16,
-    client_persistent: bool,
+    /// Where the connection goes on in another protocol. Boxed: it is seldom there, and an answer is moved often.
+    switched: Option<Box<Conversation<S>>>,
     /// Why the tunnel that followed did not end well.
     tunnel_fault: Option<String>,
-    /// Where the connection goes on in another protocol. Boxed: it is seldom there, and an answer is moved often.
-    switched: Option<Box<Switched<S>>>,
-}
-
-/// A backend's connection that goes on in another protocol.
-struct Switched<S> {
-    connection: Connection<S>,
-    /// What the backend has said in it already.
-    early: Input,
-}
-
-/// How an exchange ended, for the client, the log and the counts.
-#[derive(Debug)]
-struct Closing {
-    status: u16,
-    next: Next,
-    error: Option<String>,
-    /// Whether the last attempt ended in an answer.
-    answered: bool,
 }
 
 /// What a client is told of a failed exchange, if the client is still there.
@@ -105,93 +72,80 @@ struct Progress {
     switched_at: Cell<Option<Time>>,
 }
 
-/// Carries out one request. Its response is with the client, or the reason why not.
-pub(crate) async fn run<N: Network>(
-    worker: &Rc<Worker<N>>,
-    client: &mut Client<N::Stream>,
-    mut incoming: Incoming,
-) -> Next {
-    let forwarded = match routing::decide(worker, &mut incoming) {
+/// Carries out one request. At the end the client has the response, or the client's connection is to be broken off.
+pub(crate) async fn run<N, R, W>(worker: &Rc<Worker<N>>, incoming: &mut Incoming, client: Inbound<'_, R, W>) -> Ending
+where
+    N: Network,
+    R: RequestSource<PipeOf<N>>,
+    W: ResponseSink<PipeOf<N>>,
+{
+    let forwarded = match routing::decide(worker, incoming) {
         Decision::Forward(forwarded) => forwarded,
-        Decision::Answer(own) => return own::answer(worker, client, &incoming, &own).await,
+        Decision::Answer(own) => return own::answer(worker, incoming, client, &own).await,
     };
     let (policy, limits) = (incoming.attempt_policy(forwarded.cluster), &incoming.plan.process.client_limits);
     let body_max = incoming.route().and_then(|route| route.body_max).or(limits.body_max).unwrap_or(u64::MAX);
+    client.request.set_content_max(body_max);
+    client.pace.from_client.begin(policy.response, limits.body_rate_min);
+    client.pace.to_client.begin(policy.response, limits.body_rate_min);
+    if incoming.head.expects_continue() {
+        client.pace.from_client.hold();
+    }
     let began = incoming.began;
     let mut exchange = Exchange {
         worker,
-        upload: BodyDecoder::new(incoming.head.framing()).with_content_max(body_max),
-        first_piece: Decoded::default(),
+        client,
         began_upload: false,
         progress: Progress {
-            silent_since: Cell::new(incoming.began),
+            silent_since: Cell::new(began),
             upload_done: Cell::new(!incoming.has_body()),
             answered: Cell::new(None),
             head_at: Cell::new(None),
             content: Cell::new(0),
             switched_at: Cell::new(None),
         },
-        from_client: Patience::with_rate(policy.response, limits.body_rate_min),
-        to_client: Patience::with_rate(policy.response, limits.body_rate_min),
         policy,
         forwarded,
         incoming,
-        head: None,
         attempts: Attempts::new(began),
         served_by: None,
         accounted: false,
     };
-    if exchange.incoming.head.expects_continue() {
-        exchange.from_client.hold();
-    }
-    // What of the body is here already leaves with the head. It is decoded once, whatever the number of tries, and
-    // before anybody is asked: a body that begins badly costs no backend anything.
-    let outcome = match exchange.upload.decode(client.input.bytes_mut()) {
-        Ok(piece) => {
-            exchange.first_piece = piece;
-            exchange.mirror(client);
-            exchange.carry(client).await
+    // The content that is here already leaves with the head. It is decoded once, whatever the number of attempts, and
+    // before a backend is asked: a body that begins badly costs no backend anything.
+    let outcome = match exchange.client.request.body().look() {
+        Ok(()) => {
+            exchange.mirror();
+            exchange.carry().await
         }
         Err(fault) => Err(upload_failure(RelayFault::Body(fault)).into()),
     };
-    exchange.release_first_piece(client);
-    let ended = exchange.end(client, outcome).await;
-    // An answer's end was looked at when it came.
-    let now = if ended.answered && ended.error.is_none() { client.timer.latest() } else { client.timer.now() };
-    exchange.account(now, &ended);
-    ended.next
+    exchange.end(outcome).await
 }
 
-struct Exchange<'w, N: Network> {
-    worker: &'w Rc<Worker<N>>,
-    incoming: Incoming,
+struct Exchange<'e, N: Network, R, W> {
+    worker: &'e Rc<Worker<N>>,
+    incoming: &'e Incoming,
+    client: Inbound<'e, R, W>,
     /// Which cluster answers, and how the route changes the request.
     forwarded: Forwarded,
     policy: AttemptPolicy,
-    /// The head as backends get it, written at the first attempt.
-    head: Option<HeadBuffer>,
-    upload: BodyDecoder,
-    /// What of the body was there when the head was, and waits in the input to leave with it.
-    first_piece: Decoded,
-    /// Whether body bytes were taken that no other backend could get any more.
+    /// Whether content was taken from the client that no other backend could get any more.
     began_upload: bool,
     progress: Progress,
-    /// How long the client may keep this exchange waiting: for its body, and to take the response.
-    from_client: Patience,
-    to_client: Patience,
     attempts: Attempts,
     /// The backend of the last attempt.
     served_by: Option<ServedBy>,
     accounted: bool,
 }
 
-impl<N: Network> Drop for Exchange<'_, N> {
+impl<N: Network, R, W> Drop for Exchange<'_, N, R, W> {
     /// An exchange that is dropped before its end is counted and logged too, with the reason.
     fn drop(&mut self) {
         if !self.accounted {
             let status = self.progress.answered.get().unwrap_or(503);
-            let error = Some(self.worker.sessions.end_reason().to_owned());
-            self.account(self.worker.clock.now(), &Closing { status, next: Next::BreakOff, error, answered: false });
+            let reason = self.worker.sessions.end_reason();
+            self.account(self.worker.clock.now(), status, Ending::BrokenOff, Some(reason), false);
         }
     }
 }
@@ -208,14 +162,20 @@ impl ServedBy {
     }
 }
 
-impl<N: Network> Exchange<'_, N> {
+impl<N, R, W> Exchange<'_, N, R, W>
+where
+    N: Network,
+    R: RequestSource<PipeOf<N>>,
+    W: ResponseSink<PipeOf<N>>,
+{
     /// Asks one backend after the other until one answers or none is left to ask.
-    async fn carry(&mut self, client: &mut Client<N::Stream>) -> Result<Answer<N::Stream>, Unserved> {
+    async fn carry(&mut self) -> Result<Answer<N::Stream>, Unserved> {
+        let timer = self.client.pace.timer;
         let mut last: Option<Failure> = None;
         loop {
             let view = self.worker.view(&self.incoming.plan, self.forwarded.cluster);
             // The first pick comes with the head; before another one, time has passed.
-            let now = if last.is_none() { self.incoming.began } else { client.timer.now() };
+            let now = if last.is_none() { self.incoming.began } else { timer.now() };
             let key = view.key(self.incoming.client);
             let pick = match self.attempts.choose(view.clone(), now, self.incoming.id.bits(), key) {
                 Choice::Picked(pick) => pick,
@@ -225,14 +185,17 @@ impl<N: Network> Exchange<'_, N> {
             let backend = pick.backend();
             let id = backend.id();
             self.served_by = Some(ServedBy { index: pick.index(), view });
-            let mut attempt = self.attempt_in_time(client, backend).await;
+            let mut attempt = match self.attempts.exchange_deadline(&self.policy) {
+                None => self.attempt(backend).await,
+                Some(deadline) => self.attempt_until(backend, deadline).await,
+            };
             if let Ok(Answer { switched: Some(switched), tunnel_fault, .. }) = &mut attempt {
-                *tunnel_fault = self.tunnel(client, switched).await;
+                *tunnel_fault = self.tunnel(switched).await;
             }
             if let Ok(Answer { switched: Some(_), .. }) | Err(_) = &attempt {
-                client.timer.now();
+                timer.now();
             }
-            let ended = self.ended(&pick, &attempt, client.timer.latest());
+            let ended = self.ended(&pick, &attempt, timer.latest());
             if let Some(observation) = pick.finish(ended) {
                 self.worker.report(id, observation);
             }
@@ -266,92 +229,69 @@ impl<N: Network> Exchange<'_, N> {
         Replay { idempotent: self.incoming.head.idempotent(), whole: !self.began_upload }
     }
 
-    /// Lets go of body bytes that were kept because the request might have had to be sent again.
-    fn release_first_piece(&mut self, client: &mut Client<N::Stream>) {
-        client.input.consume(std::mem::take(&mut self.first_piece).consumed);
-        client.input.release_if_empty();
-    }
-
-    /// Joins the client and the backend for whatever they say to each other after a 101. Returns what went wrong, if
-    /// something did.
-    async fn tunnel(&mut self, client: &mut Client<N::Stream>, switched: &mut Switched<N::Stream>) -> Option<String> {
-        self.release_first_piece(client);
-        self.progress.switched_at.set(Some(client.timer.now()));
-        let Switched { connection, early } = switched;
-        let waiting = Waiting { timer: &client.timer, buffers: &self.worker.buffers };
-        let tunnel = Tunnel::new(waiting, self.incoming.plan.process.timeouts.tunnel, self.policy.response);
-        let near = End { stream: &client.wire.stream, early: &mut client.input };
-        let far = End { stream: &connection.stream, early };
-        client.wire.unfinished = true;
-        let outcome = tunnel.run(near, far, &self.progress.content).await;
-        client.wire.unfinished = outcome.is_err();
-        let broken = outcome.err()?;
-        connection.stream.break_off();
-        Some(format!("the tunnel broke: {broken}"))
-    }
-
-    /// Tells the client how a failed exchange ended, as far as it can still be told.
-    async fn end(&mut self, client: &mut Client<N::Stream>, outcome: Result<Answer<N::Stream>, Unserved>) -> Closing {
-        let reply = match outcome {
-            Ok(Answer { status, client_persistent, tunnel_fault: error, .. }) => {
-                let next = match (client_persistent, self.progress.upload_done.get()) {
-                    _ if error.is_some() => Next::BreakOff,
-                    (true, _) => Next::KeepAlive,
-                    // Who wants the connection closed, and has sent nothing more, sends nothing more.
-                    (false, true)
-                        if !self.incoming.head.persistent()
-                            && client.input.is_empty()
-                            && is_silent(&client.wire.stream) =>
-                    {
-                        Next::Close
-                    }
-                    (false, _) => Next::Linger,
-                };
-                return Closing { status, next, error, answered: true };
+    /// Tells the client how a failed exchange ended, as far as it can still be told; counts and logs the exchange.
+    async fn end(&mut self, outcome: Result<Answer<N::Stream>, Unserved>) -> Ending {
+        let timer = self.client.pace.timer;
+        let (status, ending, error) = match outcome {
+            Ok(Answer { status, tunnel_fault: None, .. }) => {
+                // The end of the answer was looked at when it came.
+                self.account(timer.latest(), status, Ending::Complete, None, true);
+                return Ending::Complete;
+            }
+            Ok(Answer { status, tunnel_fault, .. }) => {
+                self.account(timer.now(), status, Ending::BrokenOff, tunnel_fault.as_deref(), true);
+                return Ending::BrokenOff;
             }
             Err(Unserved::ClientGone(reason)) => {
                 self.worker.metrics.borrow_mut().client_aborts += 1;
-                return Closing { status: 499, next: Next::BreakOff, error: Some(reason), answered: false };
+                (499, Ending::BrokenOff, reason)
             }
-            Err(Unserved::Error(error)) => error,
+            // A part of a response has left; breaking off is the only honest end.
+            Err(Unserved::Error(error)) if self.client.response.is_unfinished() => {
+                (self.progress.answered.get().unwrap_or(error.status), Ending::BrokenOff, error.message)
+            }
+            Err(Unserved::Error(error)) => {
+                let ending = self.tell(&error).await;
+                (error.status, ending, error.message)
+            }
         };
-        if client.wire.unfinished {
-            // Part of a response is out; breaking off is the only honest end.
-            let status = self.progress.answered.get().unwrap_or(reply.status);
-            return Closing { status, next: Next::BreakOff, error: Some(reply.message), answered: false };
-        }
-        let persistent = self.incoming.persistent && self.progress.upload_done.get() && self.worker.keeps_connections();
-        let manner =
-            Manner { version: self.incoming.head.version(), persistent, to_head: self.incoming.head.is_head() };
-        let mut out = self.worker.buffers.head();
-        let bytes = write_error(&reply, &self.incoming.id, manner, &mut out);
-        let next = match client.send(&out, self.policy.response).await {
-            Ok(()) if persistent => Next::KeepAlive,
-            Ok(()) => Next::Linger,
-            Err(_) => Next::Close,
-        };
-        self.progress.content.set(bytes);
-        Closing { status: reply.status, next, error: Some(reply.message), answered: false }
+        self.account(timer.now(), status, ending, Some(&error), false);
+        ending
     }
 
-    /// Counts and logs the exchange.
-    fn account(&mut self, now: Time, ended: &Closing) {
+    /// Sends the client an error response.
+    async fn tell(&mut self, error: &ProxyError) -> Ending {
+        let response = OwnResponse::error(error, &self.incoming.id);
+        let request_complete = self.client.request.body().is_complete();
+        self.client.pace.to_client.begin(self.policy.response, 0);
+        match self.client.response.own(&response, request_complete).await {
+            Ok(content) => {
+                self.progress.content.set(content);
+                Ending::Complete
+            }
+            Err(_) => Ending::BrokenOff,
+        }
+    }
+}
+
+impl<N: Network, R, W> Exchange<'_, N, R, W> {
+    /// Counts and logs the exchange. `answered` tells that the last attempt ended in an answer.
+    fn account(&mut self, now: Time, status: u16, ending: Ending, error: Option<&str>, answered: bool) {
         self.accounted = true;
-        let backend = self.served_by.as_ref().map(ServedBy::backend);
-        // Each attempt that failed is there; the one that did not comes on top.
-        let tries = self.attempts.failures() + usize::from(ended.answered);
-        self.worker.account(&Account {
-            now,
-            incoming: &self.incoming,
-            status: ended.status,
-            // Neither a client that left nor a tunnel that one side ended is a failure of ours.
-            broke_off: ended.next == Next::BreakOff && !matches!(ended.status, 499 | 101),
-            content: self.progress.content.get(),
-            backend,
-            cluster: Some(&self.incoming.plan.clusters[self.forwarded.cluster]),
-            tries,
-            error: ended.error.as_deref(),
+        self.worker.account(&Record {
+            request: Request::Accepted(self.incoming),
+            began: self.incoming.began,
+            ended: now,
             switched_at: self.progress.switched_at.get(),
+            status,
+            // Neither a client that left nor a tunnel that one side ended is a failure of ours.
+            broke_off: ending == Ending::BrokenOff && !matches!(status, 499 | 101),
+            content: self.progress.content.get(),
+            backend: self.served_by.as_ref().map(ServedBy::backend),
+            cluster: Some(&self.incoming.plan.clusters[self.forwarded.cluster]),
+            // Each attempt that failed is counted there; the attempt that did not comes on top.
+            tries: self.attempts.failures() + usize::from(answered),
+            error,
         });
     }
 }

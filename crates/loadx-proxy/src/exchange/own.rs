@@ -2,64 +2,56 @@
 
 use std::rc::Rc;
 
-use super::Next;
 use super::routing::Own;
-use crate::connection::Client;
-use crate::context::{Account, Worker};
+use crate::context::Worker;
 use crate::incoming::Incoming;
-use crate::net::Network;
-use crate::reply::{Manner, write_error, write_fixed, write_json, write_options, write_redirect};
+use crate::net::{Network, PipeOf};
+use crate::sides::{BodySource as _, Ending, Inbound, OwnResponse, RequestSource, ResponseSink};
+use crate::telemetry::{Record, Request};
 
-pub(super) async fn answer<N: Network>(
+pub(super) async fn answer<N, R, W>(
     worker: &Rc<Worker<N>>,
-    client: &mut Client<N::Stream>,
     incoming: &Incoming,
+    client: Inbound<'_, R, W>,
     own: &Own,
-) -> Next {
-    let told = match own {
-        Own::Endpoint(endpoint) => Some(worker.ask(*endpoint).await),
-        _ => None,
-    };
-    let persistent = incoming.persistent && !incoming.has_body() && worker.keeps_connections();
-    let manner = Manner { version: incoming.head.version(), persistent, to_head: incoming.head.is_head() };
-    let mut out = worker.buffers.head();
+) -> Ending
+where
+    N: Network,
+    R: RequestSource<PipeOf<N>>,
+    W: ResponseSink<PipeOf<N>>,
+{
     let id = &incoming.id;
-    let (status, content) = match (own, told) {
-        (Own::Endpoint(_), told) => {
-            let (status, body) = told.unwrap_or((503, Vec::new()));
-            (status, write_json(status, "", &body, manner, &mut out))
+    let response = match own {
+        Own::Endpoint(endpoint) => {
+            let (status, json) = worker.ask(*endpoint).await;
+            OwnResponse::endpoint(status, json)
         }
-        (Own::Options, _) => {
-            write_options(manner, &mut out);
-            (200, 0)
-        }
-        (Own::Error(error), _) => (error.status, write_error(error, id, manner, &mut out)),
-        (Own::Redirect(status, location), _) => (*status, write_redirect(*status, location, id, manner, &mut out)),
-        (Own::Fixed(respond), _) => (respond.status, write_fixed(respond, id, manner, &mut out)),
+        Own::Options => OwnResponse::options(),
+        Own::Error(error) => OwnResponse::error(error, id),
+        Own::Redirect(status, location) => OwnResponse::redirect(*status, location, id),
+        Own::Fixed(respond) => OwnResponse::fixed(respond, id),
     };
-    let sent = client.send(&out, incoming.plan.process.timeouts.request).await;
-    // Those that look at the endpoints do not want to see their own looking; everything else is a request.
+    let request_complete = client.request.body().is_complete();
+    let sent = client.response.own(&response, request_complete).await;
+    // Requests for the endpoints are not counted: they would change what they show.
     if !matches!(own, Own::Endpoint(_)) {
         let error = match own {
             Own::Error(error) => Some(error.message.as_str()),
             _ => None,
         };
-        worker.account(&Account {
-            now: client.timer.now(),
-            incoming,
-            status,
+        worker.account(&Record {
+            request: Request::Accepted(incoming),
+            began: incoming.began,
+            ended: client.pace.timer.now(),
+            switched_at: None,
+            status: response.status,
             broke_off: sent.is_err(),
-            content: if sent.is_ok() { content } else { 0 },
+            content: *sent.as_ref().unwrap_or(&0),
             backend: None,
             cluster: None,
             tries: 0,
             error,
-            switched_at: None,
         });
     }
-    match sent {
-        Ok(()) if persistent => Next::KeepAlive,
-        Ok(()) => Next::Linger,
-        Err(_) => Next::Close,
-    }
+    if sent.is_ok() { Ending::Complete } else { Ending::BrokenOff }
 }

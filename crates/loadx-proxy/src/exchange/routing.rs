@@ -1,12 +1,12 @@
-//! Where a request goes: an endpoint of LoadX, a response of the config, or a cluster.
+//! Where a request goes: an endpoint of LoadX, or what the core decides by the routes of the config.
 
 use std::borrow::Cow;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use loadx_core::ProxyError;
-use loadx_core::route::path::{self, Normal};
-use loadx_core::route::{Action, Asked, Fields, Forward, Match, PathRule, Redirect, Respond, Values, Variable};
-use loadx_http::{Changes, Framing, RequestHead, put_ip};
+use loadx_core::route::{self, Action, Decided, Fields, Forward, Request, Respond, Verdict};
+use loadx_http::{Changes, Framing};
 
 use crate::context::Worker;
 use crate::incoming::Incoming;
@@ -68,11 +68,12 @@ impl Forwarded {
     }
 }
 
-struct HeadFields<'h>(&'h RequestHead);
+/// The request, as the core decides about requests.
+struct Asking<'i>(&'i Incoming);
 
-impl Fields for HeadFields<'_> {
+impl Fields for Asking<'_> {
     fn value(&self, name: &str) -> Option<Cow<'_, [u8]>> {
-        let mut values = self.0.values(name);
+        let mut values = self.0.head.values(name);
         let first = values.next()?;
         let mut joined = Cow::Borrowed(first);
         for value in values {
@@ -84,15 +85,75 @@ impl Fields for HeadFields<'_> {
     }
 }
 
+impl Request for Asking<'_> {
+    fn listener(&self) -> usize {
+        self.0.listener
+    }
+
+    fn authority(&self) -> &[u8] {
+        self.0.head.authority()
+    }
+
+    fn target(&self) -> &[u8] {
+        self.0.head.path_and_query()
+    }
+
+    fn method(&self) -> &[u8] {
+        self.0.head.method()
+    }
+
+    fn client(&self) -> Option<IpAddr> {
+        Some(self.0.client)
+    }
+
+    fn length(&self) -> Option<u64> {
+        match self.0.head.framing() {
+            Framing::Length(length) => Some(length),
+            Framing::Chunked | Framing::UntilClose => None,
+        }
+    }
+
+    fn length_max(&self) -> Option<u64> {
+        self.0.plan.process.client_limits.body_max
+    }
+
+    fn scheme(&self) -> &str {
+        self.0.scheme()
+    }
+
+    fn put_request_id(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(self.0.id.spelled(&mut Spelled::default()));
+    }
+}
+
 /// Decides where a request goes, and notes the route in `incoming`.
 pub(super) fn decide<N: Network>(worker: &Worker<N>, incoming: &mut Incoming) -> Decision {
     if let Some(own) = own(incoming) {
         return Decision::Answer(own);
     }
-    match route(worker, incoming) {
-        Ok(decision) => decision,
-        Err(error) => Decision::Answer(Own::Error(error)),
-    }
+    let Decided { found, verdict } = route::decide(&incoming.plan.routes, &Asking(incoming));
+    let route = found.map(|found| found.index);
+    let decision = match verdict {
+        Verdict::Forward(route::Forwarded { to, path_and_query, added }) => Decision::Forward(Forwarded {
+            cluster: cluster(worker, to, incoming),
+            mirror: to.mirror,
+            path_and_query,
+            host: to.rewrite.host.clone(),
+            added,
+        }),
+        Verdict::Respond(respond) => Decision::Answer(Own::Fixed(respond.clone())),
+        Verdict::Redirect { status, location } => Decision::Answer(Own::Redirect(status, location)),
+        Verdict::BadPath(fault) => refused(400, "http_request_error", fault.as_str()),
+        Verdict::NotFound => refused(404, "destination_not_found", "no route of the config matches this request"),
+        Verdict::Denied => refused(403, "http_request_denied", "the route does not serve this client"),
+        Verdict::TooLarge => refused(413, "http_request_error", "the request body is larger than the limit"),
+    };
+    incoming.route = route;
+    decision
+}
+
+fn refused(status: u16, kind: &'static str, message: &str) -> Decision {
+    Decision::Answer(Own::Error(ProxyError::new(status, kind, message)))
 }
 
 /// What the request asks of LoadX itself.
@@ -116,101 +177,11 @@ fn own(incoming: &Incoming) -> Option<Own> {
     answers.then_some(Own::Endpoint(endpoint))
 }
 
-fn route<N: Network>(worker: &Worker<N>, incoming: &mut Incoming) -> Result<Decision, ProxyError> {
-    let head = &*incoming.head;
-    let bad_path = |fault: path::PathFault| ProxyError::new(400, "http_request_error", fault.as_str());
-    let target = head.path_and_query();
-    let plain = path::plain_length(target);
-    let mut normal = Vec::new();
-    let (path, query, changed) = match target.get(plain) {
-        None => (target, None, false),
-        Some(b'?') => (&target[..plain], Some(&target[plain + 1..]), false),
-        Some(_) => {
-            let (path, query) = split_query(target);
-            match path::normalise(path, &mut normal).map_err(bad_path)? {
-                Normal::Unchanged => (path, query, false),
-                Normal::Changed => (&normal[..], query, true),
-            }
-        }
-    };
-    let fields = HeadFields(head);
-    let asked = Asked {
-        listener: incoming.listener,
-        host: b"",
-        path,
-        query: query.unwrap_or_default(),
-        method: head.method(),
-        fields: &fields,
-    };
-    let found = match incoming.plan.routes.catch_all() {
-        Some(only) => Some(only),
-        None => {
-            let host = path::host(head.authority());
-            incoming.plan.routes.find_unambiguous(&Asked { host: &host, ..asked }).map_err(bad_path)?
-        }
-    };
-    let Some(Match { index, route }) = found else {
-        let message = "no route of the config matches this request";
-        return Err(ProxyError::new(404, "destination_not_found", message));
-    };
-    if !route.access.permits(incoming.client) {
-        incoming.route = Some(index);
-        return Err(ProxyError::new(403, "http_request_denied", "the route does not serve this client"));
-    }
-    let body_max = route.body_max.or(incoming.plan.process.client_limits.body_max);
-    if let (Framing::Length(length), Some(max)) = (head.framing(), body_max)
-        && length > max
-    {
-        incoming.route = Some(index);
-        return Err(ProxyError::new(413, "http_request_error", "the request body is larger than the limit"));
-    }
-    let decision = match &route.action {
-        Action::Respond(respond) => Decision::Answer(Own::Fixed(respond.clone())),
-        Action::Redirect(redirect) => {
-            let host = path::host(head.authority());
-            let asked = Asked { host: &host, ..asked };
-            let location = location(redirect, &route.rules.path, &asked, head.authority(), incoming.scheme());
-            Decision::Answer(Own::Redirect(redirect.status, location))
-        }
-        Action::Forward(forward) => {
-            let mut rewritten = Vec::new();
-            let path_and_query = if forward.rewrite.path(&route.rules.path, path, &mut rewritten) {
-                Some(with_query(rewritten, query))
-            } else {
-                changed.then(|| with_query(path.to_vec(), query))
-            };
-            let mut added = Vec::new();
-            if !forward.request_fields.add.is_empty() {
-                let host = path::host(head.authority());
-                let values = RequestValues { incoming, host: &host, path, route: &route.name };
-                forward.request_fields.put_added(&values, &mut added);
-            }
-            Decision::Forward(Forwarded {
-                cluster: cluster(worker, forward, incoming),
-                mirror: forward.mirror,
-                path_and_query,
-                host: forward.rewrite.host.clone(),
-                added,
-            })
-        }
-    };
-    incoming.route = Some(index);
-    Ok(decision)
-}
-
 /// The field lines that the route of a request adds to the response.
 pub(super) fn response_lines(incoming: &Incoming, out: &mut Vec<u8>) {
-    let Some(route) = incoming.route().filter(|route| !route.response_fields.add.is_empty()) else { return };
-    let (typed, _) = split_query(incoming.head.path_and_query());
-    let mut normal = Vec::new();
-    // The request was routed by this path, so that the path has a normal form.
-    let path = match path::normalise(typed, &mut normal) {
-        Ok(Normal::Changed) => &normal[..],
-        Ok(Normal::Unchanged) | Err(_) => typed,
-    };
-    let host = path::host(incoming.head.authority());
-    let values = RequestValues { incoming, host: &host, path, route: &route.name };
-    route.response_fields.put_added(&values, out);
+    if let Some(route) = incoming.route().filter(|route| !route.response_fields.add.is_empty()) {
+        route::put_response_lines(route, &Asking(incoming), out);
+    }
 }
 
 fn cluster<N: Network>(worker: &Worker<N>, forward: &Forward, incoming: &Incoming) -> usize {
@@ -218,66 +189,5 @@ fn cluster<N: Network>(worker: &Worker<N>, forward: &Forward, incoming: &Incomin
     match forward.split.len() {
         1 => forward.split[0].cluster,
         _ => forward.cluster(worker.entropy(), client),
-    }
-}
-
-fn split_query(path_and_query: &[u8]) -> (&[u8], Option<&[u8]>) {
-    match memchr::memchr(b'?', path_and_query) {
-        Some(at) => (&path_and_query[..at], Some(&path_and_query[at + 1..])),
-        None => (path_and_query, None),
-    }
-}
-
-fn with_query(mut path: Vec<u8>, query: Option<&[u8]>) -> Vec<u8> {
-    if let Some(query) = query {
-        path.push(b'?');
-        path.extend_from_slice(query);
-    }
-    path
-}
-
-/// Where a redirect leads: everything that the redirect does not name stays as it was asked.
-fn location(redirect: &Redirect, rule: &PathRule, asked: &Asked<'_>, authority: &[u8], scheme: &str) -> Vec<u8> {
-    let mut out = Vec::new();
-    out.extend_from_slice(redirect.scheme.as_deref().unwrap_or(scheme).as_bytes());
-    out.extend_from_slice(b"://");
-    match (&redirect.host, redirect.port) {
-        (Some(host), _) => out.extend_from_slice(host.as_bytes()),
-        // A port that was asked for belongs to the scheme that was asked for.
-        (None, None) if redirect.scheme.is_none() => out.extend_from_slice(authority),
-        (None, _) => out.extend_from_slice(asked.host),
-    }
-    if let Some(port) = redirect.port {
-        out.extend_from_slice(format!(":{port}").as_bytes());
-    }
-    if !redirect.path.path(rule, asked.path, &mut out) {
-        // OPTIONS * asks for no path.
-        out.extend_from_slice(if asked.path == b"*" { b"/" } else { asked.path });
-    }
-    if !asked.query.is_empty() {
-        out.push(b'?');
-        out.extend_from_slice(asked.query);
-    }
-    out
-}
-
-/// The values of a request for the fields that a route sets.
-struct RequestValues<'v> {
-    incoming: &'v Incoming,
-    host: &'v [u8],
-    path: &'v [u8],
-    route: &'v str,
-}
-
-impl Values for RequestValues<'_> {
-    fn put(&self, variable: Variable, out: &mut Vec<u8>) {
-        match variable {
-            Variable::ClientIp => put_ip(out, self.incoming.client),
-            Variable::RequestId => out.extend_from_slice(self.incoming.id.spelled(&mut Spelled::default())),
-            Variable::Host => out.extend_from_slice(self.host),
-            Variable::Method => out.extend_from_slice(self.incoming.head.method()),
-            Variable::Path => out.extend_from_slice(self.path),
-            Variable::Route => out.extend_from_slice(self.route.as_bytes()),
-        }
     }
 }

@@ -1,86 +1,106 @@
 //! What follows after 101: bytes both ways, of which LoadX knows nothing (RFC 9110, section 7.8).
 
 use std::cell::Cell;
-use std::io::IoSlice;
 use std::time::Duration;
 
 use loadx_core::Time;
 
-use crate::buffers::Input;
-use crate::io::{Broken, write_all};
+use super::Exchange;
+use crate::io::{Broken, Waiting};
 use crate::limits::RELAY_TURN_BYTES;
-use crate::net::Stream;
+use crate::net::{Network, PipeOf};
 use crate::patience::Patience;
-use crate::relay::{Waiting, fill_until};
+use crate::sides::{BodySink, BodySource, Inbound, Piece, RelayFault, RequestSource, ResponseSink, ResponseSource};
+use crate::timer::Timer;
+use crate::upstream::h1::{Conversation, Terms};
+
+impl<N, R, W> Exchange<'_, N, R, W>
+where
+    N: Network,
+    R: RequestSource<PipeOf<N>>,
+    W: ResponseSink<PipeOf<N>>,
+{
+    /// Joins the client and the backend for whatever they send each other after a 101. Returns the reason when the
+    /// tunnel does not end well.
+    pub(super) async fn tunnel(&mut self, switched: &mut Conversation<N::Stream>) -> Option<String> {
+        let Inbound { request, response, pace } = &mut self.client;
+        self.progress.switched_at.set(Some(pace.timer.now()));
+        request.body().consume();
+        request.switch();
+        response.switch();
+        pace.to_client.begin(self.policy.response, 0);
+        let patience = Patience::idle(self.policy.response);
+        let (mut to_backend, mut from_backend) = switched.switched(&Terms {
+            waiting: Waiting { timer: pace.timer, buffers: &self.worker.buffers },
+            patience: &patience,
+            pool: &self.worker.pool,
+            to_head: false,
+        });
+        let tunnel = Tunnel {
+            timer: pace.timer,
+            idle: self.incoming.plan.process.timeouts.tunnel,
+            patience: self.policy.response,
+            moved: Cell::new(pace.timer.now()),
+            half_closed: Cell::new(false),
+        };
+        let content = &self.progress.content;
+        let up = tunnel.carry(request.body(), &mut to_backend, |_| {});
+        let down = tunnel.carry(from_backend.body(), response.body(), |count| content.set(content.get() + count));
+        let outcome = tokio::try_join!(up, down);
+        let broken = outcome.err()?;
+        switched.break_off();
+        Some(format!("the tunnel broke: {broken}"))
+    }
+}
 
 /// Two connections that are one from now on.
-pub(super) struct Tunnel<'t> {
-    waiting: Waiting<'t>,
+struct Tunnel<'t> {
+    timer: &'t Timer,
     /// How long it may carry nothing.
     idle: Duration,
-    /// The same, once one side has ended its direction; and how long a side may refuse to take more.
+    /// The same, once one side has ended its direction.
     patience: Duration,
     /// When bytes last moved, either way.
     moved: Cell<Time>,
     half_closed: Cell<bool>,
 }
 
-/// One end of a tunnel.
-pub(super) struct End<'e, S> {
-    pub(super) stream: &'e S,
-    /// What it has sent already.
-    pub(super) early: &'e mut Input,
-}
-
-impl<'t> Tunnel<'t> {
-    pub(super) fn new(waiting: Waiting<'t>, idle: Duration, patience: Duration) -> Self {
-        let moved = Cell::new(waiting.timer.now());
-        Tunnel { waiting, idle, patience, moved, half_closed: Cell::new(false) }
-    }
-
-    /// Carries bytes until both sides have ended, one of them breaks, or nothing moves for too long.
-    /// `to_client` counts what reached the client.
-    pub(super) async fn run<S: Stream>(
+impl Tunnel<'_> {
+    /// Carries one direction to its end, and passes the end on. An error ends both directions: one of the sides broke,
+    /// or nothing moved for too long. `moved` is told how many bytes have left.
+    async fn carry(
         &self,
-        client: End<'_, S>,
-        backend: End<'_, S>,
-        to_client: &Cell<u64>,
+        from: &mut impl BodySource,
+        to: &mut impl BodySink,
+        moved: impl Fn(u64),
     ) -> Result<(), Broken> {
-        let (client_stream, backend_stream) = (client.stream, backend.stream);
-        let up = self.carry(client, backend_stream, |_| {});
-        let down = self.carry(backend, client_stream, |count| to_client.set(to_client.get() + count));
-        tokio::try_join!(up, down).map(|_| ())
-    }
-
-    /// Carries one direction to its end, and passes the end on.
-    async fn carry<S: Stream>(&self, from: End<'_, S>, to: &S, moved: impl Fn(u64)) -> Result<(), Broken> {
-        let End { stream, early: input } = from;
-        let patience = Patience::idle(self.patience);
         let mut since_yield = 0;
-        loop {
-            let count = input.bytes().len();
-            if count > 0 {
-                write_all(to, &mut [IoSlice::new(input.bytes())], self.waiting.timer, &patience, &mut 0).await?;
-                input.consume(count);
-                self.moved.set(self.waiting.timer.now());
-                moved(count as u64);
-                since_yield += count as u64;
+        while !from.is_consumed() {
+            match from.next_until(|| self.deadline()).await {
+                Ok(()) => {}
+                // The other direction moved meanwhile.
+                Err(RelayFault::Source(Broken::TimedOut)) if self.timer.now() < self.deadline() => continue,
+                Err(RelayFault::Source(broken) | RelayFault::Sink(broken)) => return Err(broken),
+                // What has no framing has no faults of framing.
+                Err(RelayFault::Body(_)) => return Err(Broken::Closed),
             }
+            let content = from.piece().content;
+            let count = content.len() as u64;
+            if count > 0 {
+                to.send(Piece { content, end: None }).await?;
+                self.moved.set(self.timer.now());
+                moved(count);
+                since_yield += count;
+            }
+            from.consume();
             if since_yield >= RELAY_TURN_BYTES {
                 since_yield = 0;
                 tokio::task::yield_now().await;
             }
-            match fill_until(stream, input, self.waiting, || self.deadline()).await {
-                Ok(0) => break,
-                Ok(_) => {}
-                // The other direction moved meanwhile.
-                Err(Broken::TimedOut) if self.waiting.timer.now() < self.deadline() => {}
-                Err(broken) => return Err(broken),
-            }
         }
-        to.shut_write();
+        to.shut();
         self.half_closed.set(true);
-        self.moved.set(self.waiting.timer.now());
+        self.moved.set(self.timer.now());
         // The other direction has less time from now on: it must look at the clock again.
         tokio::task::yield_now().await;
         Ok(())

@@ -83,6 +83,9 @@ pub trait Stream: 'static {
     fn local_addr(&self) -> io::Result<SocketAddr>;
 }
 
+/// The pipes of a network's streams.
+pub(crate) type PipeOf<N> = <<N as Network>::Stream as Stream>::Pipe;
+
 /// Where streams from clients come from.
 pub trait Listener: 'static {
     /// The streams.

@@ -9,8 +9,8 @@ use std::time::Duration;
 use loadx_proxy::Stream as _;
 use tokio::sync::Notify;
 
-use crate::network::SimStream;
 use crate::plan::{ClientTurn, Framed, OriginTurn, Plan};
+use crate::stream::SimStream;
 use crate::wire::{End, Framing, Head, Wire, chunked, send};
 
 /// How it went with one request, as its client sees it.

@@ -12,6 +12,8 @@ mod client;
 mod network;
 mod origin;
 mod plan;
+mod stream;
+mod weather;
 mod wire;
 mod world;
 

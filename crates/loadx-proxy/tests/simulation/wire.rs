@@ -6,7 +6,7 @@ use std::rc::Rc;
 
 use loadx_proxy::Stream as _;
 
-use crate::network::SimStream;
+use crate::stream::SimStream;
 
 /// How a connection ended.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]

@@ -11,9 +11,10 @@ use loadx_proxy::start_local;
 use serde_json::json;
 
 use crate::client::{Conversation, Verdict};
-use crate::network::{SimNet, Weather};
+use crate::network::SimNet;
 use crate::origin::{self, SharedBook};
 use crate::plan::{ClientTurn, Framed, Manners, OriginTurn, Plan};
+use crate::weather::Weather;
 use crate::wire::{Framing, Wire, send};
 
 /// The first of the backends.

@@ -2,14 +2,17 @@
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args;
 use loadx_core::config::Config;
-use loadx_core::route::path::{self, Normal};
-use loadx_core::route::{Action, Asked, Fields, Forward, Match, Route, RouteTable, Values, Variable};
-use loadx_http::{Parsed, RequestHead};
+use loadx_core::route::path::{self, Target};
+use loadx_core::route::{
+    self, Decided, FieldEdits, Fields, Forward, Forwarded, Match, Request, Route, RouteTable, Verdict,
+};
+use loadx_http::{Framing, Parsed, RequestHead};
 
 use super::config_file;
 use super::trouble::{Trouble, print};
@@ -27,6 +30,9 @@ pub(super) struct RouteArguments {
     /// The listener that the request comes by [default: the first one]
     #[arg(long, value_name = "NAME")]
     listener: Option<String>,
+    /// The address of the client, which the access rules of the route are held against
+    #[arg(long, value_name = "ADDRESS")]
+    client: Option<IpAddr>,
     /// The config file
     #[arg(long, short, value_name = "FILE", default_value = "config.json")]
     config: PathBuf,
@@ -36,7 +42,10 @@ pub(super) fn route(arguments: &RouteArguments) -> Result<ExitCode, Trouble> {
     let config = config_file::load(&arguments.config)?;
     let head = arguments.head()?;
     let listener = arguments.listener(&config)?;
-    let (text, code) = explain(&config, &head, listener);
+    let scheme = if arguments.url.starts_with("https://") { "https" } else { "http" };
+    let request =
+        Typed { head: &head, listener, scheme, client: arguments.client, length_max: config.client_limits.body_max };
+    let (text, code) = Explanation { config: &config, request, out: String::new() }.explain();
     print(&text)?;
     Ok(code)
 }
@@ -80,142 +89,207 @@ impl RouteArguments {
     }
 }
 
-struct HeadFields<'h>(&'h RequestHead);
+/// A request that was typed. What only a real request has stands as the config has it.
+#[derive(Copy, Clone)]
+struct Typed<'t> {
+    head: &'t RequestHead,
+    listener: usize,
+    scheme: &'t str,
+    client: Option<IpAddr>,
+    length_max: Option<u64>,
+}
 
-impl Fields for HeadFields<'_> {
+impl Fields for Typed<'_> {
     fn value(&self, name: &str) -> Option<Cow<'_, [u8]>> {
-        let values: Vec<&[u8]> = self.0.values(name).collect();
+        let values: Vec<&[u8]> = self.head.values(name).collect();
         (!values.is_empty()).then(|| values.join(b", ".as_slice()).into())
     }
 }
 
-/// Variables that only a real request has stand as they are written.
-struct Named<'n>(&'n Asked<'n>, &'n Route);
+impl Request for Typed<'_> {
+    fn listener(&self) -> usize {
+        self.listener
+    }
 
-impl Values for Named<'_> {
-    fn put(&self, variable: Variable, out: &mut Vec<u8>) {
-        match variable {
-            Variable::Host => out.extend_from_slice(self.0.host),
-            Variable::Method => out.extend_from_slice(self.0.method),
-            Variable::Path => out.extend_from_slice(self.0.path),
-            Variable::Route => out.extend_from_slice(self.1.name.as_bytes()),
-            Variable::ClientIp => out.extend_from_slice(b"{client_ip}"),
-            Variable::RequestId => out.extend_from_slice(b"{request_id}"),
+    fn authority(&self) -> &[u8] {
+        self.head.authority()
+    }
+
+    fn target(&self) -> &[u8] {
+        self.head.path_and_query()
+    }
+
+    fn method(&self) -> &[u8] {
+        self.head.method()
+    }
+
+    fn client(&self) -> Option<IpAddr> {
+        self.client
+    }
+
+    fn length(&self) -> Option<u64> {
+        match self.head.framing() {
+            Framing::Length(length) => Some(length),
+            Framing::Chunked | Framing::UntilClose => None,
         }
+    }
+
+    fn length_max(&self) -> Option<u64> {
+        self.length_max
+    }
+
+    fn scheme(&self) -> &str {
+        self.scheme
+    }
+
+    fn put_request_id(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(b"{request_id}");
     }
 }
 
-/// What becomes of the request; the exit status is 1 when no route matches.
-fn explain(config: &Config, head: &RequestHead, listener: usize) -> (String, ExitCode) {
-    let table = RouteTable::new(config.routes.clone());
-    let target = head.path_and_query();
-    let at = target.iter().position(|byte| *byte == b'?').unwrap_or(target.len());
-    let (typed, query) = (&target[..at], target.get(at + 1..));
-    let mut out = String::new();
-    let mut normal = Vec::new();
-    let path = match path::normalise(typed, &mut normal) {
-        Ok(Normal::Unchanged) => typed,
-        Ok(Normal::Changed) => &normal,
-        Err(fault) => return (format!("answer    400: {fault}\n"), ExitCode::FAILURE),
-    };
-    let host = path::host(head.authority());
-    let asked = Asked {
-        listener,
-        host: &host,
-        path,
-        query: query.unwrap_or_default(),
-        method: head.method(),
-        fields: &HeadFields(head),
-    };
-    let shown = String::from_utf8_lossy;
-    let _ = writeln!(out, "listener  {}", config.listeners[listener].name);
-    let _ = writeln!(out, "request   {} {} for host {}", shown(head.method()), shown(path), shown(asked.host));
-    if config.listeners[listener].endpoints && is_endpoint(head, path) {
-        out.push_str("answer    LoadX itself, for clients in \"endpoints_allow\"; for others:\n");
-    }
-    let found = match table.find_unambiguous(&asked) {
-        Ok(found) => found,
-        Err(fault) => return (format!("{out}answer    400: {fault}\n"), ExitCode::FAILURE),
-    };
-    match found {
-        None => out.push_str("answer    404: no route matches\n"),
-        Some(Match { index, route }) => {
-            let _ = writeln!(out, "route     {} (number {} of {})", route.name, index + 1, config.routes.len());
-            describe(&mut out, config, route, &asked, head);
+/// What is told about a request, line by line.
+struct Explanation<'e> {
+    config: &'e Config,
+    request: Typed<'e>,
+    out: String,
+}
+
+impl Explanation<'_> {
+    /// What becomes of the request; the exit status is 1 when no route matches or LoadX refuses the request.
+    fn explain(mut self) -> (String, ExitCode) {
+        let (config, request) = (self.config, self.request);
+        let target = match Target::read(request.target()) {
+            Ok(target) => target,
+            Err(fault) => return (format!("answer    400: {fault}\n"), ExitCode::FAILURE),
+        };
+        let listener = &config.listeners[request.listener];
+        let host = path::host(request.authority());
+        self.line("listener", &listener.name);
+        self.line("request", &format!("{} {} for host {}", shown(request.method()), shown(&target.path), shown(&host)));
+        let table = RouteTable::new(config.routes.clone());
+        let Decided { found, verdict } = route::decide(&table, &request);
+        if listener.endpoints && route::is_endpoint(request.method(), request.target()) {
+            self.out.push_str("answer    LoadX itself, for clients in \"endpoints_allow\"; for others:\n");
         }
-    }
-    let others = table.explain(&asked);
-    if !others.is_empty() {
-        out.push_str("not taken\n");
+        if let Some(Match { index, route }) = found {
+            let number = format!("{} (number {} of {})", route.name, index + 1, config.routes.len());
+            self.line("route", &number);
+        }
+        let refused = self.verdict(&verdict);
+        if let Some(Match { route, .. }) = found {
+            self.limits(route, &verdict);
+        }
+        let others = if matches!(verdict, Verdict::BadPath(_)) {
+            Vec::new()
+        } else {
+            table.explain(&request.asked(&host, &target))
+        };
+        if !others.is_empty() {
+            self.out.push_str("not taken\n");
+        }
         for (index, mismatch) in others {
-            let _ = writeln!(out, "  {:<16} {mismatch}", &*config.routes[index].name);
+            let _ = writeln!(self.out, "  {:<16} {mismatch}", &*config.routes[index].name);
+        }
+        (self.out, if refused { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+    }
+
+    /// Tells what becomes of the request. Returns whether LoadX refuses the request.
+    fn verdict(&mut self, verdict: &Verdict<'_>) -> bool {
+        match verdict {
+            Verdict::BadPath(fault) => self.line("answer", &format!("400: {fault}")),
+            Verdict::NotFound => self.line("answer", "404: no route matches"),
+            Verdict::Denied => self.line("answer", "403: the access rules of the route deny this client"),
+            Verdict::TooLarge => self.line("answer", "413: the request body is larger than the limit"),
+            Verdict::Respond(respond) => {
+                self.line("answer", &format!("{} with {} bytes of the config", respond.status, respond.body.len()));
+                return false;
+            }
+            Verdict::Redirect { status, location } => {
+                self.line("answer", &format!("{status}, a redirect"));
+                self.line("location", &shown(location));
+                return false;
+            }
+            Verdict::Forward(forwarded) => {
+                self.clusters(forwarded.to);
+                self.sent(forwarded);
+                return false;
+            }
+        }
+        true
+    }
+
+    fn clusters(&mut self, forward: &Forward) {
+        let total: u32 = forward.split.iter().map(|share| share.weight).sum();
+        for share in &forward.split {
+            let cluster = &self.config.clusters[share.cluster];
+            let backends = super::words::count(cluster.backends.len(), "backend");
+            let part = match forward.split.len() {
+                1 => String::new(),
+                _ => format!(", {:.1} % of the requests", 100.0 * f64::from(share.weight) / f64::from(total)),
+            };
+            self.line("cluster", &format!("{}: {backends}, {}{part}", cluster.name, cluster.algorithm.as_str()));
+        }
+        if let Some(mirror) = forward.mirror {
+            self.line("mirror", &self.config.clusters[mirror].name);
         }
     }
-    (out, if found.is_some() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
-}
 
-/// Whether LoadX may answer the request with its own state.
-fn is_endpoint(head: &RequestHead, path: &[u8]) -> bool {
-    matches!(head.method(), b"GET" | b"HEAD") && matches!(path, b"/__health__" | b"/__metrics__" | b"/__status__")
-}
-
-fn describe(out: &mut String, config: &Config, route: &Route, asked: &Asked<'_>, head: &RequestHead) {
-    match &route.action {
-        Action::Respond(respond) => {
-            let _ = writeln!(out, "answer    {} with {} bytes of the config", respond.status, respond.body.len());
+    /// The request as the backend gets the request.
+    fn sent(&mut self, forwarded: &Forwarded<'_>) {
+        let path = forwarded.path_and_query.as_deref().unwrap_or(self.request.target());
+        self.line("sent as", &format!("{} {}", shown(self.request.method()), shown(path)));
+        let host = forwarded.to.rewrite.host.as_deref().map_or_else(|| shown(self.request.authority()), Into::into);
+        self.line("", &format!("Host: {host}"));
+        for line in shown(&forwarded.added).lines() {
+            self.line("", line);
         }
-        Action::Redirect(redirect) => {
-            let _ = writeln!(out, "answer    {}, a redirect", redirect.status);
-        }
-        Action::Forward(forward) => forwarded(out, config, forward, route, asked, head),
-    }
-    if !route.access.allow.is_empty() || !route.access.deny.is_empty() {
-        out.push_str("access    depends on the client's address; others get 403\n");
-    }
-}
-
-fn forwarded(
-    out: &mut String,
-    config: &Config,
-    forward: &Forward,
-    route: &Route,
-    asked: &Asked<'_>,
-    head: &RequestHead,
-) {
-    let shown = String::from_utf8_lossy;
-    let total: u32 = forward.split.iter().map(|share| share.weight).sum();
-    for share in &forward.split {
-        let cluster = &config.clusters[share.cluster];
-        let backends = super::words::count(cluster.backends.len(), "backend");
-        let _ = write!(out, "cluster   {}: {backends}, {}", cluster.name, cluster.algorithm.as_str());
-        match forward.split.len() {
-            1 => out.push('\n'),
-            _ => {
-                let _ = writeln!(out, ", {:.1} % of the requests", 100.0 * f64::from(share.weight) / f64::from(total));
+        for name in &forwarded.to.request_fields.remove {
+            if self.request.head.values(name).next().is_some() {
+                self.line("", &format!("without the {name} of the client"));
             }
         }
     }
-    if let Some(mirror) = forward.mirror {
-        let _ = writeln!(out, "mirror    {}", config.clusters[mirror].name);
-    }
-    let mut path = Vec::new();
-    if !forward.rewrite.path(&route.rules.path, asked.path, &mut path) {
-        path.extend_from_slice(asked.path);
-    }
-    if !asked.query.is_empty() {
-        path.push(b'?');
-        path.extend_from_slice(asked.query);
-    }
-    let host = forward.rewrite.host.as_deref().map_or_else(|| shown(head.authority()), Into::into);
-    let _ = writeln!(out, "sent as   {} {}\n          Host: {host}", shown(asked.method), shown(&path));
-    let mut added = Vec::new();
-    forward.request_fields.put_added(&Named(asked, route), &mut added);
-    for line in shown(&added).lines() {
-        let _ = writeln!(out, "          {line}");
-    }
-    for name in &forward.request_fields.remove {
-        if head.values(name).next().is_some() {
-            let _ = writeln!(out, "          without the {name} of the client");
+
+    /// The rules of the route beside its action.
+    fn limits(&mut self, route: &Route, verdict: &Verdict<'_>) {
+        if matches!(verdict, Verdict::Forward(_)) {
+            self.response(route);
+            if let Some(timeout) = route.exchange_timeout.or(self.config.timeouts.exchange) {
+                self.line("timeout", &format!("{} s for the whole exchange", timeout.as_secs_f64()));
+            }
+        }
+        if let Some(max) = route.body_max.or(self.config.client_limits.body_max) {
+            self.line("body", &format!("at most {max} bytes"));
+        }
+        let is_limited = !route.access.allow.is_empty() || !route.access.deny.is_empty();
+        match self.request.client() {
+            None if is_limited => self.line("access", "depends on the client's address (--client); others get 403"),
+            Some(client) if is_limited && !matches!(verdict, Verdict::Denied) => {
+                self.line("access", &format!("permits {client}"));
+            }
+            _ => {}
         }
     }
+
+    /// How the route changes the response.
+    fn response(&mut self, route: &Route) {
+        let FieldEdits { remove, add } = &route.response_fields;
+        let mut added = Vec::new();
+        route::put_response_lines(route, &self.request, &mut added);
+        let replaced = |name: &str| add.iter().any(|(added, _)| added.eq_ignore_ascii_case(name));
+        let added = shown(&added);
+        let removed = remove.iter().filter(|name| !replaced(name)).map(|name| format!("without {name}"));
+        let lines = added.lines().map(str::to_owned).chain(removed);
+        for (index, line) in lines.enumerate() {
+            self.line(if index == 0 { "response" } else { "" }, &line);
+        }
+    }
+
+    fn line(&mut self, label: &str, text: &str) {
+        let _ = writeln!(self.out, "{label:<9} {text}");
+    }
+}
+
+fn shown(bytes: &[u8]) -> Cow<'_, str> {
+    String::from_utf8_lossy(bytes)
 }

@@ -35,6 +35,8 @@ fn bad_configs_are_told_clearly() {
         (with(r#""max_connections": 0"#), "\"max_connections\" must be"),
         (with(r#""max_connections": -1"#), "\"max_connections\" must be"),
         (with(r#""enable_logging": 1"#), "\"enable_logging\" must be true or false"),
+        (with(r#""log_fields": ["cookie"]"#), "it can be: host, user_agent, referer"),
+        (with(r#""log_fields": ["host", "host"]"#), "\"host\" is listed twice"),
         (with(r#""workers": 0"#), "\"workers\" must be"),
         (with(r#""health_check_path": "health""#), "must be a path that begins with /"),
         (with(r#""trusted_proxies": "10.0.0.0/8""#), "\"trusted_proxies\" must be a list"),
@@ -59,6 +61,42 @@ fn bad_configs_are_told_clearly() {
         assert!(output.stderr.contains(told), "{text}\n{}", output.stderr);
         assert!(output.stderr.contains("help: "), "{}", output.stderr);
         assert!(!output.stderr.contains("panicked"), "{}", output.stderr);
+    }
+}
+
+#[test]
+fn what_is_wrong_with_routes_is_told_with_the_reason() {
+    let route = |keys: &str| {
+        format!(r#"{{"clusters": {{"a": {{"backends": ["b:1"]}}}}, "routes": [{{"cluster": "a", {keys}}}]}}"#)
+    };
+    for (text, told) in [
+        (route(r#""path_regex": "/(a""#), "\"path_regex\" cannot be compiled: unclosed group\n"),
+        (route(r#""path_regex": "/[b-a]""#), "cannot be compiled: invalid character class range"),
+        (route(r#""path_regex": "/[a-z]{10000}""#), "cannot be compiled: it takes more than 64 KiB\n"),
+        (
+            route(r#""methods": ["get"]"#),
+            "help: write \"GET\": methods are case-sensitive, and expected is a method such as GET",
+        ),
+        (route(r#""methods": ["G T"]"#), "entry 1 of \"methods\" is not a method: \"G T\""),
+        (
+            route(r#""methods": [""]"#),
+            "help: expected is a method such as GET, HEAD, POST, PUT, PATCH, DELETE or OPTIONS",
+        ),
+        (route(r#""methods": [1]"#), "must be a method such as GET"),
+        (
+            route(r#""request_headers": {"set": {"x-env": "1", "X-Env": "2"}}"#),
+            "\"x-env\" and \"X-Env\" are the same field, twice in one \"set\"",
+        ),
+        (route(r#""response_headers": {"set": {"a": "1", "a": "2"}}"#), "\"a\" appears twice"),
+        (route(r#""headers": {"a": "1", "A": "2"}"#), "are the same field, twice in one \"headers\""),
+        (
+            "{\n  \"proxy_port\": 80,\n  /* open\n  \"workers\": 1\n}\n".to_owned(),
+            "config.json:3:3: the comment that begins in line 3 has no end\n",
+        ),
+    ] {
+        let output = check(&text);
+        assert_eq!(output.code, Some(2), "{text}: {output:?}");
+        assert!(output.stderr.contains(told) && output.stderr.contains("help: "), "{text}\n{}", output.stderr);
     }
 }
 

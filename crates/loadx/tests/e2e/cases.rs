@@ -290,6 +290,13 @@ fn faithful_requests() -> Vec<RequestCase> {
             format!("{POST}Content-Length: 2\r\n\r\nok"),
         ),
         passed(
+            "fields that a stranger may not send",
+            format!(
+                "{POST}X-Real-IP: 203.0.113.9\r\nX-Forwarded-Port: 443\r\nProxy: evil.example:80\r\nProxies: 1\r\n\r\n"
+            ),
+            format!("{POST}Proxies: 1\r\n\r\n"),
+        ),
+        passed(
             "Connection that names what it must not",
             format!(
                 "{POST}Connection: Host, Content-Length, Cookie, Authorization, X-Forwarded-For\r\nCookie: c\r\nAuthorization: d\r\nContent-Length: 2\r\n\r\nok"

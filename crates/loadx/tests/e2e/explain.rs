@@ -58,4 +58,69 @@ fn a_host_field_counts_and_endpoints_are_loadx_itself() {
     assert!(output.stdout.contains("answer    LoadX itself"), "{output:?}");
     let output = explain(&config(), &["POST", "web.example/__status__"]);
     assert!(!output.stdout.contains("LoadX itself"), "{output:?}");
+    let output = explain(&config(), &["GET", "web.example/./__status__"]);
+    assert!(!output.stdout.contains("LoadX itself"), "an endpoint has one spelling: {output:?}");
+}
+
+#[test]
+fn a_redirect_tells_its_location() {
+    let config = json!({
+        "clusters": { "web": { "backends": ["10.0.0.3:80"] } },
+        "routes": [
+            { "name": "old", "hosts": ["old.example"], "path_prefix": "/a", "redirect": { "host": "new.example", "path_prefix": "/b" } },
+            { "name": "secure", "hosts": ["secure.example"], "redirect": { "scheme": "https", "status": 301 } },
+            { "name": "moved", "hosts": ["moved.example"], "redirect": { "path": "/welcome" } },
+            { "name": "web", "cluster": "web" }
+        ]
+    });
+    for (url, status, location) in [
+        ("old.example:81/a/./x?q=1", 308, "http://new.example/b/x?q=1"),
+        ("https://old.example/a", 308, "https://new.example/b"),
+        ("secure.example:8080/x", 301, "https://secure.example/x"),
+        ("moved.example:81/x", 308, "http://moved.example:81/welcome"),
+    ] {
+        let output = explain(&config, &["GET", url]);
+        let told = format!("answer    {status}, a redirect\nlocation  {location}\n");
+        assert!(output.code == Some(0) && output.stdout.contains(&told), "{url}: {output:?}");
+    }
+}
+
+#[test]
+fn limits_access_and_changed_fields_are_told() {
+    let config = json!({
+        "max_body_size": 5000,
+        "clusters": { "web": { "backends": ["10.0.0.3:80"] } },
+        "routes": [{
+            "name": "web", "cluster": "web", "allow": ["192.0.2.0/24"], "max_body_size": 1000,
+            "timeouts": { "exchange": 2.5 },
+            "request_headers": { "set": { "x-from": "{client_ip} {request_id}" }, "remove": ["x-debug"] },
+            "response_headers": { "set": { "server": "{host}" }, "remove": ["X-Old"] }
+        }]
+    });
+    let output = explain(&config, &["GET", "a.example/x", "-H", "X-Debug: 1"]);
+    assert_eq!(
+        (output.code, output.stdout.as_str()),
+        (
+            Some(0),
+            "listener  default\n\
+             request   GET /x for host a.example\n\
+             route     web (number 1 of 1)\n\
+             cluster   web: 1 backend, round_robin\n\
+             sent as   GET /x\n          Host: a.example\n          x-from: {client_ip} {request_id}\n\
+             \x20         without the x-debug of the client\n\
+             response  server: a.example\n          without x-old\n\
+             timeout   2.5 s for the whole exchange\n\
+             body      at most 1000 bytes\n\
+             access    depends on the client's address (--client); others get 403\n"
+        )
+    );
+    let served = explain(&config, &["GET", "a.example/x", "--client", "192.0.2.7"]);
+    assert_eq!(served.code, Some(0));
+    assert!(served.stdout.contains("access    permits 192.0.2.7\n"), "{served:?}");
+    assert!(served.stdout.contains("x-from: 192.0.2.7 {request_id}\n"), "{served:?}");
+    let denied = explain(&config, &["GET", "a.example/x", "--client", "::ffff:198.51.100.1"]);
+    assert_eq!(denied.code, Some(1));
+    assert!(denied.stdout.contains("answer    403: the access rules of the route deny this client\n"), "{denied:?}");
+    let large = explain(&config, &["POST", "a.example/x", "-H", "Content-Length: 1001"]);
+    assert!(large.code == Some(1) && large.stdout.contains("answer    413: "), "{large:?}");
 }

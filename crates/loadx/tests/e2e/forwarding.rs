@@ -169,11 +169,13 @@ fn the_client_behind_a_trusted_proxy_is_known() {
     );
     let mut client = loadx.client();
     client
-        .send("GET / HTTP/1.1\r\nHost: a\r\nX-Forwarded-For: 203.0.113.9\r\nX-Forwarded-Proto: https\r\n\r\n")
+        .send("GET / HTTP/1.1\r\nHost: a\r\nX-Forwarded-For: 203.0.113.9\r\nX-Forwarded-Proto: https\r\nX-Real-IP: 203.0.113.9\r\nX-Forwarded-Port: 443\r\nProxy: b\r\n\r\n")
         .response();
     let request = origin.requests().remove(0);
     assert!(request.contains("\r\nX-Forwarded-For: 203.0.113.9, 127.0.0.1\r\n"), "{request}");
     assert!(request.contains("\r\nX-Forwarded-Proto: https\r\n"), "{request}");
+    assert!(request.contains("\r\nX-Real-IP: 203.0.113.9\r\nX-Forwarded-Port: 443\r\n"), "{request}");
+    assert!(!request.contains("\r\nProxy:"), "{request}");
     let line = eventually("the line is written", || loadx.access_log().lines().next().map(str::to_owned));
     let line: serde_json::Value = serde_json::from_str(&line).unwrap();
     assert_eq!(line["client"], "203.0.113.9");

@@ -31,6 +31,54 @@ fn every_request_has_a_complete_log_line() {
     assert_eq!(lines[1]["error"], "Host is missing");
 }
 
+/// A request whose fields would end a line, close a quote or colour a terminal, if they were not escaped. Control
+/// characters but tab are refused, bytes beyond ASCII are not.
+const HOSTILE: &[u8] = b"GET /x HTTP/1.1\r\nHost: a.example:81\r\nUser-Agent: b\"} \\\t\xc2\x9b31m\r\nX: y\r\n\r\n";
+
+#[test]
+fn fields_that_are_asked_for_are_shown_and_break_no_line() {
+    let origin = Origin::answering("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok");
+    let logged = |format: &str| {
+        let settings = json!({
+            "log_file": "LOG", "log_format": format, "log_fields": ["user_agent", "host", "referer"], "workers": 1,
+        });
+        let loadx = LoadX::with(&[origin.address()], &settings);
+        let mut client = loadx.client();
+        assert_eq!(client.send(HOSTILE).response().status, 200);
+        client.send("GET /y HTTP/1.1\r\nHost: b\r\nReferer: http://c/d?e\r\n\r\n").response();
+        assert_eq!(client.send("GET / HTTP/1.1\r\n\r\n").response().status, 400);
+        eventually("three lines are written", || {
+            let lines: Vec<String> = loadx.access_log().lines().map(str::to_owned).collect();
+            (lines.len() == 3).then_some(lines)
+        })
+    };
+    let json: Vec<Value> = logged("json").iter().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(json[0]["host"], "a.example:81");
+    assert_eq!(json[0]["user_agent"], "b\"} \\\t\u{c2}\u{9b}31m");
+    assert_eq!(json[0]["referer"], Value::Null);
+    assert_eq!(json[1]["referer"], "http://c/d?e");
+    assert_eq!(json[2]["host"], Value::Null);
+    let human = logged("human");
+    assert!(human[0].ends_with(r#" user_agent="b\"} \\\x09\xc2\x9b31m" host="a.example:81""#), "{}", human[0]);
+    assert!(human[1].ends_with(r#" host="b" referer="http://c/d?e""#), "{}", human[1]);
+    assert!(human[2].ends_with(r#" error="Host is missing""#), "{}", human[2]);
+    assert!(human.iter().all(|line| line.bytes().all(|byte| (b' '..=b'~').contains(&byte))), "{human:?}");
+}
+
+#[test]
+fn long_fields_are_cut_and_none_are_shown_unasked() {
+    let origin = Origin::answering("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok");
+    let request = format!("GET / HTTP/1.1\r\nHost: a\r\nUser-Agent: {}\r\n\r\n", "u".repeat(5_000));
+    let shown = |fields: Value| {
+        let settings = json!({ "log_file": "LOG", "log_fields": fields });
+        let loadx = LoadX::with(&[origin.address()], &settings);
+        loadx.client().send(&request).response();
+        eventually("the line is written", || Some(loadx.access_log()).filter(|log| log.ends_with('\n')))
+    };
+    assert!(shown(json!(["user_agent"])).ends_with(&format!(" user_agent=\"{}\"\n", "u".repeat(1_024))));
+    assert!(!shown(json!([])).contains("uu"));
+}
+
 #[test]
 fn when_the_log_cannot_be_written_requests_go_on_and_lost_lines_are_counted() {
     let origin = Origin::answering("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok");

@@ -30,6 +30,7 @@ GET .a.example / => any GET /
 GET [::1] / => any GET /
 GET [2001:db8::1]:80 / => exact GET /
 GET [2001:DB8::1] / => exact GET /
+GET [2001:db8:0:0::0001]:80 / => exact GET /
 GET 192.0.2.1 / => any GET /
 GET b.example http://a.example/ => exact GET /
 GET b.example http://A.example:80/x?y => exact GET /x?y
@@ -204,7 +205,7 @@ fn config(origins: &BTreeMap<&str, Origin>) -> serde_json::Value {
         "workers": 1,
         "clusters": clusters,
         "routes": [
-            { "hosts": ["a.example", "[2001:db8::1]"], "cluster": "exact" },
+            { "hosts": ["a.example", "[2001:db8:0::1]"], "cluster": "exact" },
             { "hosts": ["*.a.example"], "cluster": "wild" },
             { "hosts": ["*.b.a.example"], "cluster": "deep" },
             { "hosts": ["only.example", "only.a.example"], "path": "/only", "cluster": "exact" },
@@ -293,8 +294,14 @@ fn a_request_that_no_route_matches_is_told_so() {
     assert!(lines[0]["route"].is_null() && lines[0]["status"] == 404, "{log}");
     assert_eq!((&lines[1]["route"], &lines[1]["cluster"]), (&json!("app"), &json!("app")));
     let metrics = loadx.metrics();
-    assert_eq!(metrics["clusters"]["app"], json!({ "requests": 1, "errors": 0 }));
-    assert_eq!(loadx.status()["clusters"]["app"]["healthy_backends"], 1);
+    let counted = &metrics["clusters"]["app"];
+    assert_eq!((&counted["requests"], &counted["errors"]), (&json!(1), &json!(0)));
+    let times = &counted["response_times"];
+    assert!(times["average"].as_f64().unwrap() > 0.0, "{times}");
+    assert_eq!((&times["p50"], &times["p99"]), (&times["maximum"], &times["maximum"]), "of one request");
+    let cluster = &loadx.status()["clusters"]["app"];
+    assert_eq!((&cluster["healthy_backends"], &cluster["total_requests"]), (&json!(1), &json!(1)));
+    assert_eq!(&cluster["response_times"], times);
 }
 
 #[test]
@@ -304,7 +311,7 @@ fn fields_and_hosts_are_changed_as_the_route_says() {
         "listeners": [{ "address": "127.0.0.1:0" }],
         "clusters": { "app": { "backends": [origin.address().to_string()] } },
         "routes": [{
-            "name": "edge", "cluster": "app", "rewrite": { "host": "inner.example" },
+            "name": "edge", "cluster": "app", "rewrite": { "host": "Inner.example:8080" },
             "request_headers": {
                 "set": { "X-Env": "prod", "x-forwarded-proto": "https", "x-from": "{client_ip} {host}{path}" },
                 "add": { "x-tag": "b" }, "remove": ["X-Debug"]
@@ -320,7 +327,7 @@ fn fields_and_hosts_are_changed_as_the_route_says() {
     let lines: Vec<&str> = request.split("\r\n").collect();
     let id = response.field("x-request-id").unwrap();
     for wanted in [
-        "Host: inner.example",
+        "Host: inner.example:8080",
         "X-Env: prod",
         "x-forwarded-proto: https",
         "x-from: 127.0.0.1 outer.example/a",

@@ -90,3 +90,105 @@ fn a_probe_that_may_outlast_the_interval_is_worth_a_warning() {
     let loadx = LoadX::with(&[origin.address()], &settings);
     loadx.wait_for_log(told);
 }
+
+/// What `check` warns of in a config with these routes; the config is good all the same.
+fn warnings(routes: &Value, listeners: &Value) -> Vec<String> {
+    let config = json!({
+        "listeners": listeners,
+        "clusters": { "app": { "backends": ["a:1"] } },
+        "routes": routes,
+    });
+    let output = check(&config);
+    assert_eq!(output.code, Some(0), "{config}: {output:?}");
+    let told = output.stderr.split("warning: ").skip(1).map(|one| one.trim_end().to_owned()).collect::<Vec<_>>();
+    assert!(told.iter().all(|one| one.contains("\n  help: ")), "{output:?}");
+    told
+}
+
+fn plain_listeners() -> Value {
+    json!([{ "address": ":8080" }])
+}
+
+#[test]
+fn routes_behind_a_prefix_of_everything_are_worth_a_warning() {
+    let all = json!({ "name": "all", "hosts": ["a", "b"], "path_prefix": "/", "cluster": "app" });
+    let told = "route \"all\" has \"path_prefix\": \"/\" for the same hosts";
+    for (hidden, message) in [
+        (json!({ "name": "x", "hosts": ["a"], "cluster": "app" }), "route \"x\" never gets a request for a path"),
+        (json!({ "name": "x", "hosts": ["b", "a"], "methods": ["GET"], "cluster": "app" }), "route \"x\" never gets"),
+        (
+            json!({ "name": "x", "hosts": ["a"], "path_regex": "/[0-9]+", "cluster": "app" }),
+            "route \"x\" can never match",
+        ),
+    ] {
+        for routes in [json!([all, hidden]), json!([hidden, all])] {
+            let warned = warnings(&routes, &plain_listeners());
+            assert!(
+                warned.len() == 1 && warned[0].contains(message) && warned[0].contains(told),
+                "{hidden}: {warned:?}"
+            );
+        }
+    }
+    for asked in [
+        json!({ "hosts": ["a", "c"], "cluster": "app" }),
+        json!({ "cluster": "app" }),
+        json!({ "hosts": ["*.a"], "cluster": "app" }),
+        json!({ "hosts": ["a"], "path_prefix": "/x", "cluster": "app" }),
+    ] {
+        assert_eq!(warnings(&json!([all, asked]), &plain_listeners()), [""; 0], "{asked}");
+    }
+    let narrow =
+        json!({ "hosts": ["a"], "path_prefix": "/", "methods": ["GET"], "headers": { "x": "1" }, "cluster": "app" });
+    let asked = json!({ "hosts": ["a"], "methods": ["GET", "POST"], "headers": { "x": "1" }, "cluster": "app" });
+    assert_eq!(warnings(&json!([narrow, asked]), &plain_listeners()), [""; 0]);
+}
+
+#[test]
+fn paths_that_no_request_can_have_are_worth_a_warning() {
+    for path in ["/a//b", "/a;b", "/a%2Fb", "/%5C"] {
+        for key in ["path", "path_prefix"] {
+            let warned = warnings(&json!([{ "name": "x", key: path, "cluster": "app" }]), &plain_listeners());
+            let told = format!("route \"x\" can never match: servers read its \"{key}\" \"{path}\" in different ways");
+            assert!(warned.len() == 1 && warned[0].contains(&told), "{path}: {warned:?}");
+        }
+    }
+    let good = json!([{ "path": "/a%3A/b.c/~d", "cluster": "app" }, { "path_prefix": "/x/", "cluster": "app" }]);
+    assert_eq!(warnings(&good, &plain_listeners()), [""; 0]);
+}
+
+#[test]
+fn a_path_that_loadx_itself_answers_is_worth_a_warning() {
+    let listeners =
+        json!([{ "name": "web", "address": ":1" }, { "name": "inner", "address": ":2", "endpoints": true }]);
+    for route in [
+        json!({ "name": "x", "path": "/__status__", "cluster": "app" }),
+        json!({ "name": "x", "path_prefix": "/__health__", "methods": ["HEAD", "POST"], "cluster": "app" }),
+        json!({ "name": "x", "path": "/__metrics__", "listeners": ["inner"], "cluster": "app" }),
+    ] {
+        let warned = warnings(&json!([route]), &listeners);
+        assert!(
+            warned.len() == 1 && warned[0].contains("LoadX itself answers GET and HEAD of /__"),
+            "{route}: {warned:?}"
+        );
+    }
+    for route in [
+        json!({ "path": "/__status__", "listeners": ["web"], "cluster": "app" }),
+        json!({ "path": "/__status__", "methods": ["POST"], "cluster": "app" }),
+        json!({ "path": "/__status__/x", "cluster": "app" }),
+    ] {
+        assert_eq!(warnings(&json!([route]), &listeners), [""; 0], "{route}");
+    }
+}
+
+#[test]
+fn methods_that_nobody_knows_are_worth_a_warning() {
+    let route = |method: &str| json!([{ "name": "x", "methods": [method], "cluster": "app" }]);
+    for (method, told) in [
+        ("GTE", "\"GTE\" is no registered method\n  help: expected is a method such as GET,"),
+        ("TRACE", "LoadX answers 501 to TRACE"),
+    ] {
+        let warned = warnings(&route(method), &plain_listeners());
+        assert!(warned.len() == 1 && warned[0].contains(told), "{warned:?}");
+    }
+    assert_eq!(warnings(&route("PROPFIND"), &plain_listeners()), [""; 0]);
+}

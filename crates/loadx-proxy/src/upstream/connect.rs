@@ -5,19 +5,33 @@ use std::net::SocketAddr;
 use std::pin::pin;
 use std::time::Duration;
 
-use loadx_core::{Backend, ConnectFailure, ConnectFailureKind};
+use loadx_core::{Backend, ConnectFailure, ConnectFailureKind, Failure};
 
 use crate::clock::Clock;
 use crate::context::Worker;
-use crate::io::describe;
+use crate::io::{describe, is_silent};
 use crate::limits::CONNECT_LOOK;
-use crate::net::Network;
-use crate::pool::Connection;
+use crate::net::{Network, Stream as _};
 use crate::shared::LocalPlan;
+use crate::upstream::pool::Connection;
 
-/// A new connection to `backend`. It is given up when the backend leaves rotation meanwhile: the
-/// request then has better places to go than a queue that nobody serves.
+/// A new connection to `backend`, ready for a request. Connecting is given up when the backend leaves rotation meanwhile:
+/// the request then has better places to go than a queue that nobody serves.
 pub(crate) async fn connect<N: Network>(
+    worker: &Worker<N>,
+    target: (&LocalPlan, usize),
+    backend: &Backend,
+) -> Result<Connection<N::Stream>, Failure> {
+    let connection = establish(worker, target, backend).await.map_err(Failure::Connect)?;
+    // Bytes that are there before the request was sent answer no request (RFC 9112, section 9.2). The runtime's word is
+    // free, and only a hint.
+    if !is_silent(&connection.stream) && !connection.stream.holds_nothing() {
+        return Err(Failure::Premature);
+    }
+    Ok(connection)
+}
+
+async fn establish<N: Network>(
     worker: &Worker<N>,
     (plan, cluster): (&LocalPlan, usize),
     backend: &Backend,

@@ -1,5 +1,8 @@
 //! One client's connection: reading heads, one exchange after the other, and how it ends.
 
+mod inbound;
+mod reply;
+
 use std::future::poll_fn;
 use std::io::ErrorKind;
 use std::pin::{Pin, pin};
@@ -10,20 +13,35 @@ use loadx_core::{ProxyError, Time};
 use loadx_http::limits::HEAD_BYTES_MAX;
 use loadx_http::{Fault, Parsed, Version, parse_request};
 
+use inbound::ResponseWriter;
+use reply::Manner;
+
 use crate::address::client_address;
 use crate::buffers::Input;
-use crate::connection::Client;
 use crate::context::Worker;
-use crate::exchange::{self, Next};
+use crate::downstream::client::Client;
+use crate::downstream::sessions::Session;
+use crate::downstream::wire::Wire;
+use crate::exchange;
+use crate::h1::{BodyReader, BodyWriter};
 use crate::incoming::Incoming;
-use crate::io::{Broken, is_silent};
+use crate::io::{Broken, Waiting, fill, is_silent};
 use crate::limits::{LINGER, LINGER_BYTES_MAX, REFUSED_LINE_BYTES_MAX, REST_AFTER};
 use crate::net::{Network, Stream};
 use crate::patience::Patience;
-use crate::relay::{Waiting, fill};
-use crate::reply::{Manner, write_error};
 use crate::request_id::RequestId;
-use crate::sessions::Session;
+use crate::sides::{BodySource as _, Ending, Inbound, OwnResponse, Pace, ResponseSink as _};
+
+/// What becomes of the client's connection after an exchange.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+enum Next {
+    KeepAlive,
+    Close,
+    /// Close, but let the client finish sending.
+    Linger,
+    /// Close visibly broken.
+    BreakOff,
+}
 
 /// What a client sent.
 enum Head {
@@ -73,8 +91,8 @@ impl<S: Stream> Client<S> {
     async fn serve_until_calm<N: Network<Stream = S>>(&mut self, worker: &Rc<Worker<N>>, session: &Session) -> Next {
         loop {
             let next = match self.next_head(worker, session).await {
-                Head::Request(incoming) => exchange::run(worker, self, incoming).await,
-                Head::Refused(reply) => self.refuse(worker, &reply).await,
+                Head::Request(incoming) => self.exchange(worker, incoming).await,
+                Head::Refused(error) => self.refuse(worker, &error).await,
                 Head::Gone => Next::Close,
                 Head::Rests => return Next::KeepAlive,
             };
@@ -90,6 +108,38 @@ impl<S: Stream> Client<S> {
             }
             // A client that has sent many requests at once is not served before all others.
             tokio::task::coop::consume_budget().await;
+        }
+    }
+
+    /// Carries out one exchange, and decides from its end what becomes of the connection.
+    async fn exchange<N: Network<Stream = S>>(&mut self, worker: &Rc<Worker<N>>, mut incoming: Incoming) -> Next {
+        let process = &incoming.plan.process;
+        let wants_more = incoming.head.persistent();
+        let manner = Manner {
+            version: incoming.head.version(),
+            to_head: incoming.head.is_head(),
+            persistent: wants_more && u64::from(self.requests) < process.client_limits.requests_per_connection,
+        };
+        let Client { wire: Wire { stream, unfinished }, timer, input, .. } = self;
+        let patience = process.timeouts.request;
+        let pace = Pace { timer, from_client: Patience::idle(patience), to_client: Patience::idle(patience) };
+        let waiting = Waiting { timer, buffers: &worker.buffers };
+        let mut request = BodyReader::new(stream, input, incoming.head.framing(), waiting, &pace.from_client);
+        let writer = BodyWriter::new(stream, waiting, &pace.to_client, Some(unfinished));
+        let mut response = ResponseWriter::new(worker, writer, manner);
+        let inbound = Inbound { request: &mut request, response: &mut response, pace: &pace };
+        let ending = exchange::run(worker, &mut incoming, inbound).await;
+        // The request may be kept to its end, to be sent again.
+        request.consume();
+        let (request_complete, persistent) = (request.is_complete(), response.is_persistent());
+        drop(response);
+        input.release_if_empty();
+        match ending {
+            Ending::BrokenOff => Next::BreakOff,
+            Ending::Complete if persistent => Next::KeepAlive,
+            // A client that wants the connection closed, and has sent nothing more, sends nothing more.
+            Ending::Complete if request_complete && !wants_more && input.is_empty() && is_silent(stream) => Next::Close,
+            Ending::Complete => Next::Linger,
         }
     }
 
@@ -207,8 +257,6 @@ impl<S: Stream> Client<S> {
             peer: self.peer,
             peer_trusted: address.peer_trusted,
             client: address.ip,
-            persistent: head.persistent()
-                && u64::from(self.requests) + 1 < process.client_limits.requests_per_connection,
             head,
             route: None,
             plan,
@@ -220,15 +268,16 @@ impl<S: Stream> Client<S> {
     }
 
     /// Tells the client why its request goes nowhere.
-    async fn refuse<N: Network<Stream = S>>(&mut self, worker: &Rc<Worker<N>>, reply: &ProxyError) -> Next {
+    async fn refuse<N: Network<Stream = S>>(&mut self, worker: &Rc<Worker<N>>, error: &ProxyError) -> Next {
         let id = worker.next_request_id();
         let to_head = start_line(self.input.bytes()).0 == b"HEAD";
         let manner = Manner { version: Version::Http11, persistent: false, to_head };
-        let mut out = worker.buffers.head();
-        let bytes = write_error(reply, &id, manner, &mut out);
-        let sent = self.send(&out, worker.plan().process.timeouts.request).await;
-        let line = start_line(self.input.bytes());
-        worker.log_refusal(self.peer, &id, line, reply, if sent.is_ok() { bytes } else { 0 });
+        let patience = Patience::idle(worker.plan().process.timeouts.request);
+        let waiting = Waiting { timer: &self.timer, buffers: &worker.buffers };
+        let writer = BodyWriter::new(&self.wire.stream, waiting, &patience, Some(&mut self.wire.unfinished));
+        let mut response = ResponseWriter::new(worker, writer, manner);
+        let sent = response.own(&OwnResponse::error(error, &id), false).await;
+        worker.log_refusal(self.peer, &id, start_line(self.input.bytes()), error, *sent.as_ref().unwrap_or(&0));
         if sent.is_ok() { Next::Linger } else { Next::Close }
     }
 

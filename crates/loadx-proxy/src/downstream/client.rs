@@ -1,6 +1,5 @@
 //! A client's connection, as serving it and carrying out its exchanges both need it.
 
-use std::io::IoSlice;
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -8,31 +7,13 @@ use loadx_core::Time;
 
 use crate::buffers::Input;
 use crate::clock::Clock;
-use crate::io::{Broken, write_all};
+use crate::downstream::parking::Parked;
+use crate::downstream::wire::Wire;
 use crate::limits::REST_AFTER;
 use crate::net::Stream;
-use crate::parking::Parked;
-use crate::patience::Patience;
-use crate::pool::Mark;
 use crate::shared::Place;
 use crate::timer::Timer;
-
-/// A stream to a client that never ends in the midst of a response as if it were whole.
-#[derive(Debug)]
-pub(crate) struct Wire<S: Stream> {
-    pub(crate) stream: S,
-    /// Whether a response has begun and not ended. Dropped so, whatever the reason, the connection
-    /// breaks off instead of ending: half a response must not look whole.
-    pub(crate) unfinished: bool,
-}
-
-impl<S: Stream> Drop for Wire<S> {
-    fn drop(&mut self) {
-        if self.unfinished {
-            self.stream.break_off();
-        }
-    }
-}
+use crate::upstream::pool::Mark;
 
 /// A client's connection while it is served.
 #[derive(Debug)]
@@ -82,13 +63,5 @@ impl<S: Stream> Client<S> {
     pub(crate) fn parked(self, keepalive: Duration, silent_at: Mark) -> Parked<S> {
         let Client { wire, peer, listener, requests, idle_since: since, place, .. } = self;
         Parked { wire, peer, listener, requests, place, silent_at, since, until: since + keepalive }
-    }
-
-    /// Writes a whole reply of LoadX's own. `idle` bounds how long the client may not read.
-    pub(crate) async fn send(&mut self, bytes: &[u8], idle: Duration) -> Result<(), Broken> {
-        self.wire.unfinished = true;
-        write_all(&self.wire.stream, &mut [IoSlice::new(bytes)], &self.timer, &Patience::idle(idle), &mut 0).await?;
-        self.wire.unfinished = false;
-        Ok(())
     }
 }

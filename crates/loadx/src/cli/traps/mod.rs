@@ -2,54 +2,26 @@
 //!
 //! The config reader in `loadx-core` does no I/O; this module checks what depends on the machine.
 
-use std::collections::HashMap;
-use std::fmt;
+mod routes;
+mod trap;
+
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::path::Path;
-use std::sync::Arc;
 
 use loadx_core::config::{ClusterConfig, Config, HostPort};
-use loadx_core::route::{Action, PathRule, Route, Rules};
+use loadx_core::route::Action;
 use loadx_core::{BackendSpec, Probe};
 
 use super::trouble::Trouble;
 use super::words::count;
-
-/// One trap in a config.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) struct Trap {
-    message: String,
-    help: String,
-    /// Whether LoadX can never work with the config; otherwise the trap is a warning.
-    fatal: bool,
-}
-
-impl Trap {
-    fn error(message: String, help: impl Into<String>) -> Self {
-        Trap { message, help: help.into(), fatal: true }
-    }
-
-    fn warning(message: String, help: impl Into<String>) -> Self {
-        Trap { message, help: help.into(), fatal: false }
-    }
-
-    /// The trap as a line of the log.
-    pub(super) fn line(&self) -> String {
-        format!("{}; {}", self.message, self.help)
-    }
-
-    /// The trap as a message of a command, with the help on a separate line.
-    pub(super) fn text(&self) -> String {
-        format!("{}\n  help: {}", self.message, self.help)
-    }
-}
+pub(super) use trap::Trap;
 
 /// The warnings about `config`. `file` is the config file, if there is one.
 ///
 /// # Errors
 /// All fatal traps.
 pub(super) fn warnings(config: &Config, file: Option<&Path>) -> Result<Vec<Trap>, Trouble> {
-    let (errors, warnings): (Vec<Trap>, Vec<Trap>) = find(config).into_iter().partition(|trap| trap.fatal);
+    let (errors, warnings): (Vec<Trap>, Vec<Trap>) = find(config).into_iter().partition(Trap::is_fatal);
     if errors.is_empty() {
         return Ok(warnings);
     }
@@ -72,7 +44,7 @@ fn find(config: &Config) -> Vec<Trap> {
     let log = config.access_log.as_ref().and_then(|log| log.file.as_deref()).and_then(unwritable_log);
     let clusters = config.clusters.iter().map(|cluster| slow_probes(config, cluster));
     let found = listen.chain([log]).chain(backends).chain(clusters).flatten();
-    found.chain(unused(config)).chain(shadowed(&config.routes)).collect()
+    found.chain(unused(config)).chain(routes::traps(config)).collect()
 }
 
 /// A host of numbers and dots that is no IP address: no name in the DNS ends with a number.
@@ -184,52 +156,6 @@ fn unused(config: &Config) -> Vec<Trap> {
         Trap::warning(message, "name the cluster in a route, or remove the cluster")
     };
     unused.map(trap).collect()
-}
-
-/// Routes that can never match, because for each of their hosts an earlier route has the same conditions. Compares each
-/// route only with earlier routes of the same host and path.
-fn shadowed(routes: &[Route]) -> Vec<Trap> {
-    let mut seen: HashMap<(&str, String), Vec<&Rules>> = HashMap::new();
-    let mut traps = Vec::new();
-    for route in routes {
-        let rules = &route.rules;
-        let path = format!("{:?}", PathName(&rules.path));
-        let any = [Arc::<str>::default()];
-        let hosts = if rules.hosts.is_empty() { &any[..] } else { &rules.hosts[..] };
-        let asks_the_same = |other: &&Rules| {
-            other.methods == rules.methods
-                && other.fields == rules.fields
-                && other.query == rules.query
-                && (other.listeners.is_empty() || other.listeners == rules.listeners)
-        };
-        let is_taken = |host: &Arc<str>| {
-            let earlier = seen.get(&(&**host, path.clone()));
-            earlier.is_some_and(|earlier| earlier.iter().any(asks_the_same))
-        };
-        if hosts.iter().all(is_taken) {
-            let message = format!("route \"{}\" can never match: earlier routes have the same conditions", route.name);
-            traps.push(Trap::warning(message, "remove the route, or change its conditions"));
-        }
-        let names = if rules.hosts.is_empty() { vec![""] } else { rules.hosts.iter().map(|host| &**host).collect() };
-        for host in names {
-            seen.entry((host, path.clone())).or_default().push(rules);
-        }
-    }
-    traps
-}
-
-/// A path rule without its compiled form.
-struct PathName<'p>(&'p PathRule);
-
-impl fmt::Debug for PathName<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.0 {
-            PathRule::Any => f.write_str("any"),
-            PathRule::Exact(path) => write!(f, "= {path}"),
-            PathRule::Prefix(path) => write!(f, "^ {path}"),
-            PathRule::Regex(pattern, _) => write!(f, "~ {pattern}"),
-        }
-    }
 }
 
 /// A log file whose folder does not exist.

@@ -13,10 +13,10 @@ use std::task::{Context, Poll, Wake, Waker};
 use loadx_core::Time;
 use slab::Slab;
 
-use crate::connection::Wire;
+use crate::downstream::wire::Wire;
 use crate::net::Stream;
-use crate::pool::Mark;
 use crate::shared::Place;
+use crate::upstream::pool::Mark;
 
 /// The clients of one worker that rest.
 pub(crate) struct Parking<S: Stream> {

@@ -1,0 +1,26 @@
+//! What all checks of values share: the text of the config, and the faults that were found.
+
+use super::Faults;
+use super::reader::{Place, Problem, nearest};
+
+/// Turns file types into values that run. The checks stand beside what they check, in `validate` and `routing`.
+pub(super) struct Checker<'c> {
+    pub(super) source: &'c str,
+    pub(super) faults: &'c mut Faults,
+}
+
+impl Checker<'_> {
+    /// Tells a fault.
+    pub(super) fn fault(&mut self, place: Place, problem: Problem) {
+        place.fault(self.source, self.faults, problem);
+    }
+
+    /// Tells a name that stands for nothing; `known` are the names that would do.
+    pub(super) fn unknown(&mut self, kind: &str, name: &str, place: Place, known: &[&str]) {
+        let help = match nearest(name, known) {
+            Some(near) => format!("did you mean \"{near}\"?"),
+            None => format!("the file has: {}", known.join(", ")),
+        };
+        self.fault(place, Problem::new(format!("there is no {kind} named \"{name}\""), help));
+    }
+}

@@ -1,0 +1,151 @@
+//! One exchange with a client in HTTP/1.1: its request's content, and its response.
+
+use std::future::poll_fn;
+use std::io::ErrorKind;
+use std::rc::Rc;
+use std::task::{Poll, ready};
+
+use loadx_http::{Answering, Framing, Response, Version};
+
+use super::reply::{Manner, write_own};
+use crate::context::Worker;
+use crate::h1::{BodyReader, BodyWriter};
+use crate::io::Broken;
+use crate::net::{Network, PipeOf, Stream};
+use crate::sides::{BodySink as _, OwnResponse, Piece, RequestSource, ResponseChanges, ResponseSink};
+
+/// A piece that ends a body without content.
+const END: Piece<'_> = Piece { content: b"", end: Some(b"") };
+
+impl<S: Stream> RequestSource<S::Pipe> for BodyReader<'_, S> {
+    type Body = Self;
+
+    fn body(&mut self) -> &mut Self {
+        self
+    }
+
+    fn set_content_max(&mut self, bytes: u64) {
+        Self::set_content_max(self, bytes);
+    }
+
+    /// The end of the client's bytes is taken for leaving: on the wire, closing and half-closing look alike, and work
+    /// for a client that left is wasted. Bytes that come stay in the input. When the input is full no more is read, and
+    /// the leaving is noticed when the response is written.
+    async fn departure(&mut self) -> Broken {
+        let BodyReader { stream, input, waiting, .. } = self;
+        poll_fn(|cx| {
+            loop {
+                if let Err(error) = ready!(stream.poll_readable(cx)) {
+                    return Poll::Ready(Broken::Failed(error));
+                }
+                let room = input.room(waiting.buffers);
+                if room.is_empty() {
+                    return Poll::Pending;
+                }
+                match stream.try_read(room) {
+                    Ok(0) => return Poll::Ready(Broken::Closed),
+                    Ok(count) => input.filled(count),
+                    Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {
+                        input.release_if_empty();
+                    }
+                    Err(error) => return Poll::Ready(Broken::Failed(error)),
+                }
+            }
+        })
+        .await
+    }
+
+    fn local_authority(&self) -> String {
+        self.stream.local_addr().map_or_else(|_| String::new(), |local| local.to_string())
+    }
+
+    fn switch(&mut self) {
+        self.begin(Framing::UntilClose);
+    }
+}
+
+/// Writes the response of one exchange.
+pub(super) struct ResponseWriter<'c, N: Network> {
+    worker: &'c Rc<Worker<N>>,
+    body: BodyWriter<'c, N::Stream>,
+    version: Version,
+    /// Whether the request is a HEAD.
+    to_head: bool,
+    /// Whether the client wants to go on with the connection, and may. Once a response has begun, whether the connection
+    /// does go on.
+    persistent: bool,
+}
+
+impl<'c, N: Network> ResponseWriter<'c, N> {
+    pub(super) fn new(worker: &'c Rc<Worker<N>>, body: BodyWriter<'c, N::Stream>, manner: Manner) -> Self {
+        let Manner { version, to_head, persistent } = manner;
+        ResponseWriter { worker, body, version, to_head, persistent }
+    }
+
+    /// Whether the connection goes on after the response.
+    pub(super) fn is_persistent(&self) -> bool {
+        self.persistent
+    }
+
+    /// Asked when a head is written: the answer may change while the backend works.
+    fn goes_on(&self, request_complete: bool) -> bool {
+        self.persistent && request_complete && self.worker.keeps_connections()
+    }
+}
+
+impl<'c, N: Network> ResponseSink<PipeOf<N>> for ResponseWriter<'c, N> {
+    type Body = BodyWriter<'c, N::Stream>;
+
+    fn body(&mut self) -> &mut Self::Body {
+        &mut self.body
+    }
+
+    fn head(&mut self, response: &Response<'_, '_>, changes: &ResponseChanges<'_>) {
+        let framing = response.framing_for(self.version, self.to_head);
+        if !response.is_interim() {
+            self.persistent = framing != Some(Framing::UntilClose) && self.goes_on(changes.request_complete);
+            self.body.is_last = !self.persistent;
+        }
+        self.body.framing = framing.unwrap_or(Framing::Length(0));
+        let date = response.lacks_date().then(|| self.worker.date.now());
+        let answering = Answering {
+            version: self.version,
+            framing,
+            persistent: self.persistent,
+            via: changes.via,
+            date: date.as_deref(),
+            request_id_line: Some(changes.request_id_line),
+            removed: changes.removed,
+            added: changes.added,
+        };
+        response.encode(&answering, &mut self.body.head);
+    }
+
+    async fn interim(&mut self) -> Result<(), Broken> {
+        // HTTP/1.0 has no interim responses (RFC 9110, section 15.2).
+        if self.version == Version::Http10 {
+            self.body.head.clear();
+            return Ok(());
+        }
+        self.body.send(END).await
+    }
+
+    async fn own(&mut self, response: &OwnResponse<'_>, request_complete: bool) -> Result<u64, Broken> {
+        self.persistent = self.goes_on(request_complete);
+        self.body.head.clear();
+        self.body.framing = Framing::Length(0);
+        let manner = Manner { version: self.version, persistent: self.persistent, to_head: self.to_head };
+        let content = write_own(response, manner, &mut self.body.head);
+        self.body.send(END).await.map(|()| content)
+    }
+
+    fn is_unfinished(&self) -> bool {
+        self.body.is_unfinished()
+    }
+
+    fn switch(&mut self) {
+        self.persistent = false;
+        self.body.framing = Framing::UntilClose;
+        self.body.set_unfinished(true);
+    }
+}

@@ -1,0 +1,77 @@
+//! Responses that LoadX itself makes, as HTTP/1.1 writes them.
+
+use std::io::Write as _;
+
+use loadx_http::Version;
+
+use crate::date;
+use crate::sides::OwnResponse;
+
+/// How a response ends for the client's connection.
+#[derive(Copy, Clone, Debug)]
+pub(crate) struct Manner {
+    pub(crate) version: Version,
+    /// Whether the connection stays open.
+    pub(crate) persistent: bool,
+    /// Whether the request was a HEAD.
+    pub(crate) to_head: bool,
+}
+
+/// Writes a response. Returns how many bytes of content it has.
+pub(crate) fn write_own(own: &OwnResponse<'_>, manner: Manner, out: &mut Vec<u8>) -> u64 {
+    let connection = match (manner.persistent, manner.version) {
+        (false, _) => "Connection: close\r\n",
+        (true, Version::Http10) => "Connection: keep-alive\r\n",
+        (true, Version::Http11) => "",
+    };
+    let kind = own.content_type.map_or_else(String::new, |kind| format!("Content-Type: {kind}\r\n"));
+    let length = if own.status == 204 { String::new() } else { format!("Content-Length: {}\r\n", own.content.len()) };
+    write!(
+        out,
+        "HTTP/1.1 {} {}\r\n{kind}{length}{}Date: {}\r\n{connection}\r\n",
+        own.status,
+        reason_phrase(own.status),
+        own.fields,
+        date::now(),
+    )
+    .expect("a Vec takes what is written to it");
+    if manner.to_head {
+        return 0;
+    }
+    out.extend_from_slice(&own.content);
+    own.content.len() as u64
+}
+
+fn reason_phrase(status: u16) -> &'static str {
+    match status {
+        200 => "OK",
+        201 => "Created",
+        204 => "No Content",
+        205 => "Reset Content",
+        301 => "Moved Permanently",
+        302 => "Found",
+        303 => "See Other",
+        304 => "Not Modified",
+        307 => "Temporary Redirect",
+        308 => "Permanent Redirect",
+        400 => "Bad Request",
+        401 => "Unauthorized",
+        403 => "Forbidden",
+        404 => "Not Found",
+        405 => "Method Not Allowed",
+        408 => "Request Timeout",
+        410 => "Gone",
+        413 => "Content Too Large",
+        414 => "URI Too Long",
+        418 => "I'm a teapot",
+        429 => "Too Many Requests",
+        431 => "Request Header Fields Too Large",
+        500 => "Internal Server Error",
+        501 => "Not Implemented",
+        502 => "Bad Gateway",
+        503 => "Service Unavailable",
+        504 => "Gateway Timeout",
+        505 => "HTTP Version Not Supported",
+        _ => "Unknown",
+    }
+}

@@ -1,0 +1,147 @@
+//! A body that comes over a stream, in the framing of HTTP/1.1.
+
+use std::io::ErrorKind;
+
+use loadx_core::Time;
+use loadx_http::{BodyDecoder, BodyFault, Decoded, Framing};
+
+use crate::buffers::Input;
+use crate::io::{Broken, Waiting, fill, fill_until, readable};
+use crate::limits::{PIPE_BYTES, SPLICE_BYTES_MIN};
+use crate::net::Stream;
+use crate::patience::Patience;
+use crate::pipes::LentPipe;
+use crate::sides::{BodySource, Filled, Piece, RelayFault};
+
+/// Reads a body. Never more than a buffer of the body is here, and nothing is read before the former piece has been
+/// consumed.
+#[derive(Debug)]
+pub(crate) struct BodyReader<'r, S> {
+    pub(crate) stream: &'r S,
+    /// Bytes that were read: first those of the piece, then what follows.
+    pub(crate) input: &'r mut Input,
+    pub(crate) waiting: Waiting<'r>,
+    patience: &'r Patience,
+    decoder: BodyDecoder,
+    piece: Decoded,
+    is_consumed: bool,
+}
+
+impl<'r, S: Stream> BodyReader<'r, S> {
+    pub(crate) fn new(
+        stream: &'r S,
+        input: &'r mut Input,
+        framing: Framing,
+        waiting: Waiting<'r>,
+        patience: &'r Patience,
+    ) -> Self {
+        let decoder = BodyDecoder::new(framing);
+        BodyReader { stream, input, waiting, patience, decoder, piece: Decoded::default(), is_consumed: false }
+    }
+
+    /// Goes on with a body that is framed so.
+    pub(crate) fn begin(&mut self, framing: Framing) {
+        self.decoder = BodyDecoder::new(framing);
+        self.piece = Decoded::default();
+        self.is_consumed = false;
+    }
+
+    /// Refuses chunks with more content than `bytes`, from now on.
+    pub(crate) fn set_content_max(&mut self, bytes: u64) {
+        self.decoder.set_content_max(bytes);
+    }
+
+    /// Reads what else is here of a body that is not worth a pipe, to send all of it at once. An error shows at the
+    /// next read, too.
+    pub(crate) fn gather(&mut self) {
+        let left = self.decoder.run_left().saturating_sub(self.input.bytes().len() as u64);
+        if (1..SPLICE_BYTES_MIN).contains(&left)
+            && let Ok(count) = self.stream.try_read(self.input.room(self.waiting.buffers))
+        {
+            self.input.filled(count);
+        }
+    }
+
+    /// Takes in what was read; 0 bytes are the end of the stream.
+    fn read(&mut self, count: usize) -> Result<(), RelayFault> {
+        if count == 0 {
+            self.decoder.end_of_input().map_err(RelayFault::Body)?;
+        }
+        self.look().map_err(RelayFault::Body)
+    }
+}
+
+impl<S: Stream> BodySource for BodyReader<'_, S> {
+    type Pipe = S::Pipe;
+
+    fn look(&mut self) -> Result<(), BodyFault> {
+        debug_assert_eq!(self.piece.consumed, 0, "a piece that was not consumed would be decoded twice");
+        self.piece = self.decoder.decode(self.input.bytes_mut())?;
+        Ok(())
+    }
+
+    async fn next(&mut self) -> Result<(), RelayFault> {
+        if self.decoder.is_complete() || !self.input.is_empty() {
+            return self.look().map_err(RelayFault::Body);
+        }
+        let count = fill(self.stream, self.input, self.waiting, self.patience).await.map_err(RelayFault::Source)?;
+        self.read(count)
+    }
+
+    async fn next_until(&mut self, deadline: impl Fn() -> Time) -> Result<(), RelayFault> {
+        if self.decoder.is_complete() || !self.input.is_empty() {
+            return self.look().map_err(RelayFault::Body);
+        }
+        let count = fill_until(self.stream, self.input, self.waiting, deadline).await.map_err(RelayFault::Source)?;
+        self.read(count)
+    }
+
+    fn piece(&self) -> Piece<'_> {
+        let end = self.decoder.is_complete().then(|| self.decoder.trailers());
+        Piece { content: &self.input.bytes()[..self.piece.content], end }
+    }
+
+    fn consume(&mut self) -> usize {
+        let Decoded { consumed, .. } = std::mem::take(&mut self.piece);
+        self.input.consume(consumed);
+        self.is_consumed = self.decoder.is_complete();
+        consumed
+    }
+
+    fn is_complete(&self) -> bool {
+        self.decoder.is_complete()
+    }
+
+    fn is_consumed(&self) -> bool {
+        self.is_consumed
+    }
+
+    fn raw_left(&self) -> u64 {
+        if self.input.is_empty() { self.decoder.run_left() } else { 0 }
+    }
+
+    fn try_fill(&mut self, pipe: &mut LentPipe<'_, S::Pipe>) -> Result<Filled, RelayFault> {
+        let left = usize::try_from(self.decoder.run_left()).unwrap_or(usize::MAX);
+        loop {
+            return match pipe.fill(self.stream, left.min(PIPE_BYTES)) {
+                Ok(0) => self.decoder.end_of_input().map(|()| Filled::Ended).map_err(RelayFault::Body),
+                Ok(count) => {
+                    self.patience.moved(count as u64, self.waiting.timer);
+                    self.decoder.advance(count as u64);
+                    Ok(Filled::Bytes(count))
+                }
+                Err(error) => match error.kind() {
+                    ErrorKind::WouldBlock => Ok(Filled::Nothing),
+                    ErrorKind::Interrupted => continue,
+                    ErrorKind::InvalidInput | ErrorKind::Unsupported => Ok(Filled::Unsupported),
+                    _ => Err(RelayFault::Source(Broken::Failed(error))),
+                },
+            };
+        }
+    }
+
+    async fn readable(&mut self) -> Result<(), RelayFault> {
+        let timer = self.waiting.timer;
+        readable(self.stream, timer, || self.patience.wait(timer)).await.map(|_| ()).map_err(RelayFault::Source)
+    }
+}

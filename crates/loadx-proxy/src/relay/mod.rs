@@ -1,0 +1,58 @@
+//! Moving a body from one side of an exchange to the other, piece by piece.
+
+mod splice;
+
+use crate::limits::{BUFFER_BYTES, RELAY_TURN_BYTES, SPLICE_BYTES_MIN};
+use crate::pipes::Pipes;
+use crate::sides::{BodySink, BodySource, RelayFault};
+
+use splice::{Pause, splice};
+
+/// Moves the rest of a body. `progress` is called whenever bytes left.
+pub(crate) async fn relay<R, W>(
+    source: &mut R,
+    sink: &mut W,
+    pipes: &Pipes<R::Pipe>,
+    progress: impl Fn(),
+) -> Result<(), RelayFault>
+where
+    R: BodySource,
+    W: BodySink<Pipe = R::Pipe>,
+{
+    let mut since_yield = 0;
+    // Whether much comes at once. What trickles is not worth a pipe, nor a packet for each part of a chunk.
+    let mut in_volume = true;
+    while !source.is_consumed() {
+        if in_volume
+            && source.raw_left() >= SPLICE_BYTES_MIN
+            && sink.takes_pipes()
+            && let Some(mut pipe) = pipes.lend()
+        {
+            let pause = splice(source, sink, &mut pipe, &progress).await?;
+            // While nothing is here, no pipe is held.
+            drop(pipe);
+            match pause {
+                Pause::RunOver => {}
+                Pause::Silence => source.readable().await?,
+                Pause::Trickle => in_volume = false,
+                Pause::Unsupported => pipes.give_up(),
+            }
+            continue;
+        }
+        source.next().await?;
+        let before = sink.written();
+        sink.send(source.piece()).await.map_err(RelayFault::Sink)?;
+        let count = source.consume();
+        in_volume |= count == BUFFER_BYTES;
+        if sink.written() > before {
+            progress();
+        }
+        // Framing counts: a sender of little else must not keep the worker to itself.
+        since_yield += count as u64;
+        if since_yield >= RELAY_TURN_BYTES && !source.is_consumed() {
+            since_yield = 0;
+            tokio::task::yield_now().await;
+        }
+    }
+    Ok(())
+}

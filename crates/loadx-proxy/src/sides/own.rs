@@ -1,0 +1,67 @@
+//! Responses that LoadX itself makes: errors, redirects, responses of the config, and its status endpoints.
+
+use std::borrow::Cow;
+
+use loadx_core::ProxyError;
+use loadx_core::route::Respond;
+
+use crate::request_id::RequestId;
+
+/// A response of LoadX's own.
+#[derive(Clone, Debug)]
+pub(crate) struct OwnResponse<'o> {
+    pub(crate) status: u16,
+    /// The value of Content-Type, if there is content.
+    pub(crate) content_type: Option<&'o str>,
+    /// Further field lines, each with its CR LF.
+    pub(crate) fields: String,
+    pub(crate) content: Cow<'o, [u8]>,
+}
+
+const JSON: Option<&str> = Some("application/json");
+
+impl<'o> OwnResponse<'o> {
+    /// An error, as small JSON.
+    pub(crate) fn error(error: &ProxyError, id: &RequestId) -> Self {
+        let content = serde_json::json!({
+            "error": error.kind,
+            "message": error.message,
+            "status": error.status,
+            "request_id": id.to_string(),
+        });
+        let fields =
+            format!("Cache-Control: no-store\r\nProxy-Status: LoadX; error={}\r\nX-Request-Id: {id}\r\n", error.kind);
+        let content = Cow::Owned(format!("{content}\n").into_bytes());
+        OwnResponse { status: error.status, content_type: JSON, fields, content }
+    }
+
+    /// The answer to an OPTIONS that ends here: the methods that a gateway passes on (RFC 9110, section 9.3.7).
+    pub(crate) fn options() -> Self {
+        let fields = "Allow: GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS\r\n".to_owned();
+        OwnResponse { status: 200, content_type: None, fields, content: Cow::Borrowed(b"") }
+    }
+
+    /// The answer of a status endpoint.
+    pub(crate) fn endpoint(status: u16, json: Vec<u8>) -> Self {
+        let fields = "Cache-Control: no-store\r\n".to_owned();
+        OwnResponse { status, content_type: JSON, fields, content: Cow::Owned(json) }
+    }
+
+    /// A redirect.
+    pub(crate) fn redirect(status: u16, location: &[u8], id: &RequestId) -> Self {
+        let fields = format!("Location: {}\r\nX-Request-Id: {id}\r\n", String::from_utf8_lossy(location));
+        OwnResponse { status, content_type: None, fields, content: Cow::Borrowed(b"") }
+    }
+
+    /// The response that a route of the config holds.
+    pub(crate) fn fixed(respond: &'o Respond, id: &RequestId) -> Self {
+        // A status that never has content has no length either (RFC 9110, section 8.6).
+        let content = if matches!(respond.status, 204 | 304) { "" } else { &respond.body };
+        OwnResponse {
+            status: respond.status,
+            content_type: (!respond.body.is_empty()).then_some(&respond.content_type),
+            fields: format!("X-Request-Id: {id}\r\n"),
+            content: Cow::Borrowed(content.as_bytes()),
+        }
+    }
+}

@@ -1,0 +1,348 @@
+//! What a worker counts, and what the counts of all workers say together.
+//!
+//! A shard belongs to one worker and is written without atomics; control asks for copies.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hdrhistogram::Histogram;
+use loadx_core::{Backend, BackendId, ClusterId, Time};
+
+use super::latency::{LATENCY_MAX_US, Latency};
+use super::record::Record;
+use crate::messages::Departed;
+
+/// Recent windows: how many slots, and how long each is.
+pub(super) const RECENT_SLOTS: usize = 7;
+pub(super) const RECENT_SLOT: Duration = Duration::from_secs(10);
+
+/// What one worker counted.
+#[derive(Clone, Debug)]
+pub(crate) struct Shard {
+    pub(crate) requests: u64,
+    pub(crate) errors: u64,
+    pub(crate) client_aborts: u64,
+    pub(crate) retries: u64,
+    /// Copies that were sent to mirrors, and requests that were not copied for want of room.
+    pub(crate) mirrored: u64,
+    pub(crate) mirrors_skipped: u64,
+    pub(crate) connections: u64,
+    pub(crate) holdings: Holdings,
+    pub(super) statuses: Box<[u64; 600]>,
+    pub(super) latency: Latency,
+    /// A ring of the last slots of time; the newest is being filled.
+    pub(super) recent: [RecentSlot; RECENT_SLOTS],
+    pub(super) backends: BTreeMap<BackendId, BackendCounts>,
+    /// By the number of the cluster's id: few, and never reused.
+    clusters: Vec<ClusterEntry>,
+}
+
+/// What is counted about one cluster.
+#[derive(Clone, Debug)]
+pub(crate) struct ClusterCounts {
+    pub(crate) requests: u64,
+    pub(crate) errors: u64,
+    pub(super) latency: Latency,
+}
+
+/// What a shard has about a cluster.
+#[derive(Clone, Debug)]
+enum ClusterEntry {
+    /// No exchange has ended yet.
+    Nothing,
+    Counted(Box<ClusterCounts>),
+    /// The cluster has left the plan; its last exchanges are not counted for it.
+    Forgotten,
+}
+
+/// What a worker holds at the moment.
+#[derive(Copy, Clone, Debug, Default)]
+pub(crate) struct Holdings {
+    /// Idle connections to backends.
+    pub(crate) idle_to_backends: usize,
+    /// Buffers that exchanges have.
+    pub(crate) buffers: usize,
+    /// Pipes that bodies go through.
+    pub(crate) pipes: usize,
+}
+
+/// What is counted about one backend.
+#[derive(Clone, Debug)]
+pub(crate) struct BackendCounts {
+    pub(crate) name: Arc<str>,
+    pub(crate) requests: u64,
+    pub(crate) errors: u64,
+    pub(crate) latency_sum_us: u64,
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct RecentSlot {
+    /// Which slot of time since the start; what it holds from an earlier one is stale.
+    pub(super) number: u64,
+    pub(super) requests: u64,
+    pub(super) errors: u64,
+    pub(super) latency: Histogram<u32>,
+}
+
+impl Shard {
+    pub(crate) fn new() -> Self {
+        Shard {
+            requests: 0,
+            errors: 0,
+            client_aborts: 0,
+            retries: 0,
+            mirrored: 0,
+            mirrors_skipped: 0,
+            connections: 0,
+            holdings: Holdings::default(),
+            statuses: Box::new([0; 600]),
+            latency: Latency::precise(),
+            recent: std::array::from_fn(|_| RecentSlot {
+                number: 0,
+                requests: 0,
+                errors: 0,
+                latency: Histogram::new_with_bounds(1, LATENCY_MAX_US, 2).expect("the bounds are sound"),
+            }),
+            backends: BTreeMap::new(),
+            clusters: Vec::new(),
+        }
+    }
+
+    /// Counts an exchange.
+    pub(crate) fn record(&mut self, record: &Record<'_>) {
+        let took_us = record.response_time_us().min(LATENCY_MAX_US);
+        let errors = u64::from(record.failed());
+        self.retries += record.tries.saturating_sub(1) as u64;
+        self.requests += 1;
+        self.errors += errors;
+        if let Some(count) = self.statuses.get_mut(usize::from(record.status)) {
+            *count += 1;
+        }
+        self.latency.record(took_us);
+        let slot = self.slot(record.ended);
+        slot.requests += 1;
+        slot.errors += errors;
+        slot.latency.saturating_record(took_us.max(1));
+        if let Some(counts) = record.cluster.and_then(|cluster| self.cluster_mut(cluster.id.number() as usize)) {
+            counts.requests += 1;
+            counts.errors += errors;
+            counts.latency.record(took_us);
+        }
+        if let Some(counts) = record.backend.and_then(|backend| self.backend_mut(backend)) {
+            counts.requests += 1;
+            counts.errors += errors;
+            counts.latency_sum_us += took_us;
+        }
+    }
+
+    /// The counts of a backend. A backend that has left the plan, and whose counts were forgotten, gets no new ones: its
+    /// id never returns, so nothing would ever remove these.
+    fn backend_mut(&mut self, backend: &Backend) -> Option<&mut BackendCounts> {
+        match self.backends.entry(backend.id()) {
+            Entry::Occupied(counts) => Some(counts.into_mut()),
+            Entry::Vacant(_) if backend.has_left() => None,
+            Entry::Vacant(place) => Some(place.insert(BackendCounts {
+                name: backend.shared_name(),
+                requests: 0,
+                errors: 0,
+                latency_sum_us: 0,
+            })),
+        }
+    }
+
+    fn slot(&mut self, now: Time) -> &mut RecentSlot {
+        let number = recent_slot_number(now);
+        let slot = &mut self.recent[(number % RECENT_SLOTS as u64) as usize];
+        if slot.number != number {
+            slot.number = number;
+            slot.requests = 0;
+            slot.errors = 0;
+            slot.latency.reset();
+        }
+        slot
+    }
+
+    fn add(&mut self, other: &Shard) {
+        self.requests += other.requests;
+        self.errors += other.errors;
+        self.client_aborts += other.client_aborts;
+        self.retries += other.retries;
+        self.mirrored += other.mirrored;
+        self.mirrors_skipped += other.mirrors_skipped;
+        self.connections += other.connections;
+        self.holdings.idle_to_backends += other.holdings.idle_to_backends;
+        self.holdings.buffers += other.holdings.buffers;
+        self.holdings.pipes += other.holdings.pipes;
+        for (mine, theirs) in self.statuses.iter_mut().zip(other.statuses.iter()) {
+            *mine += theirs;
+        }
+        self.latency.add(&other.latency);
+        for (mine, theirs) in self.recent.iter_mut().zip(&other.recent) {
+            if theirs.number > mine.number {
+                *mine = theirs.clone();
+            } else if theirs.number == mine.number {
+                mine.requests += theirs.requests;
+                mine.errors += theirs.errors;
+                mine.latency.add(&theirs.latency).expect("all shards have the same bounds");
+            }
+        }
+        for (number, cluster) in other.clusters.iter().enumerate() {
+            if let ClusterEntry::Counted(counts) = cluster
+                && let Some(mine) = self.cluster_mut(number)
+            {
+                mine.requests += counts.requests;
+                mine.errors += counts.errors;
+                mine.latency.add(&counts.latency);
+            }
+        }
+        for (id, counts) in &other.backends {
+            match self.backends.get_mut(id) {
+                None => {
+                    self.backends.insert(*id, counts.clone());
+                }
+                Some(mine) => {
+                    mine.requests += counts.requests;
+                    mine.errors += counts.errors;
+                    mine.latency_sum_us += counts.latency_sum_us;
+                }
+            }
+        }
+    }
+
+    /// What all workers counted.
+    pub(crate) fn merged(shards: &[Shard]) -> Shard {
+        let mut all = Shard::new();
+        for shard in shards {
+            all.add(shard);
+        }
+        all
+    }
+
+    /// What is counted about each backend.
+    pub(crate) fn backends(&self) -> &BTreeMap<BackendId, BackendCounts> {
+        &self.backends
+    }
+
+    /// Lets go of what was counted about backends and clusters that have left the plan.
+    pub(crate) fn forget(&mut self, departed: &Departed) {
+        for id in &departed.backends {
+            self.backends.remove(id);
+        }
+        for id in &departed.clusters {
+            *self.cluster_entry(id.number() as usize) = ClusterEntry::Forgotten;
+        }
+    }
+
+    /// What is counted about a cluster.
+    pub(crate) fn cluster(&self, id: ClusterId) -> Cow<'_, ClusterCounts> {
+        match self.clusters.get(id.number() as usize) {
+            Some(ClusterEntry::Counted(counts)) => Cow::Borrowed(counts),
+            _ => Cow::Owned(ClusterCounts::new()),
+        }
+    }
+
+    fn cluster_entry(&mut self, number: usize) -> &mut ClusterEntry {
+        if number >= self.clusters.len() {
+            self.clusters.resize(number + 1, ClusterEntry::Nothing);
+        }
+        &mut self.clusters[number]
+    }
+
+    /// The counts of a cluster, unless they were forgotten.
+    fn cluster_mut(&mut self, number: usize) -> Option<&mut ClusterCounts> {
+        let entry = self.cluster_entry(number);
+        if matches!(entry, ClusterEntry::Nothing) {
+            *entry = ClusterEntry::Counted(Box::new(ClusterCounts::new()));
+        }
+        match entry {
+            ClusterEntry::Counted(counts) => Some(counts),
+            ClusterEntry::Nothing | ClusterEntry::Forgotten => None,
+        }
+    }
+}
+
+impl ClusterCounts {
+    fn new() -> Self {
+        ClusterCounts { requests: 0, errors: 0, latency: Latency::small() }
+    }
+}
+
+pub(super) fn recent_slot_number(now: Time) -> u64 {
+    now.as_nanos() / (RECENT_SLOT.as_secs() * 1_000_000_000)
+}
+
+#[cfg(test)]
+mod tests {
+    use loadx_core::config::parse;
+    use loadx_core::plan::Desired;
+
+    use super::super::testing::{at, refused};
+    use super::*;
+
+    fn config(ports: &[u16]) -> loadx_core::config::Config {
+        let backends: Vec<_> =
+            ports.iter().map(|port| format!("{{\"host\": \"192.0.2.9\", \"port\": {port}}}")).collect();
+        parse(&format!("{{\"backend_servers\": [{}]}}", backends.join(","))).unwrap()
+    }
+
+    #[test]
+    fn an_exchange_that_outlives_its_backend_does_not_bring_the_counts_back() {
+        let (mut desired, _) = Desired::new(at(0), &config(&[1, 2]));
+        let view = desired.plan().clusters[0].view.load_full();
+        let record = |shard: &mut Shard, index: usize| {
+            let backend = Some(&view.backends()[index]);
+            shard.record(&Record { backend, ..refused(at(1), 5, 200) });
+        };
+        let (mut shard, mut idle) = (Shard::new(), Shard::new());
+        record(&mut shard, 0);
+        record(&mut shard, 1);
+        let removed = view.backends()[0].id();
+        desired.apply(at(1), &config(&[2]));
+        record(&mut shard, 0);
+        assert_eq!(shard.backends()[&removed].requests, 2, "the order to forget is under way");
+        for shard in [&mut shard, &mut idle] {
+            shard.forget(&Departed { backends: vec![removed], clusters: Vec::new() });
+            record(shard, 0);
+            record(shard, 1);
+        }
+        let all = Shard::merged(&[shard, idle]);
+        assert!(!all.backends().contains_key(&removed));
+        assert_eq!(all.backends()[&view.backends()[1].id()].requests, 3);
+        assert_eq!(all.requests, 7, "the totals have every exchange");
+    }
+
+    #[test]
+    fn clusters_have_response_times_of_their_own_until_they_leave() {
+        let (desired, _) = Desired::new(at(0), &config(&[1]));
+        let plan = desired.plan();
+        let cluster = &plan.clusters[0];
+        let record = |shard: &mut Shard, took_ms: u64, status: u16| {
+            shard.record(&Record { cluster: Some(cluster), ..refused(at(60), took_ms, status) });
+        };
+        let (mut a, mut b) = (Shard::new(), Shard::new());
+        for took_ms in 1..=99 {
+            record(if took_ms % 2 == 0 { &mut a } else { &mut b }, took_ms, 200);
+        }
+        record(&mut b, 20_000, 502);
+        b.record(&refused(at(60), 50_000, 400));
+        let all = Shard::merged(&[a.clone(), b]);
+        let counts = all.cluster(cluster.id);
+        assert_eq!((counts.requests, counts.errors), (100, 1));
+        let times = counts.latency.to_json();
+        assert_eq!(
+            (&times["average"], &times["minimum"], &times["maximum"]),
+            (&249.5.into(), &1.0.into(), &20_000.0.into())
+        );
+        let p95 = times["p95"].as_f64().unwrap();
+        assert!((p95 - 95.0).abs() < 1.0, "{p95}");
+
+        a.forget(&Departed { backends: Vec::new(), clusters: vec![cluster.id] });
+        record(&mut a, 1, 200);
+        let counts = a.cluster(cluster.id);
+        assert_eq!(counts.requests, 0);
+        assert_eq!(counts.latency.to_json()["p99"], 0.0);
+    }
+}

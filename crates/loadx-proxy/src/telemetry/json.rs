@@ -1,0 +1,171 @@
+//! The counters as `/__metrics__` prints them.
+
+use hdrhistogram::Histogram;
+use loadx_core::Time;
+
+use super::counters::{ClusterCounts, RECENT_SLOT, RECENT_SLOTS, Shard, recent_slot_number};
+use super::latency::{LATENCY_MAX_US, Latency};
+
+impl Latency {
+    /// The times in milliseconds.
+    pub(super) fn to_json(&self) -> serde_json::Value {
+        let count = self.histogram.len();
+        let quantile = |q: f64| ms(self.histogram.value_at_quantile(q).min(self.max_us));
+        serde_json::json!({
+            "average": ms_exact(average(self.sum_us, count)),
+            "minimum": if count == 0 { 0.0 } else { ms(self.min_us) },
+            "maximum": ms(self.max_us),
+            "p50": quantile(0.5),
+            "p90": quantile(0.9),
+            "p95": quantile(0.95),
+            "p99": quantile(0.99),
+            "p99.9": quantile(0.999),
+        })
+    }
+}
+
+impl ClusterCounts {
+    pub(crate) fn response_times(&self) -> serde_json::Value {
+        self.latency.to_json()
+    }
+}
+
+impl Shard {
+    /// Each status that occurred, and how often.
+    fn status_codes(&self) -> serde_json::Map<String, serde_json::Value> {
+        let occurred = self.statuses.iter().enumerate().filter(|(_, count)| **count > 0);
+        occurred.map(|(status, count)| (status.to_string(), (*count).into())).collect()
+    }
+
+    /// The metrics as `/__metrics__` shows them: the keys of the Python version with their meanings, and more.
+    pub(crate) fn to_json(&self, now: Time) -> serde_json::Value {
+        let uptime = now.since(Time::ZERO).as_secs_f64();
+        let backends: serde_json::Map<_, _> = self
+            .backends
+            .values()
+            .map(|counts| {
+                let counted = serde_json::json!({
+                    "requests": counts.requests,
+                    "errors": counts.errors,
+                    "average_ms": ms_exact(average(counts.latency_sum_us, counts.requests)),
+                });
+                (counts.name.to_string(), counted)
+            })
+            .collect();
+        serde_json::json!({
+            "uptime_seconds": round(uptime, 2),
+            "total_requests": self.requests,
+            "total_errors": self.errors,
+            "requests_per_second": round(self.requests as f64 / uptime.max(f64::MIN_POSITIVE), 2),
+            "error_rate": round(percent(self.errors, self.requests), 2),
+            "response_times": self.latency.to_json(),
+            "status_codes": self.status_codes(),
+            "client_aborts": self.client_aborts,
+            "retries": self.retries,
+            "mirrored": self.mirrored,
+            "mirrors_skipped": self.mirrors_skipped,
+            "client_connections": self.connections,
+            "recent": { "10s": self.recent(now, 1), "60s": self.recent(now, RECENT_SLOTS as u64 - 1) },
+            "backends": backends,
+        })
+    }
+
+    /// The slot that is being filled and the `whole` ones before it: what happened just now shows, and
+    /// the rate is over the time that they cover.
+    fn recent(&self, now: Time, whole: u64) -> serde_json::Value {
+        let current = recent_slot_number(now);
+        let first = current.saturating_sub(whole);
+        let mut latency = Histogram::<u32>::new_with_bounds(1, LATENCY_MAX_US, 2).expect("the bounds are sound");
+        let (mut requests, mut errors) = (0, 0);
+        for slot in self.recent.iter().filter(|slot| (first..=current).contains(&slot.number)) {
+            requests += slot.requests;
+            errors += slot.errors;
+            latency.add(&slot.latency).expect("the bounds are the same");
+        }
+        let began = Time::ZERO + RECENT_SLOT * u32::try_from(first).unwrap_or(u32::MAX);
+        let seconds = now.since(began).as_secs_f64().max(f64::MIN_POSITIVE);
+        let quantile = |q: f64| if requests == 0 { 0.0 } else { ms(latency.value_at_quantile(q)) };
+        serde_json::json!({
+            "requests_per_second": round(requests as f64 / seconds, 2),
+            "error_rate": round(percent(errors, requests), 2),
+            "p50": quantile(0.5),
+            "p95": quantile(0.95),
+            "p99": quantile(0.99),
+        })
+    }
+}
+
+fn average(sum: u64, count: u64) -> f64 {
+    if count == 0 { 0.0 } else { sum as f64 / count as f64 }
+}
+
+fn percent(part: u64, whole: u64) -> f64 {
+    100.0 * average(part, whole)
+}
+
+fn ms(us: u64) -> f64 {
+    ms_exact(us as f64)
+}
+
+fn ms_exact(us: f64) -> f64 {
+    round(us / 1_000.0, 3)
+}
+
+/// Rounds to `digits` decimals.
+pub(crate) fn round(value: f64, digits: i32) -> f64 {
+    let scale = 10f64.powi(digits);
+    (value * scale).round() / scale
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{at, refused};
+    use super::*;
+
+    #[test]
+    fn the_keys_of_the_python_version_have_their_meanings() {
+        let (mut a, mut b) = (Shard::new(), Shard::new());
+        for took in 1..=74 {
+            a.record(&refused(at(1), took, 200));
+        }
+        for took in 75..=99 {
+            b.record(&refused(at(2), took, 200));
+        }
+        b.record(&refused(at(2), 1_000, 502));
+        let json = Shard::merged(&[a, b]).to_json(at(50));
+        assert_eq!(json["uptime_seconds"], 50.0);
+        assert_eq!(json["total_requests"], 100);
+        assert_eq!(json["total_errors"], 1);
+        assert_eq!(json["requests_per_second"], 2.0);
+        assert_eq!(json["error_rate"], 1.0);
+        assert_eq!(json["response_times"]["average"], 59.5);
+        assert_eq!(json["response_times"]["minimum"], 1.0);
+        assert_eq!(json["response_times"]["maximum"], 1000.0);
+        let p95 = json["response_times"]["p95"].as_f64().unwrap();
+        assert!((p95 - 95.0).abs() < 0.1, "{p95}");
+        assert_eq!(json["status_codes"], serde_json::json!({"200": 99, "502": 1}));
+    }
+
+    #[test]
+    fn nothing_yet_is_zero_and_not_nonsense() {
+        let json = Shard::new().to_json(at(0));
+        assert_eq!(json["response_times"]["minimum"], 0.0);
+        assert_eq!(json["response_times"]["p95"], 0.0);
+        assert_eq!(json["requests_per_second"], 0.0);
+        assert_eq!(json["error_rate"], 0.0);
+    }
+
+    #[test]
+    fn recent_windows_forget() {
+        let mut shard = Shard::new();
+        for second in 0..20 {
+            shard.record(&refused(at(second), 5, 200));
+        }
+        let rate = |now, window: &str| shard.to_json(at(now))["recent"][window]["requests_per_second"].clone();
+        assert_eq!(rate(5, "10s"), 2.0, "10 requests in the slot that has lasted for 5 s");
+        assert_eq!(rate(20, "10s"), 1.0);
+        assert_eq!(rate(25, "60s"), 0.8);
+        assert_eq!(rate(31, "10s"), 0.0);
+        assert_eq!(rate(200, "60s"), 0.0);
+    }
+}

@@ -1,0 +1,145 @@
+//! The thread that writes the access log.
+
+use std::fs::File;
+use std::io::{self, Write};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use loadx_core::config::{AccessLogConfig, LogField, LogFormat};
+
+use crate::limits::{LOG_BATCH_BYTES, LOG_BATCHES_MAX, LOG_LAST_WRITE, LOG_SPARE_BATCHES_MAX};
+
+/// The number of lines that were lost, over all workers.
+#[derive(Debug, Default)]
+pub(crate) struct LostLines(AtomicU64);
+
+impl LostLines {
+    pub(crate) fn count(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    fn add(&self, batch: &[u8]) {
+        let lines = batch.iter().filter(|byte| **byte == b'\n').count();
+        self.0.fetch_add(lines as u64, Ordering::Relaxed);
+    }
+}
+
+/// The thread that writes. It ends when all [`LogSender`] have been dropped.
+#[derive(Debug)]
+pub(crate) struct LogWriter {
+    /// Ends when the thread does.
+    done: Receiver<()>,
+}
+
+/// The workers' way to the thread that writes: takes batches of lines.
+#[derive(Clone, Debug)]
+pub(crate) struct LogSender {
+    pub(super) format: LogFormat,
+    pub(super) fields: Arc<[LogField]>,
+    sender: SyncSender<Vec<u8>>,
+    /// What has been written, to be filled again: memory that one thread takes and another gives back wanders.
+    spare: Arc<Mutex<Vec<Vec<u8>>>>,
+    lost: Arc<LostLines>,
+}
+
+/// Whether the writing thread keeps up.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub(super) enum Sent {
+    Taken,
+    /// As many batches wait as may; this one is lost.
+    Lost,
+}
+
+impl LogSender {
+    /// Hands a batch over; a batch that finds no room is lost, and its lines are counted.
+    pub(super) fn send(&self, batch: Vec<u8>) -> Sent {
+        match self.sender.try_send(batch) {
+            Ok(()) => Sent::Taken,
+            Err(TrySendError::Full(batch) | TrySendError::Disconnected(batch)) => {
+                self.lost.add(&batch);
+                Sent::Lost
+            }
+        }
+    }
+
+    /// An empty batch, to be filled.
+    pub(super) fn empty_batch(&self) -> Vec<u8> {
+        let spare = self.spare.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        spare.unwrap_or_else(|| Vec::with_capacity(LOG_BATCH_BYTES + 1_024))
+    }
+}
+
+/// Opens the log and starts its thread.
+pub(crate) fn start(config: &AccessLogConfig, lost: &Arc<LostLines>) -> io::Result<(LogSender, LogWriter)> {
+    let output: Box<dyn Write + Send> = match &config.file {
+        None => Box::new(io::stdout()),
+        Some(path) => Box::new(File::options().create(true).append(true).open(path)?),
+    };
+    let (sender, receiver) = sync_channel(LOG_BATCHES_MAX);
+    let counter = Arc::clone(lost);
+    let spare = Arc::<Mutex<Vec<Vec<u8>>>>::default();
+    let emptied = Arc::clone(&spare);
+    let (working, done) = sync_channel(0);
+    std::thread::Builder::new().name("loadx-log".to_owned()).spawn(move || {
+        let _working = working;
+        write_all(&receiver, output, &emptied, &counter);
+    })?;
+    Ok((
+        LogSender {
+            format: config.format,
+            fields: config.fields.as_slice().into(),
+            sender,
+            spare,
+            lost: Arc::clone(lost),
+        },
+        LogWriter { done },
+    ))
+}
+
+fn write_all(
+    receiver: &Receiver<Vec<u8>>,
+    mut output: Box<dyn Write + Send>,
+    emptied: &Mutex<Vec<Vec<u8>>>,
+    lost: &LostLines,
+) {
+    let mut failing = false;
+    for mut batch in receiver {
+        match output.write_all(&batch).and_then(|()| output.flush()) {
+            Ok(()) => failing = false,
+            Err(error) => {
+                lost.add(&batch);
+                if !std::mem::replace(&mut failing, true) {
+                    tracing::error!("the access log cannot be written, lines are lost: {error}");
+                }
+            }
+        }
+        batch.clear();
+        let mut emptied = emptied.lock().unwrap_or_else(PoisonError::into_inner);
+        if emptied.len() < LOG_SPARE_BATCHES_MAX {
+            emptied.push(batch);
+        }
+    }
+}
+
+impl LogWriter {
+    /// Waits until everything is written, but not for ever: a terminal or pipe that nobody reads must
+    /// not keep LoadX from ending.
+    pub(crate) fn join(self) {
+        if self.done.recv_timeout(LOG_LAST_WRITE) == Err(RecvTimeoutError::Timeout) {
+            tracing::warn!("the last lines of the access log could not be written in time");
+        }
+    }
+}
+
+#[cfg(test)]
+impl LogSender {
+    /// A log of which the test takes the batches.
+    pub(super) fn for_test(format: LogFormat, sender: SyncSender<Vec<u8>>) -> Self {
+        LogSender { format, fields: [].into(), sender, spare: Arc::default(), lost: Arc::default() }
+    }
+
+    pub(super) fn lost(&self) -> u64 {
+        self.lost.count()
+    }
+}

@@ -1,0 +1,107 @@
+//! The end of an exchange: the facts that are counted and logged.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use loadx_core::config::LogField;
+use loadx_core::plan::ClusterSlot;
+use loadx_core::{Backend, Time};
+
+use crate::incoming::Incoming;
+use crate::limits::LOGGED_FIELD_BYTES_MAX;
+use crate::request_id::RequestId;
+
+/// An exchange that ended, or a request that was refused before an exchange began.
+#[derive(Copy, Clone, Debug)]
+pub(crate) struct Record<'a> {
+    pub(crate) request: Request<'a>,
+    pub(crate) began: Time,
+    pub(crate) ended: Time,
+    /// When the connection became a tunnel: the hours of a tunnel are no response time.
+    pub(crate) switched_at: Option<Time>,
+    pub(crate) status: u16,
+    /// Whether the client got only part of the response.
+    pub(crate) broke_off: bool,
+    /// Content sent to the client, in bytes.
+    pub(crate) content: u64,
+    pub(crate) cluster: Option<&'a ClusterSlot>,
+    /// The backend of the last attempt.
+    pub(crate) backend: Option<&'a Backend>,
+    pub(crate) tries: usize,
+    /// What went wrong, in a few words.
+    pub(crate) error: Option<&'a str>,
+}
+
+/// What the client asked for. Names and fields are looked up by the log alone, so that counting costs no look-up.
+#[derive(Copy, Clone, Debug)]
+pub(crate) enum Request<'a> {
+    Accepted(&'a Incoming),
+    /// The head of the request was not sound, or did not come in time.
+    Refused {
+        client: IpAddr,
+        id: &'a RequestId,
+        /// The first line of the request, as far as that was there: its method, and the rest.
+        line: (&'a [u8], &'a [u8]),
+    },
+}
+
+impl Record<'_> {
+    /// From the request's head to the end of the exchange.
+    pub(crate) fn took(&self) -> Duration {
+        self.ended.since(self.began)
+    }
+
+    /// From the request's head to the end of the response, in microseconds.
+    pub(crate) fn response_time_us(&self) -> u64 {
+        // Not by way of `Duration`, whose seconds every request would be divided into.
+        self.switched_at.unwrap_or(self.ended).as_nanos().saturating_sub(self.began.as_nanos()) / 1_000
+    }
+
+    /// Whether the exchange counts as an error.
+    pub(crate) fn failed(&self) -> bool {
+        self.status >= 500 || self.broke_off
+    }
+}
+
+impl<'a> Request<'a> {
+    pub(crate) fn client(&self) -> IpAddr {
+        match self {
+            Request::Accepted(incoming) => incoming.client,
+            Request::Refused { client, .. } => *client,
+        }
+    }
+
+    pub(crate) fn id(&self) -> &'a RequestId {
+        match self {
+            Request::Accepted(incoming) => &incoming.id,
+            Request::Refused { id, .. } => id,
+        }
+    }
+
+    /// The method and the target.
+    pub(crate) fn line(&self) -> (&'a [u8], &'a [u8]) {
+        match self {
+            Request::Accepted(incoming) => (incoming.head.method(), incoming.head.path_and_query()),
+            Request::Refused { line, .. } => *line,
+        }
+    }
+
+    /// The value of a field, as much of it as the log shows; of several fields of a name, the first.
+    pub(crate) fn field(&self, field: LogField) -> Option<&'a [u8]> {
+        let Request::Accepted(Incoming { head, .. }) = self else { return None };
+        let value = match field {
+            LogField::Host => Some(head.authority()).filter(|host| !host.is_empty()),
+            LogField::UserAgent => head.values("user-agent").next(),
+            LogField::Referer => head.values("referer").next(),
+        };
+        value.map(|value| &value[..value.len().min(LOGGED_FIELD_BYTES_MAX)])
+    }
+
+    /// The name of the route that the request matched.
+    pub(crate) fn route(&self) -> Option<&'a str> {
+        match self {
+            Request::Accepted(incoming) => incoming.route_name(),
+            Request::Refused { .. } => None,
+        }
+    }
+}

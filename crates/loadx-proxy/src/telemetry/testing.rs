@@ -1,0 +1,65 @@
+//! Records for tests.
+
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use loadx_core::Time;
+use loadx_core::config::parse;
+use loadx_core::plan::{Desired, Plan};
+use loadx_http::parse_request;
+
+use super::record::{Record, Request};
+use crate::buffers::Buffers;
+use crate::incoming::Incoming;
+use crate::request_id::RequestId;
+use crate::shared::LocalPlan;
+
+static ID: RequestId = RequestId::made(0xab);
+
+pub(super) fn at(seconds: u64) -> Time {
+    Time::ZERO + Duration::from_secs(seconds)
+}
+
+/// A request that never became an exchange, and was nevertheless so long in ending.
+pub(super) fn refused(ended: Time, took_ms: u64, status: u16) -> Record<'static> {
+    let request = Request::Refused { client: [192, 0, 2, 1].into(), id: &ID, line: (b"GET", b"/a\"b\n\xe9") };
+    let began = Time::from_nanos(ended.as_nanos().saturating_sub(took_ms * 1_000_000));
+    Record {
+        request,
+        began,
+        ended,
+        switched_at: None,
+        status,
+        broke_off: false,
+        content: 13,
+        cluster: None,
+        backend: None,
+        tries: 0,
+        error: None,
+    }
+}
+
+/// The plan of a config with one cluster of one backend, `backend-1`.
+pub(super) fn plan() -> Arc<Plan> {
+    let text = r#"{"backend_servers": [{"host": "192.0.2.9", "port": 80, "name": "backend-1"}]}"#;
+    let (desired, _) = Desired::new(Time::ZERO, &parse(text).expect("the config is sound"));
+    Arc::clone(desired.plan())
+}
+
+/// A request with this head that matched the only route of `plan`.
+pub(super) fn incoming(plan: Arc<Plan>, head: &[u8]) -> Incoming {
+    let mut request = Rc::<Buffers>::default().request();
+    parse_request(head, &mut request).expect("the head is sound");
+    Incoming {
+        id: ID.clone(),
+        began: at(1),
+        plan: LocalPlan::new(plan, 0),
+        listener: 0,
+        peer: [192, 0, 2, 1].into(),
+        peer_trusted: false,
+        client: [192, 0, 2, 1].into(),
+        head: request,
+        route: Some(0),
+    }
+}

@@ -1,0 +1,183 @@
+//! One exchange with a backend in HTTP/1.1, on a connection of its own.
+
+use std::io::ErrorKind;
+
+use loadx_core::{BackendId, Failure, Time};
+use loadx_http::limits::HEAD_BYTES_MAX;
+use loadx_http::{Changes, FieldSlots, Forwarding, Framing, Parsed, RequestHead, Response, parse_response};
+
+use super::pool::{Connection, Pool};
+use crate::buffers::Input;
+use crate::h1::{BodyReader, BodyWriter};
+use crate::io::{Broken, Waiting, readable};
+use crate::limits::FIRST_READ_BYTES;
+use crate::net::Stream;
+use crate::patience::Patience;
+use crate::sides::{BodySource as _, RequestSink, ResponseSource};
+
+/// A connection that carries an exchange.
+#[derive(Debug)]
+pub(crate) struct Conversation<S> {
+    connection: Connection<S>,
+    /// Bytes that the backend has sent and that are not used yet.
+    input: Input,
+}
+
+/// What both halves of a conversation need.
+#[derive(Debug)]
+pub(crate) struct Terms<'t, S> {
+    pub(crate) waiting: Waiting<'t>,
+    /// How long the backend may be silent, and how long it may refuse to take more.
+    pub(crate) patience: &'t Patience,
+    pub(crate) pool: &'t Pool<S>,
+    /// Whether the request is a HEAD.
+    pub(crate) to_head: bool,
+}
+
+impl<S: Stream> Conversation<S> {
+    pub(crate) fn new(connection: Connection<S>) -> Self {
+        Conversation { connection, input: Input::default() }
+    }
+
+    /// The half that sends the request, and the half that receives the response.
+    pub(crate) fn halves<'c>(&'c mut self, terms: &Terms<'c, S>) -> (BodyWriter<'c, S>, ResponseReader<'c, S>) {
+        let &Terms { waiting, patience, pool, to_head } = terms;
+        let Conversation { connection: Connection { stream, .. }, input } = self;
+        let request = BodyWriter::new(stream, waiting, patience, None);
+        let body = BodyReader::new(stream, input, Framing::Length(0), waiting, patience);
+        (request, ResponseReader { body, pool, to_head, heads: 0, persistent: false })
+    }
+
+    /// The halves of a connection that goes on in another protocol.
+    pub(crate) fn switched<'c>(&'c mut self, terms: &Terms<'c, S>) -> (BodyWriter<'c, S>, ResponseReader<'c, S>) {
+        let (mut request, mut response) = self.halves(terms);
+        request.framing = Framing::UntilClose;
+        response.body.begin(Framing::UntilClose);
+        (request, response)
+    }
+
+    /// Keeps the connection for the next exchange, unless the backend has said more than its response.
+    pub(crate) fn keep(self, pool: &Pool<S>, backend: BackendId, now: Time) {
+        if self.input.is_empty() {
+            pool.put(backend, self.connection, now);
+        }
+    }
+
+    /// Makes the coming drop visible to the backend as a broken connection.
+    pub(crate) fn break_off(&self) {
+        self.connection.stream.break_off();
+    }
+}
+
+impl<S: Stream> RequestSink<S::Pipe> for BodyWriter<'_, S> {
+    type Body = Self;
+
+    fn body(&mut self) -> &mut Self {
+        self
+    }
+
+    fn head(&mut self, head: &RequestHead, forwarding: &Forwarding<'_>, changes: &Changes<'_>) {
+        head.encode(forwarding, changes, &mut self.head);
+        self.framing = head.framing();
+    }
+}
+
+/// Receives the response.
+#[derive(Debug)]
+pub(crate) struct ResponseReader<'c, S> {
+    body: BodyReader<'c, S>,
+    pool: &'c Pool<S>,
+    to_head: bool,
+    /// Heads that came.
+    heads: usize,
+    /// Whether the last head lets the connection serve another exchange.
+    persistent: bool,
+}
+
+impl<S: Stream> ResponseReader<'_, S> {
+    /// Whether the connection may serve another exchange after this response.
+    pub(crate) fn leaves_connection(&self) -> bool {
+        self.persistent && self.body.is_consumed()
+    }
+
+    /// Reads more of the response, up to `deadline`. Waits first: right behind the request there is no answer yet.
+    async fn read_on(&mut self, deadline: impl Fn() -> Time) -> Result<usize, Broken> {
+        let BodyReader { stream, input, waiting, .. } = &mut self.body;
+        loop {
+            let mark = self.pool.mark();
+            if readable(*stream, waiting.timer, &deadline).await? {
+                self.pool.polled_since(mark);
+            }
+            match stream.try_read(input.room_up_to(FIRST_READ_BYTES, waiting.buffers)) {
+                Ok(count) => {
+                    input.filled(count);
+                    return Ok(count);
+                }
+                Err(error) if error.kind() == ErrorKind::WouldBlock => input.release_if_empty(),
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => return Err(Broken::Failed(error)),
+            }
+        }
+    }
+
+    /// Shows the head that is here to `take`, if all of the head is here.
+    fn parse<T>(&mut self, take: &mut impl FnMut(&Response<'_, '_>) -> T) -> Result<Option<T>, Failure> {
+        let mut slots = FieldSlots::new();
+        let parsed = parse_response(self.body.input.bytes(), self.to_head, &mut slots);
+        let Parsed::Complete(response, length) = parsed.map_err(|fault| Failure::BadResponse(fault.to_string()))?
+        else {
+            return Ok(None);
+        };
+        let taken = take(&response);
+        self.persistent = response.persistent();
+        let framing = response.framing();
+        self.body.input.consume(length);
+        self.body.begin(framing);
+        self.body.gather();
+        self.heads += 1;
+        Ok(Some(taken))
+    }
+
+    /// The backend's connection broke, where `seen` bytes of a head had come.
+    fn broke(&self, broken: &Broken, seen: usize) -> Failure {
+        if self.heads > 0 || seen > 0 {
+            return Failure::BrokeOff(match broken {
+                Broken::Closed => "the response head broke off".to_owned(),
+                broken => broken.to_string(),
+            });
+        }
+        Failure::Unanswered { reason: broken.to_string(), unsent: false }
+    }
+}
+
+impl<'c, S: Stream> ResponseSource<S::Pipe> for ResponseReader<'c, S> {
+    type Body = BodyReader<'c, S>;
+
+    fn body(&mut self) -> &mut Self::Body {
+        &mut self.body
+    }
+
+    async fn head<T>(
+        &mut self,
+        deadline: impl Fn() -> Time,
+        mut take: impl FnMut(&Response<'_, '_>) -> T,
+    ) -> Result<T, Failure> {
+        let mut seen = 0;
+        loop {
+            let bytes = self.body.input.bytes();
+            let line_came = || memchr::memchr(b'\n', &bytes[seen..]).is_some();
+            let worth_reading = !bytes.is_empty() && (seen == 0 || line_came() || bytes.len() >= HEAD_BYTES_MAX);
+            if worth_reading && let Some(taken) = self.parse(&mut take)? {
+                return Ok(taken);
+            }
+            seen = self.body.input.bytes().len();
+            match self.read_on(&deadline).await {
+                Ok(0) => return Err(self.broke(&Broken::Closed, seen)),
+                Ok(_) => {}
+                Err(Broken::TimedOut) if self.body.waiting.timer.now() < deadline() => {}
+                Err(Broken::TimedOut) => return Err(Failure::Silent),
+                Err(broken) => return Err(self.broke(&broken, seen)),
+            }
+        }
+    }
+}
