@@ -1,18 +1,18 @@
-# LoadX as an image that holds one static binary and nothing else: no shell, no libraries, no root.
+# The image of LoadX: one static binary, without a shell, without libraries, without root.
 #
-# Where no registry can be reached, docker/toolchain-image.sh makes a build image out of this machine's
-# toolchain: docker build --build-arg BUILD_IMAGE=loadx-toolchain .
+# Without access to a registry, docker/toolchain-image.sh makes a build image from the toolchain of the
+# machine: docker build --build-arg BUILD_IMAGE=loadx-toolchain .
 ARG BUILD_IMAGE=rust:1-bookworm
 FROM ${BUILD_IMAGE} AS build
-# By which CI finds what its builds left.
+# CI finds the images of its builds by this label.
 LABEL loadx=build
 WORKDIR /src
 ENV RUSTFLAGS="-C target-feature=+crt-static" \
     CARGO_PROFILE_RELEASE_STRIP=symbols \
     CARGO_TERM_COLOR=never
 
-# The dependencies by themselves, with empty crates in place of ours: a change of the source does not
-# build them again.
+# Builds the dependencies first, with empty crates instead of those of LoadX, so that a change of the source
+# does not build the dependencies again.
 COPY Cargo.toml Cargo.lock ./
 COPY crates/loadx/Cargo.toml crates/loadx/
 COPY crates/loadx-core/Cargo.toml crates/loadx-core/
@@ -26,12 +26,12 @@ RUN for crate in core http load proxy sim; do mkdir crates/loadx-$crate/src && t
  && mkdir -p crates/loadx/src crates/loadx/tests/e2e crates/loadx/tests/containers \
  && echo 'fn main() {}' >crates/loadx/src/main.rs \
  && touch crates/loadx/tests/e2e/main.rs crates/loadx/tests/containers/main.rs \
- # A target of its own keeps the static linking away from build scripts and macros.
+ # A separate target keeps static linking away from build scripts and macros.
  && cargo build --release --locked --target "$(rustc -vV | sed -n 's/^host: //p')" \
  && rm -rf crates/*/src
 
 COPY crates crates
-# Newer than what the empty crates left, whatever the times in the checkout.
+# Makes the sources newer than the build of the empty crates, for any times in the checkout.
 RUN find crates -name '*.rs' -exec touch {} + \
  && target=$(rustc -vV | sed -n 's/^host: //p') \
  && cargo build --release --locked --target "$target" \
@@ -39,7 +39,7 @@ RUN find crates -name '*.rs' -exec touch {} + \
 
 FROM scratch
 COPY --from=build /out/loadx /loadx
-# Nobody in particular; the image has no list of users.
+# An unprivileged user id; the image has no list of users.
 USER 65534:65534
 EXPOSE 8080
 STOPSIGNAL SIGTERM

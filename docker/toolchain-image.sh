@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Makes a build image out of this machine's own Rust toolchain, for where no image registry can be
-# reached. A Debian-like machine is needed: the C linker and what it needs come from its packages.
+# Makes a build image from the Rust toolchain of this machine, for builds without access to an image registry.
+# Needs Debian or a similar system: the C linker and its dependencies come from packages.
 #
 #   docker/toolchain-image.sh                      # makes the image loadx-toolchain
 #   docker-compose build --build-arg BUILD_IMAGE=loadx-toolchain
@@ -21,7 +21,7 @@ cargo fetch --locked --quiet
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 
-# Every file of the packages that compiling and linking take, with all that they depend on.
+# Lists the files of the packages for compiling and linking, with their dependencies.
 packages() {
     apt-cache depends --recurse --installed --no-recommends --no-suggests --no-conflicts --no-breaks \
         --no-replaces --no-enhances bash coreutils dash findutils gcc grep libc6-dev sed | grep '^[a-z0-9]' | sed 's/:.*//' | sort -u
@@ -29,17 +29,17 @@ packages() {
 for package in $(packages); do
     dpkg -L "$package" 2>/dev/null || true
 done | grep -vE '^/usr/share/(doc|man|locale|info|lintian)/|^/\.$' | sort -u >"$work/candidates"
-# Directories would bring in all that lies below them; links among them are kept.
+# Leaves out directories, because tar would add all files in them; keeps symbolic links to directories.
 while read -r path; do
     if [ ! -d "$path" ] || [ -L "$path" ]; then [ -e "$path" ] && echo "${path#/}"; fi
 done <"$work/candidates" >"$work/files"
-# Made by maintainer scripts, so no package lists them.
+# Maintainer scripts make these files, so no package lists them.
 for path in /bin/sh /usr/bin/cc /etc/alternatives/cc /etc/ld.so.cache; do
     [ -e "$path" ] && echo "${path#/}"
 done >>"$work/files"
 
 mkdir -p "$work/root/usr/local/rust" "$work/root/usr/local/cargo/registry" "$work/root/tmp"
-# Where /bin is a link to /usr/bin, it must be one before files are put through it.
+# Where /bin is a link to /usr/bin, the image needs the link before files in /bin are added.
 for link in bin sbin lib lib64; do
     if [ -L "/$link" ]; then mkdir -p "$work/root/usr/$link"; cp -P "/$link" "$work/root/$link"; fi
 done

@@ -1,4 +1,4 @@
-//! One server that answers requests: what it is, and what is counted about it while it does.
+//! One backend: its description in the config, and the counts of its exchanges.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -7,16 +7,16 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use crate::BackendId;
 
-/// A backend as the config describes it.
+/// The description of a backend in the config.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BackendSpec {
-    /// What people call it; shown in logs, metrics and pages.
+    /// The name of the backend in logs, metrics and pages.
     pub name: Arc<str>,
     /// A host name or an IP address.
     pub host: Arc<str>,
-    /// Its TCP port.
+    /// The TCP port of the backend.
     pub port: u16,
-    /// Its share of the traffic, in proportion to the other weights; at least 1.
+    /// The share of the traffic, in proportion to the other weights; at least 1.
     pub weight: u32,
 }
 
@@ -26,12 +26,12 @@ impl BackendSpec {
         BackendSpec { name: authority(host, port).into(), host: host.into(), port, weight: 1 }
     }
 
-    /// `host:port`: what makes two entries the same backend, whatever else they say.
+    /// `host:port`. Two entries with the same `host:port` are the same backend.
     pub fn authority(&self) -> String {
         authority(&self.host, self.port)
     }
 
-    /// The addresses that are known without asking DNS: one for an IP address, none for a name.
+    /// The addresses known without DNS: one for an IP address, `None` for a name.
     pub fn literal_addresses(&self) -> Option<Arc<[SocketAddr]>> {
         let ip = self.host.trim_start_matches('[').trim_end_matches(']').parse().ok()?;
         Some([SocketAddr::new(ip, self.port)].into())
@@ -52,32 +52,32 @@ pub struct Backend {
 }
 
 impl Backend {
-    /// Its id.
+    /// The id of the backend, unique in the process.
     pub fn id(&self) -> BackendId {
         self.id
     }
 
-    /// What people call it.
+    /// The name of the backend in logs, metrics and pages.
     pub fn name(&self) -> &str {
         &self.spec.name
     }
 
-    /// Its name, to keep beyond the view.
+    /// The name as a shared pointer, which outlives the view.
     pub fn shared_name(&self) -> Arc<str> {
         Arc::clone(&self.spec.name)
     }
 
-    /// Where to connect, in the order to try. Empty in a simulation only.
+    /// The addresses to connect to, in the order to try. Empty only in a simulation.
     pub fn addresses(&self) -> &[SocketAddr] {
         &self.addresses
     }
 
-    /// Its share of the traffic.
+    /// The share of the traffic, in proportion to the other weights.
     pub fn weight(&self) -> u32 {
         self.spec.weight
     }
 
-    /// Exchanges that were picked and have not finished.
+    /// The number of exchanges that have picked this backend and have not finished.
     pub fn in_flight(&self) -> u32 {
         self.load.in_flight()
     }
@@ -88,8 +88,8 @@ impl Backend {
     }
 }
 
-/// What every worker writes about one backend. It fills two cache lines of its own (the second for
-/// the neighbour-line prefetcher), so that counting one backend does not slow another.
+/// The counts of one backend, which every worker writes. `Load` fills two cache lines (the second because of the
+/// adjacent-line prefetcher), so that a write for one backend does not slow down another backend.
 #[repr(align(128))]
 #[derive(Default)]
 pub(crate) struct Load {

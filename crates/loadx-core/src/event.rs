@@ -1,59 +1,59 @@
-//! What changed, told once, for the log and for pages. The core returns events; it never logs.
+//! Changes of backends, reported once, for the log and for pages. The core returns events; it never logs.
 
 use std::fmt;
 use std::sync::Arc;
 
 use crate::BackendId;
 
-/// A change in who may get requests.
+/// A change in the set of backends that get requests.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
-    /// A backend came into the config.
+    /// The config has a new backend.
     Added {
         /// The backend's id.
         id: BackendId,
         /// The backend's name.
         backend: Arc<str>,
     },
-    /// A backend left the config; what runs on it finishes.
+    /// A backend is no longer in the config; its running exchanges finish.
     Removed {
-        /// The backend's id, which no other backend will have.
+        /// The id of the backend, which is never reused.
         id: BackendId,
         /// The backend's name.
         backend: Arc<str>,
     },
-    /// A backend proved healthy and is in rotation.
+    /// Control admitted a healthy backend.
     Admitted {
         /// The backend's name.
         backend: Arc<str>,
         /// The evidence.
         reason: Arc<str>,
     },
-    /// A backend proved unhealthy and is out of rotation.
+    /// Control ejected an unhealthy backend.
     Ejected {
         /// The backend's name.
         backend: Arc<str>,
         /// The evidence.
         reason: Arc<str>,
     },
-    /// A backend's name led to other addresses than before.
+    /// The name of a backend resolved to other addresses than before.
     Resolved {
         /// The backend's name.
         backend: Arc<str>,
         /// The addresses, as text.
         addresses: String,
     },
-    /// A backend's name could not be resolved. Addresses known before stay in use.
+    /// The name of a backend did not resolve. Known addresses stay in use.
     Unresolved {
         /// The backend's name.
         backend: Arc<str>,
-        /// What the resolver said.
+        /// The reason that the resolver gave.
         reason: Arc<str>,
     },
 }
 
 impl Event {
-    /// Whether somebody should look: a backend stopped serving.
+    /// Whether the event is a warning: a backend stopped serving.
     pub fn is_warning(&self) -> bool {
         matches!(self, Event::Ejected { .. } | Event::Unresolved { .. })
     }

@@ -1,8 +1,7 @@
-//! Whether one backend is fit to serve: a state machine over evidence and time.
+//! The health of one backend: a state machine over evidence and time.
 //!
-//! Evidence is of two kinds. *Probes* ask the backend on a schedule; it takes several in a row to
-//! change its standing. A *connection that real traffic could not open* needs no second opinion:
-//! the backend leaves at once, and probes bring it back.
+//! There are two kinds of evidence. *Probes* run on a schedule; several bad probes in a row eject the backend, and
+//! several good probes admit it. A *failed connect* of a request ejects the backend at once; probes admit it again.
 
 use std::fmt;
 use std::sync::Arc;
@@ -10,22 +9,22 @@ use std::time::Duration;
 
 use crate::{Rng, Time};
 
-/// How backends are probed and judged.
+/// How LoadX probes backends and decides on their health.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HealthPolicy {
-    /// Between two probes of a backend that stands firm; jittered by a tenth. Default 30 s.
+    /// The time between two probes of a backend without contrary evidence; jittered by a tenth. Default 30 s.
     pub interval: Duration,
-    /// How long a probe may take, connecting included. Default 5 s.
+    /// The longest time of a probe, connecting included. Default 5 s.
     pub timeout: Duration,
-    /// Good probes in a row that bring a backend back. Default 2.
+    /// The number of good probes in a row that admit a backend. Default 2.
     pub rise: u32,
-    /// Bad probes in a row that take a backend out. Default 3.
+    /// The number of bad probes in a row that eject a backend. Default 3.
     pub fall: u32,
-    /// What a probe does. Default: a GET of `/health`, that any status below 500 passes.
+    /// The kind of probe. Default: a GET of `/health`; any status below 500 is healthy.
     pub probe: Probe,
 }
 
-/// What a probe does.
+/// The kind of probe.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Probe {
     /// Sends a GET request.
@@ -37,7 +36,7 @@ pub enum Probe {
     },
     /// Opens a connection and closes it.
     Connect,
-    /// There are no probes: every backend counts as healthy, but for a connection that real traffic could not open.
+    /// No probes: every backend counts as healthy, and a failed connect ejects no backend.
     Off,
 }
 
@@ -50,9 +49,9 @@ impl Default for Probe {
 /// The statuses that count as healthy.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub enum Accepts {
-    /// 200 to 399: the path was chosen for probes.
+    /// 200 to 399: the config names the path of the probe.
     Success,
-    /// Everything below 500: nobody chose the path, and an application that does not have it is alive.
+    /// Any status below 500: the config names no path, and an application without /health answers 404.
     AnyAnswer,
 }
 
@@ -67,11 +66,11 @@ impl Accepts {
 }
 
 impl HealthPolicy {
-    /// Between two probes of a backend whose standing is in doubt, unless `interval` is shorter. The first
-    /// ones come sooner: most outages are restarts.
+    /// The time between two probes of a backend with contrary evidence or out of rotation, unless `interval` is
+    /// shorter. The first probes come sooner, because most outages are restarts.
     pub const DOUBT_INTERVAL: Duration = Duration::from_secs(1);
 
-    /// After so many probes since the standing changed: a quarter of a second, a half, then whole ones.
+    /// The time to the next probe, after `probes` probes since the standing changed: 0.25 s, 0.5 s, then 1 s each.
     fn doubt_interval(&self, probes: u32) -> Duration {
         self.interval.min(Self::DOUBT_INTERVAL / (4 >> probes.min(2)))
     }
@@ -89,20 +88,20 @@ impl Default for HealthPolicy {
     }
 }
 
-/// What the evidence says of a backend.
+/// The state of a backend by the evidence.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub enum Standing {
-    /// No evidence yet. It gets requests: at start, waiting for the first probe would refuse traffic
-    /// that it could serve. The first probe decides alone.
+    /// No evidence yet. The backend gets requests, because waiting for the first probe at start would refuse traffic.
+    /// The first probe alone decides.
     Unproven,
-    /// It gets requests.
+    /// The backend gets requests.
     Up,
-    /// It gets none.
+    /// The backend gets no requests.
     Down,
 }
 
 impl Standing {
-    /// The word for it in status pages and metrics.
+    /// The name of the state in status pages and metrics.
     pub fn as_str(self) -> &'static str {
         match self {
             Standing::Unproven => "unproven",
@@ -115,33 +114,33 @@ impl Standing {
 /// One piece of evidence about a backend.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Observation {
-    /// When the attempt that it comes from began.
+    /// The start of the attempt or probe that gave the evidence.
     pub began: Time,
-    /// What it showed.
+    /// The evidence.
     pub evidence: Evidence,
 }
 
-/// What an attempt to reach a backend showed.
+/// The result of a probe, or of the connect of a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Evidence {
-    /// The probe was answered well.
+    /// The probe got a healthy answer.
     ProbePassed {
         /// The status code of the answer; 0 for a probe that only connects.
         status: u16,
     },
-    /// The probe was not answered, or badly.
+    /// The probe got no answer or an unhealthy answer.
     ProbeFailed {
-        /// What went wrong, in words.
+        /// The reason, as text for logs.
         reason: Arc<str>,
     },
-    /// The probe could not be made, for want of something on our side. It says nothing about the backend.
+    /// LoadX could not make the probe, because it lacked a resource. Says nothing about the backend.
     ProbeImpossible {
-        /// What went wrong, in words.
+        /// The reason, as text for logs.
         reason: Arc<str>,
     },
-    /// Real traffic could not connect: refused, timed out, unreachable.
+    /// The connect of a request failed: refused, timed out, unreachable.
     ConnectFailed {
-        /// What went wrong, in words.
+        /// The reason, as text for logs.
         reason: Arc<str>,
     },
 }
@@ -164,9 +163,9 @@ pub(crate) struct Health {
     standing: Standing,
     since: Time,
     reason: Arc<str>,
-    /// Probes in a row that disagree with the standing.
+    /// The number of probes in a row that contradict the standing.
     dissent: u32,
-    /// Whether it is out because real traffic could not connect.
+    /// Whether a failed connect of a request ejected the backend.
     refused: bool,
     probes_since_turn: u32,
     schedule: ProbeSchedule,
@@ -174,7 +173,7 @@ pub(crate) struct Health {
     probe_took: Option<Duration>,
 }
 
-/// When the next probe is due. `Running` keeps a slow probe from being joined by a second one.
+/// When the next probe is due. `Running` prevents a second probe while a probe runs.
 #[derive(Debug, PartialEq, Eq)]
 enum ProbeSchedule {
     Due(Time),
@@ -196,7 +195,7 @@ impl Health {
         }
     }
 
-    /// Takes in evidence. Returns whether the standing changed.
+    /// Applies evidence. Returns whether the standing changed.
     pub(crate) fn observe(
         &mut self,
         now: Time,
@@ -208,7 +207,7 @@ impl Health {
         match &observation.evidence {
             Evidence::ProbePassed { status } => {
                 self.probe_took = Some(now.since(observation.began));
-                // Nothing but refused connections spoke against it: then one good probe clears it.
+                // Only failed connects speak against the backend, so one good probe is enough.
                 let rise = if self.refused { 1 } else { policy.rise };
                 self.weigh(now, Standing::Up, rise, || match status {
                     0 => "probe connected".into(),
@@ -227,7 +226,7 @@ impl Health {
         self.standing != before
     }
 
-    /// A probe speaks for `verdict`; `needed` of them in a row bring it about.
+    /// Counts a probe for `verdict`; `needed` such probes in a row change the standing to `verdict`.
     fn weigh(&mut self, now: Time, verdict: Standing, needed: u32, reason: impl FnOnce() -> Arc<str>) {
         if self.standing == verdict {
             self.dissent = 0;
@@ -240,8 +239,8 @@ impl Health {
         }
     }
 
-    /// Real traffic could not connect. Attempts that began before the standing last changed say
-    /// nothing about the backend of today: a connect that times out may be half a minute old.
+    /// Applies a failed connect. Ignores attempts that began before the standing last changed: a connect that times out
+    /// may have begun half a minute ago.
     fn refuse(&mut self, now: Time, began: Time, reason: &str) {
         if self.standing == Standing::Down || (self.standing == Standing::Up && began < self.since) {
             return;
@@ -262,8 +261,8 @@ impl Health {
         self.probes_since_turn = 0;
     }
 
-    /// A probe ended: when is the next? Soon while its verdict is open or the backend is out, so
-    /// that neither a failure nor a recovery has to wait for a long interval.
+    /// Schedules the next probe after a probe ended: soon while the evidence contradicts the standing or the backend is
+    /// out of rotation, so that LoadX detects a failure or a recovery without waiting for a long interval.
     fn probed(&mut self, now: Time, policy: &HealthPolicy, rng: &mut impl Rng) {
         self.last_probe = Some(now);
         let firm = self.standing == Standing::Up && self.dissent == 0;
@@ -272,13 +271,13 @@ impl Health {
         self.schedule = ProbeSchedule::Due(now + rng.jitter(pause));
     }
 
-    /// Takes in another policy: probes that were not enough for a verdict under the former one must not exceed what
-    /// the new one asks for.
+    /// Applies another policy. Limits the count of contrary probes, so that probes under the former policy do not
+    /// exceed what the new policy needs.
     pub(crate) fn reconfigure(&mut self, policy: &HealthPolicy) {
         self.dissent = self.dissent.min(policy.rise.min(policy.fall).saturating_sub(1));
     }
 
-    /// When the next probe is due; nothing while one runs.
+    /// When the next probe is due; `None` while a probe runs.
     pub(crate) fn probe_due(&self) -> Option<Time> {
         match self.schedule {
             ProbeSchedule::Due(at) => Some(at),
@@ -286,7 +285,7 @@ impl Health {
         }
     }
 
-    /// Takes the probe that is due, if one is; its caller owes an observation.
+    /// Takes the probe that is due. Returns whether a probe was due; the caller must then observe its result.
     pub(crate) fn take_probe(&mut self, now: Time) -> bool {
         let due = self.probe_due().is_some_and(|at| at <= now);
         if due {
@@ -360,7 +359,7 @@ mod tests {
     }
 
     #[test]
-    fn it_takes_fall_failures_in_a_row_to_leave_and_rise_passes_to_return() {
+    fn fall_bad_probes_eject_and_rise_good_probes_admit() {
         let mut patient = Patient::new();
         patient.passes(at(0));
         assert!(!patient.fails(at(1)));
@@ -397,7 +396,7 @@ mod tests {
     }
 
     #[test]
-    fn a_probe_that_could_not_be_made_says_nothing() {
+    fn an_impossible_probe_does_not_count() {
         let mut patient = Patient::new();
         patient.passes(at(0));
         for second in 1..10 {
@@ -407,7 +406,7 @@ mod tests {
     }
 
     #[test]
-    fn a_connect_that_began_before_the_recovery_does_not_undo_it() {
+    fn a_failed_connect_that_began_before_the_recovery_is_ignored() {
         let mut patient = Patient::new();
         patient.fails(at(0));
         patient.passes(at(10));
@@ -418,7 +417,7 @@ mod tests {
     }
 
     #[test]
-    fn doubt_is_settled_quickly_and_certainty_is_left_alone() {
+    fn contrary_evidence_shortens_the_probe_interval() {
         let mut patient = Patient::new();
         patient.passes(at(0));
         let pause = patient.health.probe_due().unwrap().since(at(0));
@@ -429,7 +428,7 @@ mod tests {
     }
 
     #[test]
-    fn a_running_probe_is_not_joined_by_another() {
+    fn no_second_probe_starts_while_one_runs() {
         let mut health = Health::new(at(0));
         assert!(health.take_probe(at(0)));
         assert!(!health.take_probe(at(100)));

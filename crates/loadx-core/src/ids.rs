@@ -35,7 +35,7 @@ impl ClusterId {
 #[derive(Copy, Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ListenerId(u32);
 
-/// Gives out ids. A process has one; a simulation or a test has its own.
+/// Makes ids. A process has one `Ids`; each simulation and each test has its own.
 #[derive(Debug, Default)]
 pub struct Ids {
     backends: u32,
@@ -44,14 +44,14 @@ pub struct Ids {
 }
 
 impl Ids {
-    /// An id that no backend has had.
+    /// A new backend id.
     pub fn backend(&mut self) -> BackendId {
         let id = BackendId(self.backends);
         self.backends = self.backends.checked_add(1).expect("a process sees fewer than 2^32 backends");
         id
     }
 
-    /// An id that no cluster has had.
+    /// A new cluster id.
     pub fn cluster(&mut self) -> ClusterId {
         let id = ClusterId(self.clusters);
         self.clusters = self.clusters.checked_add(1).expect("a process sees fewer than 2^32 clusters");

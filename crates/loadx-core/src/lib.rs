@@ -1,9 +1,10 @@
-//! Every decision that LoadX makes: which backend answers, which backends are in rotation, what a config means.
+//! Every decision of LoadX: which backend answers, which backends are in rotation, what a config means.
 //!
-//! Nothing here does I/O, reads a clock, draws entropy or starts a thread: `now` and random numbers are arguments,
-//! changes are returned as [`Event`]s. So the same code runs in the proxy, in the simulator and in tests.
+//! This crate does no I/O, reads no clock, draws no random numbers and starts no thread: `now` and random numbers are
+//! arguments, and functions return changes as [`Event`]s. The same code runs in the proxy, in the simulator and in
+//! tests.
 //!
-//! One place (*control*) drives a [`Cluster`] and shares its [`View`] with the *workers* that carry requests:
+//! *Control* drives a [`Cluster`] and shares its [`View`] with the *workers*, which carry requests:
 //!
 //! ```
 //! use std::time::Duration;

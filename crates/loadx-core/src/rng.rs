@@ -1,8 +1,8 @@
-//! Chance, as the core knows it: an argument that a seed can replay.
+//! Random numbers for the core: an argument that a seed can repeat.
 
 use std::time::Duration;
 
-/// A source of random bits. Whoever calls the core chooses where they come from.
+/// A source of random bits. The caller of the core chooses the source.
 pub trait Rng {
     /// The next 64 random bits.
     fn next_u64(&mut self) -> u64;
@@ -17,20 +17,20 @@ pub trait Rng {
         (self.next_u64() >> 11) as f64 / (1u64 << 53) as f64
     }
 
-    /// `span`, give or take up to a tenth, so that what started together does not stay together.
+    /// `span`, plus or minus up to a tenth, so that tasks that start together do not stay in step.
     fn jitter(&mut self, span: Duration) -> Duration {
         span.mul_f64(0.9 + 0.2 * self.unit())
     }
 }
 
-/// SplitMix64: small, fast, replayable from its seed. Not for secrets.
+/// SplitMix64: small, fast, repeatable from its seed. Not for secrets.
 ///
 /// Source: Steele, Lea, Flood, "Fast splittable pseudorandom number generators", OOPSLA 2014.
 #[derive(Clone, Debug)]
 pub struct SplitMix64(u64);
 
 impl SplitMix64 {
-    /// The sequence that belongs to `seed`.
+    /// The sequence of `seed`.
     pub const fn new(seed: u64) -> Self {
         SplitMix64(seed)
     }

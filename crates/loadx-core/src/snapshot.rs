@@ -1,4 +1,4 @@
-//! The read model: how a cluster stands, for status pages and tests. It decides nothing.
+//! The state of a cluster, for status pages and tests. A snapshot decides nothing.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -6,49 +6,49 @@ use std::time::Duration;
 
 use crate::{Algorithm, BackendId, Standing};
 
-/// How a cluster stands at one moment.
+/// The state of a cluster at one moment.
 #[derive(Clone, Debug)]
 pub struct Snapshot {
-    /// The policy that picks.
+    /// The algorithm of the cluster.
     pub algorithm: Algorithm,
-    /// Its backends, in the order of the config.
+    /// The backends, in the order of the config.
     pub backends: Vec<BackendSnapshot>,
 }
 
 impl Snapshot {
-    /// How many backends are proven or presumed healthy and can be reached.
+    /// The number of backends in rotation.
     pub fn admitted(&self) -> usize {
         self.backends.iter().filter(|backend| backend.admitted).count()
     }
 }
 
-/// How one backend stands.
+/// The state of one backend.
 #[derive(Clone, Debug)]
 pub struct BackendSnapshot {
     /// The id of the backend, unique in the process.
     pub id: BackendId,
-    /// What people call it.
+    /// The name of the backend.
     pub name: Arc<str>,
     /// Host name or address, as configured.
     pub host: Arc<str>,
     /// TCP port.
     pub port: u16,
-    /// Configured share.
+    /// The weight in the config.
     pub weight: u32,
-    /// What its host name led to.
+    /// The addresses that the host name resolved to.
     pub addresses: Arc<[SocketAddr]>,
-    /// What the evidence says.
+    /// The health of the backend.
     pub standing: Standing,
-    /// Whether it gets requests.
+    /// Whether the backend is in rotation.
     pub admitted: bool,
-    /// Why it stands so.
+    /// The reason for the standing, as text.
     pub reason: Arc<str>,
-    /// How long it has stood so.
+    /// The time since the standing last changed.
     pub since: Duration,
-    /// Exchanges that run on it.
+    /// The number of exchanges in flight.
     pub in_flight: u32,
-    /// How long ago the last probe ended, if one has.
+    /// The time since the last probe ended; `None` before the first.
     pub last_probe: Option<Duration>,
-    /// How long the last good probe took.
+    /// The duration of the last good probe; `None` before the first.
     pub probe_took: Option<Duration>,
 }

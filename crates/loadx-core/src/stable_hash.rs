@@ -1,5 +1,5 @@
-//! A hash that every LoadX computes alike, for ever: who serves a client must not depend on the
-//! build, the process or the machine. Not for adversaries: keys here are addresses and names.
+//! A hash with the same values in every LoadX of every version: the backend of a client must not depend on the build,
+//! the process or the machine. Not safe against chosen keys: the keys are addresses and names.
 
 /// Hashes `bytes` (FNV-1a, then [`mix`] to spread its weak low bits).
 pub(crate) fn of_bytes(bytes: &[u8]) -> u64 {
@@ -8,7 +8,7 @@ pub(crate) fn of_bytes(bytes: &[u8]) -> u64 {
     hash.finish()
 }
 
-/// A hash that grows byte by byte, and can be read at any point.
+/// A hash that takes bytes one by one and can be read at any point.
 #[derive(Copy, Clone, Debug)]
 pub(crate) struct Running(u64);
 
@@ -19,17 +19,17 @@ impl Default for Running {
 }
 
 impl Running {
-    /// Takes in one more byte.
+    /// Adds one byte.
     pub(crate) fn add(&mut self, byte: u8) {
         self.0 = (self.0 ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
     }
 
-    /// Takes in a number at once.
+    /// Adds a number.
     pub(crate) fn mix(&mut self, number: u64) {
         self.0 = mix(self.0 ^ number);
     }
 
-    /// The hash of what was taken in so far.
+    /// The hash of the bytes and numbers so far.
     pub(crate) fn finish(self) -> u64 {
         mix(self.0)
     }
@@ -46,7 +46,7 @@ pub(crate) const fn mix(mut bits: u64) -> u64 {
 mod tests {
     use super::*;
 
-    /// The values are a promise: another value here moves every client of every user.
+    /// These values must not change: a change would move every client of every user.
     #[test]
     fn the_values_never_change() {
         assert_eq!(of_bytes(b""), mix(0xcbf2_9ce4_8422_2325));

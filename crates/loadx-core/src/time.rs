@@ -1,4 +1,4 @@
-//! A moment, as the core knows it: an argument, never a reading.
+//! A moment in the core: an argument, never a reading of a clock.
 
 use std::ops::{Add, Sub};
 use std::time::Duration;
@@ -23,7 +23,7 @@ impl Time {
         self.0
     }
 
-    /// How long after `earlier` this moment is; zero when it is not after it.
+    /// The time from `earlier` to this moment; zero when this moment is not after `earlier`.
     pub fn since(self, earlier: Time) -> Duration {
         Duration::from_nanos(self.0.saturating_sub(earlier.0))
     }

@@ -1,4 +1,4 @@
-//! What workers see of a cluster: the backends in rotation, immutable, and the choice among them.
+//! The view of a cluster for workers: the backends in rotation, immutable, and the pick among them.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -10,10 +10,10 @@ use crate::backend::Backend;
 use crate::balance::{Balancer, Key, Query};
 use crate::{Evidence, Observation, Time};
 
-/// The backends in rotation at one moment, and how to pick among them.
+/// The backends in rotation at one moment, and the algorithm that picks among them.
 ///
-/// Control publishes a new view when the set of admitted backends changes; workers read the view they hold,
-/// without a lock. Only the counters behind the view are ever written.
+/// Control publishes a new view when the set of admitted backends changes; workers read the view that they hold without
+/// a lock. Only the counters behind the view are written.
 #[derive(Debug)]
 pub struct View {
     pub(crate) backends: Box<[Backend]>,
@@ -23,17 +23,17 @@ pub struct View {
 /// The result of a pick.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Choice<P> {
-    /// A backend was chosen and counts one exchange more.
+    /// A backend was picked; its count of exchanges in flight is one higher.
     Picked(P),
-    /// Every backend that could be chosen is at its limit; ask again when one has finished an exchange. No policy
-    /// answers this before backends have limits.
+    /// Every backend is at its limit; pick again when an exchange has finished. No algorithm returns this before
+    /// backends have limits.
     Wait,
-    /// No backend can be chosen.
+    /// No backend can be picked.
     None(NoBackend),
 }
 
 impl<P> Choice<P> {
-    /// The pick, if a backend was chosen.
+    /// The pick, if a backend was picked.
     pub fn picked(self) -> Option<P> {
         match self {
             Choice::Picked(pick) => Some(pick),
@@ -47,7 +47,7 @@ impl<P> Choice<P> {
 pub enum NoBackend {
     /// No backend is in rotation.
     NoneAdmitted,
-    /// This exchange has asked every backend in rotation.
+    /// This exchange has tried every backend in rotation.
     AllTried,
 }
 
@@ -55,36 +55,36 @@ impl fmt::Display for NoBackend {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             NoBackend::NoneAdmitted => "no backend is in rotation",
-            NoBackend::AllTried => "every backend in rotation was tried in vain",
+            NoBackend::AllTried => "the request failed at every backend in rotation",
         })
     }
 }
 
 impl std::error::Error for NoBackend {}
 
-/// The outcome of an attempt, as far as its backend is concerned.
+/// The outcome of an attempt for the health and the counts of its backend.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {
     /// The backend answered, with any status.
     Answered,
-    /// No connection could be opened, and the backend is to blame. The reason, in words.
+    /// LoadX could not open a connection because of the backend; with the reason, as text for logs.
     ConnectFailed(Arc<str>),
-    /// The backend took the request and then broke off, timed out or sent an invalid response.
+    /// The backend accepted the connection and then closed it too early, timed out or sent an invalid response.
     Broke,
-    /// The attempt ended for reasons that say nothing about the backend.
+    /// The attempt ended for a reason that says nothing about the backend.
     Cancelled,
 }
 
 /// How an attempt ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Ended {
-    /// The outcome, as far as the backend is concerned.
+    /// The outcome for the backend.
     pub outcome: Outcome,
-    /// The status of the response; 0 when there was none.
+    /// The status of the response; 0 without a response.
     pub status: u16,
-    /// From the pick to the head of the response; zero when there was none.
+    /// The time from the pick to the head of the response; zero without a response.
     pub first_byte: Duration,
-    /// From the pick to the end.
+    /// The time from the pick to the end of the attempt.
     pub took: Duration,
 }
 
@@ -101,7 +101,7 @@ impl View {
         Pick::choose(self, query)
     }
 
-    /// The key of a client's address, if the policy of this view needs one.
+    /// The key of a client's address; `None` when the algorithm of this view does not use the address.
     pub fn key(&self, client: IpAddr) -> Option<Key> {
         self.balancer.key(client)
     }
@@ -112,10 +112,10 @@ impl View {
     }
 }
 
-/// One attempt's claim on one backend. [Finish](Pick::finish) the pick; a dropped pick counts as cancelled, so that
-/// in-flight counts cannot leak.
+/// The picked backend of one attempt. [Finish](Pick::finish) the pick; a dropped pick counts as cancelled, so that
+/// counts of exchanges in flight cannot leak.
 ///
-/// A pick keeps its view, by any pointer that the caller chooses: the pointer of a worker costs no atomic count.
+/// A pick holds its view by a pointer of the caller's choice: the pointer of a worker costs no atomic count.
 #[must_use = "a pick counts as in flight until it is finished"]
 #[derive(Debug)]
 pub struct Pick<V: Deref<Target = View>> {
@@ -137,7 +137,7 @@ impl<V: Deref<Target = View>> Pick<V> {
         Choice::Picked(Pick { view, index, at: query.now })
     }
 
-    /// The backend that was chosen.
+    /// The picked backend.
     pub fn backend(&self) -> &Backend {
         &self.view.backends[self.index]
     }
@@ -147,12 +147,12 @@ impl<V: Deref<Target = View>> Pick<V> {
         self.index
     }
 
-    /// When the backend was picked.
+    /// The time of the pick.
     pub fn at(&self) -> Time {
         self.at
     }
 
-    /// Ends the attempt. Returns the evidence that control should hear of.
+    /// Ends the attempt. Returns the evidence for control, if there is any.
     pub fn finish(self, ended: Ended) -> Option<Observation> {
         match ended.outcome {
             Outcome::ConnectFailed(reason) => {

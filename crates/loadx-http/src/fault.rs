@@ -1,31 +1,31 @@
-//! What makes a message unacceptable.
+//! The faults for which LoadX refuses a message.
 
 use std::fmt;
 
-/// Why a message is refused. A request with a fault never reaches a backend; a response with one
-/// never reaches a client.
+/// Why LoadX refuses a message. A request with a fault never reaches a backend; a response with a fault never reaches a
+/// client.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub enum Fault {
     /// The head breaks the grammar.
     Malformed(&'static str),
-    /// The head, or the number of its fields, is over the limit.
+    /// The size of the head, or the number of its fields, is over the limit.
     HeadTooLarge,
     /// The request target is over the limit.
     TargetTooLong,
     /// Not a version of HTTP/1.
     Version,
-    /// Where the body ends can be read in more than one way.
+    /// The end of the body is ambiguous.
     Framing(&'static str),
     /// A transfer coding other than chunked.
     TransferCoding,
-    /// A method that a reverse proxy does not serve.
+    /// A method that a reverse proxy does not support.
     Method,
-    /// More content than is allowed here.
+    /// The content is larger than the limit.
     ContentTooLarge,
 }
 
 impl Fault {
-    /// The status that tells a client of the fault in its request (RFC 9110, section 15).
+    /// The status of the error response for a request with this fault (RFC 9110, section 15).
     pub fn status(self) -> u16 {
         match self {
             Fault::Malformed(_) | Fault::Framing(_) => 400,
@@ -46,9 +46,9 @@ impl fmt::Display for Fault {
             Fault::HeadTooLarge => f.write_str("the head is too large"),
             Fault::TargetTooLong => f.write_str("the request target is too long"),
             Fault::Version => f.write_str("the version is not HTTP/1.0 or HTTP/1.1"),
-            Fault::TransferCoding => f.write_str("the only transfer coding here is chunked"),
-            Fault::Method => f.write_str("this method is not served here"),
-            Fault::ContentTooLarge => f.write_str("the request body is larger than is allowed here"),
+            Fault::TransferCoding => f.write_str("LoadX supports only the transfer coding chunked"),
+            Fault::Method => f.write_str("LoadX does not support this method"),
+            Fault::ContentTooLarge => f.write_str("the request body is larger than the limit"),
         }
     }
 }
@@ -57,7 +57,7 @@ impl From<httparse::Error> for Fault {
     fn from(error: httparse::Error) -> Self {
         match error {
             httparse::Error::HeaderName => Fault::Malformed("a field name is malformed"),
-            httparse::Error::HeaderValue => Fault::Malformed("a field value holds a forbidden byte"),
+            httparse::Error::HeaderValue => Fault::Malformed("a field value contains a forbidden byte"),
             httparse::Error::NewLine => Fault::Malformed("a line does not end in CR LF"),
             httparse::Error::Status => Fault::Malformed("the status line is malformed"),
             httparse::Error::Token => Fault::Malformed("the start line is malformed"),
@@ -67,24 +67,24 @@ impl From<httparse::Error> for Fault {
     }
 }
 
-/// Why a body cannot be read on.
+/// Why a decoder cannot continue to read a body.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub enum BodyFault {
-    /// The chunked coding is broken.
+    /// The chunked coding is malformed.
     Chunk(&'static str),
     /// The connection ended before the body did.
     Incomplete,
-    /// There is more content than is allowed.
+    /// The content is larger than the limit.
     TooLarge,
 }
 
 impl BodyFault {
-    /// What is wrong, in words.
+    /// The fault, as text for logs.
     pub fn as_str(self) -> &'static str {
         match self {
             BodyFault::Chunk(what) => what,
-            BodyFault::Incomplete => "the body broke off",
-            BodyFault::TooLarge => "the body is larger than is allowed here",
+            BodyFault::Incomplete => "the body is truncated",
+            BodyFault::TooLarge => "the body is larger than the limit",
         }
     }
 }

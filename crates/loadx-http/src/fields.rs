@@ -1,4 +1,4 @@
-//! Fields of a head: telling them apart, and passing them on as they came.
+//! Fields of a head: recognising names, and writing fields.
 
 use std::mem::MaybeUninit;
 
@@ -7,12 +7,12 @@ use crate::{Fault, Version};
 
 pub(crate) type Field<'b> = httparse::Header<'b>;
 
-/// Room for the fields of one head, on the caller's stack.
+/// Memory for the fields of one head, on the caller's stack.
 #[derive(Debug)]
 pub struct FieldSlots<'b>(pub(crate) [MaybeUninit<Field<'b>>; FIELDS_MAX]);
 
 impl FieldSlots<'_> {
-    /// Empty room.
+    /// Memory without fields.
     pub fn new() -> Self {
         FieldSlots([const { MaybeUninit::uninit() }; FIELDS_MAX])
     }
@@ -24,7 +24,7 @@ impl Default for FieldSlots<'_> {
     }
 }
 
-/// The fields that a gateway acts on; all others it only passes on.
+/// The fields that a gateway acts on; a gateway only forwards all other fields.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Known {
     Connection,
@@ -33,7 +33,7 @@ pub(crate) enum Known {
     Expect,
     Forwarded,
     Host,
-    /// Keep-Alive, Proxy-Connection, HTTP2-Settings: meant for this hop alone (RFC 9110, section 7.6.1).
+    /// Keep-Alive, Proxy-Connection, HTTP2-Settings: for this hop only (RFC 9110, section 7.6.1).
     HopByHop,
     MaxForwards,
     /// Proxy, which CGI makes HTTP_PROXY of: programs take that for the proxy of their own requests.
@@ -50,8 +50,8 @@ pub(crate) enum Known {
 }
 
 impl Known {
-    /// Most fields are told apart by the length of their name and its first letter alone.
-    /// The compiler would call this otherwise, which costs each field of a head more than the look itself.
+    /// Recognises a field. The length of a name and its first letter exclude most names. Inlined always: a call costs
+    /// each field of a head more than the comparison.
     #[inline(always)]
     pub(crate) fn of(name: &[u8]) -> Option<Known> {
         let first = name.first()? | 0x20;
@@ -82,8 +82,8 @@ impl Known {
     }
 }
 
-/// Whether `name`, a token, is `lower`, whatever the case of its letters. All of it is compared at once: of the
-/// bytes that tokens are made of, only letters have a twin that differs by this bit.
+/// Whether the token `name` equals `lower`, in any case. Compares all bytes at once: among the bytes of tokens, only
+/// letters differ from another token byte in just this bit.
 fn is_token<const LENGTH: usize>(name: &[u8], lower: &[u8; LENGTH]) -> bool {
     let Ok(name) = <&[u8; LENGTH]>::try_from(name) else { return false };
     let differences =
@@ -91,8 +91,8 @@ fn is_token<const LENGTH: usize>(name: &[u8], lower: &[u8; LENGTH]) -> bool {
     differences == 0
 }
 
-/// The names with a dash in them that a backend may believe: LoadX writes, replaces or removes such a field, reads
-/// the framing in it, or leaves its meaning to the proxies on the way.
+/// The names with a dash that a backend may trust: LoadX writes, replaces or removes such a field, reads framing from
+/// it, or leaves its meaning to trusted proxies.
 pub(crate) const TRUSTED: [&str; 16] = [
     "content-length",
     "http2-settings",
@@ -112,7 +112,7 @@ pub(crate) const TRUSTED: [&str; 16] = [
     "x-request-id",
 ];
 
-/// The first letters of [`TRUSTED`], and the lengths, a bit each.
+/// The first letters and the lengths of [`TRUSTED`], one bit each.
 const TRUSTED_FILTER: (u32, u32) = {
     let (mut letters, mut lengths, mut index) = (0, 0, 0);
     while index < TRUSTED.len() {
@@ -123,12 +123,12 @@ const TRUSTED_FILTER: (u32, u32) = {
     (letters, lengths)
 };
 
-/// Whether servers may take `name` for a trusted one, although the two differ. CGI turns the dashes of names into
-/// `_` (RFC 3875, section 4.1.18); some servers turn all bytes into `_` that are no letter or digit.
+/// Whether servers may confuse `name` with a different trusted name. CGI turns the dashes of names into `_` (RFC 3875,
+/// section 4.1.18); some servers turn every byte that is no letter or digit into `_`.
 #[inline]
 pub(crate) fn is_lookalike(name: &str) -> bool {
     let name = name.as_bytes();
-    // Each field of each request comes here: most are told apart by a bit of the first letter.
+    // Runs for each field of each request: one bit of the first letter excludes most names.
     let has_bit = |set: u32, place: usize| set & 1u32.wrapping_shl(place as u32) != 0;
     has_bit(TRUSTED_FILTER.0, usize::from(name[0])) && has_bit(TRUSTED_FILTER.1, name.len()) && reads_as_trusted(name)
 }
@@ -139,13 +139,13 @@ fn reads_as_trusted(name: &[u8]) -> bool {
     name.iter().any(is_odd) && TRUSTED.iter().any(|trusted| reads_as(name, trusted))
 }
 
-/// Whether `name` is `known` for a server that takes all bytes that are no letter or digit for a dash.
+/// Whether `name` equals `known` in a server that treats every byte that is no letter or digit as a dash.
 pub(crate) fn reads_as(name: &[u8], known: &str) -> bool {
     let read = |byte: &u8| if byte.is_ascii_alphanumeric() { byte.to_ascii_lowercase() } else { b'-' };
     name.len() == known.len() && name.iter().map(read).eq(known.bytes())
 }
 
-/// Some fields of a head, a bit a field; above all those that are not passed on.
+/// A set of fields of a head, one bit per field; mostly the fields that LoadX does not forward.
 #[derive(Copy, Clone, Debug, Default)]
 pub(crate) struct FieldSet(u128);
 
@@ -169,7 +169,7 @@ impl FieldSet {
     }
 }
 
-/// The members of a comma-separated list (RFC 9110, section 5.6.1), empty ones left out.
+/// The members of a comma-separated list (RFC 9110, section 5.6.1), without empty members.
 pub(crate) fn list(value: &[u8]) -> impl Iterator<Item = &[u8]> {
     value.split(|byte| *byte == b',').map(<[u8]>::trim_ascii).filter(|member| !member.is_empty())
 }
@@ -192,7 +192,7 @@ pub(crate) fn put(out: &mut Vec<u8>, name: &str, value: &[u8]) {
     out.extend_from_slice(b"\r\n");
 }
 
-/// Writes who passed the message on (RFC 9110, section 7.6.3).
+/// Writes Via (RFC 9110, section 7.6.3): the received version and the pseudonym of LoadX.
 pub(crate) fn put_via(out: &mut Vec<u8>, received: Version, pseudonym: &str) {
     let version = if received == Version::Http11 { b"1.1 " } else { b"1.0 " };
     out.extend_from_slice(b"Via: ");
@@ -201,7 +201,7 @@ pub(crate) fn put_via(out: &mut Vec<u8>, received: Version, pseudonym: &str) {
     out.extend_from_slice(b"\r\n");
 }
 
-/// How many bytes of line ends stand before the head; one empty line is tolerated (RFC 9112, section 2.2).
+/// The number of bytes of the empty line before the head; one empty line is allowed (RFC 9112, section 2.2).
 pub(crate) fn leading_empty_line(bytes: &[u8]) -> Result<usize, Fault> {
     let lead = if bytes.starts_with(b"\r\n") { 2 } else { 0 };
     match bytes.get(lead) {
@@ -217,7 +217,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_are_known_whatever_their_case_and_only_whole() {
+    fn names_are_recognised_in_any_case_and_only_completely() {
         for name in ["content-length", "Content-Length", "CONTENT-LENGTH", "cOntent-lengtH"] {
             assert_eq!(Known::of(name.as_bytes()), Some(Known::ContentLength));
         }
@@ -230,7 +230,7 @@ mod tests {
     }
 
     #[test]
-    fn lookalikes_differ_from_what_they_look_like() {
+    fn lookalikes_are_recognised_and_other_names_are_not() {
         for name in ["content_length", "X.Real.IP", "X-Request_Id", "PROXY_CONNECTION", "x~forwarded-for"] {
             assert!(is_lookalike(name), "{name}");
         }
@@ -239,9 +239,10 @@ mod tests {
         }
     }
 
-    /// What [`is_token`] rests on: a byte of a token that becomes one of a known name is the same or its capital.
+    /// The assumption of [`is_token`]: a token byte that becomes a byte of a known name is this byte or its upper-case
+    /// letter.
     #[test]
-    fn only_letters_have_a_twin() {
+    fn only_letters_differ_in_the_case_bit() {
         let tokens = (b'!'..=b'~').filter(|byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(byte));
         for byte in tokens.filter(|byte| byte | 0x20 != *byte) {
             let twin = byte | 0x20;

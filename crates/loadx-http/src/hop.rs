@@ -1,12 +1,12 @@
-//! What the fields of a head say of this hop: where the body ends, whether the connection goes on, and which fields are
-//! not passed on (RFC 9110, section 7.6.1).
+//! The fields of a head that concern this hop: framing of the body, persistence of the connection, and fields that
+//! LoadX does not forward (RFC 9110, section 7.6.1).
 
 use crate::fields::{Field, FieldSet, Known, list};
 use crate::lines::{Lines, offset_in};
 use crate::{Fault, Framing, Version};
 
-/// Fields that Connection cannot declare hop-by-hop: the meaning of the message hangs on them, and a
-/// stranger could have them removed on the way to a backend (RFC 9110, section 7.6.1).
+/// Fields that Connection cannot declare hop-by-hop: the meaning of the message depends on them, and an untrusted
+/// client could have them removed on the way to a backend (RFC 9110, section 7.6.1).
 const NEVER_HOP_BY_HOP: [&str; 21] = [
     "host",
     "date",
@@ -31,13 +31,13 @@ const NEVER_HOP_BY_HOP: [&str; 21] = [
     "x-real-ip",
 ];
 
-/// What Connection says.
+/// The options of Connection.
 #[derive(Copy, Clone, Debug, Default)]
 pub(crate) struct ConnectionOptions {
     pub(crate) close: bool,
     pub(crate) keep_alive: bool,
     pub(crate) upgrade: bool,
-    /// Whether it names other fields.
+    /// Whether Connection names other fields.
     names_fields: bool,
 }
 
@@ -61,7 +61,7 @@ impl ConnectionOptions {
         !self.close && (version == Version::Http11 || self.keep_alive)
     }
 
-    /// Drops the fields that Connection names.
+    /// Adds the fields that Connection names to `dropped`.
     pub(crate) fn drop_named(self, lines: &impl Lines, dropped: &mut FieldSet) {
         if !self.names_fields {
             return;
@@ -79,7 +79,7 @@ impl ConnectionOptions {
     }
 }
 
-/// What Content-Length and Transfer-Encoding say.
+/// The framing by Content-Length and Transfer-Encoding.
 #[derive(Copy, Clone, Debug, Default)]
 pub(crate) struct FramingFields {
     length: Option<u64>,
@@ -87,7 +87,7 @@ pub(crate) struct FramingFields {
 }
 
 impl FramingFields {
-    /// RFC 9112, section 6.3; a repeated length is refused even when it is the same.
+    /// RFC 9112, section 6.3; LoadX refuses a repeated length even when both values are equal.
     pub(crate) fn add_length(&mut self, value: &[u8]) -> Result<(), Fault> {
         let leading_zero = value.len() > 1 && value[0] == b'0';
         if value.is_empty() || leading_zero || !value.iter().all(u8::is_ascii_digit) {
@@ -104,8 +104,8 @@ impl FramingFields {
         Ok(())
     }
 
-    /// RFC 9112, section 6.1. Empty members, which a list may have elsewhere, are refused here: a reader
-    /// that does not know them would not see the coding.
+    /// RFC 9112, section 6.1. LoadX refuses empty members here, although other lists may have empty members: a parser
+    /// that does not accept empty members would not see the coding.
     pub(crate) fn add_coding(&mut self, value: &[u8]) -> Result<(), Fault> {
         for coding in value.split(|byte| *byte == b',').map(<[u8]>::trim_ascii) {
             if coding.is_empty() {
@@ -122,7 +122,7 @@ impl FramingFields {
         Ok(())
     }
 
-    /// How the body is framed; none when the fields do not say.
+    /// The framing of the body; `None` without Content-Length and Transfer-Encoding.
     pub(crate) fn framing(self, version: Version) -> Result<Option<Framing>, Fault> {
         match (self.chunked, self.length) {
             (true, Some(_)) => Err(Fault::Framing("both Transfer-Encoding and Content-Length are present")),
@@ -133,22 +133,21 @@ impl FramingFields {
     }
 }
 
-/// What the fields say of this hop: where the body ends, whether the connection goes on, and what is not
-/// passed on.
+/// The result of scanning the fields for this hop: framing, persistence, and the fields that LoadX does not forward.
 #[derive(Copy, Clone, Debug, Default)]
 pub(crate) struct Hop {
     pub(crate) framing: FramingFields,
     pub(crate) connection: ConnectionOptions,
     pub(crate) dropped: FieldSet,
-    /// The place of a Content-Length with other space around its value than one before; dropped too, so that the
-    /// line is written anew.
+    /// The position of a Content-Length without exactly one space before its value; also in `dropped`, so that LoadX
+    /// writes the line anew.
     pub(crate) respaced: Option<usize>,
-    /// Whether Upgrade is there, for whatever protocols.
+    /// Whether the head has Upgrade, for any protocol.
     pub(crate) names_protocols: bool,
 }
 
 impl Hop {
-    /// Takes in the field at `index`.
+    /// Applies the field at `index`.
     pub(crate) fn note(&mut self, known: Known, index: usize, field: &Field<'_>, head: &[u8]) -> Result<(), Fault> {
         let value = field.value;
         match known {
@@ -174,10 +173,10 @@ impl Hop {
     }
 }
 
-/// The protocols that Upgrade names and that may be switched to through LoadX (RFC 9110, section 7.8).
+/// The protocols in Upgrade that LoadX tunnels (RFC 9110, section 7.8).
 ///
-/// Not those that carry further requests, which nobody here would look at any more: HTTP in another
-/// version ("h2c" above all) and HTTP over TLS.
+/// Without the protocols that carry further requests, because LoadX would not see these requests: other versions of
+/// HTTP (such as "h2c"), and HTTP over TLS.
 pub(crate) fn protocols(lines: &impl Lines) -> impl Iterator<Item = &[u8]> {
     lines.of(Known::Upgrade).flat_map(list).filter(|protocol| {
         let name = protocol.split(|byte| *byte == b'/').next().unwrap_or_default();

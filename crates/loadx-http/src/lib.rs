@@ -1,8 +1,8 @@
-//! HTTP/1.1 as pure functions over bytes: what a message says, what of it a gateway may pass on, and
-//! how that is written. No I/O.
+//! HTTP/1.1 as pure functions over bytes: parsing a message, the parts that a gateway may forward, and encoding them.
+//! No I/O.
 //!
-//! The rules are those of RFC 9110 and RFC 9112, read strictly: where two readers could take a
-//! message differently, it is refused ([`Fault`]) and not guessed at.
+//! The rules are those of RFC 9110 and RFC 9112, applied strictly: where two parsers could read a message differently,
+//! LoadX refuses the message ([`Fault`]) and does not guess.
 
 #![forbid(unsafe_code)]
 
@@ -22,12 +22,12 @@ pub use fields::FieldSlots;
 pub use request::{Changes, Forwarding, RequestHead, parse_request, put_ip};
 pub use response::{Answering, Response, parse_response};
 
-/// What came of reading a head.
+/// The result of reading a head.
 #[derive(Debug)]
 pub enum Parsed<T> {
-    /// The head, and how many bytes it took.
+    /// The head, and its length in bytes.
     Complete(T, usize),
-    /// The head goes on beyond the bytes that are here.
+    /// The head is incomplete: read more bytes.
     Partial,
 }
 

@@ -1,15 +1,15 @@
-//! The bounds of HTTP/1.1 messages, all in one place.
+//! The limits of HTTP/1.1 messages.
 
 /// The largest head of a request or response, in bytes.
 pub const HEAD_BYTES_MAX: usize = 32 * 1024;
 
-/// The longest request target, in bytes. RFC 9112, section 3, asks for at least 8,000 in a start line.
+/// The longest request target, in bytes. RFC 9112, section 3, recommends at least 8,000 for a start line.
 pub const TARGET_BYTES_MAX: usize = 16 * 1024;
 
-/// The most fields of a head.
+/// The largest number of fields in a head.
 pub const FIELDS_MAX: usize = 100;
 
-/// The longest line that announces a chunk, extensions included, in bytes.
+/// The longest chunk size line with its extensions, in bytes.
 pub const CHUNK_LINE_BYTES_MAX: usize = 256;
 
 /// The largest trailer section, in bytes.

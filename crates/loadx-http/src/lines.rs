@@ -1,22 +1,22 @@
-//! The field lines of a head: reading them where they are kept, checking and copying them.
+//! The field lines of a head: access, checks and copies.
 
 use crate::Fault;
 use crate::fields::{Field, FieldSet, Known};
 
-/// Where `part` begins within `whole`, of which it is a slice.
+/// The offset of `part` in `whole`, in bytes. `part` must be a slice of `whole`.
 pub(crate) fn offset_in(whole: &[u8], part: &[u8]) -> usize {
     part.as_ptr() as usize - whole.as_ptr() as usize
 }
 
-/// The field lines of a head, wherever they are kept.
+/// Access to the field lines of a head in any storage.
 pub(crate) trait Lines {
-    /// How many there are.
+    /// The number of field lines.
     fn count(&self) -> usize;
 
     /// The head, from its first byte to the empty line.
     fn head(&self) -> &[u8];
 
-    /// Where a line begins in the head.
+    /// The offset of the start of a line in the head, in bytes.
     fn start(&self, index: usize) -> usize;
 
     fn name(&self, index: usize) -> &[u8];
@@ -25,13 +25,13 @@ pub(crate) trait Lines {
 
     fn known(&self, index: usize) -> Option<Known>;
 
-    /// The values of the lines of one field.
+    /// The values of all lines of one field.
     fn of(&self, known: Known) -> impl Iterator<Item = &[u8]> {
         (0..self.count()).filter(move |index| self.known(*index) == Some(known)).map(|index| self.value(index))
     }
 }
 
-/// The field lines of a head in the buffer in which it came.
+/// The field lines of a head in the read buffer.
 #[derive(Copy, Clone, Debug)]
 pub(crate) struct Received<'s, 'b> {
     pub(crate) head: &'b [u8],
@@ -64,8 +64,8 @@ impl Lines for Received<'_, '_> {
     }
 }
 
-/// Copies the field lines that are not dropped, as they came: order, case and value bytes. Neighbours are copied in
-/// one run. The `respaced` line, which is among the dropped ones, gets one space before its value.
+/// Copies the field lines that are not dropped, unchanged in order, case and value bytes. Copies adjacent lines in one
+/// run. The `respaced` line, which is also in `dropped`, gets one space before its value.
 pub(crate) fn copy_kept(lines: &impl Lines, dropped: FieldSet, respaced: Option<usize>, out: &mut Vec<u8>) {
     if let Some(respaced) = respaced {
         return copy_respaced(lines, dropped, respaced, out);
@@ -84,7 +84,7 @@ pub(crate) fn copy_kept(lines: &impl Lines, dropped: FieldSet, respaced: Option<
     out.extend_from_slice(&head[run_start..head.len() - 2]);
 }
 
-/// Apart from the usual way, which would take more instructions for each field.
+/// A separate function, because the common path would otherwise take more instructions for each field.
 #[cold]
 fn copy_respaced(lines: &impl Lines, dropped: FieldSet, respaced: usize, out: &mut Vec<u8>) {
     for index in 0..lines.count() {
@@ -99,16 +99,15 @@ fn copy_respaced(lines: &impl Lines, dropped: FieldSet, respaced: usize, out: &m
     }
 }
 
-/// Where a field line begins; behind the last one, the empty line that ends the head.
+/// The offset of a field line; after the last field line, the offset of the empty line that ends the head.
 fn line_start(lines: &impl Lines, index: usize) -> usize {
     if index < lines.count() { lines.start(index) } else { lines.head().len() - 2 }
 }
 
-/// Checks what the parser lets pass: every line must end in CR LF (RFC 9112, section 2.2 would allow
-/// a bare LF; a backend that reads lines differently would see other fields), and every field has a name.
+/// Checks what the parser does not check: every line must end in CR LF (RFC 9112, section 2.2 would allow a bare LF,
+/// but a backend that reads lines differently would see other fields), and every field must have a name.
 ///
-/// The parser has seen to it that an LF stands nowhere else than at the end of a line, that is before the
-/// next field's name.
+/// The parser guarantees that an LF is only at the end of a line, before the name of the next field.
 pub(crate) fn check_lines(lines: &Received<'_, '_>) -> Result<(), Fault> {
     const BARE_LF: Fault = Fault::Malformed("a line ends in a bare LF");
     let Received { head, fields } = lines;

@@ -1,4 +1,4 @@
-//! Response heads: reading them, and writing what a client gets.
+//! Response heads: parsing, and encoding for a client.
 
 use std::sync::Arc;
 
@@ -8,7 +8,7 @@ use crate::limits::HEAD_BYTES_MAX;
 use crate::lines::{Lines as _, Received, check_lines, copy_kept};
 use crate::{Fault, FieldSlots, Framing, Parsed, Version};
 
-/// A response head, read and found sound.
+/// A valid response head.
 #[derive(Debug)]
 pub struct Response<'s, 'b> {
     lines: Received<'s, 'b>,
@@ -18,41 +18,41 @@ pub struct Response<'s, 'b> {
     connection: ConnectionOptions,
     dropped: FieldSet,
     respaced: Option<usize>,
-    /// Whether the fields announce content, be it there or not.
+    /// Whether the fields announce content, even if the response has none.
     declares_content: bool,
-    /// Whether it names protocols to switch to, and is a response that may.
+    /// Whether the response names protocols in Upgrade, and its status allows this.
     names_protocols: bool,
     has_date: bool,
     /// The lines of X-Request-Id.
     request_ids: FieldSet,
 }
 
-/// What a gateway must know of the client to write a response for it.
+/// The values that a gateway needs to write a response for a client.
 #[derive(Copy, Clone, Debug)]
 pub struct Answering<'a> {
     /// The version of the client's request.
     pub version: Version,
-    /// How the body will be framed towards the client; none when the response has no content, but
-    /// its fields say what it would have had.
+    /// The framing of the body for the client; `None` when the response has no content but its fields describe the
+    /// content that a GET would get.
     pub framing: Option<Framing>,
     /// Whether the connection stays open after the response.
     pub persistent: bool,
-    /// By what name LoadX is in Via (RFC 9110, section 7.6.3); none means that it is not.
+    /// The pseudonym of LoadX in Via (RFC 9110, section 7.6.3); `None` adds no Via.
     pub via: Option<&'a str>,
-    /// The Date of a response that comes without one.
+    /// The Date for a response without Date; `None` adds no Date.
     pub date: Option<&'a str>,
-    /// The field line X-Request-Id, line end included; none leaves the field as it came.
+    /// The field line X-Request-Id with its CR LF; `None` leaves the field unchanged.
     pub request_id_line: Option<&'a [u8]>,
-    /// Fields that the client does not get, lower case.
+    /// The names of fields to remove, in lower case.
     pub removed: &'a [Arc<str>],
-    /// Whole field lines that are added.
+    /// Complete field lines to add.
     pub added: &'a [u8],
 }
 
-/// Reads the head of a response at the start of `bytes`; `to_head` tells that it answers a HEAD.
+/// Reads the head of a response at the start of `bytes`; `to_head` is true for the response to a HEAD.
 ///
 /// # Errors
-/// Any [`Fault`]: the response must not be used and the connection closed.
+/// Any [`Fault`]: the caller must not use the response and must close the connection.
 pub fn parse_response<'s, 'b>(
     bytes: &'b [u8],
     to_head: bool,
@@ -102,7 +102,7 @@ impl Response<'_, '_> {
             if known == Known::XRequestId {
                 self.request_ids.add(index);
             }
-            // RFC 9110, section 8.6: no length in these; a client could wait for the content.
+            // RFC 9110, section 8.6: these responses have no Content-Length; a client could wait for the content.
             if known == Known::ContentLength && matches!(self.status, 100..=199 | 204) {
                 hop.dropped.add(index);
                 hop.respaced = None;
@@ -117,7 +117,7 @@ impl Response<'_, '_> {
         };
         hop.connection.drop_named(&self.lines, &mut hop.dropped);
         (self.connection, self.dropped, self.respaced) = (hop.connection, hop.dropped, hop.respaced);
-        // 426 tells the client what it would have to switch to (RFC 9110, section 15.5.22).
+        // 426 names the protocol that the client must use (RFC 9110, section 15.5.22).
         self.names_protocols = hop.names_protocols
             && matches!(self.status, 101 | 426)
             && self.version == Version::Http11
@@ -139,33 +139,33 @@ impl Response<'_, '_> {
         self.lines.fields.iter().find(|field| field.name.eq_ignore_ascii_case(name)).map(|field| field.value)
     }
 
-    /// Whether another response follows that is the answer (RFC 9110, section 15.2).
+    /// Whether the response is interim, so that another response follows (RFC 9110, section 15.2).
     pub fn is_interim(&self) -> bool {
         self.status < 200
     }
 
-    /// Whether it lacks the Date that whoever passes it on must add (RFC 9110, section 6.6.1).
+    /// Whether the response lacks Date; a recipient must add Date (RFC 9110, section 6.6.1).
     pub fn lacks_date(&self) -> bool {
         !self.has_date && !self.is_interim()
     }
 
-    /// Whether the connection goes on in another protocol (RFC 9110, section 15.2.2).
+    /// Whether the connection switches to another protocol (RFC 9110, section 15.2.2).
     pub fn switches_protocols(&self) -> bool {
         self.status == 101 && self.names_protocols && self.connection.upgrade
     }
 
-    /// The protocols that it switches to, or asks to switch to.
+    /// The protocols in Upgrade that LoadX tunnels.
     pub(crate) fn protocols(&self) -> impl Iterator<Item = &[u8]> {
         protocols(&self.lines)
     }
 
-    /// How the body is framed on the backend's connection; without content, a length of 0.
+    /// The framing of the body on the backend connection; length 0 without content.
     pub fn framing(&self) -> Framing {
         self.framing
     }
 
-    /// How to frame the body for a client of this version: the length stays; what has none becomes
-    /// chunks, which HTTP/1.0 does not know. None where the response never has content.
+    /// The framing of the body for a client of this version: Content-Length stays; other bodies become chunked for
+    /// HTTP/1.1 and end with the connection for HTTP/1.0. `None` when the response has no content.
     pub fn framing_for(&self, version: Version, to_head: bool) -> Option<Framing> {
         if to_head || self.never_has_content() {
             return None;
@@ -177,14 +177,14 @@ impl Response<'_, '_> {
         })
     }
 
-    /// Whether the backend's connection may serve another request. Not where content was announced and
-    /// must not come: a backend that sends it all the same would have it taken for the next response.
+    /// Whether LoadX may reuse the backend connection. False when the response announces content that must not be sent:
+    /// if the backend sends the content, LoadX would read it as the next response.
     pub fn persistent(&self) -> bool {
         let withheld = self.declares_content && self.framing == Framing::Length(0);
         self.framing != Framing::UntilClose && !withheld && self.connection.persistent(self.version)
     }
 
-    /// Writes the head that the client gets: fields as they came, without those meant for this hop.
+    /// Appends the head for the client to `out`: unchanged fields, without the fields for this hop.
     pub fn encode(&self, answering: &Answering<'_>, out: &mut Vec<u8>) {
         let version_length = "HTTP/1.1".len();
         let head = self.lines.head;
@@ -301,7 +301,7 @@ mod tests {
     }
 
     #[test]
-    fn fields_reach_the_client_as_they_came() {
+    fn fields_reach_the_client_unchanged() {
         let text = "HTTP/1.0 404 Nicht  da\r\nset-cookie: a\r\nConnection: X-Hop\r\nX-Hop: 1\r\nSet-Cookie: b\r\nContent-Length: 0\r\n\r\n";
         assert_eq!(
             encoded(text, Version::Http11, true),
@@ -310,7 +310,7 @@ mod tests {
     }
 
     #[test]
-    fn what_announces_content_and_has_none_ends_its_connection() {
+    fn a_response_with_announced_but_forbidden_content_ends_its_connection() {
         let persistent = |text: &str, to_head| {
             let mut slots = FieldSlots::new();
             match parse_response(text.as_bytes(), to_head, &mut slots).unwrap() {

@@ -4,25 +4,25 @@ use crate::BodyFault;
 use crate::fields::reads_as;
 use crate::limits::TRAILER_BYTES_MAX;
 
-/// The trailer section as it is read, without what is not passed on.
+/// The trailer section while LoadX reads it, without the fields that LoadX removes.
 #[derive(Debug, Default)]
 pub(crate) struct Trailers {
     kept: Vec<u8>,
-    /// Where the line that is being read begins in it.
+    /// The offset of the current line in `kept`, in bytes.
     line: usize,
-    /// How long the section is so far, with what of it is not passed on.
+    /// The length of the section so far in bytes, including removed fields.
     section: usize,
 }
 
 impl Trailers {
-    /// The field lines that may be passed on, each with its CR LF.
+    /// The field lines that LoadX forwards, each with its CR LF.
     pub(crate) fn kept(&self) -> &[u8] {
         &self.kept
     }
 
-    /// Takes in a byte of a line.
+    /// Adds a byte of a line.
     pub(crate) fn push(&mut self, byte: u8) -> Result<(), BodyFault> {
-        // This byte, the end of its line, and the empty line behind.
+        // This byte, the end of its line, and the empty line after it.
         if self.section + 1 + 2 + 2 > TRAILER_BYTES_MAX {
             return Err(BodyFault::Chunk("the trailer section is too large"));
         }
@@ -31,11 +31,11 @@ impl Trailers {
         Ok(())
     }
 
-    /// A line is whole: it must be a field, and is kept unless it would change what the message means
-    /// (RFC 9110, section 6.5.1).
+    /// Ends a line: the line must be a field. Keeps the field unless it would change the meaning of the message (RFC
+    /// 9110, section 6.5.1).
     pub(crate) fn end_line(&mut self) -> Result<(), BodyFault> {
         self.section += 2;
-        // The empty line that ends a section for the parser; it does not stay.
+        // The empty line ends the section for the parser; it is removed afterwards.
         self.kept.extend_from_slice(b"\r\n\r\n");
         let mut slots = [httparse::EMPTY_HEADER; 1];
         let is_kept = match httparse::parse_headers(&self.kept[self.line..], &mut slots) {
@@ -52,13 +52,13 @@ impl Trailers {
 
 /// Whether a field must not come after the content.
 fn is_forbidden(name: &[u8]) -> bool {
-    // Names with `_` for a dash are among them: servers that merge trailers take one for the other.
+    // Includes names with `_` instead of a dash: servers that merge trailers confuse the two.
     let begins = |prefix: &str| name.get(..prefix.len()).is_some_and(|begin| reads_as(begin, prefix));
-    // Conditions, and credentials of proxies.
+    // Conditional fields, and credentials for proxies.
     begins("if-") || begins("proxy-") || FORBIDDEN.iter().any(|known| reads_as(name, known))
 }
 
-/// They frame, route, authenticate or describe it.
+/// The fields that frame, route, authenticate or describe the content.
 const FORBIDDEN: [&str; 35] = [
     "age",
     "authorization",

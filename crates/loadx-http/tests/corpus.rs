@@ -1,4 +1,4 @@
-//! The inputs that the fuzz targets begin with, and those that once made one fail, hold what must hold.
+//! The fuzz properties hold for the initial inputs of the fuzz targets and for inputs that once failed.
 
 use std::path::Path;
 

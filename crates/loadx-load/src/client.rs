@@ -1,4 +1,4 @@
-//! A client: sends a request and reads the whole response, again and again.
+//! A client: sends requests one after the other, and reads each response completely.
 
 use std::cell::RefCell;
 use std::future::poll_fn;
@@ -18,7 +18,7 @@ use crate::{Failure, Outcome, Plan, Reuse};
 /// The most bytes of one read, and of one write of content.
 const PIECE_BYTES: usize = 256 * 1024;
 
-/// The memory that all clients of a run share: no client uses the memory while another client waits.
+/// The buffers that all clients of a run share: no client keeps bytes in a buffer across an await.
 pub(crate) struct Scratch {
     input: RefCell<Box<[u8]>>,
     upload: Box<[u8]>,
@@ -48,7 +48,8 @@ impl Client {
         }
     }
 
-    /// Sends a request and waits for the whole response. The request was due at `due`, and is sent now.
+    /// Sends a request now and waits for the complete response. `due` is the scheduled moment, `late` the time since
+    /// then.
     pub(crate) async fn exchange(&mut self, due: Instant, late: Duration) -> Outcome<'_> {
         let result = self.timeout.bound(self.line.attempt()).await.unwrap_or(Err(Failure::TimedOut));
         if result.is_err() {
@@ -58,13 +59,13 @@ impl Client {
         Outcome { took, late, reconnected: self.line.reconnected, result: result.map(|()| self.line.reading.answer()) }
     }
 
-    /// Gives away the connection if there is one; the next request opens another.
+    /// Takes the connection out of the client; the next request opens another connection.
     pub(crate) fn take_connection(&mut self) -> Option<TcpStream> {
         self.line.stream.take()
     }
 }
 
-/// The connection, and the response that comes over the connection.
+/// The connection, and the response on the connection.
 struct Line {
     plan: Rc<Plan>,
     scratch: Rc<Scratch>,
@@ -78,7 +79,7 @@ impl Line {
         let reused = self.stream.is_some();
         self.reconnected = false;
         match self.converse().await {
-            // A server may close an idle connection at any time; a client then simply opens another.
+            // A server may close an idle connection at any time; the client then opens another connection.
             Err(Failure::Closed | Failure::Io(_)) if reused && !self.reading.has_begun() => {
                 self.stream = None;
                 self.reconnected = true;
@@ -108,7 +109,7 @@ impl Line {
 
 async fn connect(plan: &Plan) -> io::Result<TcpStream> {
     let stream = TcpStream::connect((plan.target.host.as_str(), plan.target.port)).await?;
-    // A request without content leaves in one write. Only with content could the system hold back a part.
+    // A request without content leaves in one write. Only with content could the system delay a part.
     if plan.request.body_bytes > 0 {
         stream.set_nodelay(true)?;
     }
@@ -126,7 +127,7 @@ async fn send(stream: &mut TcpStream, plan: &Plan, upload: &[u8]) -> io::Result<
     Ok(())
 }
 
-/// Reads once. Whether the response is whole.
+/// Reads once. Returns whether the response is complete.
 async fn receive(stream: &mut TcpStream, scratch: &Scratch, reading: &mut Reading) -> Result<bool, Failure> {
     read(stream, scratch, |bytes| if bytes.is_empty() { reading.end().map(|()| true) } else { reading.take(bytes) })
         .await
@@ -137,13 +138,13 @@ async fn await_end(stream: &mut TcpStream, scratch: &Scratch) -> Result<(), Fail
     read(stream, scratch, |bytes| if bytes.is_empty() { Ok(()) } else { Err(Failure::Excess) }).await
 }
 
-/// Reads once, and gives the bytes to `take`; no bytes mean that the connection has ended.
+/// Reads once, and passes the bytes to `take`; an empty slice means that the connection has ended.
 async fn read<T>(
     stream: &mut TcpStream,
     scratch: &Scratch,
     mut take: impl FnMut(&mut [u8]) -> Result<T, Failure>,
 ) -> Result<T, Failure> {
-    // `poll_read` knows that a short read has emptied the socket, and saves the system call that would tell so.
+    // After a short read `poll_read` knows that the socket is empty, and saves a system call.
     poll_fn(|cx| {
         let mut input = scratch.input.borrow_mut();
         let mut buffer = ReadBuf::new(&mut input);

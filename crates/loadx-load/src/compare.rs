@@ -5,7 +5,7 @@ use std::fmt;
 
 use crate::Report;
 
-/// Two results side by side: the figures and the changes, without a verdict.
+/// Two results side by side: the figures and the changes, without a rating.
 #[derive(Debug)]
 pub struct Comparison<'c> {
     before: &'c Report,
@@ -13,7 +13,7 @@ pub struct Comparison<'c> {
 }
 
 impl<'c> Comparison<'c> {
-    /// Changes are shares of the figures of `before`.
+    /// Compares two results. Changes are relative to the figures of `before`.
     pub fn new(before: &'c Report, after: &'c Report) -> Self {
         Comparison { before, after }
     }
@@ -27,7 +27,7 @@ impl fmt::Display for Comparison<'_> {
             writeln!(f, "  (not the same load: {} and {})", load(before), load(after))?;
         }
         if before.failed + after.failed > 0 {
-            writeln!(f, "  (requests failed, and a failure can be quick: the rates count them too)")?;
+            writeln!(f, "  (the rates include failed requests, which can be quick)")?;
         }
         row(f, "requests/s", before.requests_per_second, after.requests_per_second)?;
         row(f, "failed", before.failed as f64, after.failed as f64)?;
@@ -50,7 +50,7 @@ impl fmt::Display for Comparison<'_> {
     }
 }
 
-/// The load of a run, in words.
+/// A description of the load of a run.
 fn load(report: &Report) -> String {
     let extent = match report.duration_limit_seconds {
         Some(seconds) => format!("{seconds} seconds"),

@@ -1,4 +1,4 @@
-//! Carries out a plan: gives each connection its turns to send requests, and ends the run.
+//! Runs a plan: assigns requests to the connections, and ends the run.
 
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
@@ -17,10 +17,10 @@ use crate::client::{Client, Scratch};
 use crate::schedule::{Schedule, Timer};
 use crate::{Outcome, Plan, Reuse};
 
-/// How a run went as a whole.
+/// The results of a run that do not belong to a single request.
 #[derive(Copy, Clone, Debug)]
 pub struct Course {
-    /// How long the run took.
+    /// The duration of the run.
     pub took: Duration,
     /// Whether the run was stopped before its end.
     pub interrupted: bool,
@@ -31,11 +31,11 @@ pub struct Course {
     pub unsent: u64,
 }
 
-/// Carries out `plan` in the calling thread, and hands every outcome to `observe`. When `stop` completes, the run
-/// ends at once, and requests under way are given up.
+/// Runs `plan` in the calling thread, and passes every outcome to `observe`. When `stop` completes, the run ends at
+/// once and abandons the requests under way.
 ///
 /// # Errors
-/// When the system lacks what a run needs, or when a task of the run panicked.
+/// When the system lacks a resource that the run needs, or when a task of the run panicked.
 pub fn drive(
     plan: &Plan,
     observe: impl FnMut(&Outcome<'_>) + 'static,
@@ -62,7 +62,7 @@ async fn carry_out(
     let mut all = pin!(finish(tasks));
     let mut finished = None;
     let interrupted = poll_fn(|cx| {
-        // The stop comes first, so that a stop that listens for a signal does so before the first request leaves.
+        // Polls the stop first, so that a stop that listens for a signal listens before the first request.
         if stop.as_mut().poll(cx).is_ready() {
             return Poll::Ready(true);
         }
@@ -101,7 +101,7 @@ struct Run<O> {
     held: RefCell<Vec<TcpStream>>,
 }
 
-/// The pace of an open loop.
+/// The schedule of an open loop.
 struct Pace {
     schedule: Schedule,
     /// The task that holds the timer has the next turn. Tasks get the timer in the order in which they ask for the
@@ -109,7 +109,7 @@ struct Pace {
     timer: Mutex<Timer>,
 }
 
-/// A request that is to be sent now.
+/// A request to send now.
 struct Turn {
     due: Instant,
     late: Duration,
@@ -151,7 +151,7 @@ impl<O: FnMut(&Outcome<'_>)> Run<O> {
         Ok(())
     }
 
-    /// Waits for the next turn; none when the run sends no further request.
+    /// Waits for the next turn; `None` when the run sends no further request.
     async fn turn(&self) -> io::Result<Option<Turn>> {
         let Some(Pace { schedule, timer }) = &self.pace else {
             let now = Instant::now();

@@ -1,13 +1,13 @@
 //! The load generator: sends HTTP requests over many connections, and reports the result of every request.
 //!
-//! A load is a closed loop or an open loop. In a closed loop each connection sends its next request when the
-//! answer to the last request is whole. In an open loop requests leave on a schedule, and response times
-//! count from the scheduled moment, so that a server that stalls cannot hide the stall by holding up the load.
+//! A load is a closed loop or an open loop. In a closed loop each connection sends its next request when the response
+//! to the last request is complete. In an open loop requests leave on a schedule, and response times count from the
+//! scheduled moment, so that the response times show a stall of the server.
 //!
-//! Nothing is hidden: a request without a whole answer is an error of a named kind, and connections that had
-//! to be opened again are counted.
+//! The report is complete: a request without a complete response is an error of a named kind, and the report counts the
+//! connections that the server closed.
 //!
-//! [`run`] makes a [`Report`]. [`drive()`] hands each [`Outcome`] to its caller.
+//! [`run`] returns a [`Report`]. [`drive()`] passes each [`Outcome`] to its caller.
 
 #![forbid(unsafe_code)]
 
@@ -35,11 +35,11 @@ pub use report::{Latency, Report};
 use tally::Tally;
 pub use target::Target;
 
-/// Carries out `plan` and reports the results; `progress` gets the number of finished requests after each
-/// request. When `stop` completes, the run ends at once, and the report holds the results so far.
+/// Runs `plan` and returns the results; calls `progress` with the number of finished requests after each request. When
+/// `stop` completes, the run ends at once, and the report has the results so far.
 ///
 /// # Errors
-/// When the system lacks what a run needs, or when a task of the run panicked.
+/// When the system lacks a resource that the run needs, or when a task of the run panicked.
 pub fn run(plan: &Plan, mut progress: impl FnMut(u64) + 'static, stop: impl Future<Output = ()>) -> io::Result<Report> {
     let tally = Rc::new(RefCell::new(Tally::new()));
     let shared = Rc::clone(&tally);

@@ -8,38 +8,38 @@ use loadx_http::{BodyFault, Fault};
 /// The result of one request.
 #[derive(Debug)]
 pub struct Outcome<'o> {
-    /// The response time: in a closed loop from its sending, in an open loop from the moment when the
-    /// request was due.
+    /// The response time. It counts from the sending of the request in a closed loop, and from the scheduled moment in
+    /// an open loop.
     pub took: Duration,
-    /// The time from that moment to the sending of the request. Zero in a closed loop.
+    /// The time from the scheduled moment to the sending of the request. Zero in a closed loop.
     pub late: Duration,
-    /// Whether the request went out again because the server had closed the idle connection.
+    /// Whether the client sent the request again because the server had closed the idle connection.
     pub reconnected: bool,
-    /// The answer, or why there is none.
+    /// The response, or the reason why there is none.
     pub result: Result<Answer<'o>, Failure>,
 }
 
-/// A whole response.
+/// A complete response.
 #[derive(Debug)]
 pub struct Answer<'o> {
     /// The status code.
     pub status: u16,
     /// The value of the X-Backend field, which the test backend sets.
     pub backend: Option<&'o str>,
-    /// Content, in bytes.
+    /// The size of the content, in bytes.
     pub content_bytes: u64,
 }
 
-/// Why there is no whole response.
+/// Why a request has no complete response.
 #[derive(Debug)]
 pub enum Failure {
-    /// The connection could not be opened.
+    /// The client could not open a connection.
     Connect(io::Error),
-    /// The connection broke.
+    /// Reading or writing failed.
     Io(io::Error),
-    /// The connection ended before a response head was whole.
+    /// The connection ended before the end of the response head.
     Closed,
-    /// The request took too long.
+    /// The request took longer than the time limit.
     TimedOut,
     /// The response head breaks the rules of HTTP.
     Head(Fault),
@@ -50,7 +50,7 @@ pub enum Failure {
 }
 
 impl Failure {
-    /// The kind that errors are counted by.
+    /// The kind of the failure, for counting.
     pub fn kind(&self) -> String {
         let named = |prefix: &str, error: &io::Error| match error.kind() {
             io::ErrorKind::ConnectionRefused => format!("{prefix}: connection refused"),

@@ -11,17 +11,18 @@ pub struct Plan {
     pub target: Target,
     /// The request to send.
     pub request: Request,
-    /// The number of requests after which the run ends; none means no limit.
+    /// The number of requests after which the run ends; `None` means no limit.
     pub requests: Option<u64>,
-    /// The time after which no further request is sent; none means no limit. The run waits for requests under way.
+    /// The time after which the run sends no further request; `None` means no limit. The run waits for requests under
+    /// way.
     pub duration: Option<Duration>,
     /// The most requests under way at the same time, at least 1.
     pub concurrency: usize,
-    /// Requests per second of an open loop, above 0; none means a closed loop.
+    /// Requests per second of an open loop, above 0; `None` means a closed loop.
     pub rate: Option<f64>,
     /// Whether a connection carries further requests.
     pub reuse: Reuse,
-    /// The time that a request may take from its sending, connecting included.
+    /// The longest time from sending a request to the end of its response, connecting included.
     pub timeout: Duration,
 }
 
@@ -41,12 +42,12 @@ impl Plan {
     }
 }
 
-/// A request, the same each time.
+/// A request. All requests of a run are equal.
 #[derive(Clone, Debug)]
 pub struct Request {
-    /// The head, up to and with its empty line.
+    /// The head with its empty line.
     pub head: Vec<u8>,
-    /// How many bytes of content follow the head, as the head announces them.
+    /// The bytes of content after the head, as the head announces them.
     pub body_bytes: u64,
 }
 
@@ -67,8 +68,8 @@ impl Request {
 pub enum Reuse {
     /// The connection carries the next request, unless the server closes the connection.
     Kept,
-    /// The connection ends. If the answer says that the server closes the connection, the request is finished
-    /// when the server has done so.
+    /// The connection ends. If the response says that the server closes the connection, the request is finished when
+    /// the server has closed it.
     PerRequest,
     /// The connection stays open and silent until the run is stopped; the next request gets a new connection.
     Held,

@@ -1,13 +1,13 @@
-//! Reads a response piece by piece, whatever the pieces are.
+//! Reads a response in pieces of any size.
 
 use loadx_http::{BodyDecoder, FieldSlots, Parsed, parse_response};
 
 use crate::{Answer, Failure};
 
-/// The part of a response that was read so far.
+/// A response that is being read.
 #[derive(Default)]
 pub(crate) struct Reading {
-    /// The bytes of a head that is not whole yet.
+    /// The bytes of an incomplete head.
     pending: Vec<u8>,
     body: Option<BodyDecoder>,
     status: u16,
@@ -19,7 +19,7 @@ pub(crate) struct Reading {
 }
 
 impl Reading {
-    /// Makes ready for the next response. Buffers keep their memory for the next response.
+    /// Prepares for the next response. Buffers keep their memory.
     pub(crate) fn reset(&mut self) {
         self.pending.clear();
         self.body = None;
@@ -27,18 +27,18 @@ impl Reading {
         self.began = false;
     }
 
-    /// Whether a byte of the response has come. From then on a broken connection is a failure, and not an idle
-    /// connection that the server closed.
+    /// Whether a byte of the response has arrived. After that byte the end of the connection is a failure, and not an
+    /// idle connection that the server closed.
     pub(crate) fn has_begun(&self) -> bool {
         self.began
     }
 
-    /// Whether the connection may carry another request, by the response.
+    /// Whether the response allows another request on the connection.
     pub(crate) fn is_persistent(&self) -> bool {
         self.persistent
     }
 
-    /// The whole response.
+    /// The complete response.
     pub(crate) fn answer(&self) -> Answer<'_> {
         Answer {
             status: self.status,
@@ -47,7 +47,7 @@ impl Reading {
         }
     }
 
-    /// Takes the bytes of one read. Whether the response is whole.
+    /// Adds the bytes of one read. Returns whether the response is complete.
     pub(crate) fn take(&mut self, bytes: &mut [u8]) -> Result<bool, Failure> {
         self.began = true;
         if self.body.is_some() || self.pending.is_empty() {
@@ -58,7 +58,7 @@ impl Reading {
         self.take_on(&mut joined)
     }
 
-    /// Takes the end of the connection. Fails unless the end of the connection ends the response.
+    /// Applies the end of the connection. Fails unless the end of the connection ends the response.
     pub(crate) fn end(&mut self) -> Result<(), Failure> {
         let decoder = self.body.as_mut().ok_or(Failure::Closed)?;
         decoder.end_of_input().map_err(Failure::Body)
@@ -75,7 +75,7 @@ impl Reading {
         self.take_body(bytes)
     }
 
-    /// Reads a head at the front of `bytes`; its length, or none if the head goes on.
+    /// Reads a head at the start of `bytes`. Returns its length, or `None` if the head is incomplete.
     fn take_head(&mut self, bytes: &[u8]) -> Result<Option<usize>, Failure> {
         if bytes.is_empty() {
             return Ok(None);
@@ -83,7 +83,7 @@ impl Reading {
         let mut slots = FieldSlots::new();
         let parsed = parse_response(bytes, false, &mut slots).map_err(Failure::Head)?;
         let Parsed::Complete(response, length) = parsed else { return Ok(None) };
-        // The answer follows an interim response.
+        // The final response follows an interim response.
         if response.is_interim() {
             return Ok(Some(length));
         }

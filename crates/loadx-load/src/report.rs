@@ -1,4 +1,4 @@
-//! The results of a run: for eyes, and as JSON.
+//! The results of a run, as text and as JSON.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -8,44 +8,43 @@ use serde::{Deserialize, Serialize};
 /// The results of a run. This is also the JSON that `--output` writes.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Report {
-    /// Where requests were sent.
+    /// The URL of the requests.
     pub url: String,
-    /// Requests that were sent and came to an end.
+    /// Requests that were sent and have ended.
     pub requests: u64,
     /// The most requests under way at the same time.
     pub concurrency: usize,
-    /// From the first request to the last response, in seconds.
+    /// The time from the first request to the last response, in seconds.
     pub duration_seconds: f64,
-    /// Requests a second, whatever came of them.
+    /// Requests per second, successful or failed.
     pub requests_per_second: f64,
-    /// Whole responses with a status below 500.
+    /// Complete responses with a status below 500.
     pub successful: u64,
-    /// All others: no whole response, or a status of 500 and above.
+    /// Requests without a complete response, or with a status of 500 and above.
     pub failed: u64,
-    /// Requests without a whole response, by kind.
+    /// Requests without a complete response, by kind of failure.
     pub errors: BTreeMap<String, u64>,
-    /// Whole responses, by status.
+    /// Complete responses, by status.
     pub status_codes: BTreeMap<u16, u64>,
-    /// Whole responses, by the X-Backend field; responses without the field are not here.
+    /// Complete responses, by the X-Backend field; responses without the field are not counted here.
     pub backends: BTreeMap<String, u64>,
-    /// Content of all responses, in bytes.
+    /// The content of all responses, in bytes.
     pub content_bytes: u64,
-    /// Requests that went out again because the server had closed the idle connection.
+    /// Requests that the client sent again because the server had closed the idle connection.
     pub reconnects: u64,
-    /// Response times of whole responses, in milliseconds: since the request was sent, or with a rate since the
-    /// request was due.
+    /// Response times of complete responses, in milliseconds: since sending, or with a rate since the scheduled moment.
     pub response_times: Latency,
-    /// The requests per second of an open loop; none for a closed loop.
+    /// The requests per second of an open loop; `None` for a closed loop.
     // Files of earlier versions lack the keys from here on, and can still be compared.
     #[serde(default)]
     pub rate: Option<f64>,
-    /// For how many seconds requests were to be sent; none where only their number ended the run.
+    /// The limit of the duration, in seconds; `None` without a limit.
     #[serde(default)]
     pub duration_limit_seconds: Option<f64>,
-    /// Requests that were sent more than a millisecond after they were due.
+    /// Requests that were sent more than a millisecond after their scheduled moment.
     #[serde(default)]
     pub started_late: u64,
-    /// Requests that were due, and were not sent because no connection was free until the end.
+    /// Requests whose scheduled moment came, and that were not sent because no connection was free until the end.
     #[serde(default)]
     pub unsent: u64,
     /// Whether the run was stopped before its end.

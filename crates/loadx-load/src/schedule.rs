@@ -3,7 +3,7 @@
 use std::io;
 use std::time::{Duration, Instant};
 
-/// Gives the moment when each request is due: the first at once, the others at even distances.
+/// The scheduled moment of each request: the first at once, the others at equal intervals.
 #[derive(Copy, Clone, Debug)]
 pub(crate) struct Schedule {
     rate: f64,
@@ -14,16 +14,16 @@ impl Schedule {
         Schedule { rate }
     }
 
-    /// The time from the start of the run until the request with this number, from 0, is due.
+    /// The time from the start of the run to the scheduled moment of the request with this number, from 0.
     pub(crate) fn due(self, number: u64) -> Duration {
-        // A sum of distances would drift, so each moment is computed from the start.
+        // A sum of intervals would drift, so each moment is computed from the start.
         Duration::try_from_secs_f64(number as f64 / self.rate).unwrap_or(Duration::MAX)
     }
 
-    /// The number of requests that are due before `moment`.
+    /// The number of requests that are scheduled before `moment`.
     pub(crate) fn due_before(self, moment: Duration) -> u64 {
         let mut count = (moment.as_secs_f64() * self.rate) as u64;
-        // The product may be off by a rounding; `due` decides.
+        // The product may have a rounding error; `due` is exact.
         while count > 0 && self.due(count - 1) >= moment {
             count -= 1;
         }
@@ -34,13 +34,13 @@ impl Schedule {
     }
 }
 
-/// A timer that is exact to some microseconds: the timer of the runtime counts in milliseconds, and would delay
-/// each request by half of one on average.
+/// A timer that is exact to some microseconds. The timer of the runtime counts in milliseconds, and would delay each
+/// request by half a millisecond on average.
 #[cfg(target_os = "linux")]
 #[derive(Debug)]
 pub(crate) struct Timer {
-    /// A timer of the kernel. A read waits until the timer has expired, as a read of a pipe waits for bytes. The
-    /// pipe type of the runtime waits for any descriptor; the type that is made for other descriptors needs `unsafe`.
+    /// A timer of the kernel. A read waits until the timer has expired, as a read of a pipe waits for bytes. The pipe
+    /// type of the runtime can wait for any descriptor; the type for other descriptors needs `unsafe`.
     descriptor: tokio::net::unix::pipe::Receiver,
 }
 
@@ -61,7 +61,7 @@ impl Timer {
                 return Ok(());
             }
             self.arm(left)?;
-            // The kernel gives 8 bytes. After a read that leaves room in the buffer, the runtime knows that nothing is
+            // The kernel returns 8 bytes. After a read that does not fill the buffer, the runtime knows that nothing is
             // left to read, and saves another read.
             tokio::io::AsyncReadExt::read(&mut self.descriptor, &mut [0; 16]).await?;
         }
@@ -78,7 +78,7 @@ impl Timer {
     }
 }
 
-/// The timer of the runtime, where the system has no other.
+/// The timer of the runtime, for systems without a timer descriptor.
 #[cfg(not(target_os = "linux"))]
 #[derive(Debug)]
 pub(crate) struct Timer;
@@ -101,7 +101,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_due_before_a_moment_is_what_has_an_earlier_due() {
+    fn due_before_agrees_with_due() {
         for rate in [0.3, 1.0, 3.0, 7.7, 1_000.0, 333_333.0] {
             let schedule = Schedule::new(rate);
             for number in [0, 1, 2, 3, 10, 99, 12_345] {

@@ -1,4 +1,4 @@
-//! The counts of a run, while the run goes on.
+//! The counts of a run in progress.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -7,14 +7,14 @@ use hdrhistogram::Histogram;
 
 use crate::{Answer, Course, Latency, Outcome, Plan, Report};
 
-/// The longest response time that is told apart, in microseconds: an hour.
+/// The longest response time that the histogram distinguishes, in microseconds: one hour.
 const LATENCY_MAX_US: u64 = 3_600_000_000;
 
-/// A request that is sent later than this after its scheduled moment has started late. A shorter delay comes from
-/// the load generator's own work.
+/// A request has started late if it is sent later than this after its scheduled moment. A shorter delay comes from the
+/// load generator itself.
 const LATE: Duration = Duration::from_millis(1);
 
-/// The counts of a run, while the run goes on.
+/// The counts of a run in progress.
 pub(crate) struct Tally {
     done: u64,
     errors: BTreeMap<String, u64>,
@@ -57,7 +57,7 @@ impl Tally {
     fn record_answer(&mut self, answer: &Answer<'_>, took: Duration) {
         *self.status_codes.entry(answer.status).or_default() += 1;
         if let Some(backend) = answer.backend {
-            // Looked up by reference first: a name is copied once, and not for each request.
+            // Looks the name up by reference first, so that a name is copied once and not for each request.
             match self.backends.get_mut(backend) {
                 Some(count) => *count += 1,
                 None => drop(self.backends.insert(backend.to_owned(), 1)),

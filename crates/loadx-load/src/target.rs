@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-/// An `http://` URL, taken apart.
+/// The parts of an `http://` URL.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Target {
     /// Host name or address.
@@ -14,15 +14,15 @@ pub struct Target {
 }
 
 impl Target {
-    /// Reads `http://host:port/path` or the same without the scheme.
+    /// Parses `http://host:port/path`, with or without the scheme.
     ///
     /// # Errors
-    /// The mistake in the URL, with an example of a good URL.
+    /// When the URL is malformed: the mistake, with an example of a valid URL.
     pub fn parse(url: &str) -> Result<Target, String> {
         let bad = |what: &str| format!("\"{url}\" {what}; write something like http://localhost:8080/");
         let rest = match url.split_once("://") {
             Some(("http", rest)) => rest,
-            Some((scheme, _)) => return Err(bad(&format!("is {scheme}, and only http can be tested"))),
+            Some((scheme, _)) => return Err(bad(&format!("has the scheme {scheme}; only http is supported"))),
             None => url,
         };
         let (authority, path) = match rest.find('/') {

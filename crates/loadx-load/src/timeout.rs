@@ -1,4 +1,4 @@
-//! A time limit that costs almost nothing while requests are quick.
+//! A time limit that costs almost nothing for quick requests.
 
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use tokio::time::{Instant, Sleep, sleep_until};
 
-/// A timer that one request after the other uses. Only a timer that fires is armed again: setting the timer for
-/// each request would take a large part of the time of a small request.
+/// A timer for one request after the other. Only a timer that fires is armed again, because setting the timer for each
+/// request would take a large part of the time of a small request.
 pub(crate) struct Timeout {
     limit: Duration,
     timer: Option<Pin<Box<Sleep>>>,
@@ -19,7 +19,7 @@ impl Timeout {
         Timeout { limit, timer: None }
     }
 
-    /// Does `work` within the limit; none when the limit is reached first.
+    /// Runs `work` within the limit; `None` when the limit is reached first.
     pub(crate) async fn bound<W: Future>(&mut self, work: W) -> Option<W::Output> {
         let deadline = Instant::now() + self.limit;
         let timer = self.timer.get_or_insert_with(|| Box::pin(sleep_until(deadline)));

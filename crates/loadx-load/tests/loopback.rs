@@ -18,10 +18,10 @@ use tokio::sync::oneshot;
 /// Far longer than a test takes.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// A copy of the parts of an outcome that tests look at.
+/// The parts of an outcome that the tests check.
 #[derive(Debug, PartialEq, Eq)]
 struct Seen {
-    /// Content in bytes, or the kind of failure.
+    /// The size of the content in bytes, or the kind of failure.
     result: Result<u64, String>,
     reconnected: bool,
 }
@@ -34,7 +34,7 @@ fn failed(kind: &str) -> Seen {
     Seen { result: Err(kind.to_owned()), reconnected: false }
 }
 
-/// Starts a server that gives each connection to `script`, and the number of the connection, from 0.
+/// Starts a server that runs `script` on each connection, with the number of the connection, from 0.
 fn serve(script: impl Fn(&mut TcpStream, usize) + Send + Sync + 'static) -> SocketAddr {
     let script = Arc::new(script);
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -49,7 +49,7 @@ fn serve(script: impl Fn(&mut TcpStream, usize) + Send + Sync + 'static) -> Sock
     address
 }
 
-/// Reads up to the end of a request head. False at the end of the connection.
+/// Reads to the end of a request head. Returns false at the end of the connection.
 fn read_head(stream: &mut TcpStream) -> bool {
     let mut head = Vec::new();
     let mut byte = [0];
@@ -67,7 +67,7 @@ fn plan(address: SocketAddr, requests: u64, concurrency: usize) -> Plan {
     Plan::new(target, requests, concurrency, PATIENCE)
 }
 
-/// Carries out a plan to its end; all outcomes in their order.
+/// Runs a plan to its end; returns all outcomes in order.
 fn outcomes(plan: &Plan) -> (Vec<Seen>, Course) {
     let seen = Rc::new(RefCell::new(Vec::new()));
     let shared = Rc::clone(&seen);
@@ -155,12 +155,12 @@ fn bytes_behind_a_response_are_a_failure() {
 }
 
 #[test]
-fn a_body_that_breaks_off_is_a_failure() {
+fn a_truncated_body_is_a_failure() {
     let address = serve(|stream, _| {
         read_head(stream);
         stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\npart").unwrap();
     });
-    assert_eq!(outcomes(&plan(address, 2, 1)).0, [0; 2].map(|_| failed("bad response: the body broke off")));
+    assert_eq!(outcomes(&plan(address, 2, 1)).0, [0; 2].map(|_| failed("bad response: the body is truncated")));
 }
 
 #[test]
@@ -169,10 +169,10 @@ fn each_request_can_have_a_connection_that_the_server_ends() {
     let closed = Arc::new(AtomicUsize::new(0));
     let closing = Arc::clone(&closed);
     let address = serve(move |stream, _| {
-        // One request, whatever else may come.
+        // Reads one request and ignores further bytes.
         read_head(stream);
         stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok").unwrap();
-        // A client that does not wait for the end has time to show that here.
+        // A client that does not wait for the end of the connection has time here to send its next request.
         (0..1_000).for_each(|_| thread::yield_now());
         closing.fetch_add(1, Ordering::SeqCst);
     });

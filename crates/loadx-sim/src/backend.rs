@@ -1,4 +1,4 @@
-//! A modelled backend: some requests are being served, the others wait in order.
+//! A modelled backend: it serves some requests and keeps the others waiting in order.
 
 use std::collections::{BTreeSet, VecDeque};
 
@@ -7,15 +7,15 @@ use crate::BackendModel;
 /// The number of an exchange within a run, by arrival.
 pub(crate) type ExchangeNumber = u64;
 
-/// One backend at one moment.
+/// The state of one backend.
 #[derive(Debug)]
 pub(crate) struct Backend {
     pub(crate) model: BackendModel,
-    /// Requests that it answered in time.
+    /// The requests that the backend answered in time.
     pub(crate) answered: u64,
-    /// The most exchanges that it had at the same time.
+    /// The most exchanges that the backend had at the same time.
     pub(crate) most_at_once: u32,
-    /// How many outages it is in.
+    /// The number of outages that the backend is in now.
     outages: u32,
     serving: BTreeSet<ExchangeNumber>,
     waiting: VecDeque<ExchangeNumber>,
@@ -30,7 +30,7 @@ impl Backend {
         self.outages > 0
     }
 
-    /// Takes a request, as one of `in_flight`. Returns whether its service begins at once.
+    /// Adds a request, as one of `in_flight`. Returns whether its service begins at once.
     pub(crate) fn arrive(&mut self, exchange: ExchangeNumber, in_flight: u32) -> bool {
         self.most_at_once = self.most_at_once.max(in_flight);
         let at_once = self.serving.len() < self.model.parallel;
@@ -42,7 +42,7 @@ impl Backend {
         at_once
     }
 
-    /// A service ends. None when the backend stopped meanwhile, and does not serve this exchange any more.
+    /// Ends a service. `None` when the backend stopped in the meantime and no longer serves this exchange.
     pub(crate) fn finish(&mut self, exchange: ExchangeNumber) -> Option<Finished> {
         if !self.serving.remove(&exchange) {
             return None;
@@ -52,7 +52,7 @@ impl Backend {
         Some(Finished { next })
     }
 
-    /// Stops. Returns the exchanges that break off.
+    /// Stops the backend. Returns the exchanges that fail.
     pub(crate) fn stop(&mut self) -> Vec<ExchangeNumber> {
         self.outages += 1;
         std::mem::take(&mut self.serving).into_iter().chain(self.waiting.drain(..)).collect()
@@ -63,7 +63,7 @@ impl Backend {
     }
 }
 
-/// What follows when a service ends.
+/// The result of the end of a service.
 #[derive(Debug)]
 pub(crate) struct Finished {
     /// The exchange whose service begins now.

@@ -1,5 +1,5 @@
-//! Chance in a run, in streams of their own: what one stream draws does not depend on the others. So the same seed
-//! gives every algorithm the same arrivals, clients and service times, and results can be compared.
+//! The random numbers of a run, in independent streams: the numbers of one stream do not depend on the other streams.
+//! The same seed gives every algorithm the same arrivals, clients and service times, so that results are comparable.
 
 use std::time::Duration;
 
@@ -13,9 +13,9 @@ use crate::{BackendModel, Service};
 pub(crate) struct Chances {
     arrivals: SplitMix64,
     clients: SplitMix64,
-    /// For the core: jitter between probes.
+    /// The stream for the core: jitter between probes.
     pub(crate) control: SplitMix64,
-    /// Makes the stream of each exchange.
+    /// The seed of the stream of each exchange.
     exchanges: u64,
 }
 
@@ -26,7 +26,7 @@ impl Chances {
         Chances { arrivals: stream(), clients: stream(), control: stream(), exchanges: stream().next_u64() }
     }
 
-    /// From one arrival to the next: requests arrive as a Poisson process.
+    /// The time from one arrival to the next: requests arrive as a Poisson process.
     pub(crate) fn gap(&mut self, rate: f64) -> Duration {
         exponential(Duration::from_secs_f64(1.0 / rate), self.arrivals.unit())
     }
@@ -41,7 +41,8 @@ impl Chances {
         self.stream(exchange).next_u64()
     }
 
-    /// How long a backend takes to serve an exchange. An exchange that is heavy at one backend is heavy at each.
+    /// The service time of an exchange at a backend. An exchange with a long service time at one backend has a long
+    /// service time at every backend.
     pub(crate) fn service(&self, exchange: ExchangeNumber, model: &BackendModel) -> Duration {
         match model.distribution {
             Service::Fixed => model.service,
@@ -58,7 +59,7 @@ impl Chances {
     }
 }
 
-/// The span at `unit`, of [0, 1), of the exponential distribution of this mean.
+/// The value of the exponential distribution with this mean at `unit`, from [0, 1).
 fn exponential(mean: Duration, unit: f64) -> Duration {
     mean.mul_f64(-(1.0 - unit).ln())
 }

@@ -1,13 +1,13 @@
-//! The balancing code of LoadX in virtual time: what would happen, before it does.
+//! The simulator: the balancing code of LoadX in virtual time.
 //!
-//! The simulator drives the same code as the proxy: [`loadx_core::Cluster`] judges health, [`loadx_core::Attempts`]
-//! decides on retries and deadlines, views pick. Clients, backends and time are modelled. A run depends on its
-//! [`Scenario`] alone, seed included, so that a run can be repeated to the last request.
+//! The simulator runs the same code as the proxy: [`loadx_core::Cluster`] decides on health, [`loadx_core::Attempts`]
+//! decides on retries and deadlines, views pick. Clients, backends and time are modelled. A run depends only on its
+//! [`Scenario`], which includes the seed, so that the same scenario gives the same run.
 //!
-//! The model of a backend is a queue: the backend serves a number of requests at the same time and keeps the others
-//! waiting in order. Requests arrive as a Poisson process. So the theory of queues says what must come out, and the
-//! tests hold the simulator to the theory. A request that LoadX gives up is served all the same, as a real backend
-//! would serve it.
+//! A backend is modelled as a queue: the backend serves a number of requests at the same time and keeps the others
+//! waiting in order. Requests arrive as a Poisson process. Queueing theory therefore gives the expected results, and
+//! the tests compare the simulator with the theory. A backend also serves a request that LoadX has abandoned, as a real
+//! backend would.
 
 #![forbid(unsafe_code)]
 

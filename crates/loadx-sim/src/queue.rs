@@ -1,11 +1,11 @@
-//! The events to come, in the order of their time.
+//! The future events, ordered by time.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
 use loadx_core::Time;
 
-/// A queue of events; those of one moment come out in the order in which they were put in.
+/// A queue of events. Events at the same moment leave in the order of insertion.
 #[derive(Debug)]
 pub(crate) struct EventQueue<E> {
     heap: BinaryHeap<Reverse<Entry<E>>>,

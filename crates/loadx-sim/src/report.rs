@@ -1,4 +1,4 @@
-//! What a run came to.
+//! The results of a run.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -12,24 +12,24 @@ use hdrhistogram::Histogram;
 pub struct Report {
     /// Requests that arrived.
     pub requests: u64,
-    /// Requests without an answer: no backend was left to ask, the answer came too late, or the request could not be
+    /// Requests without a response: no backend was left to try, the response came too late, or the request could not be
     /// sent again.
     pub failed: u64,
-    /// The failed requests, by the status that the client was told.
+    /// The failed requests, by the status of the error response.
     pub failures: BTreeMap<u16, u64>,
-    /// How often a request went to another backend.
+    /// The number of attempts at another backend after a failed attempt.
     pub retries: u64,
-    /// How long answered requests took.
+    /// The response times of answered requests.
     pub latency: Latency,
-    /// How each backend fared, in the order of the scenario.
+    /// The results of each backend, in the order of the scenario.
     pub backends: Vec<BackendReport>,
-    /// What changed, and when.
+    /// The changes of backends, with their times.
     pub timeline: Vec<TimelineEntry>,
-    /// What makes these results less than they seem.
+    /// The reasons why these results may mislead.
     pub warnings: Vec<String>,
 }
 
-/// How long requests took.
+/// The response times of a run.
 #[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
 #[expect(missing_docs, reason = "the names say it")]
 pub struct Latency {
@@ -41,38 +41,38 @@ pub struct Latency {
     pub max: Duration,
 }
 
-/// How one backend fared.
+/// The results of one backend.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BackendReport {
-    /// Its name.
+    /// The name of the backend.
     pub name: Arc<str>,
-    /// Requests that it answered.
+    /// The requests that the backend answered.
     pub answered: u64,
-    /// The most exchanges that it had at the same time, waiting ones included.
+    /// The most exchanges that the backend had at the same time, waiting exchanges included.
     pub most_at_once: u32,
 }
 
-/// A change, and when it happened.
+/// A change of a backend, with its time.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TimelineEntry {
-    /// From the start of the run.
+    /// The time since the start of the run.
     pub at: Duration,
-    /// In the words of the log.
+    /// The change, in the words of the log.
     pub what: String,
 }
 
-/// The response times of a run, in bounded memory however many they are. Mean and maximum are exact, quantiles have
-/// three digits.
+/// The response times of a run, in bounded memory for any number of requests. Mean and maximum are exact, quantiles
+/// have three digits.
 #[derive(Debug)]
 pub(crate) struct Latencies {
-    /// In microseconds.
+    /// The response times, in microseconds.
     histogram: Histogram<u64>,
     sum: Duration,
     max: Duration,
 }
 
 impl Latencies {
-    /// The longest response time that is told apart, in microseconds: a day.
+    /// The longest response time that the histogram distinguishes, in microseconds: one day.
     const MAX_US: u64 = 86_400_000_000;
 
     pub(crate) fn new() -> Self {

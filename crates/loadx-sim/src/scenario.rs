@@ -1,106 +1,106 @@
-//! What is to be simulated.
+//! The input of the simulator.
 
 use std::fmt;
 use std::time::Duration;
 
 use loadx_core::{Algorithm, AttemptPolicy, BackendSpec, HealthPolicy};
 
-/// The most requests of a run: some minutes of computing.
+/// The most requests of a run: some minutes of computing time.
 const REQUESTS_MAX: f64 = 50_000_000.0;
 
-/// A cluster, its load, and what happens to it.
+/// A cluster, its load, and its outages.
 #[derive(Clone, Debug)]
 pub struct Scenario {
-    /// The policy that picks.
+    /// The algorithm of the cluster.
     pub algorithm: Algorithm,
-    /// How backends are probed.
+    /// The health policy.
     pub health: HealthPolicy,
-    /// How long attempts and exchanges may take.
+    /// The time limits of attempts and exchanges.
     pub attempt: AttemptPolicy,
-    /// Client connections at the same time; requests beyond wait. Each request has a connection of its own.
+    /// The most client connections at the same time; further requests wait. Each request has its own connection.
     pub max_connections: usize,
-    /// The servers.
+    /// The backends.
     pub backends: Vec<BackendModel>,
-    /// Requests a second, on average.
+    /// Requests per second, on average.
     pub rate: f64,
-    /// How long requests arrive.
+    /// The time during which requests arrive.
     pub duration: Duration,
-    /// How many clients send them; each has an address of its own.
+    /// The number of clients; each has its own address.
     pub clients: u32,
-    /// When backends are gone.
+    /// The outages of backends.
     pub outages: Vec<Outage>,
-    /// Chooses arrivals and service times.
+    /// The seed of arrivals and service times.
     pub seed: u64,
 }
 
-/// How service times are distributed.
+/// The distribution of service times.
 #[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
 pub enum Service {
-    /// Exponentially: many short ones, some long ones.
+    /// Exponential: many short times, some long times.
     #[default]
     Exponential,
-    /// All the same.
+    /// All times are equal.
     Fixed,
 }
 
-/// A server that can serve a number of requests at the same time.
+/// A backend that serves a number of requests at the same time.
 #[derive(Clone, Debug)]
 pub struct BackendModel {
-    /// Its name, address and weight.
+    /// The name, address and weight of the backend.
     pub spec: BackendSpec,
-    /// How long a request takes once it is being served, on average.
+    /// The mean service time of a request, without waiting.
     pub service: Duration,
-    /// How the times of single requests are distributed around that.
+    /// The distribution of the service times around the mean.
     pub distribution: Service,
-    /// How many requests are served at the same time; the others wait.
+    /// The number of requests that the backend serves at the same time; further requests wait.
     pub parallel: usize,
 }
 
-/// A time during which a backend refuses connections; what it was serving breaks off.
+/// A time during which a backend refuses connections. Its running exchanges fail at the start of the outage.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Outage {
-    /// Which backend, by its place in [`Scenario::backends`].
+    /// The position of the backend in [`Scenario::backends`].
     pub backend: usize,
-    /// When the backend stops, from the start.
+    /// When the backend stops, from the start of the run.
     pub from: Duration,
-    /// When the backend starts again, from the start.
+    /// When the backend starts again, from the start of the run.
     pub until: Duration,
 }
 
 /// Why a scenario cannot be simulated.
 #[derive(Clone, Debug, PartialEq)]
 pub enum ScenarioError {
-    /// There is no backend.
+    /// The scenario has no backend.
     NoBackends,
     /// The rate is not a positive number.
     Rate(f64),
-    /// A backend serves nothing at all, or takes no time for it.
+    /// A backend serves no request at a time, or has a service time of zero.
     Backend(String),
-    /// An outage names a backend that is not there, or ends before it begins.
+    /// An outage names an unknown backend, or ends before it begins.
     Outage(Outage),
-    /// Rate and duration come to more requests than can be kept.
+    /// Rate and duration give more requests than the limit.
     TooLong(f64),
 }
 
 impl fmt::Display for ScenarioError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            ScenarioError::NoBackends => f.write_str("there is no backend to simulate"),
+            ScenarioError::NoBackends => f.write_str("the scenario has no backend"),
             ScenarioError::Rate(rate) => {
-                write!(f, "the rate is {rate}; it must be a positive number of requests a second")
+                write!(f, "the rate is {rate}; the rate must be a positive number of requests per second")
             }
             ScenarioError::Backend(name) => {
-                write!(f, "backend {name} must serve at least 1 request at a time, each in more than no time")
+                write!(f, "backend {name} must serve at least 1 request at a time, with a service time above 0")
             }
             ScenarioError::Outage(outage) => {
                 write!(
                     f,
-                    "an outage from {:?} until {:?} ends before it begins, or of a backend that is not there",
+                    "the outage from {:?} until {:?} ends before it begins, or names an unknown backend",
                     outage.from, outage.until
                 )
             }
             ScenarioError::TooLong(requests) => {
-                write!(f, "rate and duration come to {requests:.0} requests; {REQUESTS_MAX:.0} are possible")
+                write!(f, "rate and duration give {requests:.0} requests; the most is {REQUESTS_MAX:.0}")
             }
         }
     }
@@ -109,7 +109,7 @@ impl fmt::Display for ScenarioError {
 impl std::error::Error for ScenarioError {}
 
 impl Scenario {
-    /// What makes the results of a run less than they seem.
+    /// The reasons why the results of a run may mislead.
     pub(crate) fn warnings(&self) -> Vec<String> {
         let served = |backend: &BackendModel| backend.parallel as f64 / backend.service.as_secs_f64();
         let capacity: f64 = self.backends.iter().map(served).sum();

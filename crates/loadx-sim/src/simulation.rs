@@ -1,4 +1,4 @@
-//! One run: events in, decisions by the core, consequences out.
+//! One run: applies the events in order, and calls the core for every decision.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -16,13 +16,13 @@ use crate::queue::EventQueue;
 use crate::report::{BackendReport, Latencies, Report, TimelineEntry};
 use crate::scenario::{Scenario, ScenarioError};
 
-/// How long a probe takes when the backend is there.
+/// The duration of a probe of a backend that is up.
 const PROBE_TIME: Duration = Duration::from_millis(1);
 
 /// Requests of the simulator are GETs without a body.
 const REPLAY: Replay = Replay { idempotent: true, whole: true };
 
-/// The next thing to happen.
+/// An event of the run.
 #[derive(Copy, Clone, Debug)]
 enum Event {
     Arrival,
@@ -30,7 +30,7 @@ enum Event {
         backend: usize,
         exchange: ExchangeNumber,
     },
-    /// The backend of the exchange's `attempt`th attempt has been silent for as long as the policy allows.
+    /// The backend of attempt number `attempt` has been silent for as long as the policy allows.
     Silent {
         exchange: ExchangeNumber,
         attempt: usize,
@@ -43,7 +43,7 @@ enum Event {
     },
     Stops(usize),
     Starts(usize),
-    /// Control looks whether something is due.
+    /// Control runs the probes that are due.
     Control,
 }
 
@@ -59,7 +59,7 @@ struct Exchange {
 /// Simulates `scenario`.
 ///
 /// # Errors
-/// When the scenario makes no sense.
+/// When the scenario is not valid; see [`ScenarioError`].
 pub fn simulate(scenario: &Scenario) -> Result<Report, ScenarioError> {
     scenario.check()?;
     let mut run = Run::new(scenario);
@@ -82,12 +82,12 @@ struct Run<'s> {
     cluster: Cluster,
     /// The position of each backend in the scenario.
     positions: BTreeMap<BackendId, usize>,
-    /// When control will look next; earlier looks that are still queued find nothing to do.
+    /// When control runs next; earlier `Control` events in the queue have no effect.
     control_at: Option<Time>,
     backends: Vec<Backend>,
     /// The exchanges under way, by number.
     exchanges: BTreeMap<ExchangeNumber, Exchange>,
-    /// Requests that wait for a client connection, because as many as are allowed are open.
+    /// Requests that wait for a client connection, because the limit of open connections is reached.
     unaccepted: VecDeque<(ExchangeNumber, IpAddr, Time)>,
     arriving: bool,
     requests: u64,
@@ -103,7 +103,7 @@ impl<'s> Run<'s> {
         let specs = scenario.backends.iter().map(|backend| backend.spec.clone()).collect();
         cluster.update(Time::ZERO, specs, &mut Ids::default());
         let ids: Vec<BackendId> = cluster.ids().collect();
-        // Names have an address here without DNS. The address does not matter: nothing connects.
+        // Names need no DNS here: every name has this address. The address does not matter, because nothing connects.
         let address: Arc<[SocketAddr]> = [SocketAddr::from((Ipv4Addr::LOCALHOST, 1))].into();
         for id in &ids {
             cluster.resolved(*id, NameAnswer::Addresses(Arc::clone(&address)));
@@ -188,7 +188,7 @@ impl<'s> Run<'s> {
         }
     }
 
-    /// Begins the exchanges of requests that wait, while client connections are free.
+    /// Begins the exchanges of waiting requests while client connections are free.
     fn accept(&mut self) {
         while self.exchanges.len() < self.scenario.max_connections
             && let Some((number, client, arrived)) = self.unaccepted.pop_front()
@@ -239,7 +239,7 @@ impl<'s> Run<'s> {
         if let Some(next) = finished.next {
             self.serve(backend, next);
         }
-        // A backend also serves requests that LoadX has given up waiting for.
+        // A backend also serves requests that LoadX has abandoned.
         let asked = |pick: &Pick<Arc<View>>| self.positions[&pick.backend().id()] == backend;
         let Some(exchange) = self.exchanges.get_mut(&number) else { return };
         let Some(pick) = exchange.pick.take_if(|pick| asked(pick)) else { return };
@@ -250,7 +250,7 @@ impl<'s> Run<'s> {
         self.exchanges.remove(&number);
     }
 
-    /// The attempt under way failed: the core decides whether another backend is asked.
+    /// Ends a failed attempt: the core decides whether LoadX tries another backend.
     fn attempt_failed(&mut self, number: ExchangeNumber, failure: &Failure) {
         let Some(exchange) = self.exchanges.get_mut(&number) else { return };
         let Some(pick) = exchange.pick.take() else { return };
@@ -303,7 +303,7 @@ impl<'s> Run<'s> {
 
     fn observe(&mut self, id: BackendId, observation: &Observation) {
         if let Some(change) = self.cluster.observe(self.now, id, observation, &mut self.chances.control) {
-            // That backends are up at the start is no news.
+            // The timeline does not report backends that come up at the start.
             if self.now > Time::ZERO + PROBE_TIME || matches!(change, Change::Ejected { .. }) {
                 self.tell(change.to_string());
             }

@@ -1,4 +1,4 @@
-//! LoadX's own events, on standard error. (The access log is a separate log, see `loadx-proxy`.)
+//! The events of LoadX, on standard error. (The access log is a separate log, see `loadx-proxy`.)
 
 use std::ffi::OsStr;
 use std::io::{self, IsTerminal as _, Write};
@@ -9,14 +9,14 @@ use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 
-/// Keeps events flowing to standard error. When it is dropped, the events that are still on their way are written,
-/// if somebody reads standard error.
+/// Writes events to standard error while it lives. Dropping it writes the pending events, if a program reads standard
+/// error.
 #[must_use = "events end when it is dropped"]
 pub(crate) struct Events(#[expect(dead_code, reason = "held for its drop")] WorkerGuard);
 
-/// Begins to show events: the changes that an operator must know, or with `verbose` every probe and retry too.
+/// Starts the log of events: the changes that an operator must know, or with `verbose` every probe and retry too.
 ///
-/// A thread of its own writes the events. When nobody reads standard error, events are lost; nothing waits.
+/// A separate thread writes the events. When no program reads standard error, events are lost; no other thread waits.
 pub(crate) fn start(verbose: bool) -> Events {
     let (writer, guard) = tracing_appender::non_blocking(Lines(io::stderr()));
     let colours = colours(
@@ -29,10 +29,10 @@ pub(crate) fn start(verbose: bool) -> Events {
     Events(guard)
 }
 
-/// Whether standard output keeps rewriting the last line of the terminal that the events go to.
+/// Whether standard output rewrites the last line of the terminal that shows the events.
 static REWRITTEN: AtomicBool = AtomicBool::new(false);
 
-/// From here on, each event first clears the line that the terminal's cursor is in.
+/// From now on each event first clears the line of the terminal's cursor.
 pub(crate) fn clear_line_before_events() {
     REWRITTEN.store(true, Ordering::Relaxed);
 }
@@ -54,15 +54,15 @@ impl Write for Lines {
     }
 }
 
-/// Which events are shown. Libraries describe their steps in words for their own developers, so only their warnings
-/// are shown.
+/// The events to show. Debug events of libraries are for the developers of the libraries, so the log has only their
+/// warnings.
 fn filter(verbose: bool) -> Targets {
     let own = if verbose { LevelFilter::DEBUG } else { LevelFilter::INFO };
     Targets::new().with_default(LevelFilter::WARN).with_target("loadx", own)
 }
 
-/// Whether lines may hold colours: never in a file or pipe, and not where the user declines them
-/// (<https://no-color.org>) or the terminal cannot show them.
+/// Whether lines may have colours: never in a file or pipe, and not when the user declines colours
+/// (<https://no-color.org>) or the terminal cannot show colours.
 fn colours(terminal: bool, no_color: Option<&OsStr>, term: Option<&OsStr>) -> bool {
     terminal && no_color.is_none_or(OsStr::is_empty) && term.is_none_or(|term| term != "dumb")
 }

@@ -1,4 +1,4 @@
-//! The signals that LoadX gets: some stop LoadX, some change what runs, the others are named in the log.
+//! Signals: some stop LoadX, some change a running LoadX; LoadX logs the names of the others.
 
 use std::future::poll_fn;
 use std::io;
@@ -31,8 +31,8 @@ const CAUGHT: [(&str, SignalKind, Wish); 5] = [
     ("SIGUSR2", SignalKind::user_defined2(), Wish::Nothing),
 ];
 
-/// A stop signal that follows the first one within this time belongs to the same request to stop:
-/// `timeout -s INT` and some terminals signal the process and its group, so the signal comes twice.
+/// A stop signal within this time after the first belongs to the same request to stop: `timeout -s INT` and some
+/// terminals signal the process and its group, so that the signal arrives twice.
 const SAME_REQUEST: Duration = Duration::from_secs(1);
 
 /// The signals that LoadX catches.
@@ -91,7 +91,7 @@ impl Signals {
                     process::exit(130);
                 }
                 if !std::mem::replace(&mut told, true) {
-                    tracing::info!("{name} came again at once: running requests still have their time to finish");
+                    tracing::info!("{name} again within a second: LoadX continues to finish the running requests");
                 }
             }
         });

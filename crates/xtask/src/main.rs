@@ -1,4 +1,4 @@
-//! Measurements that keep LoadX's speed true: `cargo xtask COMMAND`.
+//! Measurements of the speed of LoadX: `cargo xtask COMMAND`.
 
 mod counts;
 mod peers;
@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 #[derive(Debug, Parser)]
-#[command(name = "cargo xtask", about = "Measurements that keep LoadX's speed true")]
+#[command(name = "cargo xtask", about = "Measurements of the speed of LoadX")]
 struct Arguments {
     #[command(subcommand)]
     command: Command,
@@ -18,12 +18,12 @@ struct Arguments {
 enum Command {
     /// Measure LoadX beside nginx, HAProxy and bare relays, in turn, in one run
     Peers(peers::PeersArguments),
-    /// Count the instructions of the hot path, and tell what has changed
+    /// Count the instructions of the hot path, and report changes
     Counts(counts::CountsArguments),
-    /// Do one operation, which `counts` counts
+    /// Run one operation, for `counts`
     #[command(hide = true)]
     CountCase(counts::CaseArguments),
-    /// Run a bare relay, which `peers` measures as the floor
+    /// Run a bare relay, for `peers`
     #[command(hide = true)]
     Floor(peers::FloorArguments),
 }

@@ -1,4 +1,4 @@
-//! Why an exchange failed: which side is to blame, what the client is told, what control hears.
+//! Why an exchange failed: the side that caused the failure, the error response for the client, the report to control.
 
 use std::fmt;
 use std::sync::Arc;
@@ -6,23 +6,23 @@ use std::time::Duration;
 
 use crate::{NoBackend, Outcome};
 
-/// Why no connection to a backend could be opened.
+/// Why LoadX could not open a connection to a backend.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConnectFailure {
-    /// Which side is to blame.
+    /// The side that caused the failure.
     pub kind: ConnectFailureKind,
-    /// The reason, in words.
+    /// The reason, as text for logs.
     pub reason: Arc<str>,
 }
 
-/// Which side is to blame for a connection that could not be opened.
+/// The side that caused a failed connect.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub enum ConnectFailureKind {
-    /// The backend: it refused, or cannot be reached.
+    /// The backend refused the connection or is unreachable.
     Refused,
-    /// The backend: it did not answer in time.
+    /// The backend did not accept the connection in time.
     TimedOut,
-    /// LoadX: no ports, file descriptors or memory. The backend must not be ejected for that.
+    /// LoadX has no ports, file descriptors or memory. The backend must not be ejected for this failure.
     Local,
 }
 
@@ -34,43 +34,44 @@ impl fmt::Display for ConnectFailure {
 
 impl std::error::Error for ConnectFailure {}
 
-/// Why one attempt did not end in a whole response.
+/// Why one attempt did not end with a complete response.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Failure {
-    /// No connection could be opened.
+    /// LoadX could not open a connection.
     Connect(ConnectFailure),
-    /// The connection broke before the first byte of a response.
+    /// The backend closed or reset the connection before the first byte of a response.
     Unanswered {
-        /// The reason, in words.
+        /// The reason, as text for logs.
         reason: String,
-        /// Whether no byte of the request had left.
+        /// Whether LoadX had sent no byte of the request.
         unsent: bool,
     },
-    /// The backend sent nothing for too long.
+    /// The backend was silent for longer than `AttemptPolicy::response`.
     Silent,
-    /// The response is not valid HTTP. The reason, in words.
+    /// The response is not valid HTTP; with the reason, as text for logs.
     BadResponse(String),
-    /// The backend sent a response that the request does not allow: interim responses without end, or a protocol
-    /// that the client had not offered. What the backend did, in words.
+    /// The backend sent a response that the request does not allow: interim responses without end, or a protocol that
+    /// the client had not offered. The text names the fault of the backend.
     Unrequested(&'static str),
     /// The backend sent bytes, or closed the connection, before the request was sent.
     Premature,
-    /// The response ended before it was complete; the client may have received a part. The reason, in words.
+    /// The response ended before it was complete; the client may have received a part. With the reason, as text for
+    /// logs.
     BrokeOff(String),
-    /// The whole exchange took too long.
+    /// The whole exchange took longer than `limit`.
     TookTooLong {
         /// The limit of the exchange.
         limit: Duration,
         /// Whether LoadX was waiting for the client's request body.
         uploading: bool,
     },
-    /// The client left. The reason, in words.
+    /// The client closed its connection; with the reason, as text for logs.
     ClientGone(String),
-    /// The client's request body breaks the rules, or did not arrive in time.
+    /// The client's request body breaks the rules of HTTP, or did not arrive in time.
     ClientBody {
-        /// The status that the client is told.
+        /// The status of the error response.
         status: u16,
-        /// The reason, in words.
+        /// The reason, as text for logs.
         reason: String,
     },
 }
@@ -80,14 +81,14 @@ pub enum Failure {
 pub struct ProxyError {
     /// The status code.
     pub status: u16,
-    /// The proxy error type (RFC 9209, section 2.3).
+    /// The value of `error` in Proxy-Status (RFC 9209, section 2.3).
     pub kind: &'static str,
-    /// What happened, in words.
+    /// The message of the error response.
     pub message: String,
 }
 
 impl ProxyError {
-    /// An error response.
+    /// Makes an error response from its status, its error type and its message.
     pub fn new(status: u16, kind: &'static str, message: impl Into<String>) -> Self {
         ProxyError { status, kind, message: message.into() }
     }
@@ -102,12 +103,12 @@ impl fmt::Display for ProxyError {
 impl std::error::Error for ProxyError {}
 
 impl Failure {
-    /// Whether the backend cannot have seen a byte of the request.
+    /// Whether the backend cannot have received a byte of the request.
     pub fn left_no_trace(&self) -> bool {
         matches!(self, Failure::Connect(_) | Failure::Premature | Failure::Unanswered { unsent: true, .. })
     }
 
-    /// The outcome of the attempt, as far as the backend is concerned.
+    /// The outcome of the attempt for the health and the counts of the backend.
     pub fn outcome(&self) -> Outcome {
         match self {
             Failure::Connect(failure) if failure.kind != ConnectFailureKind::Local => {
@@ -125,7 +126,7 @@ impl Failure {
         }
     }
 
-    /// The error response for the client. None when the client is gone.
+    /// The error response for the client; `None` when the client closed its connection.
     pub fn response(&self) -> Option<ProxyError> {
         let (status, kind) = match self {
             Failure::ClientGone(_) => return None,
@@ -150,7 +151,7 @@ impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Failure::Connect(failure) => match failure.kind {
-                ConnectFailureKind::Refused => write!(f, "no backend could be connected to: {failure}"),
+                ConnectFailureKind::Refused => write!(f, "LoadX could not connect to any backend: {failure}"),
                 ConnectFailureKind::TimedOut => f.write_str("connecting to a backend timed out"),
                 ConnectFailureKind::Local => write!(f, "LoadX could not open a connection: {failure}"),
             },
@@ -158,8 +159,8 @@ impl fmt::Display for Failure {
             Failure::Silent => f.write_str("the backend did not answer in time"),
             Failure::BadResponse(reason) => write!(f, "the backend's response is not valid HTTP: {reason}"),
             Failure::Unrequested(what) => write!(f, "the backend {what}"),
-            Failure::Premature => f.write_str("the backend spoke, or closed the connection, before it was asked"),
-            Failure::BrokeOff(reason) => write!(f, "the backend's response broke off: {reason}"),
+            Failure::Premature => f.write_str("the backend sent bytes, or closed the connection, before the request"),
+            Failure::BrokeOff(reason) => write!(f, "the backend's response was truncated: {reason}"),
             Failure::TookTooLong { limit, .. } => {
                 write!(f, "the exchange took longer than {} s", limit.as_secs_f64())
             }
@@ -171,7 +172,7 @@ impl fmt::Display for Failure {
 impl std::error::Error for Failure {}
 
 impl NoBackend {
-    /// The error response when no attempt could be made.
+    /// The error response when LoadX could not make an attempt.
     pub fn response(self) -> ProxyError {
         ProxyError::new(503, "destination_unavailable", self.to_string())
     }

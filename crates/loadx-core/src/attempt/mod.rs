@@ -1,7 +1,7 @@
-//! The attempts of one exchange: which backend is asked, for how long, and whether another one may be asked next.
+//! The attempts of one exchange: the backend for each attempt, its time, and whether LoadX may try another backend.
 //!
-//! Retries and deadlines are decided here and nowhere else. The proxy drives [`Attempts`] with sockets, the
-//! simulator with modelled backends.
+//! Only this module decides on retries and deadlines. The proxy drives [`Attempts`] with sockets, the simulator with
+//! modelled backends.
 
 mod failure;
 
@@ -15,20 +15,20 @@ pub use failure::{ConnectFailure, ConnectFailureKind, Failure, ProxyError};
 /// How long one exchange and its attempts may take.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub struct AttemptPolicy {
-    /// Opening a connection to a backend.
+    /// The longest time to open a connection to a backend.
     pub connect: Duration,
-    /// A backend's silence: until its response begins, and between two pieces of the response.
+    /// The longest silence of a backend: until its response begins, and between two pieces of the response.
     pub response: Duration,
-    /// The whole exchange, tunnels aside; none means no limit while bytes move.
+    /// The longest time of a whole exchange without a tunnel; `None` means no limit.
     pub exchange: Option<Duration>,
 }
 
-/// What a retry of the request would repeat.
+/// Whether a retry of the request is safe and possible.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub struct Replay {
     /// Whether the request's method is idempotent (RFC 9110, section 9.2.2).
     pub idempotent: bool,
-    /// Whether all of the request is still at hand, its body included.
+    /// Whether LoadX still has the whole request, with its body.
     pub whole: bool,
 }
 
@@ -41,19 +41,19 @@ pub struct Attempts {
 }
 
 impl Attempts {
-    /// The most backends that one exchange asks. A refused connection costs little, so that a client need not
-    /// notice even when most backends of a cluster stop at the same moment.
+    /// The most attempts of one exchange. A refused connection costs little, so a high limit hides from the client that
+    /// most backends of a cluster stopped at the same moment.
     pub const MAX: usize = 16;
 
-    /// How many times a request is sent again after a backend may have seen the request.
+    /// The most times that LoadX sends a request again after a backend may have received it.
     pub const RESENDS_MAX: usize = 2;
 
-    /// No attempt yet, for an exchange that began at `began`.
+    /// The state before the first attempt, for an exchange that began at `began`.
     pub fn new(began: Time) -> Self {
         Attempts { began, failed: Vec::new(), resends: 0 }
     }
 
-    /// Picks the backend for the next attempt: one that this exchange has not asked in vain.
+    /// Picks the backend for the next attempt. Skips the backends that failed in this exchange.
     pub fn choose<V: Deref<Target = View>>(
         &self,
         view: V,
@@ -64,22 +64,22 @@ impl Attempts {
         Pick::choose(view, &Query { now, entropy, key, tried: &self.failed })
     }
 
-    /// How many attempts failed.
+    /// The number of failed attempts.
     pub fn failures(&self) -> usize {
         self.failed.len()
     }
 
-    /// When the exchange as a whole must have ended, if its time is limited.
+    /// The deadline of the whole exchange; `None` without a limit.
     pub fn exchange_deadline(&self, policy: &AttemptPolicy) -> Option<Time> {
         policy.exchange.map(|limit| self.began + limit)
     }
 
-    /// When a backend that has been silent since `silent_since` is given up.
+    /// The deadline for a backend that has been silent since `silent_since`: `policy.response` later.
     pub fn response_deadline(&self, policy: &AttemptPolicy, silent_since: Time) -> Time {
         silent_since + policy.response
     }
 
-    /// Notes that the attempt at `backend` failed. Returns whether another backend may be asked.
+    /// Records that the attempt at `backend` failed. Returns whether LoadX may try another backend.
     pub fn failed(&mut self, backend: BackendId, failure: &Failure, replay: Replay) -> bool {
         self.failed.push(backend);
         self.failed.len() < Self::MAX && self.may_resend(failure, replay)
@@ -113,7 +113,7 @@ mod tests {
         Failure::Unanswered { reason: "connection reset".to_owned(), unsent: false }
     }
 
-    /// How the attempts at ever other backends go on after each of `failures`.
+    /// Records each of `failures` at another backend; returns whether a further attempt is allowed after each failure.
     fn allowed(failures: impl IntoIterator<Item = Failure>, replay: Replay) -> Vec<bool> {
         let (mut ids, mut attempts) = (Ids::default(), Attempts::new(Time::ZERO));
         failures.into_iter().map(|failure| attempts.failed(ids.backend(), &failure, replay)).collect()

@@ -1,11 +1,11 @@
-//! IP hash: the client's address decides who serves it, alike on every LoadX with the same config.
+//! IP hash: the client's address decides on the backend, in the same way on every LoadX with the same config.
 //!
-//! The method is weighted rendezvous hashing (Thaler and Ravishankar 1998; weights after Schindler
-//! and Schmidt), worked out in advance for 65,537 slots. Every backend draws for every slot, and the
-//! best draw owns it. It was chosen because it is the only one of the usual methods that moves
-//! nobody else when a backend leaves or returns: a ring is that stable but uneven (8 % at 160 points
-//! a backend), a Maglev table is even but moves bystanders, and `hash % n` moves nearly everyone.
-//! The table makes a pick one look-up, however many backends there are.
+//! The method is weighted rendezvous hashing (Thaler and Ravishankar 1998; weights after Schindler and Schmidt),
+//! precomputed for 65,537 slots. Every backend draws a number for every slot, and the backend with the best draw owns
+//! the slot. Of the usual methods, only rendezvous hashing moves no clients of other backends when a backend leaves or
+//! returns and is also even: a ring moves no other clients but is uneven (8 % at 160 points per backend), a Maglev
+//! table is even but moves some other clients, and `hash % n` moves nearly all clients. With the table a pick is one
+//! look-up for any number of backends.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -15,14 +15,14 @@ use crate::{BackendId, Query, stable_hash};
 
 use super::{Key, KeyPrefixes, is_tried};
 
-/// Slots that clients hash to. Prime, so that no pattern in addresses lines up with it; with three
-/// equal backends a share is off by less than 0.6 % (three standard deviations).
+/// The number of slots that clients hash to. A prime, so that no pattern in addresses coincides with a pattern in
+/// slots; with three equal backends a share is off by less than 0.6 % (three standard deviations).
 const SLOTS: usize = 65_537;
 
 /// Marks a slot without an owner.
-const NOBODY: u32 = u32::MAX;
+const NO_OWNER: u32 = u32::MAX;
 
-/// Who owns each slot, as indices into one view's backends.
+/// The owner of each slot, as an index into the backends of one view.
 #[derive(Debug)]
 pub(crate) struct IpHash {
     prefixes: KeyPrefixes,
@@ -35,26 +35,26 @@ impl IpHash {
     }
 
     pub(super) fn choose(&self, backends: &[Backend], query: &Query<'_>) -> Option<usize> {
-        // A request that has no client, such as one of LoadX's own, may go anywhere.
+        // A request without a client key may go to any backend.
         let hash = query.key.map_or(query.entropy, Key::hash);
         let slot = (hash % SLOTS as u64) as usize;
         let owner = self.owners[slot] as usize;
         if !is_tried(&backends[owner], query) {
             return Some(owner);
         }
-        // A retry goes where the client would go if the owner were down: the next best draw.
+        // A retry goes to the backend that would own the slot without the failed backend: the next best draw.
         let untried = (0..backends.len()).filter(|index| !is_tried(&backends[*index], query));
         let draw = |index: &usize| Contender::new(&backends[*index]).draw(slot);
         untried.min_by(|a, b| draw(a).total_cmp(&draw(b)))
     }
 }
 
-/// The slots and their owners, brought up to date as backends come and go: only the slots of one
-/// that leaves are drawn anew, and one that comes draws against the present owners.
+/// The slots and their owners, updated when backends leave or return: only the slots of a leaving backend are drawn
+/// again, and a returning backend draws against the present owners.
 #[derive(Debug, Default)]
 pub(crate) struct Table {
     contenders: Vec<Contender>,
-    /// By slot: the owner's place in `contenders`, and its draw.
+    /// By slot: the position of the owner in `contenders`, and the draw of the owner.
     slots: Vec<(u32, f64)>,
 }
 
@@ -71,14 +71,14 @@ impl Contender {
         Contender { id: backend.id, seed, weight: f64::from(backend.weight()) }
     }
 
-    /// Draws for a slot; the least draw wins it. Exponentially distributed with the weight as rate,
-    /// so that the chance to win is in proportion to the weight.
+    /// The draw of this backend for a slot; the least draw owns the slot. Exponentially distributed with the weight as
+    /// rate, so that the chance to own a slot is in proportion to the weight.
     fn draw(&self, slot: usize) -> f64 {
         -self.uniform(slot).ln() / self.weight
     }
 
-    /// As [`draw`](Contender::draw), where it beats `best`. Since -ln(u) > 1 - u, most losers are known
-    /// without a logarithm.
+    /// The [`draw`](Contender::draw) for a slot, if it is below `best`. Since -ln(u) > 1 - u, most comparisons need no
+    /// logarithm.
     fn draw_below(&self, slot: usize, best: f64) -> Option<f64> {
         let uniform = self.uniform(slot);
         if 1.0 - uniform >= best * self.weight {
@@ -87,7 +87,7 @@ impl Contender {
         Some(-uniform.ln() / self.weight).filter(|draw| *draw < best)
     }
 
-    /// A number in `(0, 1]` that belongs to this backend and slot.
+    /// The number in `(0, 1]` of this backend and this slot.
     fn uniform(&self, slot: usize) -> f64 {
         let bits = stable_hash::mix(self.seed ^ stable_hash::mix(slot as u64));
         ((bits >> 11) + 1) as f64 / (1u64 << 53) as f64
@@ -95,13 +95,13 @@ impl Contender {
 }
 
 impl Table {
-    /// Makes these backends the contenders; who owns what among them.
+    /// Makes these backends the contenders; returns the owner of each slot.
     pub(super) fn update(&mut self, prefixes: KeyPrefixes, backends: &[Backend]) -> IpHash {
         let wanted: Vec<Contender> = backends.iter().map(Contender::new).collect();
         let places: BTreeMap<BackendId, usize> = wanted.iter().enumerate().map(|(at, one)| (one.id, at)).collect();
         let wanted_place = |one: &Contender| places.get(&one.id).copied().filter(|at| wanted[*at] == *one);
 
-        self.slots.resize(if wanted.is_empty() { 0 } else { SLOTS }, (NOBODY, f64::INFINITY));
+        self.slots.resize(if wanted.is_empty() { 0 } else { SLOTS }, (NO_OWNER, f64::INFINITY));
         self.retain(|one| wanted_place(one).is_some());
         let known: BTreeSet<BackendId> = self.contenders.iter().map(|one| one.id).collect();
         for newcomer in wanted.iter().filter(|one| !known.contains(&one.id)) {
@@ -112,7 +112,7 @@ impl Table {
         IpHash { prefixes, owners: self.slots.iter().map(|(place, _)| indices[*place as usize]).collect() }
     }
 
-    /// Lets go of contenders that are not wanted any more and draws anew for their slots.
+    /// Removes the contenders that `wanted` rejects, and draws again for their slots.
     fn retain(&mut self, wanted: impl Fn(&Contender) -> bool) {
         let former = std::mem::take(&mut self.contenders);
         let mut place_now = Vec::with_capacity(former.len());
@@ -121,15 +121,15 @@ impl Table {
                 place_now.push(self.contenders.len() as u32);
                 self.contenders.push(contender);
             } else {
-                place_now.push(NOBODY);
+                place_now.push(NO_OWNER);
             }
         }
         if self.contenders.len() == place_now.len() {
             return;
         }
         for (slot, entry) in self.slots.iter_mut().enumerate() {
-            entry.0 = if entry.0 == NOBODY { NOBODY } else { place_now[entry.0 as usize] };
-            if entry.0 == NOBODY {
+            entry.0 = if entry.0 == NO_OWNER { NO_OWNER } else { place_now[entry.0 as usize] };
+            if entry.0 == NO_OWNER {
                 *entry = winner(&self.contenders, slot);
             }
         }
@@ -147,7 +147,7 @@ impl Table {
 }
 
 fn winner(contenders: &[Contender], slot: usize) -> (u32, f64) {
-    contenders.iter().enumerate().fold((NOBODY, f64::INFINITY), |best, (place, contender)| {
+    contenders.iter().enumerate().fold((NO_OWNER, f64::INFINITY), |best, (place, contender)| {
         contender.draw_below(slot, best.1).map_or(best, |draw| (place as u32, draw))
     })
 }
@@ -236,14 +236,14 @@ mod tests {
     }
 
     #[test]
-    fn a_request_without_a_client_goes_by_entropy() {
+    fn a_request_without_a_key_uses_entropy() {
         let view = cluster(IP_HASH, &[1, 1, 1]).view();
         let served = |entropy| view.pick(&Query { entropy, key: None, ..query() }).picked().unwrap().index();
         let all: std::collections::BTreeSet<_> = (0..1_000).map(|number| served(number * 7_919)).collect();
         assert_eq!(all.len(), 3);
     }
 
-    /// A promise: another value here moves the clients of every user.
+    /// These values must not change: a change would move the clients of every user.
     #[test]
     fn known_clients_stay_where_they_are() {
         let mut cluster = cluster(IP_HASH, &[1, 1, 1]);

@@ -1,19 +1,19 @@
-//! A client's address, reduced to the number that policies use.
+//! The key of a client's address: the number that algorithms use.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use crate::stable_hash;
 
-/// Stands for a client: equal for requests that belong together.
+/// The key of a client, equal for all requests that must have the same backend.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Key(u64);
 
-/// How much of a client's address makes its key.
+/// The number of bits of a client's address that make the key.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub struct KeyPrefixes {
     /// Bits of an IPv4 address, 1 to 32. Default 32.
     pub ipv4: u8,
-    /// Bits of an IPv6 address, 1 to 128. Default 64, because one host changes the rest at will (RFC 8981).
+    /// Bits of an IPv6 address, 1 to 128. Default 64, because a host can change the other bits (RFC 8981).
     pub ipv6: u8,
 }
 
@@ -24,7 +24,7 @@ impl Default for KeyPrefixes {
 }
 
 impl Key {
-    /// The key of a client's address. An IPv4 address that is mapped into IPv6 counts as the IPv4 address.
+    /// The key of a client's address. An IPv4-mapped IPv6 address has the key of the IPv4 address.
     pub fn from_ip(ip: IpAddr, prefixes: KeyPrefixes) -> Self {
         Key(match ip.to_canonical() {
             IpAddr::V4(v4) => {
@@ -34,13 +34,14 @@ impl Key {
             IpAddr::V6(v6) => {
                 let mask = u128::MAX.checked_shl(128 - u32::from(prefixes.ipv6.min(128))).unwrap_or(0);
                 let octets = Ipv6Addr::from(u128::from(v6) & mask).octets();
-                // Only the half that counts by default, so that the default keys never change.
+                // Hashes only the first half where the default prefix allows, so that the keys of the default prefix
+                // never change.
                 stable_hash::of_bytes(if prefixes.ipv6 <= 64 { &octets[..8] } else { &octets })
             }
         })
     }
 
-    /// The key as 64 bits that are spread evenly.
+    /// The key as 64 evenly distributed bits.
     pub fn bits(self) -> u64 {
         self.0
     }
@@ -59,7 +60,7 @@ mod tests {
     }
 
     #[test]
-    fn a_mapped_address_is_the_address() {
+    fn an_ipv4_mapped_address_has_the_key_of_the_ipv4_address() {
         assert_eq!(key("::ffff:192.0.2.1"), key("192.0.2.1"));
         assert_ne!(key("192.0.2.1"), key("192.0.2.2"));
     }

@@ -1,18 +1,18 @@
-//! Least connections: the backend with the fewest exchanges in flight for its weight, counted over
-//! all workers together.
+//! Least connections: the backend with the fewest exchanges in flight in proportion to its weight, counted over all
+//! workers.
 
 use crate::Query;
 use crate::backend::Backend;
 
 use super::{Schedule, around, is_tried};
 
-/// How many backends one choice looks at. Up to this many the choice is the true minimum; with more
-/// it is the least of this many in rotation, which keeps a pick below a microsecond and is
-/// hard to tell from the minimum (of 10,000 backends, the best of 256 lies in the best 0.4 %).
+/// The most backends that one pick compares. Up to 256 backends a pick finds the true minimum. With more backends a
+/// pick finds the minimum of 256 backends in rotation, which takes less than a microsecond and is close to the true
+/// minimum (of 10,000 backends, the best of 256 is among the best 0.4 %).
 const SCAN_MAX: usize = 256;
 
-/// Scans from a starting point that follows the weighted schedule: ties then rotate, and an idle
-/// cluster is used in proportion to its weights.
+/// Scans from a starting point of the weighted schedule, so that ties rotate and an idle cluster is used in proportion
+/// to its weights.
 #[derive(Debug)]
 pub(crate) struct LeastConnections {
     schedule: Schedule,
@@ -33,7 +33,7 @@ impl LeastConnections {
                 return Some(index);
             }
             let weight = u64::from(backends[index].weight());
-            // in_flight / weight < best_in_flight / best_weight, without dividing.
+            // The comparison in_flight / weight < best_in_flight / best_weight, without a division.
             if best.is_none_or(|(_, best_in_flight, best_weight)| in_flight * best_weight < best_in_flight * weight) {
                 best = Some((index, in_flight, weight));
             }
@@ -56,14 +56,14 @@ mod tests {
     }
 
     #[test]
-    fn what_runs_is_level() {
+    fn exchanges_in_flight_are_even() {
         let view = view(Algorithm::LeastConnections, &[1, 1, 1]);
         let mut held = hold(&view, 9);
         assert_eq!(in_flight(&view), [3, 3, 3]);
         held.retain(|pick| pick.index() != 1);
         assert_eq!(in_flight(&view), [3, 0, 3]);
         held.extend(hold(&view, 3));
-        assert_eq!(in_flight(&view), [3, 3, 3], "the one that finished catches up");
+        assert_eq!(in_flight(&view), [3, 3, 3], "the backend that finished catches up");
     }
 
     #[test]
@@ -82,7 +82,7 @@ mod tests {
     }
 
     #[test]
-    fn a_large_cluster_stays_level_within_the_scan() {
+    fn a_large_cluster_stays_even_within_the_scan() {
         let view = view(Algorithm::LeastConnections, &[1; 1_000]);
         let _held = hold(&view, 2_000);
         assert!(in_flight(&view).iter().all(|count| (1..=3).contains(count)));

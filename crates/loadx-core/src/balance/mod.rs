@@ -1,9 +1,9 @@
-//! The policies that choose a backend, one a file.
+//! The algorithms that choose a backend, one per file.
 //!
-//! A policy has two halves. When a view is published, the policy prepares what depends on the backends in
-//! rotation, once. Choosing for a request then only reads the prepared part and the shared counters.
+//! An algorithm has two parts. When control publishes a view, the algorithm precomputes what depends on the backends in
+//! rotation. A pick then only reads the precomputed part and the shared counters.
 //!
-//! To add a policy: add a file with its `choose`, a variant in [`Algorithm`] and a variant in [`Balancer`].
+//! To add an algorithm: add a file with its `choose`, a variant in [`Algorithm`] and a variant in [`Balancer`].
 
 mod ip_hash;
 mod key;
@@ -25,24 +25,24 @@ use query::{around, is_tried};
 use round_robin::RoundRobin;
 use schedule::{Schedule, Tickets};
 
-/// A policy, with its parameters.
+/// An algorithm with its parameters.
 #[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
 pub enum Algorithm {
     /// Backends take turns, in proportion to their weights and as evenly spaced as these allow.
     #[default]
     RoundRobin,
-    /// The backend with the fewest exchanges in flight for its weight.
+    /// The backend with the fewest exchanges in flight in proportion to its weight.
     LeastConnections,
-    /// The client's address decides, so that a client stays with its backend.
+    /// The client's address decides, so that a client keeps its backend.
     IpHash(KeyPrefixes),
 }
 
 impl Algorithm {
-    /// Every policy, with its default parameters.
+    /// Every algorithm, with its default parameters.
     pub const ALL: [Algorithm; 3] =
         [Algorithm::RoundRobin, Algorithm::LeastConnections, Algorithm::IpHash(KeyPrefixes { ipv4: 32, ipv6: 64 })];
 
-    /// The policy's name in the config.
+    /// The name of the algorithm in the config.
     pub fn as_str(self) -> &'static str {
         match self {
             Algorithm::RoundRobin => "round_robin",
@@ -51,13 +51,13 @@ impl Algorithm {
         }
     }
 
-    /// The policy of this name, with its default parameters.
+    /// The algorithm of this name, with its default parameters; `None` for an unknown name.
     pub fn named(name: &str) -> Option<Algorithm> {
         Self::ALL.into_iter().find(|algorithm| algorithm.as_str() == name)
     }
 }
 
-/// A policy made ready for one set of backends in rotation.
+/// An algorithm prepared for one set of backends in rotation.
 #[derive(Debug)]
 pub(crate) enum Balancer {
     RoundRobin(RoundRobin),
@@ -66,7 +66,7 @@ pub(crate) enum Balancer {
 }
 
 impl Balancer {
-    /// The index of the chosen backend; none when the query has tried every backend.
+    /// The index of the chosen backend; `None` when the request has tried every backend.
     pub(crate) fn choose(&self, backends: &[Backend], query: &Query<'_>) -> Option<usize> {
         match self {
             Balancer::RoundRobin(policy) => policy.choose(backends, query),
@@ -75,7 +75,7 @@ impl Balancer {
         }
     }
 
-    /// The key of a client's address, where the policy goes by one.
+    /// The key of a client's address; `None` when the algorithm does not use the address.
     pub(crate) fn key(&self, client: IpAddr) -> Option<Key> {
         match self {
             Balancer::RoundRobin(_) | Balancer::LeastConnections(_) => None,
@@ -84,7 +84,7 @@ impl Balancer {
     }
 }
 
-/// Makes the balancers of one cluster, and keeps what must outlive each of them.
+/// Makes the balancers of one cluster, and keeps the state that outlives each balancer.
 #[derive(Debug)]
 pub(crate) struct BalancerFactory {
     algorithm: Algorithm,
@@ -116,7 +116,7 @@ impl BalancerFactory {
 
 #[cfg(test)]
 mod testing {
-    //! Clusters to choose from, for the tests of the policies.
+    //! Clusters for the tests of the algorithms.
     use crate::{Algorithm, BackendSpec, Cluster, HealthPolicy, Ids, Key, KeyPrefixes, Query, Time, View};
     use std::sync::Arc;
 
@@ -164,7 +164,7 @@ mod testing {
         }
     }
 
-    /// Picks `count` times, finishing each at once; the indices that were chosen.
+    /// Picks `count` times and finishes each pick at once; returns the indices of the picked backends.
     pub(super) fn picks(view: &View, count: usize) -> Vec<usize> {
         let pick = |_| view.pick(&query()).picked().unwrap().index();
         (0..count).map(pick).collect()

@@ -5,8 +5,7 @@ use crate::backend::Backend;
 
 use super::{Schedule, is_tried};
 
-/// Takes the next slot of a schedule that all workers share, so that the shares are exact over all
-/// of them together.
+/// Takes the next slot of a schedule that all workers share, so that the shares over all workers together are exact.
 #[derive(Debug)]
 pub(crate) struct RoundRobin {
     schedule: Schedule,

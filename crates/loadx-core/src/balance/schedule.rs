@@ -1,19 +1,19 @@
-//! The order in which weighted backends take turns, worked out in advance.
+//! The precomputed order in which weighted backends take turns.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// The longest schedule, in slots (4 bytes each). Weights whose sum, over their common divisor, is
-/// larger are scaled down to it; a share is then off by less than one slot.
+/// The longest schedule, in slots (4 bytes each). When the sum of the weights, divided by their greatest common
+/// divisor, is larger, the weights are scaled down; a share is then off by less than one slot.
 const SLOTS_MAX: u64 = 1 << 18;
 
-/// How many turns have been taken, by all workers and over all views of a cluster. Alone on its
-/// cache lines: it is written once a request.
+/// The number of turns taken by all workers, over all views of a cluster. Alone on its cache lines, because each
+/// request writes it.
 #[derive(Debug, Default)]
 #[repr(align(128))]
 pub(crate) struct Tickets(AtomicU64);
 
-/// One round of turns, and the place that all workers have reached in it.
+/// One round of turns, and the position of all workers in the round.
 #[derive(Debug)]
 pub(crate) struct Schedule {
     slots: Box<[u32]>,
@@ -26,7 +26,7 @@ impl Schedule {
         Schedule { slots: smooth_round(&weights), tickets }
     }
 
-    /// Takes a turn: the slot, and the index of the backend that it belongs to.
+    /// Takes a turn: returns the slot and the index of its backend.
     ///
     /// # Panics
     /// When there are no backends; a view without backends does not choose.
@@ -36,13 +36,13 @@ impl Schedule {
         (slot, self.slots[slot] as usize)
     }
 
-    /// The backends of the whole round, beginning at `slot`; each as often as its weight says.
+    /// The backends of the whole round, beginning at `slot`; each backend as often as its weight.
     pub(super) fn from(&self, slot: usize) -> impl Iterator<Item = usize> + '_ {
         super::around(slot, self.slots.len()).map(|slot| self.slots[slot] as usize)
     }
 }
 
-/// The weights over their greatest common divisor, scaled down where the round would be too long.
+/// The weights divided by their greatest common divisor, scaled down if the round would be too long.
 fn reduced(weights: &[u64]) -> Vec<u64> {
     let divisor = weights.iter().copied().reduce(gcd).unwrap_or(1);
     let total: u64 = weights.iter().map(|weight| weight / divisor).sum();
@@ -57,17 +57,18 @@ fn gcd(a: u64, b: u64) -> u64 {
     if b == 0 { a } else { gcd(b, a % b) }
 }
 
-/// One round of the smooth weighted round robin that nginx made known: at every turn each backend
-/// gains its weight, the richest is chosen (the first of equals) and pays the sum of all weights.
+/// One round of the smooth weighted round robin of nginx: at every turn each backend gains its weight; the backend with
+/// the most credit (the first of equals) is chosen and pays the sum of all weights.
 ///
-/// Backends of the same weight differ only in whether they had their n-th turn yet, and have it in
-/// order; so each weight needs one account, and a turn costs as much as there are distinct weights.
+/// Backends of the same weight differ only in whether they had their n-th turn, and have this turn in order. One credit
+/// per distinct weight is therefore enough, and the cost of a turn is the number of distinct weights.
 fn smooth_round(weights: &[u64]) -> Box<[u32]> {
     struct Class {
         weight: i64,
         members: Vec<u32>,
         next: usize,
-        /// What the member whose turn is next owns, and what those own that had this turn already.
+        /// The credit of the member whose turn is next. The members that had this turn have less, by the sum of the
+        /// weights.
         credit: i64,
     }
     let total: i64 = weights.iter().sum::<u64>() as i64;
@@ -91,7 +92,7 @@ fn smooth_round(weights: &[u64]) -> Box<[u32]> {
         let chosen = class.members[class.next];
         class.next += 1;
         if class.next == class.members.len() {
-            // Everybody of this weight had the turn: they are all equally poorer.
+            // All members of this weight had the turn, and have paid the same.
             class.next = 0;
             class.credit -= total;
         }
@@ -105,7 +106,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    /// The rule as it is usually written, an account a backend.
+    /// The usual form of the rule, with one credit per backend.
     fn textbook(weights: &[u64]) -> Vec<u32> {
         let total: i64 = weights.iter().sum::<u64>() as i64;
         let mut credit = vec![0i64; weights.len()];
@@ -137,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn a_round_has_a_bound_and_nobody_is_scaled_away() {
+    fn a_round_is_limited_and_every_backend_keeps_a_turn() {
         let scaled = reduced(&[1_000_000_007, 1, 999_999_937]);
         assert!(scaled.iter().sum::<u64>() <= SLOTS_MAX + 3);
         assert_eq!(scaled[1], 1);
@@ -145,7 +146,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn the_classes_change_nothing(weights in prop::collection::vec(1u64..12, 1..20)) {
+        fn the_schedule_equals_the_textbook_schedule(weights in prop::collection::vec(1u64..12, 1..20)) {
             prop_assert_eq!(smooth_round(&weights).to_vec(), textbook(&weights));
         }
     }

@@ -1,4 +1,4 @@
-//! One backend of a cluster as control holds it: its addresses, its health, its load.
+//! One backend of a cluster in control: its addresses, its health, its load.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -12,9 +12,9 @@ use crate::{BackendId, BackendSnapshot, BackendSpec, Event, Standing, Time};
 pub enum NameAnswer {
     /// The addresses of the name, in the order to try.
     Addresses(Arc<[SocketAddr]>),
-    /// The name does not exist, or has no address. The reason, in words.
+    /// The name does not exist, or has no address; with the reason, as text for logs.
     Nowhere(Arc<str>),
-    /// The look-up failed. The reason, in words.
+    /// The look-up failed; with the reason, as text for logs.
     Failed(Arc<str>),
 }
 
@@ -24,9 +24,9 @@ pub(super) struct Member {
     pub(super) id: BackendId,
     pub(super) spec: BackendSpec,
     pub(super) addresses: Arc<[SocketAddr]>,
-    /// The reason why the name does not resolve, while it does not. Shown; by itself no reason to eject.
+    /// The reason why the name does not resolve now. Shown on status pages; not by itself a reason to eject.
     unresolved: Option<Arc<str>>,
-    /// Whether the last answer was that the name has no address.
+    /// Whether the last DNS answer had no address.
     leads_nowhere: bool,
     pub(super) health: Health,
     pub(super) load: Arc<Load>,
@@ -51,16 +51,15 @@ impl Member {
         self.health.standing() != Standing::Down && self.unreachable().is_none()
     }
 
-    /// When the next probe of the backend is due; none without an address or while a probe runs.
+    /// When the next probe of the backend is due; `None` without an address or while a probe runs.
     pub(super) fn probe_due(&self) -> Option<Time> {
         self.health.probe_due().filter(|_| !self.addresses.is_empty())
     }
 
-    /// Takes in an answer of DNS.
+    /// Applies an answer of DNS.
     ///
-    /// A look-up that failed says nothing about the backend, and keeps the addresses known before. That the name
-    /// has no address is an answer: another server may use the former addresses now. The answer is believed at
-    /// once for a backend that is down, and at the second time for one that is up.
+    /// A failed look-up keeps the known addresses. An answer without addresses removes the addresses, because another
+    /// server may use them now: at once for a backend that is down, at the second such answer for a backend that is up.
     pub(super) fn resolved(&mut self, answer: NameAnswer) -> Option<Event> {
         let backend = Arc::clone(&self.spec.name);
         let (reason, nowhere) = match answer {
@@ -87,12 +86,12 @@ impl Member {
         news.then_some(Event::Unresolved { backend, reason })
     }
 
-    /// Why the backend cannot be connected to, whatever its health.
+    /// The reason why the backend has no address to connect to, independent of its health.
     fn unreachable(&self) -> Option<&Arc<str>> {
         self.unresolved.as_ref().filter(|_| self.addresses.is_empty())
     }
 
-    /// The event that tells the present standing.
+    /// The event that reports the present standing.
     pub(super) fn standing_event(&self) -> Event {
         let backend = Arc::clone(&self.spec.name);
         let reason = Arc::clone(self.health.reason());
@@ -102,7 +101,7 @@ impl Member {
         }
     }
 
-    /// The backend as workers see it.
+    /// The backend for a view.
     pub(super) fn backend(&self) -> Backend {
         Backend {
             id: self.id,

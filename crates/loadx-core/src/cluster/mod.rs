@@ -1,6 +1,6 @@
-//! A named set of backends with one policy, as control holds it: which backends belong, which are admitted.
+//! The state of one cluster in control: its backends, and which backends are admitted.
 //!
-//! A cluster has one writer. Its decisions are published as an immutable [`View`].
+//! A cluster has one writer, control. A [`View`] publishes its decisions.
 
 mod member;
 
@@ -17,7 +17,7 @@ use crate::{
 use member::Member;
 pub use member::NameAnswer;
 
-/// Backends, their health, and the view of them that workers share.
+/// Backends, their health, and the view that workers share.
 #[derive(Debug)]
 pub struct Cluster {
     policy: HealthPolicy,
@@ -49,7 +49,7 @@ impl Cluster {
         }
     }
 
-    /// The view that workers pick from. Made anew at most once for any number of changes before the call.
+    /// The view that workers pick from. One call makes at most one new view for all changes since the last call.
     pub fn view(&mut self) -> Arc<View> {
         if std::mem::take(&mut self.view_is_stale) {
             let backends: Box<[Backend]> =
@@ -64,7 +64,7 @@ impl Cluster {
         &self.policy
     }
 
-    /// Changes how backends are picked and probed. The health of the backends stays.
+    /// Changes the algorithm and the health policy. The health of the backends stays.
     pub fn reconfigure(&mut self, algorithm: Algorithm, policy: HealthPolicy) {
         if algorithm != self.factory.algorithm() {
             self.factory = BalancerFactory::new(algorithm);
@@ -78,8 +78,8 @@ impl Cluster {
         }
     }
 
-    /// Replaces the set of backends. A backend that was there before, by host and port, keeps its id, its health and
-    /// its counts. Takes time in proportion to the number of backends, times its logarithm.
+    /// Replaces the set of backends. A backend with the same host and port as before keeps its id, its health and its
+    /// counts. Takes O(n log n) time for n backends.
     pub fn update(&mut self, now: Time, specs: Vec<BackendSpec>, ids: &mut Ids) -> Vec<Event> {
         let mut events = Vec::new();
         let former = std::mem::take(&mut self.members);
@@ -111,14 +111,14 @@ impl Cluster {
         events
     }
 
-    /// Takes in an answer of DNS about a backend's name.
+    /// Applies an answer of DNS for the name of a backend.
     pub fn resolved(&mut self, id: BackendId, answer: NameAnswer) -> Option<Event> {
         let event = self.change(id, |member| member.resolved(answer))??;
         self.view_is_stale = true;
         Some(event)
     }
 
-    /// Takes in evidence about a backend. Evidence about a backend that has left the cluster is ignored.
+    /// Applies evidence about a backend. Ignores evidence about a backend that has left the cluster.
     pub fn observe(
         &mut self,
         now: Time,
@@ -127,7 +127,8 @@ impl Cluster {
         rng: &mut impl Rng,
     ) -> Option<Event> {
         if self.policy.probe == Probe::Off {
-            // Nothing would bring an ejected backend back. A refused connection costs a retry each time.
+            // Without probes nothing would admit an ejected backend again. A refused connection costs a retry each
+            // time.
             return None;
         }
         let policy = self.policy.clone();
@@ -137,14 +138,14 @@ impl Cluster {
             (before, changed.then(|| member.standing_event()))
         })?;
         let event = event?;
-        // Unproven and up look the same to workers.
+        // A view does not distinguish unproven from up.
         if before == Standing::Down || matches!(event, Event::Ejected { .. }) {
             self.view_is_stale = true;
         }
         Some(event)
     }
 
-    /// Changes one member, and files its next probe anew.
+    /// Changes one member, and updates the position of its next probe in `due`.
     fn change<T>(&mut self, id: BackendId, change: impl FnOnce(&mut Member) -> T) -> Option<T> {
         let member = &mut self.members[*self.positions.get(&id)?];
         let due_before = probe_due(&self.policy, member);
@@ -157,12 +158,12 @@ impl Cluster {
         Some(result)
     }
 
-    /// When [`tick`](Cluster::tick) has something to do next.
+    /// When the next call of [`tick`](Cluster::tick) is due; `None` if no probe is scheduled.
     pub fn next_deadline(&self) -> Option<Time> {
         self.due.first().map(|(at, _)| *at)
     }
 
-    /// The backends to probe now; the caller owes an [`observe`](Cluster::observe) for each.
+    /// The backends to probe now. The caller must call [`observe`](Cluster::observe) once for each.
     pub fn tick(&mut self, now: Time) -> Vec<BackendId> {
         let due: Vec<BackendId> = self.due.iter().take_while(|(at, _)| *at <= now).map(|(_, id)| *id).collect();
         for id in &due {
@@ -175,12 +176,12 @@ impl Cluster {
         Some(&self.members[*self.positions.get(&id)?])
     }
 
-    /// A backend's description, while the backend belongs to the cluster.
+    /// The description of a backend; `None` if the backend does not belong to the cluster.
     pub fn spec(&self, id: BackendId) -> Option<&BackendSpec> {
         self.member(id).map(|member| &member.spec)
     }
 
-    /// The addresses to connect to, while the backend belongs to the cluster.
+    /// The addresses to connect to; `None` if the backend does not belong to the cluster.
     pub fn addresses(&self, id: BackendId) -> Option<Arc<[SocketAddr]>> {
         self.member(id).map(|member| Arc::clone(&member.addresses))
     }
@@ -269,7 +270,7 @@ mod tests {
     }
 
     #[test]
-    fn all_down_is_an_answer() {
+    fn no_backend_is_picked_while_all_are_down() {
         let mut fixture = Fixture::new(&[1]);
         fixture.shows(1, at(0), refused());
         assert!(matches!(fixture.cluster.view().pick(&query(at(0))), Choice::None(NoBackend::NoneAdmitted)));
@@ -278,7 +279,7 @@ mod tests {
     }
 
     #[test]
-    fn a_failed_connection_becomes_an_observation_and_nothing_else_does() {
+    fn only_a_failed_connect_becomes_an_observation() {
         let mut fixture = Fixture::new(&[1]);
         let view = fixture.cluster.view();
         let took = Duration::from_secs(5);
@@ -375,6 +376,6 @@ mod tests {
         let refused = Observation { began: Time::ZERO, evidence: refused() };
         cluster.observe(Time::ZERO, id, &refused, &mut SplitMix64::new(0));
         cluster.resolved(id, nowhere());
-        assert_eq!(cluster.next_deadline(), None, "nobody probes the address that it had");
+        assert_eq!(cluster.next_deadline(), None, "LoadX does not probe the former address");
     }
 }

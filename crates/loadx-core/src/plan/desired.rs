@@ -1,4 +1,4 @@
-//! What control wants: the clusters of the present config, with the health of their backends.
+//! The desired state of control: the clusters of the present config, with the health of their backends.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -15,14 +15,14 @@ use crate::{
     Snapshot, Time,
 };
 
-/// The state of control. It has one writer.
+/// The state of control. Only control writes it.
 #[derive(Debug)]
 pub struct Desired {
     ids: Ids,
     clusters: Vec<Member>,
     /// The addresses of the listeners of the present plan, in its order.
     listeners: Vec<(ListenerId, HostPort)>,
-    /// The cluster of each backend and of each name, by position.
+    /// The position of the cluster of each backend and of each name.
     owners: BTreeMap<BackendId, usize>,
     plan: Arc<Plan>,
 }
@@ -39,10 +39,10 @@ struct Member {
     attempt: AttemptPolicy,
 }
 
-/// A name that is to be resolved for as long as it belongs to the plan.
+/// A name to resolve while the name belongs to the plan.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NameToResolve {
-    /// Under which id answers are taken in.
+    /// The id for [`Desired::resolved`].
     pub id: BackendId,
     /// The name.
     pub host: Arc<str>,
@@ -55,27 +55,27 @@ pub struct NameToResolve {
 pub struct ProbeToRun {
     /// The backend.
     pub id: BackendId,
-    /// What the probe does, and how long it may take.
+    /// The kind of probe, and its longest time.
     pub policy: Arc<HealthPolicy>,
     /// Host and port, for Host.
     pub authority: String,
-    /// Where to connect.
+    /// The addresses to connect to.
     pub addresses: Arc<[SocketAddr]>,
 }
 
 /// The state of one cluster.
 #[derive(Clone, Debug)]
 pub struct ClusterSnapshot {
-    /// Its id.
+    /// The id of the cluster.
     pub id: ClusterId,
-    /// Its name.
+    /// The name of the cluster.
     pub name: Arc<str>,
-    /// Its backends.
+    /// The algorithm and the backends of the cluster.
     pub snapshot: Snapshot,
 }
 
 impl Desired {
-    /// The first plan of a process.
+    /// Makes the first plan of a process. Returns the state and the events for the log.
     pub fn new(now: Time, config: &Config) -> (Self, Vec<Event>) {
         let plan = Plan {
             generation: 0,
@@ -168,7 +168,7 @@ impl Desired {
         self.clusters.get_mut(*self.owners.get(&id)?)
     }
 
-    /// Lets workers see the views that changed. Returns whether any did.
+    /// Publishes the changed views. Returns whether a view changed.
     pub fn publish(&mut self) -> bool {
         let mut changed = false;
         for member in &mut self.clusters {
@@ -181,7 +181,7 @@ impl Desired {
         changed
     }
 
-    /// Takes in evidence about a backend; see [`Cluster::observe`].
+    /// Applies evidence about a backend; see [`Cluster::observe`].
     pub fn observe(
         &mut self,
         now: Time,
@@ -192,7 +192,7 @@ impl Desired {
         self.owner(id)?.cluster.observe(now, id, observation, rng)
     }
 
-    /// Takes in an answer of DNS.
+    /// Applies an answer of DNS.
     pub fn resolved(&mut self, now: Time, id: BackendId, answer: NameAnswer) -> Vec<Event> {
         let Some(position) = self.owners.get(&id).copied() else { return Vec::new() };
         let member = &mut self.clusters[position];
@@ -206,7 +206,7 @@ impl Desired {
         events
     }
 
-    /// The names that are to be resolved now: those of backends, and those that stand for several backends.
+    /// The names to resolve now: names of backends, and names that mean several backends.
     pub fn names(&self) -> Vec<NameToResolve> {
         let mut names = Vec::new();
         for member in &self.clusters {
@@ -221,17 +221,17 @@ impl Desired {
         names
     }
 
-    /// How many backends there are, those behind names that have not resolved aside.
+    /// The number of backends, without the backends of names that have not resolved.
     pub fn backends(&self) -> usize {
         self.clusters.iter().map(|member| member.cluster.ids().count()).sum()
     }
 
-    /// When [`tick`](Desired::tick) has something to do next.
+    /// When the next call of [`tick`](Desired::tick) is due; `None` if no probe is scheduled.
     pub fn next_deadline(&self) -> Option<Time> {
         self.clusters.iter().filter_map(|member| member.cluster.next_deadline()).min()
     }
 
-    /// The probes to run now; the caller owes an [`observe`](Desired::observe) for each.
+    /// The probes to run now. The caller must call [`observe`](Desired::observe) once for each.
     pub fn tick(&mut self, now: Time) -> Vec<ProbeToRun> {
         let mut probes = Vec::new();
         for member in &mut self.clusters {
@@ -314,7 +314,7 @@ mod tests {
     }
 
     #[test]
-    fn what_stays_keeps_its_id_its_health_and_its_counts() {
+    fn backends_that_stay_keep_id_health_and_counts() {
         let (mut desired, events) = Desired::new(Time::ZERO, &two("\"127.0.0.1:3\""));
         assert_eq!(events.len(), 3);
         let first = Arc::clone(desired.plan());

@@ -1,4 +1,4 @@
-//! Names whose addresses are a backend each.
+//! Names with one backend per address (`"resolve": "each"`).
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -7,7 +7,7 @@ use std::sync::Arc;
 use crate::config::ClusterConfig;
 use crate::{BackendId, BackendSpec, Event, Ids, NameAnswer};
 
-/// The backends of a cluster as the config lists them, and the addresses of those that stand for several.
+/// The entries of a cluster in the config, and the addresses of the names that mean several backends.
 #[derive(Debug, Default)]
 pub(super) struct Expansion {
     entries: Vec<Entry>,
@@ -16,7 +16,7 @@ pub(super) struct Expansion {
 #[derive(Debug)]
 struct Entry {
     spec: BackendSpec,
-    /// For a name that stands for several backends: the id under which the name is resolved, and its addresses.
+    /// For a name that means several backends: the id for look-ups of the name, and the addresses of the name.
     name: Option<Watched>,
 }
 
@@ -27,7 +27,7 @@ struct Watched {
 }
 
 impl Expansion {
-    /// Takes in a config. A name that was there before keeps its id and its addresses.
+    /// Applies a config. A name that the former config had keeps its id and its addresses.
     pub(super) fn update(&mut self, config: &ClusterConfig, ids: &mut Ids) {
         let former = std::mem::take(&mut self.entries);
         let mut known: BTreeMap<(Arc<str>, u16), Watched> = former
@@ -44,15 +44,15 @@ impl Expansion {
         }
     }
 
-    /// The names that stand for several backends.
+    /// The names that mean several backends.
     pub(super) fn names(&self) -> impl Iterator<Item = (BackendId, &BackendSpec)> {
         self.entries.iter().filter_map(|entry| Some((entry.name.as_ref()?.id, &entry.spec)))
     }
 
-    /// Takes in the addresses of a name. Returns what to tell when they changed.
+    /// Applies an answer of DNS for a name. Returns an event when the addresses changed.
     ///
-    /// A look-up that failed or found nothing keeps the addresses known before: health checks take out the backends
-    /// that are gone.
+    /// A failed look-up and an answer without addresses keep the known addresses: health checks eject the backends that
+    /// are gone.
     pub(super) fn resolved(&mut self, id: BackendId, answer: &NameAnswer) -> Option<Event> {
         let entry = self.entries.iter_mut().find(|entry| entry.name.as_ref().is_some_and(|name| name.id == id))?;
         let backend = Arc::clone(&entry.spec.name);
@@ -70,7 +70,7 @@ impl Expansion {
         }
     }
 
-    /// The backends of the cluster: each entry, or one for each address of its name.
+    /// The backends of the cluster: one per entry, or one per address of the name of the entry.
     pub(super) fn specs(&self) -> Vec<BackendSpec> {
         let mut specs: Vec<BackendSpec> = Vec::new();
         for entry in &self.entries {

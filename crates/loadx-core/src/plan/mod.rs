@@ -1,7 +1,7 @@
-//! The plan: all that workers need to serve, immutable, published whole by control.
+//! The plan: the data that workers need to serve; immutable; control publishes a plan as a whole.
 //!
-//! [`Desired`] is control's state; [`Desired::apply`] turns a config into the next plan. Between two plans only the
-//! views of clusters change.
+//! [`Desired`] is the state of control; [`Desired::apply`] turns a config into the next plan. Between two plans only
+//! the views of clusters change.
 
 mod desired;
 mod expansion;
@@ -18,18 +18,18 @@ use crate::{AttemptPolicy, ClusterId, ListenerId, View};
 
 pub use desired::{ClusterSnapshot, Desired, NameToResolve, ProbeToRun};
 
-/// All that workers need to serve.
+/// The data that workers need to serve.
 #[derive(Debug)]
 pub struct Plan {
-    /// Counts the plans of a process, from 1.
+    /// The number of the plan in the process, from 1.
     pub generation: u64,
-    /// What holds for every listener and cluster.
+    /// Settings for every listener and cluster.
     pub process: ProcessPolicy,
-    /// Where clients connect, in the order of the config.
+    /// The addresses that clients connect to, in the order of the config.
     pub listeners: Box<[ListenerPlan]>,
-    /// Where requests go.
+    /// The routes.
     pub routes: RouteTable,
-    /// The servers that answer, in the order of the config.
+    /// The clusters, in the order of the config.
     pub clusters: Box<[Arc<ClusterSlot>]>,
 }
 
@@ -45,7 +45,7 @@ impl Plan {
 pub struct ListenerPlan {
     /// The id that the listener keeps from plan to plan.
     pub id: ListenerId,
-    /// Shown in logs and pages.
+    /// The name in logs and pages.
     pub name: Arc<str>,
     /// Whether the status endpoints answer here.
     pub endpoints: bool,
@@ -54,32 +54,32 @@ pub struct ListenerPlan {
 /// One cluster of a plan.
 #[derive(Debug)]
 pub struct ClusterSlot {
-    /// Its id, which it keeps from plan to plan.
+    /// The id of the cluster, the same in every plan.
     pub id: ClusterId,
-    /// Shown in logs and pages.
+    /// The name in logs and pages.
     pub name: Arc<str>,
-    /// The backends in rotation. Control swaps the view when their health changes; the plan stays.
+    /// The backends in rotation. Control replaces the view when the health of a backend changes; the plan stays.
     pub view: Arc<ArcSwap<View>>,
-    /// How long attempts may take.
+    /// The time limits of attempts.
     pub attempt: AttemptPolicy,
 }
 
-/// What holds for every listener and cluster.
+/// Settings for every listener and cluster.
 #[derive(Clone, Debug)]
 pub struct ProcessPolicy {
-    /// How long requests, connections and the shutdown may take.
+    /// The time limits of requests, connections and the shutdown.
     pub timeouts: Timeouts,
-    /// What one client may ask for.
+    /// The limits for one client.
     pub client_limits: ClientLimits,
-    /// What LoadX writes about itself into messages.
+    /// The fields about LoadX that LoadX adds to messages.
     pub signature: Signature,
-    /// Peers whose X-Forwarded-For is believed.
+    /// Peers whose X-Forwarded fields LoadX trusts.
     pub trusted_proxies: Vec<IpNet>,
     /// Clients that the status endpoints answer.
     pub endpoints_allow: Vec<IpNet>,
     /// Whether `/__metrics__` answers.
     pub metrics: bool,
-    /// Client connections at the same time, over all workers.
+    /// The most client connections at the same time, over all workers.
     pub max_connections: usize,
 }
 
@@ -96,12 +96,12 @@ impl ProcessPolicy {
         }
     }
 
-    /// Whether a peer's word about where a request comes from is believed.
+    /// Whether LoadX trusts the X-Forwarded fields of `peer`.
     pub fn trusts(&self, peer: IpAddr) -> bool {
         self.trusted_proxies.iter().any(|network| network.contains(&peer))
     }
 
-    /// Whether a client may see the status endpoints.
+    /// Whether the status endpoints answer `client`.
     pub fn shows_endpoints_to(&self, client: IpAddr) -> bool {
         self.endpoints_allow.iter().any(|network| network.contains(&client))
     }

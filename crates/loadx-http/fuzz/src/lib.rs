@@ -1,8 +1,8 @@
-//! What must hold for any bytes off the network. The fuzz targets run these on what they invent, and a
-//! test runs them on the corpus.
+//! Properties that hold for any bytes from the network. The fuzz targets check these properties with generated input,
+//! and a test checks them with the corpus.
 //!
-//! What LoadX writes is read back by the reader in `Plain`, which shares no code with it and takes one
-//! spelling of everything: were there two ways to read it, it would disagree.
+//! The parser `Plain` reads the output of LoadX. `Plain` shares no code with LoadX and accepts one spelling only: if
+//! the output had two readings, `Plain` would disagree.
 
 mod plain;
 mod routing;
@@ -28,7 +28,7 @@ const FORWARDING: Forwarding<'static> = Forwarding {
     request_id_line: None,
 };
 
-/// A request head: it is refused, or what a backend gets of it means the same.
+/// A request head is refused, or the backend gets a head with the same meaning.
 pub fn request_head(bytes: &[u8]) {
     let parsed = RequestHead::read(bytes);
     cuts_change_nothing(bytes, &parsed, |bytes| {
@@ -53,11 +53,11 @@ pub fn request_head(bytes: &[u8]) {
     assert_eq!(plain.all("upgrade").count(), usize::from(request.offers_upgrade()));
     assert!(plain.all("te").all(|te| te == b"trailers"));
     assert_eq!(plain.all("x-forwarded-for").collect::<Vec<_>>(), [b"192.0.2.1"]);
-    // What LoadX adds may take a head beyond its own limits.
+    // The fields that LoadX adds may make a head larger than the limits of LoadX.
     if plain.fields.len() > loadx_http::limits::FIELDS_MAX || out.len() > loadx_http::limits::HEAD_BYTES_MAX {
         return;
     }
-    // Read again by ourselves, it says the same.
+    // LoadX reads its own output with the same meaning.
     let Ok(Parsed::Complete(again, again_length)) = RequestHead::read(&out) else {
         panic!("LoadX does not take what it writes: {:?}", String::from_utf8_lossy(&out))
     };
@@ -66,7 +66,7 @@ pub fn request_head(bytes: &[u8]) {
     assert_eq!((again.framing(), again.offers_upgrade()), (request.framing(), request.offers_upgrade()));
 }
 
-/// A response head, to a request that the first byte chooses.
+/// A response head; the first byte chooses the request.
 pub fn response_head(data: &[u8]) {
     let Some((choice, bytes)) = data.split_first() else { return };
     let to_head = choice & 1 == 1;
@@ -109,7 +109,7 @@ pub fn response_head(data: &[u8]) {
     }
 }
 
-/// A chunked body, cut into reads as the first bytes choose.
+/// A chunked body; the first bytes choose the sizes of the reads.
 pub fn chunked_body(data: &[u8]) {
     let Some((cuts, bytes)) = data.split_at_checked(4) else { return };
     let whole = decode(Framing::Chunked, &[bytes]);
@@ -121,7 +121,7 @@ pub fn chunked_body(data: &[u8]) {
             let (content, trailers, consumed) = reference.expect("the plain reader takes it too");
             assert_eq!(body.content, content);
             assert_eq!(body.consumed, consumed);
-            // LoadX may leave out trailers, and never invents any.
+            // LoadX may remove trailers, and never adds trailers.
             let kept =
                 Plain::read(&[b"T\r\n".as_slice(), &body.trailers, b"\r\n"].concat()).expect("trailers are plain");
             assert!(kept.fields.iter().all(|field| trailers.contains(field)));
@@ -133,15 +133,15 @@ pub fn chunked_body(data: &[u8]) {
                     && again.trailers == body.trailers)
             );
         }
-        // What is not whole for LoadX must not be whole for the plain reader, which is as strict.
+        // A body that is incomplete for LoadX must be incomplete for `Plain`, which is equally strict.
         Ok(_) => assert!(reference.is_none()),
-        // What LoadX refuses, the plain reader refuses too: neither is stricter than the grammar.
+        // `Plain` refuses every body that LoadX refuses: neither is stricter than the grammar.
         Err(fault) => assert!(reference.is_none(), "only LoadX refuses this: {fault:?}"),
     }
 }
 
-/// A client's whole stream, passed on as the proxy does: the backend reads the same requests, however the
-/// stream was cut, and none that the client did not send.
+/// The whole stream of a client, forwarded as the proxy forwards it: the backend reads the same requests for every cut
+/// of the stream, and no request that the client did not send.
 pub fn forwarding(data: &[u8]) {
     let Some((cuts, bytes)) = data.split_at_checked(4) else { return };
     let (sent, onward) = pass_on(bytes, &[bytes]);
@@ -176,8 +176,8 @@ struct Message {
     content: Vec<u8>,
 }
 
-/// Reads requests, one after the other, out of a stream that arrives in `pieces`; stops at the first that is
-/// refused or not whole. Returns them, and what a backend gets.
+/// Reads requests, one after the other, from a stream that arrives in `pieces`; stops at the first refused or
+/// incomplete request. Returns the requests and the bytes for the backend.
 fn pass_on(bytes: &[u8], pieces: &[&[u8]]) -> (Vec<Message>, Vec<u8>) {
     let (mut sent, mut onward) = (Vec::new(), Vec::new());
     let mut arrived = Vec::with_capacity(bytes.len());
@@ -221,7 +221,7 @@ fn pass_on(bytes: &[u8], pieces: &[&[u8]]) -> (Vec<Message>, Vec<u8>) {
     }
 }
 
-/// What came of reading a head, as far as two readings can be compared.
+/// The result of reading a head, in a form that allows comparing two results.
 #[derive(Debug, PartialEq)]
 enum Outcome<T> {
     Complete(T, usize),
@@ -241,8 +241,7 @@ fn outcome<H, T>(parsed: &Result<Parsed<H>, Fault>, of: impl Fn(&H) -> T) -> Out
     }
 }
 
-/// A head that is whole is not whole, and not refused, before its last byte; and what follows it changes
-/// nothing.
+/// A complete head is neither complete nor refused before its last byte; and the bytes after the head change nothing.
 fn cuts_change_nothing<H, T: PartialEq + std::fmt::Debug>(
     bytes: &[u8],
     parsed: &Result<Parsed<H>, Fault>,
@@ -255,7 +254,9 @@ fn cuts_change_nothing<H, T: PartialEq + std::fmt::Debug>(
             }
             assert_eq!(read(&[&bytes[..*length], b"\0more"].concat()), read(&bytes[..*length]));
         }
-        Err(_) => assert_eq!(read(&[bytes, b"x\r\n\r\n"].concat()), Outcome::Refused, "more bytes mended it"),
+        Err(_) => {
+            assert_eq!(read(&[bytes, b"x\r\n\r\n"].concat()), Outcome::Refused, "a refused head became valid");
+        }
         Ok(Parsed::Partial) => {}
     }
 }
@@ -295,7 +296,7 @@ fn encode_chunked(content: &[u8], trailers: &[u8], cuts: &[u8]) -> Vec<u8> {
     out
 }
 
-/// Cuts `bytes` into pieces, none of them empty, of sizes that `cuts` tells in turn.
+/// Cuts `bytes` into pieces of at least one byte; `cuts` has the sizes in turn.
 fn pieces<'b>(bytes: &'b [u8], cuts: &[u8]) -> Vec<&'b [u8]> {
     let mut pieces = Vec::new();
     let mut rest = bytes;
@@ -310,14 +311,14 @@ fn pieces<'b>(bytes: &'b [u8], cuts: &[u8]) -> Vec<&'b [u8]> {
     pieces
 }
 
-/// Whether each line of a Content-Length is a name, a colon, a space, and digits.
+/// Whether each Content-Length line consists of name, colon, one space and digits.
 fn lengths_have_one_spelling(head: &[u8]) -> bool {
     let head = String::from_utf8_lossy(head).to_ascii_lowercase();
     let mut values = head.split("\r\n").filter_map(|line| line.strip_prefix("content-length:"));
     values.all(|value| value.strip_prefix(' ').is_some_and(|value| value.bytes().all(|byte| byte.is_ascii_digit())))
 }
 
-/// Trailers that LoadX does not pass on, as the servers of [`cgi`] name them.
+/// Trailers that LoadX removes, by the names that servers give them in [`cgi`].
 const CGI_TRAILERS: [&str; 7] =
     ["CONTENT_LENGTH", "HOST", "KEEP_ALIVE", "PROXY", "TRANSFER_ENCODING", "X_FORWARDED_FOR", "X_REAL_IP"];
 
@@ -341,13 +342,13 @@ const CGI_TRUSTED: [&str; 16] = [
     "X_REQUEST_ID",
 ];
 
-/// What a server makes of a name for CGI (RFC 3875, section 4.1.18), when the server turns all that is no letter or
-/// digit into `_`.
+/// The CGI name of a field (RFC 3875, section 4.1.18), in a server that turns every byte that is no letter or digit
+/// into `_`.
 fn cgi(name: &str) -> String {
     name.chars().map(|char| if char.is_ascii_alphanumeric() { char.to_ascii_uppercase() } else { '_' }).collect()
 }
 
-/// Whether a server takes this name, in lower case, for a trusted one of another spelling.
+/// Whether a server confuses this name, in lower case, with a trusted name of another spelling.
 fn is_lookalike(name: &str) -> bool {
     let cgi = cgi(name);
     CGI_TRUSTED.contains(&cgi.as_str()) && cgi.to_ascii_lowercase().replace('_', "-") != name

@@ -1,4 +1,4 @@
-//! A reader of HTTP/1.1 that shares no code with LoadX and takes one spelling of everything.
+//! A parser of HTTP/1.1 that shares no code with LoadX and accepts one spelling only.
 
 use loadx_http::Framing;
 
@@ -6,11 +6,11 @@ pub(crate) fn head_length(bytes: &[u8]) -> Option<usize> {
     bytes.windows(4).position(|window| window == b"\r\n\r\n").map(|at| at + 4)
 }
 
-/// A message, read by a reader that knows one spelling only.
+/// A message in the only accepted spelling.
 #[derive(Debug)]
 pub(crate) struct Plain {
     pub(crate) start: Vec<u8>,
-    /// Names in lower case.
+    /// Names (in lower case) and values.
     pub(crate) fields: Vec<(String, Vec<u8>)>,
 }
 
@@ -34,7 +34,7 @@ impl Plain {
         clean(&start).then_some(Plain { start, fields })
     }
 
-    /// Splits at CR LF; a CR or LF anywhere else is not plain.
+    /// Splits at CR LF; `None` when a CR or LF is anywhere else.
     pub(crate) fn lines(bytes: &[u8]) -> Option<Vec<&[u8]>> {
         let mut lines = Vec::new();
         let mut rest = bytes;
@@ -54,7 +54,7 @@ impl Plain {
         self.fields.iter().filter(move |(field, _)| field == name).map(|(_, value)| value.as_slice())
     }
 
-    /// Of a request.
+    /// The framing of a request.
     pub(crate) fn framing(&self) -> Framing {
         let lengths: Vec<_> = self.all("content-length").collect();
         let codings: Vec<_> = self.all("transfer-encoding").collect();
@@ -71,8 +71,8 @@ impl Plain {
         }
     }
 
-    /// The content, the trailers and how many bytes a chunked body takes (RFC 9112, section 7.1); none when
-    /// it is broken or not whole.
+    /// The content, the trailers and the length in bytes of a chunked body (RFC 9112, section 7.1); `None` when the
+    /// body is malformed or incomplete.
     #[expect(clippy::type_complexity, reason = "a triple of plain data, for one reader")]
     pub(crate) fn chunks(bytes: &[u8]) -> Option<(Vec<u8>, Vec<(String, Vec<u8>)>, usize)> {
         let line = |from: usize| {
@@ -116,7 +116,7 @@ impl Plain {
         Some((content, trailers.fields, at))
     }
 
-    /// Whether all of `text` is chunk extensions, or nothing (RFC 9112, section 7.1.1).
+    /// Whether `text` is empty or consists of chunk extensions (RFC 9112, section 7.1.1).
     pub(crate) fn are_extensions(mut text: &[u8]) -> bool {
         let space = |text: &[u8]| text.iter().take_while(|byte| matches!(byte, b' ' | b'\t')).count();
         let word = |text: &[u8]| text.iter().take_while(|byte| Self::in_tokens(byte)).count();
@@ -139,7 +139,7 @@ impl Plain {
         true
     }
 
-    /// How long the quoted string is that `text` begins with (RFC 9110, section 5.6.4); 0 when it has no end.
+    /// The length of the quoted string at the start of `text` (RFC 9110, section 5.6.4); 0 when the string has no end.
     pub(crate) fn quoted(text: &[u8]) -> usize {
         let mut at = 1;
         while let Some(byte) = text.get(at) {
@@ -158,7 +158,7 @@ impl Plain {
         byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(byte)
     }
 
-    /// Whether values may hold this byte: no control byte but the tab.
+    /// Whether a value may contain this byte: no control byte except the tab.
     pub(crate) fn is_text(byte: &u8) -> bool {
         *byte == b'\t' || (*byte >= b' ' && *byte != 0x7f)
     }

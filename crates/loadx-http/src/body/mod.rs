@@ -1,35 +1,35 @@
-//! Message bodies: where they end, and what of the bytes is content.
+//! Message bodies: the end of a body, and the content in its bytes.
 
 use crate::BodyFault;
 use crate::limits::CHUNK_LINE_BYTES_MAX;
 use crate::trailers::Trailers;
 
-/// How the end of a body is told (RFC 9112, section 6).
+/// How a message marks the end of its body (RFC 9112, section 6).
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub enum Framing {
-    /// After this many bytes. No body is a length of 0.
+    /// The body ends after this many bytes. A message without a body has length 0.
     Length(u64),
-    /// By the last chunk.
+    /// The body ends with the last chunk.
     Chunked,
-    /// By the end of the connection; responses only.
+    /// The body ends with the connection; responses only.
     UntilClose,
 }
 
-/// What a call of [`BodyDecoder::decode`] found.
+/// The result of a call of [`BodyDecoder::decode`].
 #[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
 pub struct Decoded {
-    /// Bytes of content, now at the front of the input.
+    /// The bytes of content, which are now at the start of the input.
     pub content: usize,
-    /// Bytes of the input that belong to this body.
+    /// The bytes of the input that belong to this body.
     pub consumed: usize,
 }
 
-/// Reads a body piece by piece, however it is cut.
+/// Reads a body in pieces of any size.
 #[derive(Debug)]
 pub struct BodyDecoder {
     state: State,
     trailers: Trailers,
-    /// How much more content chunks may announce.
+    /// The bytes of content that further chunks may announce.
     allowance: u64,
 }
 
@@ -39,12 +39,12 @@ enum State {
         left: u64,
     },
     UntilClose,
-    /// In the hexadecimal size of a chunk.
+    /// Within the hexadecimal size of a chunk.
     Size {
         size: u64,
         digits: u8,
     },
-    /// In the extensions that follow the size, `bytes` behind it.
+    /// Within the extensions, `bytes` after the size.
     Extension {
         size: u64,
         bytes: usize,
@@ -62,33 +62,33 @@ enum State {
     TrailerStart,
     TrailerLine,
     TrailerLf,
-    /// At the LF of the empty line that ends it all.
+    /// At the LF of the empty line that ends the body.
     LastLf,
     Complete,
 }
 
-/// What part of a chunk extension comes next (RFC 9112, section 7.1.1).
+/// The next part of a chunk extension (RFC 9112, section 7.1.1).
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 enum Part {
-    /// White space, and then the semicolon of an extension.
+    /// White space, then the semicolon of an extension.
     Semicolon,
-    /// White space, and then a name.
+    /// White space, then a name.
     NameStart,
     Name,
-    /// White space, and then the sign of a value or the semicolon of the next extension.
+    /// White space, then the equals sign of a value or the semicolon of the next extension.
     NameEnd,
-    /// White space, and then a value.
+    /// White space, then a value.
     ValueStart,
     Token,
     Quoted,
-    /// The byte behind a backslash in a quoted value.
+    /// The byte after a backslash in a quoted value.
     Escaped,
-    /// Behind the quote that ends a value.
+    /// After the quote that ends a value.
     QuotedEnd,
 }
 
 impl Part {
-    /// The part behind this byte; none when the byte cannot stand here.
+    /// The part after this byte; `None` when the grammar does not allow the byte here.
     fn next(self, byte: u8) -> Option<Part> {
         Some(match (self, byte) {
             (Part::Quoted, b'"') => Part::QuotedEnd,
@@ -112,13 +112,13 @@ impl Part {
     }
 }
 
-/// Whether names and other words may hold this byte (RFC 9110, section 5.6.2).
+/// Whether a token may contain this byte (RFC 9110, section 5.6.2).
 fn is_token_byte(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
 }
 
 impl BodyDecoder {
-    /// A decoder at the start of a body that is framed so.
+    /// A decoder at the start of a body with this framing.
     pub fn new(framing: Framing) -> Self {
         let state = match framing {
             Framing::Length(0) => State::Complete,
@@ -129,8 +129,8 @@ impl BodyDecoder {
         BodyDecoder { state, trailers: Trailers::default(), allowance: u64::MAX }
     }
 
-    /// Refuses a chunked body with more content than this, in bytes. Where the length was told, it is
-    /// known before there is a decoder.
+    /// Limits the content of a chunked body, in bytes; `decode` then fails with [`BodyFault::TooLarge`]. For other
+    /// framings the caller knows the length before it makes a decoder.
     pub fn set_content_max(&mut self, content_max: u64) {
         self.allowance = content_max;
     }
@@ -140,7 +140,7 @@ impl BodyDecoder {
         self.state == State::Complete
     }
 
-    /// How many bytes of content are still to come, where that is known.
+    /// The bytes of content that are still to come; `None` if unknown.
     pub fn content_left(&self) -> Option<u64> {
         match self.state {
             State::Length { left } => Some(left),
@@ -149,17 +149,18 @@ impl BodyDecoder {
         }
     }
 
-    /// The field lines of the trailer section that may be passed on, each with its CR LF. Complete
-    /// only when the body is.
+    /// The field lines of the trailer section that LoadX forwards, each with its CR LF. Complete only when the body is
+    /// complete.
     pub fn trailers(&self) -> &[u8] {
         self.trailers.kept()
     }
 
-    /// Reads on: the content in `input` is moved together at its front. All of the input is consumed,
-    /// unless the body ends in it.
+    /// Reads the next bytes: moves the content in `input` together at the start of `input`. Consumes all of `input`,
+    /// unless the body ends within `input`.
     ///
     /// # Errors
-    /// When the chunked coding is broken; the decoder is of no more use then.
+    /// When the chunked coding is malformed or the content is larger than the limit. The decoder must not be used
+    /// afterwards.
     pub fn decode(&mut self, input: &mut [u8]) -> Result<Decoded, BodyFault> {
         let (mut content, mut at) = (0, 0);
         while at < input.len() && self.state != State::Complete {
@@ -179,10 +180,10 @@ impl BodyDecoder {
         Ok(Decoded { content, consumed: at })
     }
 
-    /// The connection ended: was that the end of the body?
+    /// Tells the decoder that the connection has ended.
     ///
     /// # Errors
-    /// When more was to come.
+    /// [`BodyFault::Incomplete`] when the body was not complete.
     pub fn end_of_input(&mut self) -> Result<(), BodyFault> {
         match self.state {
             State::UntilClose | State::Complete => {
@@ -193,7 +194,8 @@ impl BodyDecoder {
         }
     }
 
-    /// Counts content that was taken from the connection without passing through here.
+    /// Counts `bytes` of content that the caller took from the connection without calling
+    /// [`decode`](BodyDecoder::decode).
     pub fn advance(&mut self, bytes: u64) {
         self.state = match self.state {
             State::Length { left } if left == bytes => State::Complete,
@@ -204,8 +206,8 @@ impl BodyDecoder {
         };
     }
 
-    /// How much content comes next in one run, in bytes; without end where only the end of the connection
-    /// tells. 0 when the next byte is framing.
+    /// The bytes of content that follow without framing between them; `u64::MAX` when the body ends with the
+    /// connection. 0 when the next byte is framing.
     pub fn run_left(&self) -> u64 {
         match self.state {
             State::Length { left } | State::Data { left } => left,
@@ -214,7 +216,7 @@ impl BodyDecoder {
         }
     }
 
-    /// How many of the next `available` bytes are content, when the next byte is.
+    /// The number of content bytes among the next `available` bytes; `None` when the next byte is framing.
     fn content_run(&self, available: usize) -> Option<usize> {
         match self.state {
             State::UntilClose => Some(available),
@@ -230,7 +232,7 @@ impl BodyDecoder {
         Ok(match (self.state, byte) {
             (State::Size { size, digits }, _) if byte.is_ascii_hexdigit() => {
                 let digit = u64::from((byte as char).to_digit(16).unwrap_or_default());
-                // 15 digits cannot overflow, and no chunk is that large.
+                // 15 digits cannot overflow 64 bits, and no real chunk has a size of more digits.
                 if digits == 15 {
                     return Err(BodyFault::Chunk("a chunk size is too large"));
                 }
@@ -246,8 +248,8 @@ impl BodyDecoder {
                 return Err(BodyFault::Chunk("a chunk extension is too long"));
             }
             (State::Extension { size, bytes, part }, _) => {
-                // White space behind a size is part of an extension or an error: without an extension, the
-                // grammar has no place for it.
+                // White space after a size must belong to an extension: without an extension, the grammar allows no
+                // white space here.
                 let part = part.next(byte).ok_or(BodyFault::Chunk("a chunk extension is malformed"))?;
                 State::Extension { size, bytes: bytes + 1, part }
             }
@@ -261,7 +263,7 @@ impl BodyDecoder {
             (State::TrailerStart, b'\r') => State::LastLf,
             (State::TrailerStart, b'\n') => return Err(BAD_LINE),
             (State::TrailerLine, b'\r') => State::TrailerLf,
-            // A bare LF would end the line for a reader that is less strict, and begin another field.
+            // A less strict parser would take a bare LF for the end of the line, and read another field after it.
             (State::TrailerStart | State::TrailerLine, b'\t' | b' '..=b'~' | 0x80..) => {
                 self.trailers.push(byte)?;
                 State::TrailerLine
@@ -276,10 +278,10 @@ impl BodyDecoder {
     }
 }
 
-/// What ends a chunked body that has no trailers.
+/// The end of a chunked body without trailers.
 pub const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
 
-/// The line that announces a chunk.
+/// The chunk size line.
 #[derive(Debug)]
 pub struct ChunkPrefix {
     bytes: [u8; 18],
@@ -287,7 +289,7 @@ pub struct ChunkPrefix {
 }
 
 impl ChunkPrefix {
-    /// The line for a chunk of `size` bytes.
+    /// The chunk size line for a chunk of `size` bytes.
     pub fn new(size: usize) -> Self {
         let mut bytes = *b"0000000000000000\r\n";
         let mut start = 16;
@@ -300,7 +302,7 @@ impl ChunkPrefix {
         ChunkPrefix { bytes, start }
     }
 
-    /// Its bytes.
+    /// The bytes of the line, with CR LF.
     pub fn as_bytes(&self) -> &[u8] {
         &self.bytes[self.start..]
     }

@@ -1,4 +1,4 @@
-//! Bodies, cut anywhere and framed in every way.
+//! Bodies with every framing, cut at every place.
 
 use super::*;
 use crate::limits::TRAILER_BYTES_MAX;
@@ -21,14 +21,14 @@ fn chunk_fault(text: &str) -> bool {
 }
 
 #[test]
-fn a_length_ends_where_it_says_and_leaves_the_rest() {
+fn a_body_with_a_length_ends_after_its_length() {
     let (content, decoder, consumed) = decode_all(Framing::Length(5), &[b"he", b"llo, next"]).unwrap();
     assert_eq!((content.as_slice(), consumed), (b"hello".as_slice(), 5));
     assert!(decoder.is_complete());
 }
 
 #[test]
-fn a_body_that_breaks_off_is_not_an_end() {
+fn a_truncated_body_is_incomplete() {
     let (_, mut decoder, _) = decode_all(Framing::Length(5), &[b"he"]).unwrap();
     assert_eq!(decoder.end_of_input(), Err(BodyFault::Incomplete));
     let (_, mut decoder, _) = decode_all(Framing::Chunked, &[b"2\r\nhe\r\n"]).unwrap();
@@ -104,7 +104,7 @@ fn broken_chunks_are_refused() {
     assert!(!chunk_fault(&format!("5;{}\r\n", "x".repeat(CHUNK_LINE_BYTES_MAX - 1))));
     assert!(chunk_fault(&format!("5;{}\r\n", "x".repeat(CHUNK_LINE_BYTES_MAX))));
     assert!(chunk_fault(&format!("0\r\nA: {}", "x".repeat(TRAILER_BYTES_MAX))));
-    // What is not passed on counts too, and the limit is exact.
+    // Removed trailers count too, and the limit is exact.
     assert!(chunk_fault(&format!("0\r\n{}", "Cookie: 1\r\n".repeat(TRAILER_BYTES_MAX / 11 + 1))));
     let section = |length: usize| format!("0\r\nA: {}\r\n\r\n", "x".repeat(length - "A: \r\n\r\n".len()));
     assert!(!chunk_fault(&section(TRAILER_BYTES_MAX)));
@@ -112,7 +112,7 @@ fn broken_chunks_are_refused() {
 }
 
 #[test]
-fn extensions_are_left_out_however_they_are_spelled() {
+fn valid_extensions_are_removed() {
     for extension in [
         ";a",
         ";a;b",
@@ -184,7 +184,7 @@ proptest! {
         prop_assert_eq!(consumed, encoded.len());
     }
 
-    /// What is passed on holds no byte that a less strict reader could take for an end.
+    /// Forwarded trailers contain no byte that a less strict parser could take for the end of a line or of the section.
     #[test]
     fn trailers_are_clean(section in "([A-Za-z0-9:; \\t\r\n\0]|\r\n){0,60}") {
         let body = format!("0\r\n{section}\r\n\r\n");
@@ -201,7 +201,7 @@ proptest! {
     }
 
     #[test]
-    fn no_bytes_make_it_panic(pieces in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..60), 0..6)) {
+    fn no_input_causes_a_panic(pieces in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..60), 0..6)) {
         let pieces: Vec<&[u8]> = pieces.iter().map(Vec::as_slice).collect();
         for framing in [Framing::Chunked, Framing::Length(33), Framing::UntilClose] {
             let _ = decode_all(framing, &pieces);

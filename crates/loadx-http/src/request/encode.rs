@@ -1,4 +1,4 @@
-//! What a backend gets of a request head.
+//! Encoding of a request head for a backend.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -9,36 +9,36 @@ use crate::fields::{FieldSet, list, put, put_list, put_via};
 use crate::hop::protocols;
 use crate::lines::{Lines as _, copy_kept};
 
-/// What a gateway adds to a request.
+/// The values that a gateway adds to a request.
 #[derive(Copy, Clone, Debug)]
 pub struct Forwarding<'f> {
     /// The peer's address, for X-Forwarded-For.
     pub peer: IpAddr,
-    /// Whether the peer's own Forwarded, X-Forwarded fields and X-Real-IP are believed and carried on; otherwise they are
-    /// replaced or left out.
+    /// Whether LoadX trusts Forwarded, the X-Forwarded fields and X-Real-IP of the peer. LoadX keeps or extends trusted
+    /// fields, and replaces or removes untrusted fields.
     pub trusted: bool,
     /// The scheme that the client used, for X-Forwarded-Proto.
     pub scheme: &'f str,
-    /// The address that the client connected to: the Host of a request that came without one.
+    /// The address that the client connected to: Host for a request without Host.
     pub local_authority: &'f str,
-    /// By what name LoadX is in Via (RFC 9110, section 7.6.3); none means that it is not.
+    /// The pseudonym of LoadX in Via (RFC 9110, section 7.6.3); `None` adds no Via.
     pub via: Option<&'f str>,
-    /// Whether Forwarded (RFC 7239) is written beside the X-Forwarded fields.
+    /// Whether to write Forwarded (RFC 7239) in addition to the X-Forwarded fields.
     pub forwarded: bool,
-    /// The field line X-Request-Id, line end included; none leaves the field as it came.
+    /// The field line X-Request-Id with its CR LF; `None` leaves the field unchanged.
     pub request_id_line: Option<&'f [u8]>,
 }
 
-/// How a route changes a request. The default changes nothing.
+/// The changes that a route makes to a request. The default changes nothing.
 #[derive(Copy, Clone, Debug, Default)]
 pub struct Changes<'c> {
-    /// The path and query that the backend gets instead.
+    /// The path and query that replace those of the request.
     pub path_and_query: Option<&'c [u8]>,
-    /// The host, and perhaps a port, that the backend gets instead.
+    /// The host, with an optional port, that replaces Host.
     pub host: Option<&'c [u8]>,
-    /// Fields that the backend does not get, lower case.
+    /// The names of fields to remove, in lower case.
     pub removed: &'c [Arc<str>],
-    /// Whole field lines that are added.
+    /// Complete field lines to add.
     pub added: &'c [u8],
 }
 
@@ -49,8 +49,8 @@ impl Changes<'_> {
 }
 
 impl RequestHead {
-    /// Writes the head that a backend gets: HTTP/1.1, fields as they came, without those meant for
-    /// this hop, with those that tell where the request comes from.
+    /// Appends the head for a backend to `out`: HTTP/1.1, unchanged fields without the fields for this hop, and the
+    /// fields about the client's address.
     pub fn encode(&self, forwarding: &Forwarding<'_>, changes: &Changes<'_>, out: &mut Vec<u8>) {
         let mut dropped = self.dropped;
         self.drop_rewritten(forwarding, changes, &mut dropped);
@@ -103,7 +103,7 @@ impl RequestHead {
         }
     }
 
-    /// What LoadX itself says to the backend of this connection.
+    /// Writes the fields of LoadX for the connection to the backend.
     fn put_hop(&self, out: &mut Vec<u8>) {
         let options: &[u8] = match (self.takes_trailers, self.upgrade) {
             (false, false) => return,
@@ -120,7 +120,8 @@ impl RequestHead {
         }
     }
 
-    /// A route that removes or sets one of these fields decides alone what the backend gets.
+    /// Writes the X-Forwarded fields. When a route removes or sets one of these fields, only the route decides on the
+    /// field.
     fn put_forwarded(&self, forwarding: &Forwarding<'_>, changes: &Changes<'_>, out: &mut Vec<u8>) {
         if !changes.removes(b"x-forwarded-for") {
             out.extend_from_slice(b"X-Forwarded-For: ");
@@ -153,7 +154,7 @@ impl RequestHead {
         }
     }
 
-    /// RFC 7239, section 4. What a trusted peer wrote stays before it.
+    /// Writes Forwarded (RFC 7239, section 4), after the elements of a trusted peer.
     fn put_standard_forwarded(&self, forwarding: &Forwarding<'_>, out: &mut Vec<u8>) {
         out.extend_from_slice(b"Forwarded: for=");
         if forwarding.peer.to_canonical().is_ipv6() {
@@ -163,7 +164,7 @@ impl RequestHead {
         } else {
             put_ip(out, forwarding.peer);
         }
-        // Host holds no quote and no backslash (`is_authority`), so quoting it is enough.
+        // Host contains no quote and no backslash (`is_authority`), so quotes around it are enough.
         if !self.authority().is_empty() {
             out.extend_from_slice(b";host=\"");
             out.extend_from_slice(self.authority());
@@ -175,7 +176,7 @@ impl RequestHead {
     }
 }
 
-/// Every octet in decimal with a point behind it, and how many bytes that are.
+/// Every octet in decimal with a point after the digits, and the length in bytes.
 const OCTETS: [([u8; 4], u8); 256] = {
     let mut octets = [(*b"0.\0\0", 2); 256];
     let mut octet = 1;
@@ -192,11 +193,11 @@ const OCTETS: [([u8; 4], u8); 256] = {
     octets
 };
 
-/// Writes an address as everybody spells it; an IPv4 address also where it comes mapped into IPv6.
+/// Appends an address in its usual notation; an IPv4-mapped IPv6 address in the notation of the IPv4 address.
 pub fn put_ip(out: &mut Vec<u8>, ip: IpAddr) {
     use std::io::Write as _;
     match ip.to_canonical() {
-        // Once a request, and once a line of the access log: the formatter took 640 of 16,500 instructions.
+        // Runs once per request and once per line of the access log: the formatter took 640 of 16,500 instructions.
         IpAddr::V4(ip) => {
             let (mut text, mut end) = ([0; 16], 0);
             for octet in ip.octets() {
@@ -206,7 +207,7 @@ pub fn put_ip(out: &mut Vec<u8>, ip: IpAddr) {
             }
             out.extend_from_slice(&text[..end - 1]);
         }
-        IpAddr::V6(ip) => write!(out, "{ip}").expect("a Vec takes what is written to it"),
+        IpAddr::V6(ip) => write!(out, "{ip}").expect("writing to a Vec does not fail"),
     }
 }
 
@@ -215,7 +216,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn addresses_are_spelled_as_everywhere() {
+    fn addresses_have_their_usual_notation() {
         for octet in 0..=255 {
             for ip in [IpAddr::from([octet, 0, 255, octet]), IpAddr::from([octet; 16])] {
                 let mut out = Vec::new();

@@ -1,4 +1,4 @@
-//! Request heads: reading and keeping them; in [`encode`] what a backend gets of them, in [`target`] where they point.
+//! Request heads: parsing and storage; [`encode`] writes a head for a backend, [`target`] parses the request target.
 
 mod encode;
 mod target;
@@ -12,43 +12,43 @@ use crate::{Fault, FieldSlots, Framing, Parsed, Response, Version};
 pub use encode::{Changes, Forwarding, put_ip};
 use target::{Origin, is_authority, origin};
 
-/// A request head that was read and found sound.
+/// A valid request head.
 ///
-/// The head keeps its bytes in a buffer of its own, one after the other as they came, so that it outlives the read
-/// buffer and whole runs of fields can be copied. Reading into a head that was used before allocates nothing.
+/// The head stores its bytes in its own buffer, contiguous and unchanged, so that the head outlives the read buffer and
+/// LoadX can copy runs of fields. Reading into a used head allocates nothing.
 #[derive(Debug, Default)]
 pub struct RequestHead {
-    /// From the method to the empty line; behind it a path that the target does not spell out.
+    /// The bytes from the method to the empty line; then a path if the target does not contain it.
     bytes: Vec<u8>,
-    /// The bytes up to and with the empty line.
+    /// The length in bytes, including the empty line.
     length: usize,
     lines: Vec<Line>,
     method: Span,
     target: Span,
     /// Path and query.
     path: Span,
-    /// In absolute-form, what replaces Host.
+    /// In absolute-form, the authority that replaces Host.
     authority: Option<Span>,
     version: Option<Version>,
     framing: Option<Framing>,
     connection: ConnectionOptions,
     dropped: FieldSet,
-    /// The position of a Content-Length whose line is written anew.
+    /// The position of a Content-Length that LoadX writes anew.
     respaced: Option<usize>,
-    /// The position of Host, which a gateway may have to rewrite.
+    /// The position of Host, which a gateway may rewrite.
     host: Option<usize>,
     claims: Claims,
-    /// Whether the client takes trailers (RFC 9110, section 10.1.4).
+    /// Whether the client accepts trailers (RFC 9110, section 10.1.4).
     takes_trailers: bool,
-    /// Whether the client offers to go on in another protocol that LoadX tunnels.
+    /// Whether the client offers an upgrade to a protocol that LoadX tunnels.
     upgrade: bool,
-    /// Whether the client waits for a 100.
+    /// Whether the client waits for a 100 before it sends content.
     expects_continue: bool,
-    /// Of an OPTIONS, how often it may be passed on.
+    /// The Max-Forwards of an OPTIONS.
     max_forwards: Option<u64>,
 }
 
-/// A stretch of a head, in bytes.
+/// A range of bytes in a head.
 #[derive(Copy, Clone, Debug, Default)]
 struct Span {
     start: u32,
@@ -56,7 +56,7 @@ struct Span {
 }
 
 impl Span {
-    /// Where `part` stands in `whole`, of which it is a slice.
+    /// The range of `part` in `whole`. `part` must be a slice of `whole`.
     fn of(whole: &[u8], part: &[u8]) -> Self {
         let start = offset_in(whole, part);
         Span { start: start as u32, end: (start + part.len()) as u32 }
@@ -101,7 +101,7 @@ impl Lines for RequestHead {
     }
 }
 
-/// Where the fields stand that say where a request comes from.
+/// The positions of the fields about the origin of a request.
 #[derive(Copy, Clone, Debug, Default)]
 struct Claims {
     forwarded_for: FieldSet,
@@ -112,11 +112,11 @@ struct Claims {
     request_id: FieldSet,
 }
 
-/// Reads the head of a request at the start of `bytes` into `head`. While the result is [`Parsed::Partial`] or a fault,
-/// `head` holds nothing of use.
+/// Reads the head of a request at the start of `bytes` into `head`. After [`Parsed::Partial`] or a fault the content of
+/// `head` is unspecified.
 ///
 /// # Errors
-/// Any [`Fault`]: the request must be refused and the connection closed.
+/// Any [`Fault`]: the caller must refuse the request and close the connection.
 pub fn parse_request(bytes: &[u8], head: &mut RequestHead) -> Result<Parsed<()>, Fault> {
     let lead = leading_empty_line(bytes)?;
     let mut slots = FieldSlots::new();
@@ -137,7 +137,7 @@ pub fn parse_request(bytes: &[u8], head: &mut RequestHead) -> Result<Parsed<()>,
     Ok(Parsed::Complete((), lead + length))
 }
 
-/// Tells a version that is unknown from a start line that is broken; the parser calls both a version.
+/// Distinguishes an unknown version from a malformed start line; the parser reports both as a version.
 fn named(error: httparse::Error, bytes: &[u8]) -> Fault {
     if error != httparse::Error::Version {
         return error.into();
@@ -154,7 +154,7 @@ fn named(error: httparse::Error, bytes: &[u8]) -> Fault {
     }
 }
 
-/// The head goes on; is what is here of it already too much?
+/// Returns `Partial` for an incomplete head, or a fault when the bytes so far exceed a limit.
 fn partial<T>(bytes: &[u8]) -> Result<Parsed<T>, Fault> {
     let line = bytes.split(|byte| *byte == b'\n').next().unwrap_or_default();
     let target = line.split(|byte| *byte == b' ').nth(1).unwrap_or_default();
@@ -180,7 +180,7 @@ impl RequestHead {
         })
     }
 
-    /// Takes over the start line and the bytes of a head.
+    /// Stores the start line and the bytes of a head.
     fn begin(&mut self, received: &[u8], raw: &httparse::Request<'_, '_>) -> Result<(), Fault> {
         let method = raw.method.unwrap_or_default();
         let target = raw.path.unwrap_or_default();
@@ -190,7 +190,7 @@ impl RequestHead {
         bytes.clear();
         lines.clear();
         bytes.extend_from_slice(received);
-        // What the target leaves out of its path (RFC 9112, section 3.2.4) stands behind the head.
+        // The part of the path that the target omits (RFC 9112, section 3.2.4) is stored after the head.
         let path = match missing {
             "" => Span::of(received, path.as_bytes()),
             missing => {
@@ -214,7 +214,7 @@ impl RequestHead {
         Ok(())
     }
 
-    /// Looks at every field once: what it means for the message, and whether it is passed on.
+    /// Scans every field once: its meaning for the message, and whether LoadX forwards it.
     fn scan(&mut self, received: &[u8], fields: &[Field<'_>]) -> Result<(), Fault> {
         let version = self.version();
         let is_options = self.method() == b"OPTIONS";
@@ -255,13 +255,13 @@ impl RequestHead {
                     }
                     hop.dropped.add(index);
                 }
-                // HTTP/1.0 knows no 100 (RFC 9110, section 10.1.1).
+                // HTTP/1.0 has no 100 (RFC 9110, section 10.1.1).
                 Known::Expect if version == Version::Http10 => hop.dropped.add(index),
                 Known::Expect => self.expects_continue |= field.value.eq_ignore_ascii_case(b"100-continue"),
                 _ => {}
             }
         }
-        // HTTP/1.0 knows no Upgrade either (RFC 9110, section 7.8).
+        // HTTP/1.0 has no Upgrade (RFC 9110, section 7.8).
         self.upgrade = hop.names_protocols
             && hop.connection.upgrade
             && version == Version::Http11
@@ -275,25 +275,25 @@ impl RequestHead {
         Ok(())
     }
 
-    /// The method, as it came.
+    /// The method, unchanged.
     pub fn method(&self) -> &[u8] {
         self.method.in_bytes(&self.bytes)
     }
 
-    /// The request target, as it came.
+    /// The request target, unchanged.
     pub fn target(&self) -> &[u8] {
         self.target.in_bytes(&self.bytes)
     }
 
-    /// The path and query, whatever the form of the target.
+    /// The path and query, for every form of the target.
     pub fn path_and_query(&self) -> &[u8] {
         self.path.in_bytes(&self.bytes)
     }
 
-    /// The host and port that the request is for, as the client named them; empty when it did not.
+    /// The host and port of the request, as the client sent them; empty without a host.
     pub fn authority(&self) -> &[u8] {
         match (self.authority, self.host) {
-            // RFC 9112, section 3.2.2: the target wins over Host.
+            // RFC 9112, section 3.2.2: the authority of the target replaces Host.
             (Some(authority), _) => authority.in_bytes(&self.bytes),
             (None, Some(host)) => self.value(host),
             (None, None) => b"",
@@ -307,17 +307,17 @@ impl RequestHead {
         indices.map(|index| self.value(index))
     }
 
-    /// The version that the client speaks.
+    /// The HTTP version of the client.
     pub fn version(&self) -> Version {
         self.version.unwrap_or(Version::Http11)
     }
 
-    /// How the body is framed; without one, a length of 0.
+    /// The framing of the body; length 0 without a body.
     pub fn framing(&self) -> Framing {
         self.framing.unwrap_or(Framing::Length(0))
     }
 
-    /// Whether the client wants to go on with this connection.
+    /// Whether the connection stays open after this request (RFC 9112, section 9.3).
     pub fn persistent(&self) -> bool {
         self.connection.persistent(self.version())
     }
@@ -327,7 +327,7 @@ impl RequestHead {
         matches!(self.method(), b"GET" | b"HEAD" | b"OPTIONS" | b"PUT" | b"DELETE")
     }
 
-    /// Whether the response comes without content (RFC 9110, section 9.3.2).
+    /// Whether the method is HEAD, so that the response has no content (RFC 9110, section 9.3.2).
     pub fn is_head(&self) -> bool {
         self.method() == b"HEAD"
     }
@@ -337,35 +337,35 @@ impl RequestHead {
         self.expects_continue
     }
 
-    /// Whether the client offers to go on in another protocol after the response, one that LoadX tunnels.
+    /// Whether the client offers an upgrade to a protocol that LoadX tunnels.
     pub fn offers_upgrade(&self) -> bool {
         self.upgrade
     }
 
-    /// Whether the client offered every protocol that a response switches to.
+    /// Whether the client offered every protocol in the Upgrade of `response`.
     pub fn offers(&self, response: &Response<'_, '_>) -> bool {
         let offered = |chosen: &[u8]| protocols(self).any(|protocol| protocol.eq_ignore_ascii_case(chosen));
         self.upgrade && response.protocols().all(offered)
     }
 
-    /// Of an OPTIONS, how often it may still be passed on; with 0 it is for LoadX itself (RFC 9110,
-    /// section 7.6.2).
+    /// The Max-Forwards of an OPTIONS; LoadX itself answers a request with 0 (RFC 9110, section 7.6.2). `None` for
+    /// other methods and without the field.
     pub fn max_forwards(&self) -> Option<u64> {
         self.max_forwards
     }
 
-    /// Whether a field says that this request comes from another client than the peer.
+    /// Whether a field claims that a proxy forwarded this request (X-Forwarded-For, Forwarded).
     pub fn claims_forwarded(&self) -> bool {
         !self.claims.forwarded_for.is_empty() || !self.claims.carried.is_empty()
     }
 
-    /// The addresses that X-Forwarded-For names, last first: the one that the peer added leads.
+    /// The addresses in X-Forwarded-For, last first: the first item is the address that the peer added.
     pub fn forwarded_for(&self) -> impl Iterator<Item = &[u8]> {
         let lines = (0..self.lines.len()).rev().filter(|index| self.claims.forwarded_for.contains(*index));
         lines.flat_map(|index| self.value(index).rsplit(|byte| *byte == b',').map(<[u8]>::trim_ascii))
     }
 
-    /// The id that the first X-Request-Id gives the request.
+    /// The value of the first X-Request-Id.
     pub fn request_id(&self) -> Option<&[u8]> {
         if self.claims.request_id.is_empty() {
             return None;
@@ -380,7 +380,7 @@ fn max_forwards(value: &[u8]) -> Result<u64, Fault> {
     if value.is_empty() || !value.iter().all(u8::is_ascii_digit) {
         return Err(BAD);
     }
-    // One that is too large to count is as good as none.
+    // A value larger than 64 bits counts as the largest value.
     Ok(std::str::from_utf8(value).map_err(|_| BAD)?.parse().unwrap_or(u64::MAX))
 }
 

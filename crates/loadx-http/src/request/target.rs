@@ -1,25 +1,25 @@
-//! The request target: its forms, and the host and port that a request may be for.
+//! The request target: its forms, its host and its port.
 
 use crate::Fault;
 use crate::limits::TARGET_BYTES_MAX;
 
-/// Where the target points, apart from its form (RFC 9112, section 3.2).
+/// The parts of a target, independent of its form (RFC 9112, section 3.2).
 #[derive(Copy, Clone, Debug)]
 pub(super) struct Origin<'b> {
-    /// In absolute-form, what replaces Host.
+    /// In absolute-form, the authority that replaces Host.
     pub(super) authority: Option<&'b str>,
-    /// Path and query, as far as the target spells them out.
+    /// Path and query, without the part that the target omits.
     pub(super) path: &'b str,
-    /// What the target leaves out before that.
+    /// The part that the target omits before `path`.
     pub(super) missing: &'static str,
 }
 
-/// Takes the target apart (RFC 9112, section 3.2).
+/// Splits the target (RFC 9112, section 3.2).
 pub(super) fn origin<'b>(method: &str, target: &'b str) -> Result<Origin<'b>, Fault> {
     if target.len() > TARGET_BYTES_MAX {
         return Err(Fault::TargetTooLong);
     }
-    // TRACE would show a client what LoadX added; CONNECT is for forward proxies.
+    // TRACE would show the fields that LoadX adds; CONNECT is for forward proxies.
     if method == "CONNECT" || method == "TRACE" {
         return Err(Fault::Method);
     }
@@ -32,7 +32,7 @@ pub(super) fn origin<'b>(method: &str, target: &'b str) -> Result<Origin<'b>, Fa
     let scheme_end = target.find("://").ok_or(Fault::Malformed("the request target is malformed"))?;
     let (scheme, rest) = (&target[..scheme_end], &target[scheme_end + 3..]);
     if !scheme.eq_ignore_ascii_case("http") && !scheme.eq_ignore_ascii_case("https") {
-        return Err(Fault::Malformed("the request target is of a foreign scheme"));
+        return Err(Fault::Malformed("the scheme of the request target is not http"));
     }
     let path_start = rest.find(['/', '?']).unwrap_or(rest.len());
     let (authority, path) = rest.split_at(path_start);
@@ -48,14 +48,14 @@ pub(super) fn origin<'b>(method: &str, target: &'b str) -> Result<Origin<'b>, Fa
     Ok(Origin { authority: Some(authority), path, missing })
 }
 
-/// What is wrong with the bytes of a target, if anything.
+/// The fault in the bytes of a target, if there is one.
 ///
-/// A URI has ASCII bytes only (RFC 3986, section 2); of other bytes, the parser lets UTF-8 pass. A # is no part of a
-/// target (RFC 9112, section 3.2); some readers end the path there.
+/// A URI has ASCII bytes only (RFC 3986, section 2); the parser accepts UTF-8 too. A `#` is not part of a target (RFC
+/// 9112, section 3.2); some parsers end the path at a `#`.
 fn bad_bytes(target: &[u8]) -> Option<Fault> {
     const ONES: u64 = u64::from_ne_bytes([1; 8]);
-    // Eight bytes at once, as each request pays for this: a byte beyond ASCII has its high bit set, and so has
-    // what subtracting 1 makes of the 0 that a # leaves.
+    // Checks eight bytes at once, because each request runs this check: a byte beyond ASCII has its high bit set, and
+    // so has the result of subtracting 1 from the 0 of a `#`.
     let bad = |bytes: &[u8; 8]| {
         let word = u64::from_ne_bytes(*bytes);
         let hashes = word ^ (ONES * u64::from(b'#'));
@@ -70,14 +70,14 @@ fn bad_bytes(target: &[u8]) -> Option<Fault> {
     }
     let has_hash = memchr::memchr(b'#', target).is_some();
     Some(Fault::Malformed(if has_hash {
-        "the request target holds a #"
+        "the request target contains a #"
     } else {
-        "the request target holds a byte beyond ASCII"
+        "the request target contains a byte beyond ASCII"
     }))
 }
 
-/// Whether this may be the value of Host (RFC 9110, section 7.2; RFC 3986, section 3.2): a host and perhaps a
-/// port; no list, no user, no path.
+/// Whether this is a valid value of Host (RFC 9110, section 7.2; RFC 3986, section 3.2): a host with an optional port;
+/// no list, no userinfo, no path.
 pub(super) fn is_authority(value: &[u8]) -> bool {
     let host_end = match value.first() {
         Some(b'[') => memchr::memchr(b']', value).filter(|end| is_literal(&value[1..*end])).map(|end| end + 1),
@@ -91,20 +91,20 @@ pub(super) fn is_authority(value: &[u8]) -> bool {
     }
 }
 
-/// Whether this may stand between the brackets of an IP literal.
+/// Whether these bytes are valid between the brackets of an IP literal.
 fn is_literal(literal: &[u8]) -> bool {
     !literal.is_empty() && literal.iter().all(|byte| byte.is_ascii_alphanumeric() || b":.-_~".contains(byte))
 }
 
-/// How many bytes at the front make a name that a URI may have as its host (RFC 3986, section 3.2.2); none where the name
-/// is empty (RFC 9110, section 4.2.1). Percent-encoding is refused: servers that decode the name see another host than
-/// servers that do not, and no name in the DNS needs it.
+/// The number of bytes at the start that are a valid host name of a URI (RFC 3986, section 3.2.2); `None` for an empty
+/// name (RFC 9110, section 4.2.1). LoadX refuses percent-encoding: servers that decode the name see another host than
+/// servers that do not, and no name in the DNS needs percent-encoding.
 fn name_length(value: &[u8]) -> Option<usize> {
     let length = value.iter().position(|byte| !IN_NAMES[usize::from(*byte)]).unwrap_or(value.len());
     (length > 0).then_some(length)
 }
 
-/// The bytes that stand for themselves in a name: unreserved and sub-delims (RFC 3986, section 2).
+/// The bytes that a name may contain without encoding: unreserved and sub-delims (RFC 3986, section 2).
 const IN_NAMES: [bool; 256] = {
     let mut table = [false; 256];
     let mut byte = 0;

@@ -38,7 +38,7 @@ fn framing(fields: &str) -> Result<Framing, Fault> {
 }
 
 #[test]
-fn fields_are_passed_on_as_they_came() {
+fn fields_are_forwarded_unchanged() {
     let text = "GET /a//b/..%2f?q=%zz|\"x HTTP/1.1\r\nhOsT: Example.com:80\r\nX-B:  two  spaces \r\nx-a: 1\r\nX-B: again\r\n\r\n";
     assert_eq!(
         encoded(text, &FORWARDING),
@@ -48,7 +48,7 @@ fn fields_are_passed_on_as_they_came() {
 }
 
 #[test]
-fn fields_for_this_hop_stay_here() {
+fn hop_by_hop_fields_are_removed() {
     let text = "GET / HTTP/1.1\r\nHost: a\r\nConnection: close, X-Secret, Host, cookie\r\nKeep-Alive: 5\r\nx-secret: 1\r\n\
                 Cookie: c\r\nTE: gzip\r\nUpgrade: h2c\r\nHTTP2-Settings: x\r\nProxy-Connection: x\r\nAccept: */*\r\n\r\n";
     assert_eq!(
@@ -59,7 +59,7 @@ fn fields_for_this_hop_stay_here() {
 }
 
 #[test]
-fn a_strangers_forwarded_fields_are_replaced_and_a_trusted_peers_carried_on() {
+fn forwarded_fields_of_untrusted_peers_are_replaced_and_of_trusted_peers_extended() {
     let text = "GET / HTTP/1.1\r\nX-Forwarded-For: 1.1.1.1, 2.2.2.2\r\nHost: a\r\nX-Forwarded-Proto: https\r\nX-Forwarded-Host: b\r\nForwarded: for=1.1.1.1\r\n\r\n";
     assert_eq!(
         encoded(text, &FORWARDING),
@@ -72,7 +72,7 @@ fn a_strangers_forwarded_fields_are_replaced_and_a_trusted_peers_carried_on() {
     );
 }
 
-/// What a backend gets of a GET with these fields, without Host and the X-Forwarded fields.
+/// The fields that a backend gets for a GET with these fields, without Host and the X-Forwarded fields.
 fn fields_after(fields: &str) -> String {
     let text = encoded(&format!("GET / HTTP/1.1\r\nHost: a\r\n{fields}\r\n"), &FORWARDING);
     let kept = text.split_inclusive("\r\n").skip(2).filter(|line| !line.starts_with("X-Forwarded-"));
@@ -105,7 +105,7 @@ fn an_upgrade_goes_through_unless_it_hides_further_requests() {
 }
 
 #[test]
-fn names_that_servers_take_for_others_are_dropped() {
+fn lookalike_names_are_dropped() {
     for name in crate::fields::TRUSTED {
         for other in ["_", ".", "~"] {
             for spelling in [name.replace('-', other), name.replacen('-', other, 1).to_ascii_uppercase()] {
@@ -147,7 +147,7 @@ fn an_expectation_of_http_1_0_is_ignored() {
 }
 
 #[test]
-fn options_count_down_their_forwards() {
+fn options_decrement_max_forwards() {
     let options = |fields: &str| format!("OPTIONS * HTTP/1.1\r\nHost: a\r\n{fields}\r\n");
     assert!(encoded(&options("Max-Forwards: 3\r\n"), &FORWARDING).contains("\r\nMax-Forwards: 2\r\n"));
     assert_eq!(fields_after("Max-Forwards: 3\r\n"), "Max-Forwards: 3", "other methods carry it along");
@@ -230,7 +230,7 @@ fn a_body_has_one_length_or_chunks_and_nothing_else() {
 }
 
 #[test]
-fn what_breaks_the_grammar_is_refused() {
+fn malformed_heads_are_refused() {
     for bad in [
         "GET / HTTP/1.1\nHost: a\n\n",
         "GET / HTTP/1.1\r\nHost: a\n\r\n",
@@ -313,7 +313,7 @@ fn one_empty_line_before_a_request_is_tolerated() {
 }
 
 #[test]
-fn the_peers_entry_of_x_forwarded_for_leads() {
+fn the_last_address_of_x_forwarded_for_comes_first() {
     let text = b"GET / HTTP/1.1\r\nHost: a\r\nX-Forwarded-For: 1.1.1.1, 2.2.2.2\r\nX-Forwarded-For: 3.3.3.3\r\n\r\n";
     let Ok(Parsed::Complete(request, _)) = RequestHead::read(text) else { panic!("the head is complete") };
     let addresses: Vec<_> = request.forwarded_for().collect();

@@ -17,7 +17,7 @@ mod testing;
 mod wall_clock;
 
 pub(crate) use access_log::AccessLog;
-pub(crate) use counters::{ClusterCounts, Departed, Holdings, Shard};
+pub(crate) use counters::{Departed, Holdings, Shard};
 pub(crate) use json::round;
 pub(crate) use log_writer::{LogSender, LogWriter, LostLines, start as start_log};
 pub(crate) use record::{Record, Request};

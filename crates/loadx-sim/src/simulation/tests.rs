@@ -1,4 +1,4 @@
-//! Runs, held against theory and against the promises of the proxy.
+//! Runs, compared with queueing theory and with the behaviour of the proxy.
 
 use super::*;
 use crate::{BackendModel, Outage, Service};
@@ -30,14 +30,14 @@ fn mean_ms(scenario: &Scenario) -> f64 {
 }
 
 #[test]
-fn one_server_is_the_queue_of_the_textbook() {
+fn one_server_agrees_with_the_m_m_1_queue() {
     // M/M/1 at 80 %: 1 / (100/s - 80/s) = 50 ms.
     let mean = mean_ms(&scenario(Algorithm::RoundRobin, 1, 1, 80.0));
     assert!((mean - 50.0).abs() < 2.5, "{mean}");
 }
 
 #[test]
-fn four_at_a_time_is_erlangs_formula() {
+fn four_servers_agree_with_erlang_c() {
     // M/M/4 at 80 %: Erlang C is 0.5964, so 10 ms + 0.5964 / (400/s - 320/s) = 17.46 ms.
     let mean = mean_ms(&scenario(Algorithm::RoundRobin, 1, 4, 320.0));
     assert!((mean - 17.46).abs() < 0.5, "{mean}");
@@ -84,7 +84,7 @@ fn an_outage_costs_no_request_while_others_are_there() {
 }
 
 #[test]
-fn all_gone_is_a_failure_that_is_counted() {
+fn requests_without_a_backend_count_as_failed() {
     let outage = Outage { backend: 0, from: Duration::from_secs(1), until: Duration::from_secs(5) };
     let scenario = Scenario {
         duration: Duration::from_secs(10),
@@ -97,11 +97,11 @@ fn all_gone_is_a_failure_that_is_counted() {
 }
 
 #[test]
-fn nonsense_is_refused() {
+fn invalid_scenarios_are_refused() {
     let good = scenario(Algorithm::RoundRobin, 1, 1, 1.0);
     assert_eq!(
         simulate(&Scenario { rate: f64::NAN, ..good.clone() }).unwrap_err().to_string(),
-        "the rate is NaN; it must be a positive number of requests a second"
+        "the rate is NaN; the rate must be a positive number of requests per second"
     );
     assert_eq!(simulate(&Scenario { backends: Vec::new(), ..good.clone() }), Err(ScenarioError::NoBackends));
     assert!(simulate(&Scenario { rate: 1e9, ..good }).is_err());
@@ -114,7 +114,7 @@ fn every_algorithm_gets_the_same_arrivals_and_services() {
         simulate(&long).unwrap()
     };
     let (turns, hashed) = (of(Algorithm::RoundRobin), of(Algorithm::IpHash(KeyPrefixes::default())));
-    // Nothing waits, so that only arrivals and services make the response times.
+    // No request waits, so that only arrivals and service times decide on the response times.
     assert_eq!((turns.requests, turns.latency), (hashed.requests, hashed.latency));
 }
 
@@ -152,7 +152,7 @@ fn clients_beyond_the_bound_wait_for_a_connection() {
 }
 
 #[test]
-fn demand_above_what_backends_can_serve_is_told() {
+fn demand_above_capacity_gives_a_warning() {
     let much = Scenario { duration: Duration::from_secs(2), ..scenario(Algorithm::RoundRobin, 2, 1, 250.0) };
     let warnings = simulate(&much).unwrap().warnings;
     assert_eq!(

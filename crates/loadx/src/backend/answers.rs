@@ -1,4 +1,4 @@
-//! What the test backend answers.
+//! The responses of the test backend.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -19,7 +19,7 @@ use super::bytes::Filler;
 
 type Shared = State<Arc<Backend>>;
 
-/// The longest wait that can be asked for.
+/// The longest delay that a request can ask for.
 const DELAY_MAX: Duration = Duration::from_secs(600);
 
 /// All paths of the test backend.
@@ -41,7 +41,7 @@ pub(super) fn router(backend: Arc<Backend>) -> Router {
         .with_state(backend)
 }
 
-/// Says in each response who made it.
+/// Adds the name of the backend to each response.
 async fn sign(State(backend): Shared, request: Request, next: Next) -> Response {
     let mut response = next.run(request).await;
     if let Ok(name) = HeaderValue::from_str(&backend.name) {
@@ -50,13 +50,13 @@ async fn sign(State(backend): Shared, request: Request, next: Next) -> Response 
     response
 }
 
-/// Is slow and fails as often as it was told to.
+/// Delays responses and answers 500 according to the options.
 async fn misbehave(State(backend): Shared, request: Request, next: Next) -> Response {
     let number = backend.count();
     if !backend.behaviour.latency.is_zero() {
         tokio::time::sleep(backend.behaviour.latency).await;
     }
-    // Failures are spread evenly: whenever the share adds up to a whole one.
+    // Failures are spread evenly: a request fails whenever the sum of the shares reaches the next whole number.
     let due = |count: u64| (count as f64 * backend.behaviour.fail_rate).floor();
     if due(number) > due(number - 1) {
         return answer(
@@ -128,7 +128,7 @@ async fn bytes(Path(count): Path<u64>) -> Response {
     ([(header::CONTENT_TYPE, "application/octet-stream")], Body::new(Filler::new(count))).into_response()
 }
 
-/// Returns what arrived, so that a test can see what a proxy made of it.
+/// Returns the request as it arrived, so that a test can check what a proxy changed.
 async fn echo(State(backend): Shared, request: Request) -> Response {
     let (head, mut body) = request.into_parts();
     let (mut length, mut hash) = (0u64, Sha256::new());

@@ -1,4 +1,4 @@
-//! A response body of any length that is never in memory as a whole.
+//! A response body of any length that needs little memory.
 
 use std::convert::Infallible;
 use std::pin::Pin;
@@ -6,12 +6,12 @@ use std::task::{Context, Poll};
 
 use axum::body::{Bytes, HttpBody};
 
-/// So many bytes of the same letter.
+/// A number of bytes of the same letter.
 pub(super) struct Filler {
     left: u64,
 }
 
-/// One piece of it. It repeats, so it can be static.
+/// One piece of the body. All pieces are equal.
 static PIECE: [u8; 64 * 1024] = [b'x'; 64 * 1024];
 
 impl Filler {

@@ -1,6 +1,6 @@
-//! The test backend: a small HTTP server that does what tests need, and misbehaves when told to.
+//! The test backend: a small HTTP server for tests, which delays and fails on request.
 //!
-//! It stands on another HTTP implementation than the proxy, so that the two check each other.
+//! The test backend uses another HTTP implementation than the proxy, so that each implementation tests the other.
 
 mod answers;
 mod bytes;
@@ -15,18 +15,18 @@ use std::time::{Duration, Instant};
 use tokio::runtime::Builder;
 use tokio::sync::oneshot;
 
-/// How a test backend behaves.
+/// The options of a test backend.
 #[derive(Clone, Debug)]
 pub(crate) struct Behaviour {
-    /// Waited before each answer.
+    /// The delay before each response.
     pub(crate) latency: Duration,
-    /// The share of requests that is answered with 500, from 0 to 1.
+    /// The share of requests with status 500, from 0 to 1.
     pub(crate) fail_rate: f64,
-    /// What `/health` says at first.
+    /// Whether `/health` answers 200 at the start.
     pub(crate) healthy: bool,
 }
 
-/// What all requests of one test backend share.
+/// The state that all requests of one test backend share.
 struct State {
     name: String,
     port: u16,
@@ -37,13 +37,13 @@ struct State {
 }
 
 impl State {
-    /// Counts a request; its number, from 1.
+    /// Counts a request. Returns the number of the request, from 1.
     fn count(&self) -> u64 {
         self.requests.fetch_add(1, Ordering::Relaxed) + 1
     }
 }
 
-/// A test backend that runs, on a thread of its own.
+/// A running test backend, on its own thread.
 #[derive(Debug)]
 pub(crate) struct TestBackend {
     address: SocketAddr,
@@ -52,10 +52,10 @@ pub(crate) struct TestBackend {
 }
 
 impl TestBackend {
-    /// Starts one. When this returns it accepts requests.
+    /// Starts a test backend. It accepts requests when this function returns.
     ///
     /// # Errors
-    /// When the address cannot be taken or the system lacks threads.
+    /// When the address is not available or the system cannot start a thread.
     pub(crate) fn start(name: &str, address: SocketAddr, behaviour: Behaviour) -> io::Result<TestBackend> {
         let listener = std::net::TcpListener::bind(address)?;
         listener.set_nonblocking(true)?;
@@ -85,12 +85,12 @@ impl TestBackend {
         Ok(TestBackend { address, stop, thread })
     }
 
-    /// Where it listens.
+    /// The address on which the backend listens.
     pub(crate) fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// Ends it, with all its connections.
+    /// Stops the backend and closes all its connections.
     pub(crate) fn stop(self) {
         let _ = self.stop.send(());
         if self.thread.join().is_err() {

@@ -1,4 +1,4 @@
-//! Addresses and paths as options of the command line give them.
+//! Addresses and paths in options of the command line.
 
 use std::net::Ipv6Addr;
 
@@ -7,7 +7,7 @@ use loadx_core::config::{self, HostPort};
 /// All IPv4 addresses of the machine.
 pub(super) const ALL_ADDRESSES: &str = "0.0.0.0";
 
-/// Reads the address of a backend: `host:port` or `http://host:port`.
+/// Parses the address of a backend: `host:port` or `http://host:port`.
 pub(super) fn parse_backend(text: &str) -> Result<HostPort, String> {
     let authority = authority(text)?;
     if is_number(authority) {
@@ -24,7 +24,7 @@ pub(super) fn parse_backend(text: &str) -> Result<HostPort, String> {
     named(host, port)
 }
 
-/// Reads the address to listen on: `host:port`, or `:port` for all addresses.
+/// Parses the address to listen on: `host:port`, or `:port` for all IPv4 addresses.
 pub(super) fn parse_listen(text: &str) -> Result<HostPort, String> {
     let authority = authority(text)?;
     if is_number(authority) {
@@ -35,7 +35,7 @@ pub(super) fn parse_listen(text: &str) -> Result<HostPort, String> {
     named(if host.is_empty() { ALL_ADDRESSES } else { host }, port)
 }
 
-/// Reads the path that health probes ask for.
+/// Parses the path of health probes.
 pub(super) fn parse_path(text: &str) -> Result<String, String> {
     accepted(&serde_json::json!({
         "backend_servers": [{ "host": "localhost", "port": 1 }],
@@ -45,7 +45,7 @@ pub(super) fn parse_path(text: &str) -> Result<String, String> {
     Ok(text.to_owned())
 }
 
-/// The part of a URL between the scheme and the path; nothing else may be there but a single slash.
+/// The part of a URL between the scheme and the path; the URL may have no path except `/`.
 fn authority(text: &str) -> Result<&str, String> {
     let rest = match text.split_once("://") {
         None => text,
@@ -99,7 +99,7 @@ fn is_number(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit())
 }
 
-/// The address, if the config would take its host.
+/// The address, if the config accepts its host.
 fn named(host: &str, port: u16) -> Result<HostPort, String> {
     accepted(&serde_json::json!({ "backend_servers": [{ "host": host, "port": 1 }] })).map_err(|()| {
         format!("\"{host}\" is not a host name or IP address; write HOST:PORT, such as localhost:8001")

@@ -53,7 +53,7 @@ pub(super) fn backend(arguments: BackendArguments) -> Result<ExitCode, Trouble> 
     Ok(ExitCode::SUCCESS)
 }
 
-/// Starts a test backend, or says why the start failed; `other` is the option with another port to propose.
+/// Starts a test backend, or reports why the start failed; the help names `other`, the option with another port.
 pub(super) fn start(
     name: &str,
     address: SocketAddr,

@@ -16,7 +16,7 @@ use super::trouble::{Trouble, print};
 use crate::signals::Signals;
 use progress::Progress;
 
-/// The exit status of a run that Ctrl-C has stopped, as shells expect it: 128 and the number of SIGINT.
+/// The exit status of a run that Ctrl-C has stopped: 128 plus the number of SIGINT, as shells expect.
 const INTERRUPTED: u8 = 130;
 
 /// The requests of a run that sets no limit.
@@ -69,7 +69,7 @@ pub(super) struct BenchArguments {
 pub(super) fn bench(arguments: BenchArguments) -> Result<ExitCode, Trouble> {
     let before = arguments.compare.as_deref().map(read_results).transpose()?;
     let plan = plan(&arguments)?;
-    // Opened first: a file that cannot be written must not cost a whole run.
+    // Opens the file first, so that a file that cannot be written does not cost a whole run.
     let output = arguments.output.map(Output::open).transpose()?;
     open_files::allow(u64::from(arguments.concurrency) + 100, "--concurrency");
     let report = run(&plan)?;
@@ -94,7 +94,7 @@ fn plan(arguments: &BenchArguments) -> Result<Plan, Trouble> {
         Some(path) if path.starts_with('/') && path.bytes().all(|byte| byte > b' ' && byte != 0x7f) => {
             Target { path: path.clone(), ..url }
         }
-        Some(path) => return Err(Trouble::Input(format!("--path \"{path}\" must begin with / and hold no spaces"))),
+        Some(path) => return Err(Trouble::Input(format!("--path \"{path}\" must begin with / and contain no spaces"))),
     };
     let duration = arguments.duration.map(Duration::from_secs_f64);
     let timeout = Duration::from_secs_f64(arguments.timeout);
@@ -113,11 +113,13 @@ fn read_results(path: &Path) -> Result<Report, Trouble> {
         Trouble::Input(format!("cannot read {shown}: {error}\n  help: --compare takes a file that --output wrote"))
     })?;
     serde_json::from_str(&text).map_err(|error| {
-        Trouble::Input(format!("{shown} holds no results: {error}\n  help: --compare takes a file that --output wrote"))
+        Trouble::Input(format!(
+            "{shown} contains no results: {error}\n  help: --compare takes a file that --output wrote"
+        ))
     })
 }
 
-/// The file that the results go to.
+/// The file for the results.
 struct Output {
     file: File,
     path: PathBuf,
@@ -144,12 +146,12 @@ fn run(plan: &Plan) -> Result<Report, Trouble> {
     let shown = progress.clone();
     let report = loadx_load::run(plan, move |done| shown.show(done), interrupt());
     progress.end();
-    // The first Ctrl-C ended the run only. A further Ctrl-C ends the process, even if nothing reads the results.
+    // The first Ctrl-C ends only the run. A further Ctrl-C ends the process, even if no program reads the results.
     match Signals::catch() {
         Ok(signals) => signals.second_ends_at_once(),
-        Err(error) => tracing::warn!("a further signal will not be heard: {error}"),
+        Err(error) => tracing::warn!("LoadX cannot catch a further signal: {error}"),
     }
-    report.map_err(|error| Trouble::Failure(format!("cannot carry out the run: {error}")))
+    report.map_err(|error| Trouble::Failure(format!("cannot run the load: {error}")))
 }
 
 /// Waits for Ctrl-C.

@@ -1,4 +1,4 @@
-//! Reading a config file, and telling its faults.
+//! Reading a config file, and reporting its faults.
 
 use std::io;
 use std::path::Path;
@@ -13,8 +13,8 @@ pub(super) fn load(path: &Path) -> Result<Config, Trouble> {
     load_or_advise(path, "name the file with --config FILE")
 }
 
-/// The config in the file at `path`. `missing` is the advice when the file does not exist; the advice depends on how
-/// the command takes the name of the file.
+/// The config in the file at `path`. `missing` is the help when the file does not exist; it depends on how the command
+/// takes the name of the file.
 pub(super) fn load_or_advise(path: &Path, missing: &str) -> Result<Config, Trouble> {
     let text = read(path, missing)?;
     config::parse_with(&text, &|name| std::env::var(name).ok())
@@ -27,7 +27,7 @@ fn read(path: &Path, missing: &str) -> Result<String, Trouble> {
         .map_err(|error| {
             let help = match error.kind() {
                 io::ErrorKind::NotFound => missing,
-                io::ErrorKind::PermissionDenied => "let this user read it",
+                io::ErrorKind::PermissionDenied => "allow this user to read the file",
                 _ => "the config must be a file",
             };
             Trouble::Input(format!("cannot read {shown}: {}\n  help: {help}", plain(&error)))
@@ -35,12 +35,12 @@ fn read(path: &Path, missing: &str) -> Result<String, Trouble> {
         .and_then(|bytes| {
             String::from_utf8(bytes).map_err(|error| {
                 let at = error.utf8_error().valid_up_to();
-                Trouble::Input(format!("{shown}: not UTF-8 text from byte {at} on\n  help: save it as UTF-8"))
+                Trouble::Input(format!("{shown}: not UTF-8 text from byte {at} on\n  help: save the file as UTF-8"))
             })
         })
 }
 
-/// The system's words without its number.
+/// The text of a system error without its number.
 fn plain(error: &io::Error) -> String {
     let text = error.to_string();
     text.split(" (os error").next().unwrap_or(&text).to_owned()

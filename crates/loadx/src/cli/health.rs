@@ -1,4 +1,4 @@
-//! `loadx health`: checks the health of a server, in places that have no curl.
+//! `loadx health`: checks the health of a server, for images without curl.
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -20,7 +20,7 @@ pub(super) struct HealthArguments {
     timeout: f64,
 }
 
-/// Asks once. The exit status is 0 when the answer is 200, else 1.
+/// Sends one request. The exit status is 0 when the status of the response is 200, else 1.
 pub(super) fn health(arguments: HealthArguments) -> Result<ExitCode, Trouble> {
     let timeout = Duration::from_secs_f64(arguments.timeout);
     let plan = Plan::new(arguments.url, 1, 1, timeout);

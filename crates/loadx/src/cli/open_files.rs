@@ -1,9 +1,9 @@
-//! The system's limit of open files; each connection takes one of them.
+//! The system's limit of open files; each connection takes one file.
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-/// Raises the limit as far as the system permits: LoadX would reach the usual 1,024 long before most other bounds.
-/// Warns when the limit stays below `wanted`; `cause` is the setting that needs so many files.
+/// Raises the limit to the most that the system permits: LoadX would reach the usual 1,024 long before most other
+/// limits. Warns when the limit stays below `wanted`; `cause` is the setting that needs so many files.
 pub(super) fn allow(wanted: u64, cause: &str) {
     let limit = getrlimit(Resource::Nofile);
     if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum }) {

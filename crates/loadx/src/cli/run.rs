@@ -48,7 +48,7 @@ pub(super) fn run(arguments: &RunArguments) -> Result<ExitCode, Trouble> {
         tracing::warn!("{}", warning.line());
     }
     allow_files(&config);
-    // Caught before the start: a signal that comes early must not be lost.
+    // Catches signals before the start, so that no early signal is lost.
     let mut signals = Signals::catch().map_err(|error| Trouble::Failure(format!("cannot catch signals: {error}")))?;
     let running = loadx_proxy::start(&config).map_err(|error| match arguments.to.is_empty() {
         true => error.into(),
@@ -126,7 +126,7 @@ fn allow_files(config: &Config) {
 }
 
 impl RunArguments {
-    /// The config file; none when options stand in its place.
+    /// The config file; `None` when options replace the file.
     fn file(&self) -> Option<&Path> {
         self.to.is_empty().then(|| self.config.as_deref().unwrap_or(Path::new("config.json")))
     }
@@ -153,7 +153,7 @@ impl RunArguments {
     }
 }
 
-/// What LoadX balances over, for the log.
+/// The summary of the config, for the log.
 fn over(config: &Config) -> String {
     match &config.clusters[..] {
         [only] if config.routes.len() == 1 => {
@@ -163,15 +163,15 @@ fn over(config: &Config) -> String {
     }
 }
 
-/// What is wrong with the backends taken together; each address by itself has been read already. The places of the
-/// faults are left out, because the user has not seen the text that they point into.
+/// Reports faults of the backends as a set; each address has been checked before. Leaves out the places of the faults,
+/// because the user has not seen the text of this config.
 fn explain(faults: &Faults) -> Trouble {
     let each: Vec<String> = faults.iter().map(|fault| fault.message.clone()).collect();
     let help = "give each backend to --to once (a config file can give a backend a larger share: \"weight\")";
     Trouble::Input(format!("{}\n  help: {help}", each.join("; ")))
 }
 
-/// Reads the name of an algorithm; the help lists the names.
+/// Parses the name of an algorithm; the help lists the names.
 fn algorithms() -> impl clap::builder::TypedValueParser<Value = Algorithm> {
     PossibleValuesParser::new(Algorithm::ALL.map(Algorithm::as_str))
         .map(|name| Algorithm::named(&name).expect("the parser only lets names of algorithms through"))

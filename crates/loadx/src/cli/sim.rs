@@ -1,4 +1,4 @@
-//! `loadx sim`: what would happen, in virtual time.
+//! `loadx sim`: simulates a cluster of a config in virtual time.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -12,53 +12,54 @@ use loadx_sim::{BackendModel, Outage, Scenario, Service, simulate};
 use super::config_file;
 use super::trouble::{Trouble, print};
 
-/// What can be typed after `loadx sim`.
+/// The options of `loadx sim`.
 #[derive(Debug, Args)]
 pub(super) struct SimArguments {
-    /// The config file whose cluster is simulated
+    /// The config file with the cluster to simulate
     #[arg(long, short, default_value = "config.json")]
     config: PathBuf,
-    /// The cluster of the config that is simulated; needed where the config has several
+    /// The cluster to simulate; required if the config has several clusters
     #[arg(long, value_name = "NAME")]
     cluster: Option<String>,
-    /// Another algorithm than that of the config
+    /// The algorithm to simulate [default: the algorithm of the config]
     #[arg(long, value_parser = parse_algorithm)]
     algorithm: Option<Algorithm>,
-    /// Requests per second, on average
+    /// The mean number of requests per second
     #[arg(long, default_value_t = 100.0)]
     rate: f64,
-    /// Seconds during which requests arrive
+    /// The time during which requests arrive, in seconds
     #[arg(long, default_value_t = 60.0, value_parser = parse_seconds)]
     duration: f64,
-    /// Milliseconds that a request takes to serve, on average
+    /// The mean time that a backend takes to serve a request, in milliseconds
     #[arg(long, default_value_t = 10.0, value_parser = parse_milliseconds)]
     service_ms: f64,
-    /// How the times of single requests are distributed around that mean
+    /// The distribution of the service times around the mean
     #[arg(long, value_enum, default_value_t = ServiceTimes::Exponential)]
     service: ServiceTimes,
-    /// Another service time for one backend, such as backend-1=50
+    /// The mean service time of one backend, in milliseconds, such as backend-1=50; repeat the option for more backends
     #[arg(long, value_name = "NAME=MS", value_parser = parse_slow)]
     slow: Vec<(String, f64)>,
-    /// Requests that a backend serves at the same time
+    /// The number of requests that a backend serves at the same time
     #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     parallel: u32,
-    /// Clients that the requests come from
+    /// The number of clients that send requests
     #[arg(long, default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     clients: u32,
-    /// A backend that is gone from one second until another, such as backend-1@20..40
+    /// An outage of one backend, from one second until another, such as backend-1@20..40; repeat the option for more
+    /// outages
     #[arg(long, value_name = "NAME@FROM..UNTIL", value_parser = parse_outage)]
     down: Vec<(String, f64, f64)>,
-    /// Chooses arrivals and service times; the same seed gives the same run
+    /// The seed of arrivals and service times; the same seed gives the same run
     #[arg(long, default_value_t = 1)]
     seed: u64,
 }
 
-/// How service times are distributed.
+/// The distribution of service times.
 #[derive(Copy, Clone, Debug, clap::ValueEnum)]
 enum ServiceTimes {
-    /// Many short ones, some long ones
+    /// Many short times, some long times
     Exponential,
-    /// All the same
+    /// All times are equal
     Fixed,
 }
 
@@ -84,7 +85,7 @@ pub(super) fn sim(arguments: &SimArguments) -> Result<ExitCode, Trouble> {
 }
 
 impl SimArguments {
-    /// The cluster that is simulated.
+    /// The cluster to simulate.
     fn cluster<'c>(&self, config: &'c Config) -> Result<&'c ClusterConfig, Trouble> {
         let found = match (&self.cluster, &config.clusters[..]) {
             (None, [only]) => Some(only),

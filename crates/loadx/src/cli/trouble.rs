@@ -1,4 +1,4 @@
-//! What ends a command early, and with which exit status.
+//! The errors that end a command, and their exit statuses.
 
 use std::fmt;
 use std::io::{self, Write as _};
@@ -6,12 +6,12 @@ use std::process::ExitCode;
 
 use loadx_proxy::StartError;
 
-/// Why a command cannot go on. What the user gave was wrong (exit status 2), or something failed (1).
+/// Why a command cannot continue: wrong input (exit status 2) or a failure (exit status 1).
 #[derive(Debug)]
 pub(crate) enum Trouble {
-    /// The user can mend it: a file, an argument, a port.
+    /// The user can correct the input: a file, an argument, a port.
     Input(String),
-    /// The system failed.
+    /// The system lacks a resource, or an operation failed.
     Failure(String),
 }
 
@@ -45,7 +45,7 @@ impl From<StartError> for Trouble {
     }
 }
 
-/// The option that gave the address to listen on; the advice names the option, not a key of a config file.
+/// The option with the address to listen on; the help names this option, and not a key of a config file.
 #[derive(Copy, Clone, Debug)]
 pub(crate) enum ListenOption {
     /// `--listen` of `loadx run`.
@@ -55,7 +55,7 @@ pub(crate) enum ListenOption {
 }
 
 impl ListenOption {
-    /// Why LoadX could not start, with advice for this option.
+    /// Why LoadX could not start, with help for this option.
     pub(crate) fn explain(self, error: &StartError) -> Trouble {
         let help = match error {
             StartError::Listen(address, cause) => self.help(address.port(), cause.kind()),
@@ -96,12 +96,12 @@ impl ListenOption {
     }
 }
 
-/// A port to propose in place of a taken one.
+/// A port to propose instead of a port that is in use.
 pub(crate) fn other_port(taken: u16) -> u16 {
     taken.checked_add(100).unwrap_or_else(|| taken - 100)
 }
 
-/// Prints to standard output. That its reader has gone (`loadx schema | head`) is no failure.
+/// Prints to standard output. A reader that has closed the pipe (`loadx schema | head`) is no failure.
 pub(crate) fn print(text: &str) -> Result<(), Trouble> {
     let mut out = io::stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {

@@ -7,7 +7,8 @@ pub(super) fn count(number: usize, noun: &str) -> String {
     if number == 1 { format!("1 {noun}") } else { format!("{number} {noun}s") }
 }
 
-/// What a config comes to: backends and algorithm, or clusters and routes where there are many.
+/// A summary of a config: backends and algorithm, or routes, clusters and backends if there are several clusters or
+/// routes.
 pub(super) fn summary(config: &Config) -> String {
     let backends = count(config.backends().count(), "backend");
     match &config.clusters[..] {

@@ -1,8 +1,7 @@
-//! The Docker section of the documentation on real containers: algorithms, failover, scaling.
+//! The Docker section of docs/scenarios.md on real containers: algorithms, failover, scaling.
 //!
-//! It builds the image and takes minutes, so it runs only when it is asked for:
-//! `LOADX_CONTAINERS=1 cargo test --test containers -- --nocapture`. What it started it removes again, also
-//! after a failure.
+//! The test builds the image and takes minutes, so it runs only on request: `LOADX_CONTAINERS=1 cargo test --test
+//! containers -- --nocapture`. The test removes what it started, also after a failure.
 
 #![expect(clippy::unwrap_used, reason = "in a test, a panic is the report")]
 
@@ -13,10 +12,10 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-/// How long anything may take before the test gives up.
+/// The longest time of each wait.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// The containers of one test, under a name of their own.
+/// The containers of one test, with a unique project name.
 struct Composition {
     directory: TempDir,
     project: String,
@@ -39,10 +38,10 @@ impl Composition {
         self.directory.path().join("config.json")
     }
 
-    /// In place, as an editor would: the file is mounted.
+    /// Writes the file in place, as an editor would, because the file is mounted.
     fn set_config(&self, text: &str) {
         std::fs::write(self.config(), text).unwrap();
-        // The container's user is not the one who runs the test.
+        // The user of the container differs from the user of the test.
         let readable = <std::fs::Permissions as std::os::unix::fs::PermissionsExt>::from_mode(0o644);
         std::fs::set_permissions(self.config(), readable).unwrap();
     }
@@ -93,9 +92,9 @@ impl Composition {
         self.results(self.bench(requests, concurrency, "results.json", &[]), "results.json").0
     }
 
-    /// Waits until so many backends are in rotation, each at an address of its own; how long that took.
-    /// Docker gives the address of a container that went to the next one, and until DNS is asked again two
-    /// names lead there.
+    /// Waits until `count` backends are in rotation, each at a different address. Returns the time that this took.
+    /// Docker gives the address of a stopped container to the next container; until LoadX has asked DNS again, two
+    /// names lead to this address.
     fn wait_for_healthy(&self, count: usize) -> Duration {
         let began = Instant::now();
         loop {
@@ -116,7 +115,7 @@ impl Composition {
         healthy.map(|backend| backend["addresses"].to_string()).collect()
     }
 
-    /// The JSON that LoadX answers at this path.
+    /// The JSON response of LoadX at this path.
     fn asked(&self, path: &str) -> Option<Value> {
         use std::io::{Read as _, Write as _};
         let mut stream = std::net::TcpStream::connect(("127.0.0.1", self.port)).ok()?;
@@ -146,7 +145,7 @@ fn loadx() -> Command {
     Command::new(env!("CARGO_BIN_EXE_loadx"))
 }
 
-/// Why the containers cannot be tested here, if they cannot.
+/// The reason to skip the test, if there is one.
 fn reason_to_skip() -> Option<String> {
     if std::env::var_os("LOADX_CONTAINERS").is_none() {
         return Some("LOADX_CONTAINERS is not set; it takes minutes".to_owned());
@@ -173,7 +172,7 @@ fn the_scenarios_run_on_containers() {
     composition.wait_for_healthy(3);
     algorithms(&composition);
     failover(&composition);
-    an_address_changes_hands(&composition);
+    the_address_of_a_stopped_container_is_reused(&composition);
     scaling(&composition);
     a_graceful_end(&composition);
 }
@@ -217,9 +216,9 @@ fn failover(composition: &Composition) {
     assert!(logs.contains("backend backend-1 is down") && logs.contains("backend backend-1 is up"), "{logs}");
 }
 
-/// Docker gives the address of a stopped container to the next one. That must not make the stopped
-/// backend look well.
-fn an_address_changes_hands(composition: &Composition) {
+/// Docker gives the address of a stopped container to the next container. The stopped backend must not look healthy
+/// because of this.
+fn the_address_of_a_stopped_container_is_reused(composition: &Composition) {
     composition.compose(&["stop", "backend-1"]);
     composition.compose(&["--profile", "scaling", "up", "-d", "backend-4"]);
     let began = Instant::now();
@@ -239,8 +238,8 @@ fn an_address_changes_hands(composition: &Composition) {
     assert_eq!(composition.benched(90, 3)["backends"], json!({ "backend-2": 30, "backend-3": 30, "backend-4": 30 }));
     composition.compose(&["--profile", "scaling", "rm", "--stop", "--force", "backend-4"]);
     composition.compose(&["start", "backend-1"]);
-    // Backend-1 may have the address now that backend-4 had: until LoadX has heard from DNS that backend-4 is
-    // nowhere, both names lead to it, and it gets two shares.
+    // backend-1 may have the former address of backend-4: until DNS has told LoadX that backend-4 has no address, both
+    // names lead to backend-1, and backend-1 gets two shares.
     let began = Instant::now();
     loop {
         let status = composition.asked("/__status__").unwrap();
@@ -258,7 +257,7 @@ fn an_address_changes_hands(composition: &Composition) {
 fn scaling(composition: &Composition) {
     let (baseline, _) = composition.results(composition.bench(900, 30, "baseline.json", &[]), "baseline.json");
     assert_eq!(baseline["backends"], json!({ "backend-1": 300, "backend-2": 300, "backend-3": 300 }));
-    // Under load while the two come: nobody notices.
+    // Under load, while the two backends start: no request fails.
     let during = composition.bench(60_000, 10, "during.json", &[]);
     composition.compose(&["--profile", "scaling", "up", "-d"]);
     composition.wait_for_healthy(5);

@@ -1,4 +1,4 @@
-//! Those who leave early, on either side.
+//! Clients and backends that close or reset the connection early.
 
 use std::sync::Mutex;
 use std::sync::mpsc::{Receiver, channel};
@@ -9,8 +9,8 @@ use crate::support::{LoadX, Origin, eventually};
 
 const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
 
-/// An origin that has the request, says `begins`, and then waits for the other end to go; the channel tells
-/// when it has it, and when the end came.
+/// An origin that reads the request, sends `begins`, and then waits for the end of the connection. The channel reports
+/// the request and the end.
 fn waiting(begins: &'static str) -> (Origin, Receiver<&'static str>) {
     let (tell, told) = channel();
     let tell = Mutex::new(tell);
@@ -31,7 +31,7 @@ fn a_client_that_leaves_takes_its_request_along() {
         "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhello",
         "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n",
     ];
-    // Before the response, and in its midst, where a stream of events can be silent for long.
+    // Before the response, and during the response, where a stream of events may be silent for long.
     for begins in ["", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\ndata:\r\n"] {
         let (origin, told) = waiting(begins);
         let loadx = LoadX::with(&[origin.address()], &json!({ "request_timeout": 3600, "log_file": "LOG" }));
@@ -77,7 +77,7 @@ fn a_request_that_follows_is_no_departure() {
     let mut client = loadx.client();
     client.get("/1");
     first_arrived.recv().unwrap();
-    // They come while the first is being worked on.
+    // Both requests arrive while the backend works on the first request.
     client.get("/2").get("/3");
     assert_eq!(loadx.status()["backends"][0]["active_connections"], 1);
     go_on.send(()).unwrap();
@@ -90,9 +90,9 @@ fn a_request_that_follows_is_no_departure() {
 #[test]
 fn a_backend_that_resets_is_told_apart_by_when() {
     for (response, get, post) in [
-        // Nothing of a response: what is safe twice goes elsewhere.
+        // Before the response: LoadX sends an idempotent request to another backend.
         ("", 200, 502),
-        // In the head, and right behind it: what began cannot be taken back.
+        // Within the head, and right after the head: LoadX cannot send the request again.
         ("HTTP/1.1 200 OK\r\nConte", 502, 502),
     ] {
         let bad = Origin::start(move |connection| {
@@ -183,7 +183,7 @@ fn a_response_before_the_connection_closes_arrives_whole() {
     let loadx = LoadX::with(&[origin.address()], &json!({ "max_requests_per_connection": 1 }));
     for _ in 0..3 {
         let mut client = loadx.client();
-        // What LoadX will not answer any more must not make its closing destroy what it has answered.
+        // Unread bytes of the client must not turn the close of LoadX into a reset that destroys the response.
         for _ in 0..8 {
             client.get("/");
         }
@@ -244,18 +244,18 @@ fn a_1xx_is_a_sign_of_life_and_silence_before_it_the_backends() {
         assert_eq!(client.response().status, 102);
     }
     assert_eq!(client.response().text(), "ok");
-    // Who waits for a 100 is not late with its body.
+    // A client that waits for a 100 does not use its time credit up.
     let mut client = loadx.client();
     client.send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\nExpect: 100-continue\r\n\r\n");
     assert_eq!(client.response().status, 504);
 }
 
 #[test]
-fn an_early_answer_goes_on_when_the_client_stops_sending() {
+fn an_early_response_continues_when_the_client_stops_sending() {
     let origin = Origin::start(|connection| {
         connection.head();
         connection.send("HTTP/1.1 413 Content Too Large\r\nContent-Length: 6\r\n\r\n");
-        // In pieces, for longer than the client may be silent in its upload.
+        // In pieces, for longer than the client may be silent during its upload.
         for _ in 0..6 {
             std::thread::sleep(std::time::Duration::from_millis(250));
             connection.send("x");

@@ -1,4 +1,4 @@
-//! Whatever is typed wrong is told clearly, ends with exit status 2, and never panics.
+//! Wrong configs and wrong command lines: LoadX explains each mistake, exits with status 2, and never panics.
 
 use crate::support::{Output, loadx};
 
@@ -181,7 +181,7 @@ fn an_access_log_that_cannot_be_opened_is_told() {
 }
 
 #[test]
-fn good_input_is_told_too() {
+fn valid_input_is_confirmed() {
     let root = concat!(env!("CARGO_MANIFEST_DIR"), "/../../config.json");
     let output = loadx(&["check", root]);
     assert_eq!((output.code, output.stderr.as_str()), (Some(0), ""));
@@ -191,7 +191,7 @@ fn good_input_is_told_too() {
 }
 
 #[test]
-fn a_bench_against_nobody_counts_every_failure() {
+fn a_bench_without_a_server_counts_every_failure() {
     let refusing = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let output = loadx(&["bench", "-n", "7", "-c", "2", "--url", &format!("http://{refusing}")]);
     assert_eq!(output.code, Some(1), "{output:?}");

@@ -1,4 +1,4 @@
-//! Who answers: the three algorithms, over all workers together.
+//! The three algorithms, over all workers.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -40,7 +40,7 @@ fn weights_share_the_traffic() {
 }
 
 #[test]
-fn least_connections_avoids_the_busy_one() {
+fn least_connections_avoids_the_busy_backend() {
     let (_backends, addresses) = three();
     let loadx = LoadX::with(&addresses, &json!({ "algorithm": "least_connections", "workers": 2 }));
     // One backend is busy with a long request; everything else goes to the other two.
@@ -59,7 +59,7 @@ fn least_connections_avoids_the_busy_one() {
 }
 
 #[test]
-fn ip_hash_keeps_clients_with_their_backend_and_moves_only_who_must() {
+fn ip_hash_moves_only_the_clients_of_a_stopped_backend() {
     let (mut backends, addresses) = three();
     let settings = json!({
         "algorithm": "ip_hash", "workers": 2, "trusted_proxies": ["127.0.0.1"], "health_check_interval": 0.1,

@@ -11,7 +11,7 @@ fn url(origin: &Origin) -> String {
     format!("http://{}/", origin.address())
 }
 
-/// A file for results, in a folder that lives as long as this.
+/// A file for results, in a temporary folder.
 struct Results(TempDir);
 
 impl Results {
@@ -28,7 +28,7 @@ impl Results {
     }
 }
 
-/// Runs a bench to its end; its results.
+/// Runs a bench to its end; returns its output and its results.
 fn bench(origin: &Origin, arguments: &[&str]) -> (Output, Value) {
     let results = Results::new();
     let (url, path) = (url(origin), results.path());
@@ -49,8 +49,8 @@ fn a_rate_counts_response_times_from_the_schedule() {
     assert_eq!((&results["requests"], &results["failed"]), (&1000.into(), &0.into()), "{results}");
     assert_eq!(results["rate"], 1_000_000.0);
     assert!(output.stdout.contains("  schedule     1000000 requests/s, "), "{output:?}");
-    // All requests are due almost at once and wait for one connection, each for all those before. Counted from
-    // their sending, the response times of one connection cannot add up to more than the whole run.
+    // All requests are due almost at once and wait for one connection. If response times counted from the sending,
+    // their sum could not exceed the time of the run.
     let added_up = number(&results["response_times"], "average") * number(&results, "requests");
     let run = number(&results, "duration_seconds") * 1_000.0;
     assert!(added_up > 2.0 * run, "response times of {added_up} ms in a run of {run} ms: {results}");
@@ -98,7 +98,7 @@ fn interrupted(answered: usize, arguments: &[&str]) -> (Output, Value) {
             connection.request();
             connection.send(OK);
         }
-        // Read and never answered, until the client leaves.
+        // Reads requests and never answers, until the client closes the connection.
         while connection.request().is_some() {}
     });
     let results = Results::new();

@@ -1,4 +1,4 @@
-//! Bodies: streamed, bounded in memory, and never ended cleanly when they broke off.
+//! Bodies: LoadX streams them, needs little memory, and never ends a truncated body as if it were complete.
 
 use serde_json::json;
 
@@ -24,7 +24,7 @@ fn large_bodies_pass_through_in_little_memory() {
     assert!(grown < 2_048, "512 MiB passed through, and memory grew by {grown} KiB");
 }
 
-/// Bytes of which no two stretches are alike, so that what is lost, doubled or moved shows.
+/// Bytes without repetition, so that lost, doubled or moved bytes are detected.
 fn pattern(count: usize) -> Vec<u8> {
     (0..count as u32).flat_map(|number| number.wrapping_mul(2_654_435_761).to_be_bytes()).take(count).collect()
 }
@@ -35,7 +35,7 @@ fn chunks(content: &[u8], size: usize) -> Vec<u8> {
 }
 
 #[test]
-fn what_goes_through_a_pipe_arrives_byte_for_byte() {
+fn bodies_through_pipes_arrive_byte_for_byte() {
     let content = pattern(3_000_000);
     let length = format!("Content-Length: {}\r\n\r\n", content.len());
     let chunked = "Transfer-Encoding: chunked\r\n\r\n";
@@ -65,7 +65,7 @@ fn what_goes_through_a_pipe_arrives_byte_for_byte() {
         let wanted = content.clone();
         let origin = Origin::start(move |connection| {
             while connection.head().is_some() {
-                // How chunks are cut is nobody's business; what they hold is.
+                // The sizes of the chunks do not matter; their content does.
                 let arrived = if is_length { connection.take(expected.len()) } else { unchunked(connection) };
                 let whole = arrived.as_deref() == Some(&wanted);
                 connection.send(format!("HTTP/1.1 {} X\r\nContent-Length: 0\r\n\r\n", if whole { 200 } else { 500 }));
@@ -104,7 +104,7 @@ fn unchunked(connection: &mut Connection) -> Option<Vec<u8>> {
 }
 
 #[test]
-fn a_body_that_ends_with_its_connection_gets_an_end_that_shows() {
+fn a_body_that_ends_with_its_connection_is_forwarded_in_chunks() {
     let origin = Origin::start(|connection| {
         connection.request();
         connection.send("HTTP/1.1 200 OK\r\n\r\nuntil the end");
@@ -132,7 +132,7 @@ fn a_body_that_broke_off_never_looks_whole() {
         for version in ["HTTP/1.1", "HTTP/1.0"] {
             let mut client = loadx.client();
             let broken = client.send(format!("GET / {version}\r\nHost: a\r\n\r\n")).try_response();
-            // What is found out before anything has left is still told.
+            // A fault that LoadX finds before it has sent a byte gives a 502.
             let told = broken.as_ref().is_ok_and(|response| response.status == 502);
             assert!(broken.is_err() || told, "{name}, {version}: {broken:?}");
         }
@@ -182,7 +182,7 @@ fn an_answer_before_the_upload_ends_arrives() {
     let origin = Origin::start(|connection| {
         connection.head();
         connection.send("HTTP/1.1 413 Content Too Large\r\nContent-Length: 3\r\nConnection: close\r\n\r\nno!");
-        // Reads nothing of the body, and closes.
+        // The origin reads nothing of the body, and closes the connection.
     });
     let loadx = LoadX::before(&[origin.address()]);
     let mut client = loadx.client();

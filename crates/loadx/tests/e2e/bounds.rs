@@ -1,4 +1,5 @@
-//! Nobody on either side holds LoadX, its memory or a backend for longer than the limits say.
+//! Time limits and size limits: no client and no backend occupies LoadX, its memory or a backend for longer than the
+//! limits allow.
 
 use std::time::Duration;
 
@@ -8,12 +9,12 @@ use crate::support::{Client, LoadX, Origin, eventually};
 
 const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
 
-/// Sends `piece` again and again until the connection takes no more or something comes back.
+/// Sends `piece` again and again until the connection is closed or a response arrives.
 fn drip(client: &mut Client, piece: &[u8]) {
     let mut sent = 0;
     while client.is_silent(Duration::from_millis(10)) && client.try_send(piece) {
         sent += 1;
-        assert!(sent < 3_000, "nobody puts an end to it");
+        assert!(sent < 3_000, "no limit ended the connection");
     }
 }
 
@@ -33,7 +34,7 @@ fn a_head_has_its_time_however_it_trickles() {
     client.send("GET / HTTP/1.1\r\nHost: a\r\nX: ");
     drip(&mut client, b"x");
     is_408(&client.response());
-    // Whoever says nothing at all is not told anything.
+    // A client that sends nothing gets no response.
     assert!(loadx.client().is_closed());
     assert_eq!(origin.requests(), Vec::<String>::new());
 }
@@ -62,7 +63,7 @@ fn a_body_that_keeps_the_rate_is_never_cut() {
     let loadx = LoadX::with(&[origin.address()], &json!({ "request_timeout": 1, "min_body_rate": 1 }));
     let mut client = loadx.client();
     client.send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 400\r\n\r\n");
-    // Twice as long as its credit, which the bytes earn back.
+    // Twice as long as the time credit, which the bytes refill.
     for _ in 0..400 {
         assert!(client.is_silent(Duration::from_millis(5)));
         client.send("x");
@@ -149,11 +150,11 @@ fn a_body_that_is_too_large_is_told_so_while_it_still_comes() {
     let loadx = LoadX::with(&[origin.address()], &json!({ "max_body_size": 1_000, "log_file": "LOG" }));
     let mut client = loadx.client();
     client.send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 600000\r\n\r\n");
-    // It goes on sending; the answer must reach it all the same.
+    // The client continues to send; the response must still arrive.
     client.send(vec![b'x'; 600_000]);
     let response = client.response();
     assert_eq!((response.status, response.json()["error"].as_str()), (413, Some("http_request_error")));
-    assert_eq!(origin.connections(), 0, "what is announced too large reaches nobody");
+    assert_eq!(origin.connections(), 0, "a backend got a body that was announced as too large");
 
     let mut client = loadx.client();
     client.send("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n1f4\r\n").send(vec![b'x'; 500]);
@@ -174,7 +175,7 @@ fn an_error_arrives_although_the_client_still_sends() {
     let loadx = LoadX::before(&[origin.address()]);
     for _ in 0..20 {
         let mut client = loadx.client();
-        // Bytes that LoadX never reads would make closing a reset, and the reset overtake the answer.
+        // Unread bytes would turn the close into a reset, and the reset would overtake the response.
         let head = "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n";
         client.send(head).send(vec![b'x'; 500_000]);
         assert_eq!(client.response().status, 400);
@@ -183,7 +184,7 @@ fn an_error_arrives_although_the_client_still_sends() {
 }
 
 #[test]
-fn a_reader_that_goes_on_slowly_is_not_cut() {
+fn a_client_that_reads_slowly_keeps_its_connection() {
     let origin = Origin::start(|connection| {
         connection.request();
         connection.send("HTTP/1.1 200 OK\r\nContent-Length: 20000000\r\n\r\n");
@@ -192,8 +193,8 @@ fn a_reader_that_goes_on_slowly_is_not_cut() {
     let loadx = LoadX::with(&[origin.address()], &json!({ "request_timeout": 2 }));
     let mut client = loadx.client();
     client.get("/");
-    // Half a megabyte a second, for twice the time that silence is allowed: what the system holds for the
-    // client must not hide from LoadX that it reads.
+    // Half a megabyte per second, for twice the allowed silence: LoadX must notice that the client reads, although the
+    // system buffers bytes for the client.
     for _ in 0..40 {
         client.bytes(50_000);
         std::thread::sleep(Duration::from_millis(100));

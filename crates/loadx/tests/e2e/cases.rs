@@ -1,7 +1,6 @@
-//! Requests and responses in every shape that RFC 9110 and RFC 9112 speak of, and what must become of them.
+//! Requests and responses in every form that RFC 9110 and RFC 9112 mention, and the expected result of each.
 //!
-//! The tests hold LoadX to this list, docs/http.md is the list for people, and `tests/peers` shows what
-//! other proxies do with it.
+//! `http.rs` tests LoadX with this list, docs/http.md describes it, and `tests/peers` runs it with other proxies.
 
 /// A request, byte for byte.
 pub(crate) struct RequestCase {
@@ -10,11 +9,11 @@ pub(crate) struct RequestCase {
     pub(crate) then: Then,
 }
 
-/// What becomes of a request.
+/// The expected result of a request.
 pub(crate) enum Then {
-    /// The client gets this status and a closed connection; no backend sees anything.
+    /// The client gets this status and a closed connection; no backend gets a request.
     Refused(u16),
-    /// A backend gets just this, X-Forwarded fields aside.
+    /// A backend gets exactly these bytes, without the X-Forwarded fields.
     Passed(String),
 }
 
@@ -25,13 +24,13 @@ pub(crate) struct ResponseCase {
     pub(crate) then: Answer,
 }
 
-/// What the client gets.
+/// The expected response at the client.
 pub(crate) enum Answer {
-    /// Just these bytes.
+    /// Exactly these bytes.
     Passed(String),
-    /// A 502 of LoadX's own.
+    /// A 502 from LoadX.
     BadGateway,
-    /// The beginning, and then a connection that breaks off.
+    /// The start of the response, and then a reset connection.
     Broken,
 }
 
@@ -47,7 +46,7 @@ fn passed(name: &'static str, request: impl Into<String>, becomes: impl Into<Str
     RequestCase { name, request: request.into(), then: Then::Passed(becomes.into()) }
 }
 
-/// Passed on without a change.
+/// A request that LoadX forwards unchanged.
 fn same(name: &'static str, request: impl Into<String>) -> RequestCase {
     let request = request.into();
     passed(name, request.clone(), request)

@@ -1,4 +1,4 @@
-//! The demo shows a failure that costs no request, and ends when it is told to.
+//! The demo: a failed backend costs no request, and the demo ends on request.
 
 use crate::support::{Demo, eventually, free_ports, loadx};
 
@@ -31,7 +31,7 @@ fn a_backend_dies_and_returns_and_no_request_fails() {
 }
 
 #[test]
-fn a_demo_for_a_while_ends_by_itself() {
+fn the_option_for_ends_the_demo() {
     let output = loadx(&["demo", "--for", "0.1", "--port", "0", "--backend-port", &free_ports()]);
     assert_eq!(output.code, Some(0), "{output:?}");
     assert!(output.stdout.contains(" requests/s ") && output.stdout.ends_with("have stopped\n"), "{output:?}");

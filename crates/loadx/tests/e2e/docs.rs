@@ -1,4 +1,4 @@
-//! What the documents say is so.
+//! The documents agree with LoadX.
 
 use serde_json::Value;
 
@@ -10,7 +10,7 @@ const HTTP: &str = include_str!("../../../../docs/http.md");
 const ROUTING: &str = include_str!("../../../../docs/routing.md");
 const README: &str = include_str!("../../../../README.md");
 
-/// Every key of an object of the schema and of the objects in it, as rows of the reference.
+/// Adds a row of the reference for each key of an object of the schema and of its inner objects.
 fn rows(object: &Value, rows: &mut Vec<(String, String, String)>) {
     let required = object["required"].as_array().map_or(&[][..], Vec::as_slice);
     for (key, property) in object["properties"].as_object().into_iter().flatten() {
@@ -77,7 +77,7 @@ fn every_example_is_good() {
     }
 }
 
-/// The names of all tests that go through the public doors, with their files, and those of the simulation.
+/// The names of all tests of the public interfaces, with their files, and those of the simulation.
 fn tests() -> Vec<String> {
     let here = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
     let simulation = here.join("../loadx-proxy/tests/simulation/main.rs");
@@ -98,7 +98,7 @@ fn tests() -> Vec<String> {
 }
 
 #[test]
-fn the_rules_of_http_name_what_proves_them() {
+fn the_rules_of_http_name_their_tests() {
     let rows: Vec<&str> = HTTP.lines().filter(|line| line.starts_with("| ") && !line.starts_with("| rule ")).collect();
     let proofs: Vec<&str> = rows.iter().map(|row| row.trim_end_matches(" |").rsplit(" | ").next().unwrap()).collect();
     let cases: Vec<&str> =

@@ -57,7 +57,7 @@ fn health_and_status_tell_how_backends_stand() {
 }
 
 #[test]
-fn strangers_get_what_any_path_gets() {
+fn untrusted_clients_do_not_get_the_status_endpoints() {
     let origin = Origin::answering(OK);
     let closed = LoadX::with(&[origin.address()], &json!({ "endpoints_allow": ["192.0.2.0/24"] }));
     assert_eq!(closed.get("/__status__").text(), "origin");

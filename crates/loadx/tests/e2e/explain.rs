@@ -1,4 +1,4 @@
-//! `loadx route`, held against what is documented and against the proxy.
+//! `loadx route`, compared with its documentation and with the proxy.
 
 use serde_json::json;
 

@@ -1,4 +1,4 @@
-//! Backends that die, hang and come back.
+//! Backends that stop, hang and return.
 
 use serde_json::json;
 
@@ -47,9 +47,9 @@ fn a_backend_dies_under_load_and_no_request_fails() {
 }
 
 #[test]
-fn one_that_refuses_connections_leaves_without_waiting_for_a_probe() {
+fn a_backend_that_refuses_connections_is_ejected_before_the_next_probe() {
     let origin = Origin::answering(OK);
-    // A port that refuses: bound once, and free again.
+    // A port that refuses connections: bound once, and free again.
     let refusing = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let loadx = LoadX::with(&[refusing, origin.address()], &json!({ "health_check_interval": 3600 }));
     for _ in 0..10 {
@@ -74,7 +74,7 @@ fn an_unhealthy_answer_takes_a_backend_out_and_a_healthy_one_back_in() {
     loadx.wait_for_log("is up: probe answered 200");
 }
 
-/// An origin that serves one request a connection, without a word about it.
+/// An origin that closes each connection after one response, without Connection: close.
 fn closing_after_each() -> Origin {
     Origin::start(|connection| {
         connection.request();
@@ -107,7 +107,7 @@ fn an_idempotent_request_with_its_whole_body_at_hand_is_sent_again() {
 
 #[test]
 fn what_is_safe_twice_is_sent_again_and_a_post_never() {
-    // The first connection takes a request and breaks; later ones answer.
+    // The first connection reads a request and resets; later connections answer.
     let breaking = || {
         Origin::start(|connection| {
             connection.request();
@@ -142,5 +142,5 @@ fn a_silent_backend_is_504() {
     let response = loadx.get("/");
     assert_eq!(response.status, 504);
     assert_eq!(response.json()["error"], "http_response_timeout");
-    assert_eq!(origin.requests().len(), 1, "it may be at work on it: nobody else gets the request");
+    assert_eq!(origin.requests().len(), 1, "the backend may work on the request: no other backend gets it");
 }

@@ -1,4 +1,4 @@
-//! What a backend gets, and what the client gets of its answer: byte for byte.
+//! Requests at the backend and responses at the client, byte for byte.
 
 use std::net::SocketAddr;
 
@@ -89,7 +89,7 @@ fn content_that_must_not_come_reaches_nobody() {
     let origin = Origin::start(|connection| {
         while let Some(request) = connection.request() {
             connection.send("HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\n");
-            // To a HEAD too, which it must not.
+            // Sends content in response to a HEAD too, which the RFC does not allow.
             connection.send(if request.starts_with("HEAD") { "EVIL" } else { "good" });
         }
     });
@@ -120,7 +120,7 @@ fn responses_without_content_end_with_their_head() {
     let head = client.send("HEAD / HTTP/1.1\r\nHost: a\r\n\r\n").response_to_head();
     assert_eq!(head.field("content-length"), Some("99"));
     assert_eq!(client.get("/204").response().status, 204, "the connection goes on");
-    // Twice content was announced that must not come: those connections were not used again.
+    // Two responses announced content that must not be sent: LoadX did not reuse their connections.
     assert_eq!(origin.connections(), 3);
 }
 

@@ -2,7 +2,7 @@
 
 use crate::support::loadx;
 
-/// The help of a command, with white space as single spaces: where lines break depends on the terminal.
+/// The help of a command, with single spaces, because line breaks depend on the terminal.
 fn help(command: &str) -> String {
     let output = loadx(&[command, "--help"]);
     assert_eq!((output.code, output.stderr.as_str()), (Some(0), ""), "{command}");

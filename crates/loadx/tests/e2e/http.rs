@@ -1,4 +1,4 @@
-//! The list of cases (cases.rs), over real sockets.
+//! The cases of cases.rs, over real sockets.
 
 use serde_json::json;
 
@@ -9,7 +9,7 @@ const DATE_LINE: &str = "Date: Sun, 06 Nov 1994 08:49:37 GMT\r\n";
 const REQUEST_ID_LINE: &str = "X-Request-Id: 0123456789abcdef\r\n";
 const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
 
-/// What a backend got, without the lines that LoadX always adds.
+/// A request at the backend, without the fields that LoadX always adds.
 fn without_forwarded(request: &str) -> String {
     let is_added = |line: &str| line.starts_with("X-Forwarded-") || line.starts_with("X-Request-Id: ");
     request.split_inclusive("\r\n").filter(|line| !is_added(line)).collect()
@@ -23,7 +23,7 @@ fn each_request_meets_its_rule() {
     let mut refused = 0;
     for case in requests() {
         let mut client = loadx.client();
-        // The last bytes may meet a connection that is being closed already.
+        // LoadX may have closed the connection before the last bytes.
         client.try_send(case.request.as_bytes());
         let response = client.response();
         let requests = origin.requests();
@@ -48,7 +48,7 @@ fn each_request_meets_its_rule() {
                 assert_eq!(without_forwarded(request), expected, "{}", case.name);
             }
         }
-        // A broken body is found out when its head may be with a backend already; it never gets a whole one.
+        // LoadX may have forwarded the head when it finds a malformed body; the backend never gets a complete body.
         assert_eq!(requests.len(), came, "{}: {:?}", case.name, requests.last());
     }
     let lines = eventually("each request has its line", || {
@@ -69,7 +69,7 @@ fn each_response_meets_its_rule() {
             if connection.request().is_some() {
                 connection.send(&bytes);
                 connection.end();
-                // LoadX closes when it has seen the end.
+                // LoadX closes the connection after the end.
                 while connection.request().is_some() {}
             }
         });
@@ -78,7 +78,7 @@ fn each_response_meets_its_rule() {
         client.get("/");
         match case.then {
             Answer::Passed(expected) => {
-                // A Date is added where there is none (RFC 9110, section 6.6.1).
+                // LoadX adds a missing Date (RFC 9110, section 6.6.1).
                 let dated = expected.contains("\r\nDate: ");
                 let added = REQUEST_ID_LINE.len() + if dated { 0 } else { DATE_LINE.len() };
                 let got = client.bytes(expected.len() + added);
@@ -89,7 +89,7 @@ fn each_response_meets_its_rule() {
                 let kept: String = got.split_inclusive("\r\n").filter(without).collect();
                 assert_eq!(kept, expected, "{}", case.name);
                 assert_eq!(got.len() - kept.len(), added, "{}", case.name);
-                // Nothing follows, and the connection serves another request.
+                // No bytes follow, and the connection serves another request.
                 assert!(client.get("/__health__").response().text().contains("healthy_backends"), "{}", case.name);
             }
             Answer::BadGateway => {

@@ -7,7 +7,7 @@ use crate::support::{Client, LoadX, Origin, eventually, loadx};
 const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
 
 #[test]
-fn on_sigterm_what_runs_finishes_and_the_rest_closes() {
+fn sigterm_finishes_running_requests_and_closes_idle_connections() {
     let (answer, wait) = std::sync::mpsc::channel::<()>();
     let wait = std::sync::Mutex::new(wait);
     let origin = Origin::start(move |connection| {
@@ -33,7 +33,7 @@ fn on_sigterm_what_runs_finishes_and_the_rest_closes() {
 }
 
 #[test]
-fn ctrl_c_stops_and_the_grace_has_an_end() {
+fn ctrl_c_ends_running_requests_after_the_grace() {
     let origin = Origin::start(|connection| {
         connection.request();
         connection.take(1);
@@ -49,7 +49,7 @@ fn ctrl_c_stops_and_the_grace_has_an_end() {
 }
 
 #[test]
-fn clients_that_say_nothing_or_only_half_do_not_keep_it_from_stopping() {
+fn silent_clients_and_partial_requests_do_not_delay_the_stop() {
     let origin = Origin::answering(OK);
     let mut loadx = LoadX::with(&[origin.address()], &json!({ "shutdown_grace": 20, "workers": 2 }));
     let silent = loadx.client();
@@ -58,12 +58,12 @@ fn clients_that_say_nothing_or_only_half_do_not_keep_it_from_stopping() {
     eventually("both are connected", || (loadx.status()["connections"]["open"] == 3).then_some(()));
     loadx.terminate();
     assert_eq!(loadx.wait().code(), Some(0));
-    assert!(!loadx.log().contains("grace of"), "nobody used the grace up: {}", loadx.log());
+    assert!(!loadx.log().contains("grace of"), "no request used the grace up: {}", loadx.log());
     drop(silent);
 }
 
 #[test]
-fn a_response_that_the_end_of_the_grace_cuts_looks_cut_and_is_logged() {
+fn a_response_cut_by_the_end_of_the_grace_is_reset_and_logged() {
     let origin = Origin::start(|connection| {
         connection.request();
         connection.send("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n");
@@ -84,7 +84,7 @@ fn a_response_that_the_end_of_the_grace_cuts_looks_cut_and_is_logged() {
 }
 
 #[test]
-fn whoever_waits_for_a_place_gets_the_next_one() {
+fn a_waiting_connection_gets_the_next_free_place() {
     let (answer, wait) = std::sync::mpsc::channel::<()>();
     let wait = std::sync::Mutex::new(wait);
     let origin = Origin::start(move |connection| {
@@ -127,7 +127,7 @@ fn connections_beyond_the_limit_wait_and_idle_ones_make_room() {
     let loadx = LoadX::with(&[origin.address()], &json!({ "max_connections": 2, "workers": 2 }));
     let mut first = loadx.client();
     assert_eq!(first.get("/").response().status, 200);
-    // Each of these finds the places taken by idle connections.
+    // Each of these connections finds all places occupied by idle connections.
     for _ in 0..10 {
         let mut client = loadx.client();
         assert_eq!(client.get("/").response().status, 200);
@@ -152,7 +152,7 @@ fn few_connections_are_spread_over_the_workers() {
 }
 
 #[test]
-fn no_file_is_needed() {
+fn loadx_run_needs_no_config_file() {
     let origin = Origin::answering(OK);
     let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let child = std::process::Command::new(env!("CARGO_BIN_EXE_loadx"))

@@ -1,11 +1,11 @@
-//! The log of requests.
+//! The access log.
 
 use serde_json::{Value, json};
 
 use crate::support::{Client, LoadX, Origin, TestBackend, eventually};
 
 #[test]
-fn every_request_is_a_line_with_all_there_is_to_know() {
+fn every_request_has_a_complete_log_line() {
     let origin = Origin::answering("HTTP/1.1 201 Created\r\nContent-Length: 5\r\n\r\nhello");
     let loadx = LoadX::with(&[origin.address()], &json!({ "log_file": "LOG", "log_format": "json", "workers": 2 }));
     let mut client = loadx.client();
@@ -91,7 +91,9 @@ fn when_the_log_cannot_be_written_requests_go_on_and_lost_lines_are_counted() {
         assert_eq!(loadx.get("/").text(), "ok");
     }
     eventually("lost lines are counted", || (loadx.status()["access_log"]["lost_lines"] == 5).then_some(()));
-    eventually("it is told", || loadx.log().contains("the access log cannot be written").then_some(()));
+    eventually("the log reports the failure", || {
+        loadx.log().contains("the access log cannot be written").then_some(())
+    });
 }
 
 #[test]

@@ -1,5 +1,5 @@
-//! LoadX through its public doors: bytes on a socket, and the command line. One binary, so that it
-//! links once. Every test has processes and ports of its own; none waits for a fixed time.
+//! Tests of the public interfaces of LoadX: bytes on a socket, and the command line. One binary, so that it links once.
+//! Every test has its own processes and ports; no test waits for a fixed time.
 
 #![expect(clippy::unwrap_used, reason = "in a test, a panic is the report")]
 

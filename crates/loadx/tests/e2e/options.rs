@@ -1,4 +1,4 @@
-//! The options that replace a config file, and the advice that names the option the user gave.
+//! The options that replace a config file, and help texts that name the option of the user.
 
 use std::net::{SocketAddr, TcpListener};
 
@@ -73,7 +73,7 @@ fn a_taken_port_is_told_with_the_option_that_gave_the_port() {
 }
 
 #[test]
-fn one_backend_is_no_plural() {
+fn one_backend_is_written_in_the_singular() {
     let backend = TestBackend::start("backend-1");
     let to = backend.address.to_string();
     let loadx = LoadX::run(&["--listen", "127.0.0.1:0", "--to", &to]);

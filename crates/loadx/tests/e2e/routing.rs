@@ -1,4 +1,4 @@
-//! Routes over sockets: a table of requests and what becomes of each.
+//! Routes over sockets: a table of requests and the expected result of each.
 
 use std::collections::BTreeMap;
 
@@ -6,11 +6,11 @@ use serde_json::json;
 
 use crate::support::{LoadX, Origin};
 
-/// The clusters of the config; a backend answers with its cluster and what it was asked.
+/// The clusters of the config; a backend answers with its cluster and its request line.
 const CLUSTERS: [&str; 8] = ["exact", "wild", "deep", "any", "v1", "users", "regex", "canary"];
 
 /// `METHOD HOST TARGET [FIELD…] => CLUSTER REQUEST-LINE-OF-THE-BACKEND` or `=> STATUS [LOCATION]`.
-/// A `-` stands for a request without Host.
+/// `-` means a request without Host.
 const TABLE: &str = "
 # hosts: exact, then the longest wildcard, then any
 GET a.example / => exact GET /
@@ -354,10 +354,10 @@ fn fields_and_hosts_are_changed_as_the_route_says() {
 }
 
 #[test]
-fn a_mirror_gets_a_copy_and_cannot_hurt() {
+fn a_mirror_gets_a_copy_and_never_fails_the_request() {
     let origin = Origin::answering("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok");
     let mirror = Origin::start(|connection| {
-        // Every copy comes, and none is answered.
+        // The origin reads every copy and answers none.
         while connection.request().is_some() {}
     });
     let loadx = LoadX::of(&json!({

@@ -1,6 +1,6 @@
-//! docs/scenarios.md, typed into a shell from top to bottom: what it says comes, comes.
+//! docs/scenarios.md, typed into a shell from top to bottom: each command prints the documented output.
 //!
-//! Ports are replaced by free ones. Numbers and ids may differ, words may not; `…` stands for any lines.
+//! The test replaces ports by free ports. Numbers and ids may differ, words may not; `…` means any lines.
 
 use std::io::Write as _;
 use std::path::PathBuf;
@@ -15,13 +15,13 @@ const CONFIG: &str = include_str!("../../../../config.json");
 /// The ports that the document uses.
 const PORTS: [&str; 8] = ["8080", "8001", "8002", "8003", "8004", "8005", "8006", "8007"];
 
-/// A command and the lines that it, or what runs in the background, is said to print.
+/// A command, and the lines that the command or a background job prints.
 struct Step {
     command: String,
     expected: Vec<String>,
 }
 
-/// The console blocks of the document, but for those that need containers.
+/// The console blocks of the document without those that need containers.
 fn blocks() -> Vec<Vec<Step>> {
     let blocks = DOCUMENT.split("```console\n").skip(1).map(|rest| rest.split("```").next().unwrap());
     blocks.filter(|block| !block.contains("docker")).map(steps).collect()
@@ -38,7 +38,7 @@ fn steps(block: &str) -> Vec<Step> {
     steps
 }
 
-/// Words and ports stay, other numbers become `#`, ids become `ID`, white space and marks lose their length.
+/// The line with other numbers than ports as `#`, ids as `ID`, and runs of white space and of `^` shortened.
 fn normal(line: &str) -> String {
     line.split_whitespace().map(normal_word).collect::<Vec<_>>().join(" ")
 }
@@ -67,7 +67,7 @@ fn normal_word(word: &str) -> String {
     out
 }
 
-/// A shell that commands are typed into; all that it and its jobs print goes to one file.
+/// A shell that runs typed commands; the output of the shell and of its jobs goes to one file.
 struct Shell {
     bash: Child,
     directory: tempfile::TempDir,
@@ -99,7 +99,7 @@ impl Shell {
         shell
     }
 
-    /// With free ports, on loopback only, and with a load that a debug build can bear.
+    /// The text with free ports, on loopback only, and with a load that a debug build can serve.
     fn adapted(&self, text: &str) -> String {
         let mut text = text
             .replace("0.0.0.0", "127.0.0.1")
@@ -112,7 +112,7 @@ impl Shell {
         text
     }
 
-    /// Types a command and waits for its end; a background one ends at once.
+    /// Types a command and waits for its end; a background command ends at once.
     fn type_in(&mut self, command: &str) -> String {
         self.typed += 1;
         let (begin, end) = (format!("@@begin {}", self.typed), format!("@@end {}", self.typed));
@@ -155,8 +155,8 @@ impl Drop for Shell {
     }
 }
 
-/// The first expected line that does not come after `mark`. What one command prints comes in order; jobs
-/// and their threads print when they get to it.
+/// The first expected line that is missing after `mark`. The output of one command is in order; jobs and their threads
+/// print in any order.
 fn missing(output: &str, mark: &str, expected: &[String], in_order: bool) -> Option<String> {
     let after = output.split(&format!("{mark}\n")).nth(1).unwrap_or_default();
     let came: Vec<String> = after.lines().map(normal).collect();
@@ -181,13 +181,13 @@ fn carry_out(shell: &mut Shell, block: &[Step]) {
                 step.command.ends_with('&') || step.command.contains("wait ") || step.command.starts_with("kill");
             let mark = if in_background { block_mark.clone() } else { own_mark };
             if in_background {
-                shell.wait_for(&format!("what follows `{}`", step.command), |output| {
+                shell.wait_for(&format!("the output after `{}`", step.command), |output| {
                     missing(output, &mark, &step.expected, false).is_none().then_some(())
                 });
                 break;
             }
             let Some(line) = missing(&shell.output(), &mark, &step.expected, true) else { break };
-            // Whoever asks with curl may ask again: what is being waited for may still be on its way.
+            // A curl command may run again, because the expected state may come later.
             let again = step.command.starts_with("curl") && Instant::now() < deadline;
             assert!(again, "`{}` does not print `{line}`:\n{}", step.command, shell.output());
         }
@@ -195,7 +195,7 @@ fn carry_out(shell: &mut Shell, block: &[Step]) {
 }
 
 #[test]
-fn the_document_comes_true() {
+fn every_documented_command_prints_the_documented_output() {
     for tool in ["bash", "curl"] {
         if Command::new(tool).arg("--version").output().is_err() {
             eprintln!("skipped: this machine has no {tool}");

@@ -1,4 +1,4 @@
-//! What each signal does to a LoadX that runs.
+//! The effect of each signal on a running LoadX.
 
 use std::sync::mpsc::{Sender, channel};
 
@@ -9,7 +9,7 @@ use crate::support::{LoadX, Origin, eventually};
 
 const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
 
-/// An origin that answers a request only when it is told to.
+/// An origin that answers a request only when the test allows it.
 fn waiting_origin() -> (Origin, Sender<()>) {
     let (answer, wait) = channel::<()>();
     let wait = std::sync::Mutex::new(wait);
@@ -59,7 +59,7 @@ fn a_second_interrupt_that_follows_at_once_does_not_skip_the_drain() {
     loadx.interrupt();
     loadx.wait_for_log("SIGINT: accepting no more");
     loadx.interrupt();
-    loadx.wait_for_log("SIGINT came again at once");
+    loadx.wait_for_log("SIGINT again within a second");
     answer.send(()).unwrap();
     assert_eq!(running.response().text(), "ok");
     assert_eq!(loadx.wait().code(), Some(0));
@@ -72,7 +72,7 @@ fn a_later_signal_skips_the_drain() {
     let mut running = loadx.client();
     running.get("/");
     eventually("the request is with the origin", || (origin.requests().len() == 1).then_some(()));
-    // The first of these begins the drain, those of the next second change nothing, a later one ends LoadX.
+    // The first signal begins the drain, signals of the next second change nothing, a later signal ends LoadX.
     let status = eventually("LoadX ends", || {
         loadx.terminate();
         loadx.ended()

@@ -1,4 +1,4 @@
-//! `loadx sim`, held against its documentation and against the proxy.
+//! `loadx sim`, compared with its documentation and with the proxy.
 
 use serde_json::json;
 
@@ -16,8 +16,8 @@ fn the_documented_run_prints_the_documented_figures() {
     assert_eq!(loadx(&command).stdout, expected);
 }
 
-/// A backend answers every request, and always later than `request_timeout` allows: the proxy and the simulator must
-/// say the same of that.
+/// The backend answers every request later than `request_timeout` allows: the proxy and the simulator must give the
+/// same result.
 #[test]
 fn a_backend_that_is_always_too_late_fails_every_request_in_both() {
     let late = Origin::start(|connection| {

@@ -1,4 +1,4 @@
-//! What LoadX writes to a terminal. `script` makes the terminal.
+//! The output of LoadX on a terminal. The program `script` makes the terminal.
 
 use std::io::{Read as _, Write as _};
 use std::process::{Command, Stdio};
@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use crate::support::{PATIENCE, eventually};
 
-/// What `loadx run` writes to a terminal from its start until Ctrl-C ends it; nothing where there is no `script`.
+/// The output of `loadx run` on a terminal from its start until Ctrl-C; `None` without the program `script`.
 fn on_a_terminal(environment: &[(&str, &str)]) -> Option<String> {
     let run = format!("exec {} run --listen 127.0.0.1:0 --to 127.0.0.1:1", env!("CARGO_BIN_EXE_loadx"));
     let mut script = Command::new("script");
@@ -26,7 +26,7 @@ fn on_a_terminal(environment: &[(&str, &str)]) -> Option<String> {
         }
     });
     let text = || String::from_utf8_lossy(&written.lock().unwrap()).into_owned();
-    // LoadX ends before anything is asserted: it ignores the SIGHUP of a terminal that goes away.
+    // Waits for the end of LoadX before the assertions, because LoadX ignores the SIGHUP of a closed terminal.
     let deadline = Instant::now() + PATIENCE;
     while !text().contains("round_robin over") && Instant::now() < deadline && script.try_wait().unwrap().is_none() {
         std::thread::sleep(std::time::Duration::from_millis(5));

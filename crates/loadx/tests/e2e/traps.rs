@@ -1,4 +1,4 @@
-//! Configs that follow every rule and still cannot work, and what `check` and `run` say about them.
+//! Configs that are valid and still cannot work, and the messages of `check` and `run` about them.
 
 use std::process::Command;
 
@@ -13,7 +13,7 @@ fn check(config: &Value) -> Output {
     loadx(&["check", path.to_str().unwrap()])
 }
 
-/// Both `check` and `run` refuse the config and tell this.
+/// Both `check` and `run` refuse the config with a message that contains `told`.
 fn refused(config: &Value, told: &[&str]) {
     let directory = tempfile::TempDir::new().unwrap();
     let path = directory.path().join("config.json");
@@ -47,7 +47,7 @@ fn loadx_as_its_own_backend_is_refused() {
 #[test]
 fn a_host_that_only_looks_like_an_address_is_refused() {
     let config = json!({ "backend_servers": [{ "host": "127.0.0.1.5", "port": 80 }] });
-    refused(&config, &["backend 127.0.0.1.5:80: \"127.0.0.1.5\" looks like an IP address and is none"]);
+    refused(&config, &["backend 127.0.0.1.5:80: \"127.0.0.1.5\" looks like an IP address, but is not one"]);
 }
 
 #[test]

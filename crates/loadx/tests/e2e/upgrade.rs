@@ -1,4 +1,4 @@
-//! Upgrades: what follows a 101 belongs to the client and the backend alone.
+//! Upgrades: after a 101 LoadX only moves bytes between the client and the backend.
 
 use serde_json::json;
 
@@ -7,7 +7,7 @@ use crate::support::{Client, LoadX, Origin, eventually};
 const ASK: &str = "GET /chat HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n";
 const SWITCH: &str = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n";
 
-/// An origin that switches, says `early`, then echoes until the client's end, and says "bye".
+/// An origin that answers 101, sends `early`, then echoes until the client ends its direction, and sends "bye".
 fn echoing() -> Origin {
     Origin::start(|connection| {
         connection.head();
@@ -24,7 +24,7 @@ fn a_tunnel_carries_everything_both_ways_to_both_ends() {
     let origin = echoing();
     let loadx = LoadX::with(&[origin.address()], &json!({ "log_file": "LOG", "log_format": "json" }));
     let mut client = loadx.client();
-    // The client does not wait for the 101 before it speaks.
+    // The client sends before the 101.
     client.send(format!("{ASK}first "));
     assert_eq!(
         client.response().head,
@@ -34,7 +34,7 @@ fn a_tunnel_carries_everything_both_ways_to_both_ends() {
     assert_eq!(loadx.status()["backends"][0]["active_connections"], 1, "it counts for as long as it lasts");
     let large = vec![b'z'; 1 << 20];
     client.send_and_read(&large, large.len(), |echo| assert!(echo == large));
-    // Half-closed, the other direction goes on.
+    // After a half-close the other direction continues.
     client.end();
     assert_eq!(client.until_end(), "bye");
     let line = eventually("it is logged when it ends", || loadx.access_log().lines().next().map(str::to_owned));
@@ -147,7 +147,7 @@ fn a_backend_that_ignores_the_clients_end_is_not_held_for_long() {
         connection.head();
         connection.send(SWITCH);
         while connection.some().is_some() {}
-        // It has seen the client's end, and says and does nothing.
+        // The backend has seen the end of the client's direction, and does nothing.
         connection.hold();
     });
     let loadx = LoadX::with(&[origin.address()], &json!({ "tunnel_timeout": 3600, "request_timeout": 0.3 }));

@@ -1,7 +1,7 @@
-//! What LoadX, nginx and HAProxy each do with the list of cases, side by side, as a table.
+//! The results of LoadX, nginx and HAProxy for the cases of cases.rs, side by side, as a table.
 //!
-//! `LOADX_PEERS=1 cargo test --release --test peers -- --nocapture` prints it; Debian's packages nginx and
-//! haproxy must be there. It asserts only that LoadX does what is due: what others do may change.
+//! `LOADX_PEERS=1 cargo test --release --test peers -- --nocapture` prints the table; the test needs the Debian
+//! packages nginx and haproxy. The test asserts only the results of LoadX: other proxies may change.
 
 #![expect(clippy::unwrap_used, reason = "in a test, a panic is the report")]
 
@@ -19,10 +19,10 @@ use cases::{Answer, RequestCase, ResponseCase, Then, requests, responses};
 
 const OK: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
 
-/// How long a silence is taken for the end. Only a table hangs on it, no verdict on LoadX.
+/// The silence that counts as the end of a response. Affects only the table, no assertion about LoadX.
 const SILENCE: Duration = Duration::from_millis(700);
 
-/// A backend that answers each request in the same way and keeps what it gets.
+/// A backend that answers each request in the same way and records the bytes that it gets.
 struct Recorder {
     address: SocketAddr,
     seen: Arc<Mutex<Vec<u8>>>,
@@ -45,7 +45,7 @@ impl Recorder {
     }
 }
 
-/// One request a connection: what follows it is kept too.
+/// Serves one request per connection, and records the bytes after the request too.
 fn serve(mut stream: TcpStream, seen: &Mutex<Vec<u8>>, answer: &Mutex<Vec<u8>>) {
     stream.set_read_timeout(Some(SILENCE / 2)).unwrap();
     let mut request = Vec::new();
@@ -73,7 +73,7 @@ fn split_head(message: &[u8]) -> Option<(&[u8], &[u8])> {
     Some(message.split_at(end))
 }
 
-/// Whether head and body are there, as their fields say.
+/// Whether head and body are complete, according to the fields.
 fn is_whole(message: &[u8]) -> bool {
     let Some((head, body)) = split_head(message) else { return false };
     let head = String::from_utf8_lossy(head).to_ascii_lowercase();
@@ -85,7 +85,7 @@ fn is_whole(message: &[u8]) -> bool {
     body.len() >= length.unwrap_or(0)
 }
 
-/// A proxy that runs. It is killed when dropped.
+/// A running proxy. Dropping it kills the process.
 struct Proxy {
     name: &'static str,
     address: SocketAddr,
@@ -101,7 +101,8 @@ impl Drop for Proxy {
 }
 
 impl Proxy {
-    /// `config` is the text of its file, with PORT and BACKEND to be filled in; `command` starts it on the file.
+    /// Starts a proxy. `config` is the text of the config file, with the placeholders PORT and BACKEND; `command`
+    /// starts the proxy with the file.
     fn start(name: &'static str, backend: SocketAddr, config: &str, command: impl Fn(&str) -> Command) -> Self {
         let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
         let directory = tempfile::TempDir::new().unwrap();
@@ -126,7 +127,7 @@ impl Proxy {
         Proxy { name, address, process, _directory: directory }
     }
 
-    /// What comes back for these bytes, and whether the connection was reset.
+    /// Sends these bytes; returns the response, and whether the connection was reset.
     fn ask(&self, bytes: &[u8]) -> (Vec<u8>, bool) {
         let mut stream = TcpStream::connect(self.address).unwrap();
         stream.set_read_timeout(Some(SILENCE)).unwrap();
@@ -178,7 +179,7 @@ fn proxies(backend: SocketAddr) -> Vec<Proxy> {
     ]
 }
 
-/// A message without the lines that each proxy adds as it is told to.
+/// A message without the fields that the config tells each proxy to add.
 fn bare(message: &str) -> String {
     let added = ["x-forwarded-", "connection: close", "connection: keep-alive"];
     message
@@ -187,7 +188,7 @@ fn bare(message: &str) -> String {
         .collect()
 }
 
-/// How `got` differs from what was due.
+/// How `got` differs from the expected message.
 fn comparison(got: &str, due: &str) -> &'static str {
     let sorted = |text: &str, fold: bool| {
         let (head, body) = text.split_once("\r\n\r\n").unwrap_or((text, ""));
@@ -200,7 +201,7 @@ fn comparison(got: &str, due: &str) -> &'static str {
         (lines, body.to_owned())
     };
     let (got, due) = (bare(got), bare(due));
-    // Proxies that add their own where the backend gave none do no harm.
+    // A proxy may add Date and Server where the backend sent none.
     let dated = |line: &&str| ["date:", "server:"].iter().any(|name| line.to_ascii_lowercase().starts_with(name));
     let got: String = if due.split("\r\n").any(|line| dated(&line)) {
         got
@@ -242,7 +243,7 @@ fn response_cell(proxy: &Proxy, recorder: &Recorder, case: &ResponseCase) -> Str
     *recorder.answer.lock().unwrap() = case.response.clone().into_bytes();
     let (answer, reset) = proxy.ask(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n");
     let code = status(&answer);
-    // Interim responses may come before the one that counts.
+    // Interim responses may come before the final response.
     let text = String::from_utf8_lossy(&answer).into_owned();
     let last = text.rfind("HTTP/1.1 ").map_or(text.as_str(), |at| &text[at..]);
     match &case.then {
@@ -257,9 +258,9 @@ fn response_cell(proxy: &Proxy, recorder: &Recorder, case: &ResponseCase) -> Str
 
 fn table(title: &str, proxies: &[Proxy], rows: impl Iterator<Item = (&'static str, String, Vec<String>)>) -> String {
     let names: Vec<&str> = proxies.iter().map(|proxy| proxy.name).collect();
-    let mut out = format!("| {title} | due | {} |\n|---|---|{}\n", names.join(" | "), "---|".repeat(names.len()));
+    let mut out = format!("| {title} | expected | {} |\n|---|---|{}\n", names.join(" | "), "---|".repeat(names.len()));
     for (name, due, cells) in rows {
-        assert_eq!(cells[0], due, "{name}: LoadX does not do what is due");
+        assert_eq!(cells[0], due, "{name}: LoadX does not give the expected result");
         writeln!(out, "| {name} | {due} | {} |", cells.join(" | ")).unwrap();
     }
     out

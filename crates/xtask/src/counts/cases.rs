@@ -1,4 +1,4 @@
-//! What is counted: one operation each, done as often as asked.
+//! The counted operations.
 
 use std::hint::black_box;
 use std::time::Duration;
@@ -12,14 +12,14 @@ use loadx_http::{
 use super::exchange::{Between, on_stage};
 use super::routes;
 
-/// An operation, by the name that the table gives it.
+/// An operation, with its name in the table.
 #[derive(Copy, Clone, Debug)]
 pub(super) struct Case {
     pub(super) name: &'static str,
     pub(super) about: &'static str,
-    /// Does it so often.
+    /// Runs the operation this many times.
     pub(super) run: fn(u32),
-    /// How often it is done in the shorter of two counts.
+    /// The number of runs in the shorter of the two counts.
     pub(super) times: u32,
 }
 
@@ -29,13 +29,13 @@ pub(super) const ALL: [Case; 15] = [
     Case { name: "parse-browser", about: "a request head of 20 fields", run: |n| parse(BROWSER, n), times: 1_000 },
     Case {
         name: "encode-request",
-        about: "what a backend gets of 4 fields",
+        about: "a request head of 4 fields for a backend",
         run: |n| encode(REQUEST, n),
         times: 1_000,
     },
     Case {
         name: "encode-browser",
-        about: "what a backend gets of 20 fields",
+        about: "a request head of 20 fields for a backend",
         run: |n| encode(BROWSER, n),
         times: 1_000,
     },
@@ -199,7 +199,7 @@ fn pick(algorithm: Algorithm, times: u32) {
     let view = cluster.view();
     let query = Query { now: Time::ZERO, entropy: 1, key: view.key([192, 0, 2, 77].into()), tried: &[] };
     let took = Duration::from_millis(1);
-    // Nobody is idle, so that whoever looks for the least busy has to look.
+    // No backend is idle, so that `least_connections` must compare backends.
     let held: Vec<_> = (0..20_000).map(|_| view.pick(&query)).collect();
     for _ in 0..times {
         let pick = view.pick(black_box(&query)).picked().expect("all are in rotation");

@@ -1,4 +1,4 @@
-//! A whole exchange, from a client's request to its answer, through the real proxy on a network in memory.
+//! A whole exchange, from the request of a client to its response, through the real proxy on a network in memory.
 
 use std::future::poll_fn;
 use std::net::SocketAddr;
@@ -20,7 +20,7 @@ const LAST_REQUEST: &[u8] =
 const RESPONSE: &[u8] =
     b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nDate: Sun, 06 Nov 1994 08:49:37 GMT\r\nContent-Length: 13\r\n\r\nHello, World!";
 
-/// A client of a proxy before three backends, all in this thread.
+/// A client, a proxy and three backends, all in this thread.
 pub(super) struct Scene {
     net: Memory,
     to: SocketAddr,
@@ -28,18 +28,18 @@ pub(super) struct Scene {
     buffer: Vec<u8>,
 }
 
-/// What stands between the client and the backends.
+/// The proxy between the client and the backends.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub(super) enum Between {
-    /// Nothing: what the scene itself costs.
+    /// No proxy: the cost of the scene itself.
     Nothing,
     Proxy,
-    /// The proxy, with its log as JSON.
+    /// The proxy, with its access log as JSON.
     LoggingProxy,
 }
 
 impl Scene {
-    /// Sends a request and takes its answer.
+    /// Sends a request and reads its response.
     pub(super) async fn exchange(&mut self) {
         self.client.send(REQUEST);
         let count = self.client.receive(&mut self.buffer).await;
@@ -47,10 +47,10 @@ impl Scene {
     }
 }
 
-/// Lets `play` happen on a scene that is warm: connections are open, buffers were used before.
+/// Runs `play` on a warm scene: connections are open, buffers have been used.
 pub(super) fn on_stage<T>(between: Between, play: impl AsyncFnOnce(Scene) -> T) -> T {
     let mut builder = Builder::new_current_thread();
-    // In a test time stands still, so that nothing happens by the clock.
+    // In a test the clock is paused, so that no timer fires.
     #[cfg(test)]
     builder.start_paused(true);
     let runtime =
@@ -65,7 +65,7 @@ pub(super) fn on_stage<T>(between: Between, play: impl AsyncFnOnce(Scene) -> T) 
             Between::Nothing => Scene::new(&net, BACKENDS[0]).await,
             Between::Proxy | Between::LoggingProxy => {
                 let proxy = start_local(&config(between), &net, 1).await.expect("nothing is in the way");
-                // It serves as long as the runtime lives.
+                // The proxy runs as long as the runtime.
                 std::mem::forget(proxy);
                 Scene::new(&net, PROXY).await
             }
@@ -78,7 +78,7 @@ pub(super) fn on_stage<T>(between: Between, play: impl AsyncFnOnce(Scene) -> T) 
 }
 
 impl Scene {
-    /// The same on a connection of its own, which ends with it.
+    /// Sends a request on a new connection, and closes the connection.
     pub(super) async fn visit(&mut self) {
         self.client = self.net.connect(self.to).await.expect("connecting never fails");
         self.client.send(LAST_REQUEST);
@@ -136,7 +136,7 @@ fn address(text: &str) -> SocketAddr {
 mod tests {
     use super::*;
 
-    /// Allocations of `times` exchanges on a warm connection, and of the scene that they are played on.
+    /// The allocations of `times` exchanges on a warm connection, including those of the scene.
     fn allocations(times: usize) -> u64 {
         let counted = allocation_counter::measure(|| {
             on_stage(Between::Proxy, async |mut scene| {
@@ -150,7 +150,7 @@ mod tests {
 
     #[test]
     fn a_warm_exchange_allocates_nothing() {
-        // What a thread sets up once.
+        // Excludes what a thread allocates once.
         allocations(1);
         assert_eq!(allocations(1_100) - allocations(100), 0);
     }

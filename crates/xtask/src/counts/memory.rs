@@ -1,4 +1,4 @@
-//! A network in memory and in one thread, so that a whole exchange can be counted without the system.
+//! A network in memory and in one thread, so that a whole exchange can be counted without system calls.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -12,14 +12,14 @@ use std::task::{Context, Poll, Waker};
 
 use loadx_proxy::{Listener, Network, Resolved, Stream};
 
-/// A network whose streams carry bytes at once and lose none.
+/// A network whose streams deliver all bytes at once.
 #[derive(Clone, Default)]
 pub(super) struct Memory {
     listening: Arc<Mutex<HashMap<SocketAddr, Socket>>>,
 }
 
-/// Where connections to one address arrive. They never leave their thread; what crosses, by the letter of the
-/// network's contract, is only the number under which they wait.
+/// A listener for one address. Connections never leave their thread; to satisfy the trait of the network, only the
+/// number of a connection crosses threads.
 #[derive(Clone)]
 pub(super) struct Socket {
     address: SocketAddr,
@@ -63,14 +63,14 @@ impl MemoryStream {
         )
     }
 
-    /// Writes all of `bytes`; there is always room.
+    /// Writes all of `bytes`; the buffer has no limit.
     pub(super) fn send(&self, bytes: &[u8]) {
         let mut way = self.outgoing.borrow_mut();
         way.bytes.extend_from_slice(bytes);
         way.wake();
     }
 
-    /// Waits until something has come, and takes all of it. 0 is the end.
+    /// Waits for bytes, and reads all of them. 0 is the end.
     pub(super) async fn receive(&self, buffer: &mut [u8]) -> usize {
         std::future::poll_fn(|cx| {
             let mut way = self.incoming.borrow_mut();

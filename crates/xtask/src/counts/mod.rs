@@ -1,7 +1,8 @@
-//! `cargo xtask counts`: how many instructions the parts of the hot path take, and whether that has changed.
+//! `cargo xtask counts`: counts the instructions of the parts of the hot path, and compares the counts with
+//! `counts.txt`.
 //!
-//! Each operation is done n times and 2 n times under callgrind; the difference is what n of them take,
-//! without what starting and ending does. Unlike a time, that is the same on a busy machine.
+//! Each operation runs n times and 2 n times under callgrind; the difference is the cost of n operations, without the
+//! cost of start and end. Unlike a time, this difference is the same on a busy machine.
 
 mod cases;
 mod exchange;
@@ -19,28 +20,28 @@ use clap::Args;
 use crate::Trouble;
 use cases::Case;
 
-/// A count may be so much above what is written down, in percent.
+/// The most that a count may be above the expected count, in percent.
 const RISE_PERCENT_MAX: f64 = 5.0;
 
-/// What can be typed after `cargo xtask counts`.
+/// The options of `cargo xtask counts`.
 #[derive(Debug, Args)]
 pub(crate) struct CountsArguments {
-    /// Only these operations; without it, all of them
+    /// Only these operations [default: all operations]
     #[arg(long, value_name = "NAME", value_delimiter = ',')]
     only: Vec<String>,
-    /// Write down what was counted as what is to be expected from now on
+    /// Record the counts as the expected counts
     #[arg(long)]
     accept: bool,
 }
 
-/// What can be typed after `cargo xtask count-case`.
+/// The options of `cargo xtask count-case`.
 #[derive(Debug, Args)]
 pub(crate) struct CaseArguments {
     name: String,
     times: u32,
 }
 
-/// Does one operation, to be counted from outside.
+/// Runs one operation, for counting by another process.
 pub(crate) fn run_case(arguments: &CaseArguments) -> Result<(), Trouble> {
     let case = cases::ALL.iter().find(|case| case.name == arguments.name).ok_or("there is no such operation")?;
     (case.run)(arguments.times);
@@ -51,13 +52,13 @@ pub(crate) fn run(arguments: &CountsArguments) -> Result<(), Trouble> {
     let wanted = |case: &&Case| arguments.only.is_empty() || arguments.only.iter().any(|name| name == case.name);
     if let Some(unknown) = arguments.only.iter().find(|name| cases::ALL.iter().all(|case| case.name != **name)) {
         let names: Vec<_> = cases::ALL.iter().map(|case| case.name).collect();
-        return Err(format!("--only \"{unknown}\" names no operation; there are {}", names.join(", ")).into());
+        return Err(format!("--only \"{unknown}\" names no operation; the operations are {}", names.join(", ")).into());
     }
     let expected = Expected::read()?;
     let compiler = compiler()?;
     let comparable = expected.compiler == compiler;
     if !comparable {
-        println!("counted with {compiler}, written down with {}: a change is no fault\n", expected.compiler);
+        println!("counted with {compiler}, expected counts from {}: a difference is no fault\n", expected.compiler);
     }
     let mut counts = expected.counts.clone();
     let mut risen = Vec::new();
@@ -83,15 +84,15 @@ pub(crate) fn run(arguments: &CountsArguments) -> Result<(), Trouble> {
     if comparable && !risen.is_empty() {
         let names = risen.join(", ");
         return Err(format!(
-            "more than {RISE_PERCENT_MAX} % above what is written down: {names}\n  help: find out why; if it is worth it, \
-             `cargo xtask counts --accept` writes down the new counts, and the commit says why"
+            "more than {RISE_PERCENT_MAX} % above the expected count: {names}\n  help: find the reason; if the change is \
+             worth the cost, `cargo xtask counts --accept` records the new counts, and the commit gives the reason"
         )
         .into());
     }
     Ok(())
 }
 
-/// Instructions that one operation takes.
+/// The instructions of one operation.
 fn count(case: &Case) -> Result<u64, Trouble> {
     let (once, twice) = (callgrind(case, case.times)?, callgrind(case, 2 * case.times)?);
     Ok(twice.saturating_sub(once) / u64::from(case.times))
@@ -111,7 +112,7 @@ fn callgrind(case: &Case, times: u32) -> Result<u64, Trouble> {
     }
     let collected = text.lines().find_map(|line| line.split_once("Collected : "));
     let count = collected.and_then(|(_, count)| count.trim().parse().ok());
-    Ok(count.ok_or_else(|| format!("valgrind did not say what it counted:\n{text}"))?)
+    Ok(count.ok_or_else(|| format!("valgrind printed no count:\n{text}"))?)
 }
 
 fn compiler() -> Result<String, Trouble> {
@@ -120,7 +121,7 @@ fn compiler() -> Result<String, Trouble> {
     Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
 }
 
-/// What is written down.
+/// The expected counts.
 struct Expected {
     compiler: String,
     counts: BTreeMap<String, u64>,

@@ -1,4 +1,4 @@
-//! Matching a request with very many routes.
+//! Finding the route of a request among very many routes.
 
 use std::borrow::Cow;
 use std::hint::black_box;
@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use loadx_core::route::{Access, Action, Asked, FieldEdits, Fields, Forward, PathRule, Route, RouteTable, Rules};
 
-/// Routes of each host, one a prefix.
+/// The routes of each host, one per prefix.
 const ROUTES_PER_HOST: usize = 10;
 
 struct NoFields;

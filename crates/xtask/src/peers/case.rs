@@ -1,4 +1,4 @@
-//! The cases: what load, against whom, and what the budget allows.
+//! The cases: the load, the compared programs, and the budget.
 
 use super::contender::Contender;
 use super::floor::Means;
@@ -7,7 +7,7 @@ use super::load::Manner;
 /// One row of the comparison.
 #[derive(Clone, Debug)]
 pub(super) struct Case {
-    /// How `--only` names it.
+    /// The name for `--only`.
     pub(super) name: &'static str,
     pub(super) about: &'static str,
     pub(super) connections: usize,
@@ -17,29 +17,29 @@ pub(super) struct Case {
     pub(super) manner: Manner,
     pub(super) log: bool,
     pub(super) peers: Vec<Contender>,
-    /// At most so much of a contender's CPU per request.
+    /// The largest allowed ratio of LoadX's CPU per request to that of a contender.
     pub(super) budget: Vec<(Contender, f64)>,
 }
 
-/// What a request carries.
+/// The content of a request.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub(super) enum Upload {
     Nothing,
     Length(u64),
 }
 
-/// How many fields a request has.
+/// The number of fields of a request.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub(super) enum Fields {
     /// Host and User-Agent.
     Few,
-    /// Forty, as long as browsers and what stands before them send.
+    /// Forty fields, as long as those of browsers and of proxies in front of LoadX.
     Browser,
 }
 
 const MIB: u64 = 1024 * 1024;
 
-/// What most requests are like.
+/// A small request, like most requests.
 pub(super) fn small() -> Case {
     let (nginx, copy) = (Contender::Nginx, Contender::Floor(Means::Copy));
     Case {
@@ -88,7 +88,7 @@ pub(super) fn all() -> Vec<Case> {
         Case {
             manner: Manner::Churn,
             budget: vec![(nginx.clone(), 0.90)],
-            ..beside("churn", "a connection a request, 64 at a time", 64)
+            ..beside("churn", "a connection per request, 64 at a time", 64)
         },
         Case { target: "/bytes/1024", ..beside("1k", "1 KiB responses, 64 connections", 64) },
         Case {
@@ -115,7 +115,7 @@ pub(super) fn all() -> Vec<Case> {
 }
 
 impl Case {
-    /// The head of its requests.
+    /// The head of the requests of the case.
     pub(super) fn head(&self) -> Vec<u8> {
         let (method, length) = match self.upload {
             Upload::Nothing => ("GET", String::new()),
@@ -138,7 +138,7 @@ impl Case {
     }
 }
 
-/// What a browser behind a delivery network sends, up to forty fields with Host.
+/// The fields of a browser behind a content delivery network: forty with Host.
 fn browser_fields() -> String {
     let mut fields = "\
 User-Agent: Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/126.0.0.0 Safari/537.36\r

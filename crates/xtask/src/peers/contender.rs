@@ -1,4 +1,4 @@
-//! What is measured: LoadX, its peers as their own documentation tunes them, and the floors.
+//! The measured programs: LoadX, other proxies with the configs that their documentation advises, and bare relays.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -9,28 +9,28 @@ use std::process::Command;
 
 use super::floor::Means;
 
-/// A program under measurement.
+/// A measured program.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Contender {
-    /// LoadX: what to call it, and its binary.
+    /// LoadX: its name in the table, and its binary.
     LoadX(String, PathBuf),
     Nginx,
-    /// HAProxy, with buffers of so many KiB.
+    /// HAProxy, with the size of its buffers in KiB.
     Haproxy(u32),
-    /// HAProxy with splice for whatever it may be used for.
+    /// HAProxy with all options for splice.
     HaproxySplice,
     Floor(Means),
 }
 
-/// What it is to do.
+/// The setup of a contender.
 #[derive(Clone, Debug)]
 pub(super) struct Setup<'s> {
     pub(super) listen: SocketAddr,
     pub(super) backends: &'s [SocketAddr],
-    /// Whether each request is logged to a file, as JSON where that is offered.
+    /// Whether the contender logs each request to a file, as JSON if possible.
     pub(super) log: bool,
     pub(super) workers: usize,
-    /// A folder for its config and log.
+    /// A folder for the config and the log.
     pub(super) folder: &'s Path,
 }
 
@@ -47,7 +47,7 @@ impl Contender {
         }
     }
 
-    /// What starts it; its config is written.
+    /// Writes the config, and returns the command that starts the contender.
     pub(super) fn command(&self, setup: &Setup<'_>) -> io::Result<Command> {
         let folder = setup.folder;
         let write = |name: &str, text: String| {
@@ -88,7 +88,7 @@ impl Contender {
     }
 }
 
-/// Defaults, but for the places of clients.
+/// The defaults, except the limit of connections.
 fn loadx_config(setup: &Setup<'_>) -> String {
     let backend = |address: &SocketAddr| format!("{{\"host\":\"{}\",\"port\":{}}}", address.ip(), address.port());
     let backends = setup.backends.iter().map(backend).collect::<Vec<_>>().join(",\n");
@@ -104,7 +104,8 @@ fn loadx_config(setup: &Setup<'_>) -> String {
     )
 }
 
-/// As nginx's documentation has it for a proxy that keeps connections to its backends; its log is buffered.
+/// The config that nginx's documentation advises for a proxy that keeps connections to its backends; the log is
+/// buffered.
 fn nginx_config(setup: &Setup<'_>) -> String {
     let mut servers = String::new();
     for backend in setup.backends {
@@ -159,7 +160,7 @@ fn haproxy_config(setup: &Setup<'_>, buffer_kib: u32, splice: bool) -> String {
         let check = if setup.log { " check inter 30s" } else { "" };
         let _ = writeln!(servers, "  server s{index} {backend}{check}");
     }
-    // HAProxy logs over a socket, or to standard output, which goes nowhere here.
+    // HAProxy logs to a socket or to standard output, and the output is discarded here.
     let log = if setup.log { "  log global\n  option httplog\n" } else { "" };
     let splice = if splice { "  option splice-request\n  option splice-response\n" } else { "" };
     format!(

@@ -1,4 +1,4 @@
-//! The floor: a relay that looks at nothing. What it costs is what any proxy must pay.
+//! The floor: a bare relay, which does not parse the bytes. Its cost is the least cost of any proxy.
 
 use std::collections::HashMap;
 use std::io::{self, ErrorKind, Read as _, Write as _};
@@ -11,7 +11,7 @@ use mio::net::{TcpListener, TcpStream};
 use mio::{Events, Interest, Poll, Token};
 use rustix::pipe::{PipeFlags, SpliceFlags, fcntl_setpipe_size, pipe_with, splice};
 
-/// What one read may take, in bytes; the pipe of a splice holds up to 16 times as much.
+/// The most bytes of one read; the pipe of a splice holds up to 16 times as many.
 const PIECE_BYTES: usize = 64 * 1024;
 
 const PIPE_BYTES: usize = 1024 * 1024;
@@ -21,24 +21,24 @@ const PIPE_BYTES: usize = 1024 * 1024;
 pub(super) enum Means {
     /// Through a buffer of the process
     Copy,
-    /// Through a pipe, without looking at them
+    /// Through a pipe, without copying
     Splice,
 }
 
-/// What can be typed after `cargo xtask floor`.
+/// The options of `cargo xtask floor`.
 #[derive(Debug, Args)]
 pub(crate) struct FloorArguments {
-    /// How bytes are moved
+    /// The way to move bytes
     #[arg(long)]
     means: Means,
     #[arg(long)]
     listen: SocketAddr,
-    /// Backends, taken in turns
+    /// The backends, used in turn
     #[arg(long, required = true)]
     to: Vec<SocketAddr>,
 }
 
-/// Relays until it is ended.
+/// Relays until the process ends.
 pub(crate) fn run(arguments: &FloorArguments) -> io::Result<()> {
     let mut poll = Poll::new()?;
     let mut listener = TcpListener::bind(arguments.listen)?;
@@ -61,7 +61,7 @@ pub(crate) fn run(arguments: &FloorArguments) -> io::Result<()> {
                 continue;
             }
             let Some(pair) = pairs.get_mut(&(number / 2)) else { continue };
-            // An event of one side is bytes from it or room in it; which, each direction finds out by trying.
+            // An event of one side means readable or writable; each direction tries to move bytes.
             let moved = if event.is_readable() { pair.carry(number % 2, &mut buffer) } else { Ok(()) };
             let flushed = if event.is_writable() { pair.carry(1 - number % 2, &mut buffer) } else { Ok(()) };
             if moved.and(flushed).is_err() {
@@ -71,7 +71,7 @@ pub(crate) fn run(arguments: &FloorArguments) -> io::Result<()> {
     }
 }
 
-/// A client's connection and the backend's, and what is on its way in each direction.
+/// The connections to a client and a backend, and the bytes under way in each direction.
 struct Pair {
     ends: [TcpStream; 2],
     ways: [Way; 2],
@@ -106,7 +106,8 @@ impl Pair {
         Ok(Pair { ends, ways: [Way::new(means)?, Way::new(means)?] })
     }
 
-    /// Moves what there is from one end to the other. An error, the end among them, ends both.
+    /// Moves the available bytes from one end to the other. An error, or the end of one connection, ends both
+    /// connections.
     fn carry(&mut self, from: usize, buffer: &mut [u8]) -> io::Result<()> {
         let (source, sink) = (&self.ends[from], &self.ends[1 - from]);
         match &mut self.ways[from] {

@@ -1,4 +1,4 @@
-//! Where measurements are made: the backends run, a folder is there, LoadX is built.
+//! The environment of measurements: the running backends, a folder, and a build of LoadX.
 
 use std::io::{self, Read as _, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
@@ -18,13 +18,13 @@ use crate::Trouble;
 const PROXY_PROCESSOR: &str = "0";
 const LOAD_PROCESSOR: usize = 1;
 
-/// Requests flow for so long before a turn is measured.
+/// The time of requests before the measurement of a turn.
 const WARM_UP: Duration = Duration::from_millis(500);
 
-/// How long a program may take until it serves.
+/// The longest time that a program may take to start.
 const START_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How a contender is set up for its turn.
+/// The setup of a contender for a turn.
 #[derive(Clone, Debug)]
 pub(super) struct Stage {
     pub(super) backends: usize,
@@ -33,13 +33,14 @@ pub(super) struct Stage {
 }
 
 impl Stage {
-    /// Three backends, one worker, a processor of its own.
+    /// Three backends, one worker, one processor.
     pub(super) const USUAL: Stage = Stage { backends: 3, workers: 1, processors: PROXY_PROCESSOR };
 }
 
-/// Where measurements are made.
+/// The environment of measurements.
 pub(super) struct Lab {
-    /// One server; each address of the loopback network leads to it, and so is a backend.
+    /// The port of the backend server; each address of the loopback network reaches this server, and so counts as a
+    /// backend.
     port: u16,
     folder: tempfile::TempDir,
     loadx: PathBuf,
@@ -47,7 +48,7 @@ pub(super) struct Lab {
     alone: bool,
 }
 
-/// A contender that serves.
+/// A running contender.
 pub(super) struct Running {
     pub(super) process: Process,
     pub(super) address: SocketAddr,
@@ -69,7 +70,7 @@ impl Lab {
         Ok(Lab { port, folder: tempfile::tempdir()?, loadx, before, alone })
     }
 
-    /// LoadX, the build that it is to be held against if there is one, and the peers.
+    /// LoadX, the other build of LoadX if there is one, and `peers`.
     pub(super) fn contenders(&self, peers: &[Contender]) -> Vec<Contender> {
         let mut contenders = vec![self.loadx()];
         contenders.extend(self.before.clone().map(|binary| Contender::LoadX("LoadX before".to_owned(), binary)));
@@ -81,7 +82,7 @@ impl Lab {
         Contender::LoadX("LoadX".to_owned(), self.loadx.clone())
     }
 
-    /// Starts a contender, and waits until it serves.
+    /// Starts a contender, and waits until it answers requests.
     pub(super) fn start(&self, contender: &Contender, stage: &Stage, log: bool) -> Result<Running, Trouble> {
         let address = free_address()?;
         let backends: Vec<SocketAddr> = (0..stage.backends).map(|number| self.backend(number)).collect();
@@ -99,7 +100,7 @@ impl Lab {
         SocketAddr::from(([127, 1, high, low], self.port))
     }
 
-    /// One turn: what a request costs, and how many there are.
+    /// Runs one turn: measures the cost of a request and the number of requests.
     pub(super) fn turn(
         &self,
         case: &Case,
@@ -109,7 +110,7 @@ impl Lab {
     ) -> Result<Sample, Trouble> {
         let running = self.start(contender, stage, case.log)?;
         let load = Load::start(work(case, running.address)?, LOAD_PROCESSOR)?;
-        // Each backend is probed and connected to once before anything counts.
+        // Waits until each backend has been probed and connected to once.
         std::thread::sleep(WARM_UP + Duration::from_micros(400) * stage.backends as u32);
         let counted = load.counted();
         let (used, done, began) = (running.process.used(), counted.done(), Instant::now());
@@ -121,10 +122,11 @@ impl Lab {
         Ok(Sample { resident, ..sample })
     }
 
-    /// How often a request causes each system call.
+    /// Measures how often a request makes each system call.
     pub(super) fn traced_turn(&self, case: &Case, contender: &Contender) -> Result<Vec<(String, f64)>, Trouble> {
         let running = self.start(contender, &Stage::USUAL, case.log)?;
-        // Attached before the first request and until the last: every call belongs to one that was counted.
+        // strace is attached from before the first request until after the last, so that every call belongs to a
+        // counted request.
         let work = work(case, running.address)?;
         let (done, calls) = running.process.trace(|| {
             let load = Load::start(work, LOAD_PROCESSOR)?;
@@ -136,7 +138,7 @@ impl Lab {
         Ok(calls.into_iter().map(|(name, count)| (name, count as f64 / done.max(1) as f64)).collect())
     }
 
-    /// Response times at so many requests a second, in microseconds.
+    /// Measures response times at `rate` requests per second, in microseconds.
     pub(super) fn paced_turn(
         &self,
         case: &Case,
@@ -157,10 +159,11 @@ impl Lab {
         Ok((sample, load.stop()?))
     }
 
-    /// Bytes that a contender holds for each of `connections` that sent one request and then nothing.
+    /// Measures the memory that a contender holds for each of `connections` connections that sent one request and are
+    /// idle, in bytes.
     pub(super) fn idle_turn(&self, case: &Case, contender: &Contender, connections: usize) -> Result<f64, Trouble> {
         let running = self.start(contender, &Stage::USUAL, case.log)?;
-        // What the first requests bring into being belongs to no connection.
+        // Excludes the memory that the first requests allocate once.
         let few = Work { connections: 64, manner: Manner::Closed, ..work(case, running.address)? };
         let load = Load::start(few, LOAD_PROCESSOR)?;
         std::thread::sleep(WARM_UP);
@@ -173,7 +176,7 @@ impl Lab {
         while counted.done() < connections as u64 && began.elapsed() < Duration::from_secs(30) {
             std::thread::sleep(Duration::from_millis(20));
         }
-        // Long enough for whoever gives things up after a while.
+        // Long enough for programs that free memory after a delay.
         std::thread::sleep(Duration::from_secs(2));
         let after = running.process.resident();
         let done = counted.done();
@@ -186,7 +189,7 @@ impl Lab {
 }
 
 fn work(case: &Case, target: SocketAddr) -> Result<Work, Trouble> {
-    let content_bytes = origin::content_bytes(case.target).ok_or("a case asks for a page that there is not")?;
+    let content_bytes = origin::content_bytes(case.target).ok_or("a case requests an unknown page")?;
     Ok(Work {
         target,
         connections: case.connections,
@@ -197,7 +200,7 @@ fn work(case: &Case, target: SocketAddr) -> Result<Work, Trouble> {
     })
 }
 
-/// An address on loopback that nobody has at the moment.
+/// An unused address on loopback.
 fn free_address() -> io::Result<SocketAddr> {
     std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()
 }

@@ -1,4 +1,4 @@
-//! The load on a contender: runs in a thread of its own, on one processor, and checks every answer.
+//! The load on a contender: runs in its own thread, on one processor, and checks every response.
 
 use std::cell::RefCell;
 use std::io;
@@ -13,10 +13,10 @@ use hdrhistogram::Histogram;
 use loadx_load::{Answer, Outcome, Plan, Request, Reuse, Target, drive};
 use tokio::sync::oneshot;
 
-/// Connections that are opened at the same time when all of them are to be held.
+/// The number of connections that are opened at the same time for `Manner::Hold`.
 const OPENING_MAX: usize = 32;
 
-/// How long a request may take. A contender that takes longer has stalled.
+/// The time limit of a request. A contender that takes longer has stalled.
 const TIMEOUT: Duration = Duration::from_secs(60);
 
 /// The task of a load.
@@ -26,7 +26,7 @@ pub(super) struct Work {
     pub(super) connections: usize,
     pub(super) head: Vec<u8>,
     pub(super) upload_bytes: u64,
-    /// Content that every answer must have.
+    /// The size of the content of every response, in bytes.
     pub(super) content_bytes: u64,
     pub(super) manner: Manner,
 }
@@ -34,14 +34,14 @@ pub(super) struct Work {
 /// When a connection sends its next request.
 #[derive(Copy, Clone, Debug, PartialEq)]
 pub(super) enum Manner {
-    /// When the last request is answered.
+    /// After the response to the last request.
     Closed,
-    /// The same, on a new connection each time.
+    /// After the response to the last request, on a new connection each time.
     Churn,
-    /// When its turn comes: so many requests per second, over all connections. Response times count from the
-    /// moment when a request was due.
+    /// On a schedule: this many requests per second, over all connections. Response times count from the scheduled
+    /// moment.
     Rate(f64),
-    /// Never: one request, and then silence.
+    /// Never: each connection sends one request and stays open.
     Hold,
 }
 
@@ -81,7 +81,7 @@ pub(super) struct Counters {
 }
 
 impl Counters {
-    /// Answers that were whole and right.
+    /// Complete and correct responses.
     pub(super) fn done(&self) -> u64 {
         self.done.load(Ordering::Relaxed)
     }
@@ -105,7 +105,7 @@ impl Counters {
     }
 }
 
-/// A load that runs.
+/// A running load.
 pub(super) struct Load {
     counters: Arc<Counters>,
     stop: oneshot::Sender<()>,
@@ -113,7 +113,7 @@ pub(super) struct Load {
 }
 
 impl Load {
-    /// Starts a load in a thread of its own, on one processor.
+    /// Starts a load in its own thread, on one processor.
     pub(super) fn start(work: Work, processor: usize) -> io::Result<Load> {
         let counters = Arc::<Counters>::default();
         let shared = Arc::clone(&counters);
@@ -130,14 +130,14 @@ impl Load {
         Arc::clone(&self.counters)
     }
 
-    /// From now on response times count.
+    /// Starts to record response times.
     pub(super) fn record(&self) {
         self.counters.recording.store(true, Ordering::Relaxed);
     }
 
-    /// Ends the load. The response times, in microseconds.
+    /// Ends the load. Returns the response times, in microseconds.
     pub(super) fn stop(self) -> io::Result<Histogram<u64>> {
-        // The receiver is gone when the load has failed; the thread returns the failure.
+        // The receiver is dropped when the load has failed; the thread returns the failure.
         let _ = self.stop.send(());
         self.thread.join().map_err(|_| io::Error::other("the load panicked"))?
     }

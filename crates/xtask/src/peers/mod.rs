@@ -1,7 +1,7 @@
 //! `cargo xtask peers`: LoadX, nginx, HAProxy and bare relays, in turn, under the same load in one run.
 //!
-//! Whatever is measured has one processor to itself; the load and the backends share another. All of it runs
-//! in a network namespace of its own, where no packet filter of the machine has a say.
+//! The measured program has one processor to itself; the load and the backends share another. Everything runs in a
+//! separate network namespace, without the packet filter of the machine.
 
 mod case;
 mod contender;
@@ -27,28 +27,28 @@ use lab::{Lab, Stage};
 use report::{Column, Comparison};
 use sections::Section;
 
-/// What can be typed after `cargo xtask peers`.
+/// The options of `cargo xtask peers`.
 #[derive(Debug, Args)]
 pub(crate) struct PeersArguments {
-    /// Only these cases and tables; without it, all of them
+    /// Only these cases and tables [default: all cases and tables]
     #[arg(long, value_name = "NAME", value_delimiter = ',')]
     only: Vec<String>,
-    /// How often each contender has its turn
+    /// The number of rounds; each contender has one turn per round
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=100))]
     rounds: u32,
-    /// Seconds that each turn is measured
+    /// The time of each measurement, in seconds
     #[arg(long, default_value_t = 2.0, value_parser = parse_seconds)]
     seconds: f64,
     /// Another build of LoadX to measure beside this one
     #[arg(long, value_name = "BINARY")]
     before: Option<PathBuf>,
-    /// Also count the system calls of a request; strace is needed, and slows everything down
+    /// Also count the system calls of a request; needs strace, and takes longer
     #[arg(long)]
     calls: bool,
-    /// LoadX alone, without peers
+    /// Measure LoadX alone
     #[arg(long)]
     alone: bool,
-    /// Set once the run is in a network of its own
+    /// Set when the run is in its own network namespace
     #[arg(long, hide = true)]
     inside: bool,
 }
@@ -117,7 +117,7 @@ fn compare(lab: &Lab, case: &Case, arguments: &PeersArguments) -> Result<Compari
     Ok(Comparison { case: case.name.to_owned(), about: case.about.to_owned(), columns, budget })
 }
 
-/// What the figures were measured on.
+/// The machine and the programs of the measurement.
 fn machine() -> String {
     let file = |path: &str| std::fs::read_to_string(path).unwrap_or_default().trim().to_owned();
     let first_line = |program: &str, argument: &str| {
@@ -138,7 +138,7 @@ fn machine() -> String {
     )
 }
 
-/// Runs this command again where it has a loopback interface to itself.
+/// Runs this command again in a network namespace with its own loopback interface.
 fn enter_own_network() -> Result<(), Trouble> {
     let build = Command::new(std::env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned()))
         .args(["build", "--release", "--package", "loadx"])
@@ -151,7 +151,7 @@ fn enter_own_network() -> Result<(), Trouble> {
     if !rustix::process::geteuid().is_root() {
         again.args(["--user", "--map-root-user"]);
     }
-    // Files and ports for thousands of connections; a congestion control that does not pace what it sends.
+    // Allows files and ports for thousands of connections; sets a congestion control that does not pace its packets.
     let set_up = "cc=/proc/sys/net/ipv4/tcp_congestion_control
         ulimit -n \"$(ulimit -Hn)\" && ip link set lo up || exit 2
         echo 1024 65535 >/proc/sys/net/ipv4/ip_local_port_range
@@ -159,10 +159,10 @@ fn enter_own_network() -> Result<(), Trouble> {
         exec \"$@\"";
     again.args(["--net", "sh", "-c", set_up, "sh"]).arg(std::env::current_exe()?);
     let status = again.args(std::env::args_os().skip(1)).arg("--inside").status()?;
-    if status.success() { Ok(()) } else { Err("the measurement did not come to its end".into()) }
+    if status.success() { Ok(()) } else { Err("the measurement failed".into()) }
 }
 
-/// Nothing is installed from here; what is missing is named.
+/// Names the missing packages. Installs nothing.
 fn missing_packages() -> Result<(), Trouble> {
     let wanted = [
         ("nginx", "nginx"),

@@ -1,7 +1,7 @@
-//! A backend that is itself nearly free, so that what stands before it is what is measured.
+//! A backend that uses little CPU, so that the measurement shows the proxy.
 //!
-//! It knows a few paths: `/` answers 13 bytes, `/bytes/N` answers N, `/chunked/N` answers N in chunks of
-//! 16 KiB. Whatever is uploaded is read and thrown away first.
+//! The paths: `/` answers 13 bytes, `/bytes/N` answers N bytes, `/chunked/N` answers N bytes in chunks of 16 KiB. The
+//! backend reads and discards an upload first.
 
 use std::collections::HashMap;
 use std::io::{self, ErrorKind, Read as _, Write as _};
@@ -11,7 +11,7 @@ use loadx_http::{BodyDecoder, ChunkPrefix, LAST_CHUNK, Parsed, RequestHead};
 use mio::net::{TcpListener, TcpStream};
 use mio::{Events, Interest, Poll, Token};
 
-/// What one read may take, in bytes.
+/// The most bytes of one read.
 const READ_BYTES: usize = 256 * 1024;
 
 /// The size of the chunks of a chunked response, in bytes.
@@ -20,10 +20,10 @@ const CHUNK_BYTES: usize = 16 * 1024;
 /// The largest response, in bytes.
 pub(super) const CONTENT_BYTES_MAX: usize = 128 * 1024 * 1024;
 
-/// The connection that is no connection: whoever comes.
+/// The token of the listener.
 const ARRIVALS: Token = Token(0);
 
-/// Serves from the calling thread, for as long as the process lives.
+/// Serves in the calling thread until the process ends.
 pub(super) fn serve(listener: std::net::TcpListener) -> io::Result<()> {
     let mut poll = Poll::new()?;
     let mut listener = TcpListener::from_std(listener);
@@ -46,22 +46,22 @@ struct Origin {
     connections: HashMap<usize, Connection>,
     next: usize,
     buffer: Vec<u8>,
-    /// Whole responses by path, made when first asked for.
+    /// Complete responses by path, made at the first request.
     pages: HashMap<Vec<u8>, Page>,
 }
 
 struct Connection {
     stream: TcpStream,
-    /// What was read of a head that is not whole yet.
+    /// The bytes of an incomplete head.
     pending: Vec<u8>,
     upload: Option<BodyDecoder>,
-    /// What is to be answered once the upload is over.
+    /// The response to send after the upload.
     page: Page,
-    /// The response that is being written, and how far.
+    /// The response that is being written, and the number of written bytes.
     writing: Option<(Page, usize)>,
 }
 
-/// A whole response.
+/// A complete response.
 type Page = std::rc::Rc<[u8]>;
 
 impl Origin {
@@ -88,7 +88,7 @@ impl Origin {
 }
 
 impl Connection {
-    /// Does what can be done now. An error, the end among them, closes the connection.
+    /// Reads and writes without waiting. An error, or the end of the connection, closes the connection.
     fn advance(&mut self, buffer: &mut [u8], pages: &mut HashMap<Vec<u8>, Page>) -> io::Result<()> {
         loop {
             if !self.write()? {
@@ -101,7 +101,7 @@ impl Connection {
                 Err(error) => return Err(error),
             };
             self.take(&mut buffer[..count], pages)?;
-            // A read that did not fill the buffer has emptied the socket.
+            // A read that does not fill the buffer has emptied the socket.
             if count < buffer.len() {
                 self.write()?;
                 return Ok(());
@@ -123,7 +123,7 @@ impl Connection {
     }
 
     fn take_request(&mut self, bytes: &mut [u8], pages: &mut HashMap<Vec<u8>, Page>) -> io::Result<()> {
-        // The cheap way for the usual request.
+        // The fast path for a plain GET.
         if bytes.starts_with(b"GET ") && bytes.ends_with(b"\r\n\r\n") {
             let target = bytes[4..].split(|byte| *byte == b' ').next().unwrap_or_default();
             self.writing = Some((page(pages, target)?, 0));
@@ -150,7 +150,7 @@ impl Connection {
         Ok(())
     }
 
-    /// Whether everything has left.
+    /// Writes the response. Returns whether it has been written completely.
     fn write(&mut self) -> io::Result<bool> {
         while let Some((page, at)) = &mut self.writing {
             match self.stream.write(&page[*at..]) {
@@ -205,7 +205,7 @@ fn spell(target: &[u8]) -> io::Result<Vec<u8>> {
     Err(io::Error::new(ErrorKind::InvalidInput, "no such page"))
 }
 
-/// How much content a path answers, in bytes, for the client that checks it.
+/// The size of the content of a path in bytes, for the client that checks the response.
 pub(super) fn content_bytes(target: &str) -> Option<u64> {
     let size = |prefix: &str| target.strip_prefix(prefix)?.parse().ok();
     size("/bytes/").or_else(|| size("/chunked/")).or_else(|| (target == "/").then_some(13))

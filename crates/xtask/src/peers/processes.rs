@@ -1,4 +1,4 @@
-//! Processes under measurement: on which processor they run, what they use of it, and what memory they hold.
+//! Measured processes: their processor, their CPU time, and their memory.
 
 use std::fs;
 use std::io;
@@ -15,7 +15,7 @@ pub(super) fn pin(processor: usize) -> io::Result<()> {
     Ok(sched_setaffinity(None, &set)?)
 }
 
-/// Waits for events; a signal that comes between is none.
+/// Waits for events; repeats the wait after a signal.
 pub(super) fn wait(poll: &mut Poll, events: &mut Events, limit: Option<Duration>) -> io::Result<()> {
     match poll.poll(events, limit) {
         Err(error) if error.kind() == io::ErrorKind::Interrupted => {
@@ -26,7 +26,7 @@ pub(super) fn wait(poll: &mut Poll, events: &mut Events, limit: Option<Duration>
     }
 }
 
-/// What processes have used of a processor, in seconds.
+/// The CPU time of processes, in seconds.
 #[derive(Copy, Clone, Debug, Default)]
 pub(super) struct Used {
     pub(super) user: f64,
@@ -39,7 +39,7 @@ impl Used {
     }
 }
 
-/// A process that was started here, with those that it started itself. Dropped, it is ended.
+/// A started process and its children. Dropping it ends the processes.
 #[derive(Debug)]
 pub(super) struct Process {
     child: Child,
@@ -67,7 +67,7 @@ impl Process {
         let mut used = Used::default();
         for pid in self.pids() {
             let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-            // Behind the name, which may hold anything, the fields have fixed places.
+            // After the name, which may contain any characters, the fields have fixed positions.
             let fields: Vec<&str> =
                 stat.rsplit_once(')').map(|(_, rest)| rest.split_whitespace().collect()).unwrap_or_default();
             let seconds = |index: usize| fields.get(index).and_then(|ticks| ticks.parse::<f64>().ok()).unwrap_or(0.0);
@@ -77,7 +77,7 @@ impl Process {
         used
     }
 
-    /// Memory that is theirs alone, resident, in bytes.
+    /// The resident memory that the processes do not share, in bytes.
     pub(super) fn resident(&self) -> u64 {
         let of = |pid: &u32| -> u64 {
             let rollup = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap_or_default();
@@ -87,7 +87,7 @@ impl Process {
         self.pids().iter().map(of).sum()
     }
 
-    /// Counts the system calls that they make while `work` goes on, by name.
+    /// Counts the system calls of the processes during `work`, by name.
     pub(super) fn trace<T>(&self, work: impl FnOnce() -> io::Result<T>) -> io::Result<(T, Vec<(String, u64)>)> {
         let mut strace = Command::new("strace");
         strace.args(["-f", "-c", "-U", "name,calls"]);
@@ -121,7 +121,7 @@ impl Process {
 impl Drop for Process {
     fn drop(&mut self) {
         let pid = rustix::process::Pid::from_child(&self.child);
-        // SIGTERM first: nginx ends its workers then.
+        // SIGTERM first, so that nginx ends its workers.
         let _ = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
         let began = Instant::now();
         while began.elapsed() < Duration::from_secs(3) {

@@ -1,18 +1,18 @@
-//! What was measured, in tables: medians, and ratios within each round with their spread.
+//! The results in tables: medians, and ratios within each round with their spread.
 
 use std::fmt::Write as _;
 use std::time::Duration;
 
 use super::processes::Used;
 
-/// What one contender did in one round of one case.
+/// The result of one contender in one round of one case.
 #[derive(Clone, Debug)]
 pub(super) struct Sample {
     pub(super) user_us: f64,
     pub(super) system_us: f64,
     pub(super) per_second: f64,
     pub(super) errors: u64,
-    /// Memory that it held at the end, in bytes.
+    /// The memory of the contender at the end, in bytes.
     pub(super) resident: u64,
 }
 
@@ -38,7 +38,7 @@ impl Sample {
 pub(super) struct Column {
     pub(super) name: String,
     pub(super) samples: Vec<Sample>,
-    /// System calls a request, by name, if they were counted.
+    /// System calls per request, by name, if they were counted.
     pub(super) calls: Vec<(String, f64)>,
 }
 
@@ -48,11 +48,11 @@ pub(super) struct Comparison {
     pub(super) case: String,
     pub(super) about: String,
     pub(super) columns: Vec<Column>,
-    /// A contender's name, and how much of its CPU LoadX may use.
+    /// The name of a contender, and the largest allowed ratio of LoadX's CPU to its CPU.
     pub(super) budget: Vec<(String, f64)>,
 }
 
-/// The middle, the least and the most.
+/// The median, the least and the most of some values.
 #[derive(Copy, Clone, Debug)]
 pub(super) struct Spread {
     pub(super) median: f64,
@@ -71,13 +71,13 @@ impl Spread {
 }
 
 impl Comparison {
-    /// LoadX's CPU per request over that of column `index`, round by round.
+    /// The ratios of LoadX's CPU per request to that of column `index`, by round.
     fn ratios(&self, index: usize) -> Spread {
         let (ours, theirs) = (&self.columns[0].samples, &self.columns[index].samples);
         Spread::of(ours.iter().zip(theirs).map(|(ours, theirs)| ours.cpu_us() / theirs.cpu_us()))
     }
 
-    /// What was counted of system calls, a line each contender.
+    /// The counted system calls, one line per contender.
     pub(super) fn calls(&self) -> String {
         let mut lines = String::new();
         for column in self.columns.iter().filter(|column| !column.calls.is_empty()) {
@@ -85,12 +85,12 @@ impl Comparison {
             let often = column.calls.iter().filter(|(_, count)| *count >= 0.01);
             let listed: Vec<_> = often.map(|(name, count)| format!("{name} {count:.2}")).collect();
             let _ =
-                writeln!(lines, "calls a request, {}, {}: {all:.2} ({})", self.case, column.name, listed.join(", "));
+                writeln!(lines, "calls per request, {}, {}: {all:.2} ({})", self.case, column.name, listed.join(", "));
         }
         lines
     }
 
-    /// Its rows of the table.
+    /// The rows of the table.
     pub(super) fn rows(&self) -> String {
         let mut rows = String::new();
         for (index, column) in self.columns.iter().enumerate() {
@@ -122,6 +122,6 @@ impl Comparison {
 }
 
 pub(super) const HEADER: &str = "\
-| case | who | CPU µs/request | user | system | requests/s | LoadX's CPU over its, by round | budget |
+| case | proxy | CPU µs/request | user | system | requests/s | CPU of LoadX / CPU of the proxy, by round | budget |
 |---|---|---|---|---|---|---|---|
 ";

@@ -1,4 +1,4 @@
-//! What is measured beside the cases: memory, response times, starting up, and how the cost grows.
+//! The measurements other than the cases: memory, response times, start time, and the growth of the cost.
 
 use std::fmt::Write as _;
 use std::time::Duration;
@@ -12,12 +12,12 @@ use crate::Trouble;
 
 /// One table.
 pub(super) struct Section {
-    /// How `--only` names it.
+    /// The name for `--only`.
     pub(super) name: &'static str,
     pub(super) run: fn(&Lab, &PeersArguments) -> Result<String, Trouble>,
 }
 
-/// Every table that is not made of cases.
+/// Every table other than that of the cases.
 pub(super) const ALL: [Section; 4] = [
     Section { name: "memory", run: memory },
     Section { name: "latency", run: latency },
@@ -25,17 +25,17 @@ pub(super) const ALL: [Section; 4] = [
     Section { name: "scale", run: scale },
 ];
 
-/// Idle connections that are held, for memory.
+/// The number of idle connections for the measurement of memory.
 const HELD: usize = 8_000;
 
-/// Starts of each program.
+/// The number of starts of each program.
 const STARTS: usize = 9;
 
 const PEERS: [Contender; 2] = [Contender::Nginx, Contender::Haproxy(16)];
 
 fn memory(lab: &Lab, arguments: &PeersArguments) -> Result<String, Trouble> {
     let mut table = format!(
-        "| resident memory, bytes | idle connection, of {HELD} | active connection, of 5,000 | LoadX's idle over its |\n|---|---|---|---|\n"
+        "| resident memory, bytes | idle connection, of {HELD} | active connection, of 5,000 | LoadX's idle / the proxy's idle |\n|---|---|---|---|\n"
     );
     let small = case::small();
     let busy = Case { connections: 5_000, ..small.clone() };
@@ -53,7 +53,7 @@ fn memory(lab: &Lab, arguments: &PeersArguments) -> Result<String, Trouble> {
     Ok(table)
 }
 
-/// At half of what nginx can do, so that all have the same to do.
+/// Measures response times at half of the rate that nginx reaches, the same for all contenders.
 fn latency(lab: &Lab, arguments: &PeersArguments) -> Result<String, Trouble> {
     let small = case::small();
     let span = Duration::from_secs_f64(arguments.seconds);
@@ -87,7 +87,7 @@ fn start_up(lab: &Lab, _: &PeersArguments) -> Result<String, Trouble> {
     Ok(table)
 }
 
-/// How LoadX's cost of a small request grows with connections, backends and workers.
+/// Measures how the cost of a small request grows with connections, backends and workers.
 fn scale(lab: &Lab, arguments: &PeersArguments) -> Result<String, Trouble> {
     let usual = Stage::USUAL;
     let stage = |backends, workers, processors| Stage { backends, workers, processors };

@@ -7,10 +7,10 @@ use std::time::Duration;
 use indicatif::{ProgressBar, ProgressStyle};
 use loadx_load::Plan;
 
-/// How often the elapsed time is drawn although no request has finished.
+/// The interval of drawing the elapsed time while no request finishes.
 const TICK: Duration = Duration::from_millis(200);
 
-/// A bar that shows the number of finished requests, or no bar where a bar would be noise.
+/// A bar with the number of finished requests, or no bar when the output is not a terminal.
 #[derive(Clone)]
 pub(super) struct Progress {
     bar: ProgressBar,
@@ -41,7 +41,7 @@ impl Progress {
         self.bar.set_position(done);
     }
 
-    /// Takes the bar away.
+    /// Removes the bar.
     pub(super) fn end(&self) {
         self.bar.finish_and_clear();
     }
@@ -51,8 +51,8 @@ fn style(template: &str) -> ProgressStyle {
     ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar())
 }
 
-/// Whether to draw the bar. When the results go to a file or a program, standard error often goes to a log, so
-/// standard output must be a terminal too.
+/// Whether to draw the bar. When the results go to a file or a program, standard error often goes to a log, so standard
+/// output must be a terminal too.
 fn is_wanted() -> bool {
     let is_plain = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty())
         || std::env::var_os("TERM") == Some(OsString::from("dumb"));

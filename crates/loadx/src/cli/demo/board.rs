@@ -1,4 +1,4 @@
-//! What the demo shows while it runs: a line for each second.
+//! The output of the demo: one line per second.
 
 use std::fmt::Write as _;
 use std::io::{self, IsTerminal as _};
@@ -8,7 +8,7 @@ use super::traffic::Counts;
 use crate::cli::trouble::{Trouble, print};
 use crate::logging;
 
-/// Prints counts and remembers them, because a line tells what is new.
+/// Prints counts and stores them, because each line shows the difference.
 pub(super) struct Board {
     backends: Vec<String>,
     began: Instant,
@@ -23,8 +23,8 @@ impl Board {
         Board { backends, began: now, shown: now, counts: Counts::default(), in_place: false }
     }
 
-    /// From here on, each line takes the place of the one before it, so that other text stays in view. Only a terminal
-    /// can do so.
+    /// From now on each line overwrites the last line, so that other text stays visible. Has an effect only on a
+    /// terminal.
     pub(super) fn repeat_in_place(&mut self) {
         let dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
         self.in_place = io::stdout().is_terminal() && !dumb;
@@ -33,7 +33,7 @@ impl Board {
         }
     }
 
-    /// Shows what has come since the last line.
+    /// Prints the counts since the last line.
     pub(super) fn show(&mut self, counts: &Counts) -> Result<(), Trouble> {
         let now = Instant::now();
         let line = self.line(counts, now);
@@ -44,12 +44,13 @@ impl Board {
         }
     }
 
-    /// Prints other text, on lines of its own.
+    /// Prints other text on separate lines.
     pub(super) fn say(&mut self, text: &str) -> Result<(), Trouble> {
         print(text)
     }
 
-    /// At most 80 characters: a longer line would not be in one row of a common terminal, and could not be rewritten.
+    /// The line, at most 80 characters: a longer line would take two rows on a common terminal, and could not be
+    /// overwritten.
     fn line(&self, counts: &Counts, now: Instant) -> String {
         let requests = counts.requests - self.counts.requests;
         let rate = requests as f64 / now.duration_since(self.shown).as_secs_f64().max(f64::EPSILON);

@@ -1,4 +1,5 @@
-//! `loadx demo`: three test backends, LoadX in front of them, steady traffic, and a backend that dies and returns.
+//! `loadx demo`: three test backends, LoadX in front of them, steady traffic, and a backend that stops and starts
+//! again.
 
 mod board;
 mod traffic;
@@ -18,19 +19,19 @@ use crate::signals::Signals;
 use board::Board;
 use traffic::{Counts, Traffic};
 
-/// How many test backends the demo has.
+/// The number of test backends.
 const BACKENDS: u16 = 3;
 
-/// The backend that dies and returns.
+/// The index of the backend that the demo kills.
 const VICTIM: u16 = 1;
 
-/// How long each backend takes for an answer: long enough that requests are under way when the victim dies.
+/// The response time of each backend: long enough that requests are under way when the demo kills a backend.
 const LATENCY: Duration = Duration::from_millis(20);
 
-/// How long each scene lasts at least.
+/// The shortest time of each scene.
 const SCENE: Duration = Duration::from_secs(3);
 
-/// How long the demo waits at most for what a scene is to show.
+/// The longest time that the demo waits for the event of a scene.
 const SCENE_MAX: Duration = Duration::from_secs(20);
 
 /// The time between two lines.
@@ -80,26 +81,26 @@ pub(super) fn demo(arguments: &DemoArguments) -> Result<ExitCode, Trouble> {
     Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
-/// What ended the demo.
+/// Why the demo ended.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 enum Ending {
-    /// The end that `--once` or `--for` asked for.
+    /// `--once` or `--for` ended the demo.
     Planned,
-    /// A signal.
+    /// A signal ended the demo.
     Signal,
 }
 
-/// Everything that moves in the demo.
+/// The running parts of the demo.
 struct Stage {
     signals: Signals,
     traffic: Traffic,
     board: Board,
-    /// None stands for a backend that is dead at the moment.
+    /// The backends; `None` for the killed backend.
     backends: Vec<Option<TestBackend>>,
     end: Option<Instant>,
 }
 
-/// Plays the scenes, one after the other.
+/// Runs the scenes one after the other.
 fn play(stage: &mut Stage, arguments: &DemoArguments, port: u16) -> Result<Ending, Trouble> {
     let victim = name(VICTIM);
     let scenes = |stage: &mut Stage| -> Result<ControlFlow<Ending>, Trouble> {
@@ -114,7 +115,7 @@ fn play(stage: &mut Stage, arguments: &DemoArguments, port: u16) -> Result<Endin
         if let ControlFlow::Break(ending) = stage.watch(SCENE, Some(SCENE), |_| true)? {
             return Ok(ControlFlow::Break(ending));
         }
-        stage.board.say(&format!("\nThe demo starts {victim} again. LoadX takes it back:\n\n"))?;
+        stage.board.say(&format!("\nThe demo starts {victim} again. LoadX admits {victim} again:\n\n"))?;
         let before = stage.traffic.counts().of(&victim);
         stage.backends[usize::from(VICTIM)] = Some(start_backend(arguments.backend_port, VICTIM)?);
         stage.watch(SCENE, Some(SCENE_MAX), |counts| counts.of(&victim) > before)
@@ -138,7 +139,7 @@ fn play(stage: &mut Stage, arguments: &DemoArguments, port: u16) -> Result<Endin
 }
 
 impl Stage {
-    /// Prints a line each [`TICK`], for `at_least` this time and until `done` holds, but `at_most` that time.
+    /// Prints a line every [`TICK`], for at least `at_least` and until `done` returns true, but for at most `at_most`.
     fn watch(
         &mut self,
         at_least: Duration,
@@ -182,8 +183,8 @@ fn start_backend(first_port: u16, index: u16) -> Result<TestBackend, Trouble> {
     super::backend::start(&name(index), address, behaviour, &other)
 }
 
-/// The config of the demo. It probes every two seconds, so that a change shows while one watches, and it logs no
-/// requests, because hundreds of lines a second would hide everything else.
+/// The config of the demo. LoadX probes every two seconds, so that the demo shows changes soon, and logs no requests,
+/// because hundreds of lines per second would hide the other output.
 fn config(arguments: &DemoArguments) -> Result<Config, Trouble> {
     let backend = |index: u16| serde_json::json!({ "host": "127.0.0.1", "port": arguments.backend_port + index, "name": name(index) });
     let text = serde_json::json!({
@@ -223,8 +224,8 @@ fn invitation(port: u16, backend_port: u16) -> String {
         (format!("{front}/"), "the backends answer in turns"),
         (format!("{front}/__status__"), "LoadX and its backends"),
         (format!("{front}/__metrics__"), "rates, response times, status codes"),
-        (format!("{back}/health/fail"), "backend-1 reports bad health, LoadX takes it out"),
-        (format!("{back}/health/recover"), "backend-1 reports good health, LoadX takes it back"),
+        (format!("{back}/health/fail"), "backend-1 reports bad health, LoadX ejects backend-1"),
+        (format!("{back}/health/recover"), "backend-1 reports good health, LoadX admits backend-1"),
     ] {
         text.push_str(&format!("  {command:<56} {effect}\n"));
     }

@@ -1,4 +1,4 @@
-//! The steady traffic of the demo, on a thread of its own.
+//! The steady traffic of the demo, on its own thread.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -10,33 +10,33 @@ use std::time::{Duration, Instant};
 
 use loadx_load::{Plan, Target};
 
-/// Requests of one batch, and how many of them are under way at the same time.
+/// The number of requests in a batch; all of them are under way at the same time.
 const BATCH: u64 = 20;
 const CONCURRENCY: usize = 4;
 
-/// How long a batch takes at least. Without it, the demo would send thousands of requests a second while LoadX answers
-/// at once, as it does when no backend is in rotation.
+/// The shortest time of a batch. Without this limit the demo would send thousands of requests per second while LoadX
+/// answers at once, for example while no backend is in rotation.
 const BATCH_TIME: Duration = Duration::from_millis(100);
 
-/// What became of the requests so far.
+/// The results of the requests so far.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Counts {
     pub(super) requests: u64,
-    /// Requests without a whole response, or with a status of 500 and above.
+    /// Requests without a complete response, or with a status of 500 and above.
     pub(super) failed: u64,
     by_backend: BTreeMap<String, u64>,
-    /// Why no more requests can be sent.
+    /// Why the demo can send no more requests.
     pub(super) broken: Option<String>,
 }
 
 impl Counts {
-    /// How many requests this backend answered.
+    /// The number of requests that this backend answered.
     pub(super) fn of(&self, backend: &str) -> u64 {
         self.by_backend.get(backend).copied().unwrap_or_default()
     }
 }
 
-/// Traffic that flows until it is stopped.
+/// Traffic that runs until it is stopped.
 pub(super) struct Traffic {
     shared: Arc<Shared>,
     thread: JoinHandle<()>,
@@ -49,7 +49,7 @@ struct Shared {
 }
 
 impl Traffic {
-    /// Sends requests to the LoadX on this port, from now on.
+    /// Starts to send requests to the LoadX on this port.
     pub(super) fn start(port: u16) -> io::Result<Self> {
         let target = Target { host: Ipv4Addr::LOCALHOST.to_string(), port, path: "/".to_owned() };
         let plan = Plan::new(target, BATCH, CONCURRENCY, Duration::from_secs(5));
@@ -64,7 +64,7 @@ impl Traffic {
         self.shared.counts().clone()
     }
 
-    /// Finishes the running batch and sends no more.
+    /// Finishes the running batch and sends no more requests.
     pub(super) fn stop(self) -> Counts {
         self.shared.stop.store(true, Ordering::Relaxed);
         if self.thread.join().is_err() {

@@ -1,6 +1,6 @@
-//! Configs that follow every rule and still cannot do what their author wants.
+//! Traps: configs that are valid and still cannot work.
 //!
-//! The reader of the config in `loadx-core` does no I/O; what depends on this machine is checked here.
+//! The config reader in `loadx-core` does no I/O; this module checks what depends on the machine.
 
 mod routes;
 mod trap;
@@ -19,7 +19,7 @@ pub(super) use trap::Trap;
 /// The warnings about `config`. `file` is the config file, if there is one.
 ///
 /// # Errors
-/// All traps that LoadX cannot work with.
+/// All fatal traps.
 pub(super) fn warnings(config: &Config, file: Option<&Path>) -> Result<Vec<Trap>, Trouble> {
     let (errors, warnings): (Vec<Trap>, Vec<Trap>) = find(config).into_iter().partition(Trap::is_fatal);
     if errors.is_empty() {
@@ -47,25 +47,26 @@ fn find(config: &Config) -> Vec<Trap> {
     found.chain(unused(config)).chain(routes::traps(config)).collect()
 }
 
-/// A host of numbers and dots that is no IP address: no DNS server knows a name whose last part is a number.
+/// A host of numbers and dots that is no IP address: no name in the DNS ends with a number.
 fn half_an_address(whose: &str, host: &str) -> Option<Trap> {
     let looks_like_one = host.contains('.') && host.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
     (looks_like_one && host.parse::<Ipv4Addr>().is_err()).then(|| {
         Trap::error(
-            format!("{whose}: \"{host}\" looks like an IP address and is none"),
+            format!("{whose}: \"{host}\" looks like an IP address, but is not one"),
             "an IPv4 address has four numbers from 0 to 255, such as 127.0.0.1",
         )
     })
 }
 
-/// A backend that is LoadX itself: each request would come back to LoadX again and again, and take a further
-/// connection each time.
+/// A backend that is LoadX itself: LoadX would send each request to itself again and again, and each time open another
+/// connection.
 fn loop_to_itself(config: &Config, backend: &BackendSpec) -> Option<Trap> {
     let listener = config.listeners.iter().map(|listener| &listener.at).find(|at| reaches(at, backend))?;
     Some({
         Trap::error(
             format!(
-                "backend {} is LoadX itself, which listens on {}:{}: each request would go round until it fails",
+                "backend {} is LoadX itself, which listens on {}:{}: LoadX would send each request to itself until the \
+                 request fails",
                 backend.name,
                 bracketed(&listener.host),
                 listener.port
@@ -79,8 +80,8 @@ fn bracketed(host: &str) -> String {
     if host.contains(':') { format!("[{host}]") } else { host.to_owned() }
 }
 
-/// Whether a connection to the backend certainly comes to the listener. Names other than localhost are not looked up:
-/// DNS may answer differently where LoadX runs.
+/// Whether a connection to the backend certainly reaches the listener. Looks up no names except localhost: DNS may
+/// answer differently on the machine where LoadX runs.
 fn reaches(listen: &HostPort, backend: &BackendSpec) -> bool {
     if listen.port != backend.port {
         return false;
@@ -91,7 +92,7 @@ fn reaches(listen: &HostPort, backend: &BackendSpec) -> bool {
     let listening = addresses(&listen.host);
     let targets = addresses(&backend.host);
     targets.iter().any(|target| {
-        // The system takes a connection to "all addresses" for one to this machine.
+        // A connection to "all addresses" reaches this machine.
         let here = target.is_unspecified() || is_of_this_machine(*target);
         listening.iter().any(|own| match own {
             IpAddr::V4(ip) if ip.is_unspecified() => target.is_ipv4() && here,
@@ -101,7 +102,7 @@ fn reaches(listen: &HostPort, backend: &BackendSpec) -> bool {
     })
 }
 
-/// The addresses of a host that are certain without DNS.
+/// The addresses of a host that are known without DNS.
 fn addresses(host: &str) -> Vec<IpAddr> {
     if host.eq_ignore_ascii_case("localhost") {
         return vec![Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()];
@@ -109,14 +110,14 @@ fn addresses(host: &str) -> Vec<IpAddr> {
     host.parse::<IpAddr>().map(|ip| ip.to_canonical()).into_iter().collect()
 }
 
-/// Whether packets to this address stay on this machine: the system then sends them from the same address. Nothing is
-/// sent. (Binding to the address would tell less: with `ip_nonlocal_bind` the system permits any address.)
+/// Whether packets to this address stay on this machine: the system then uses the same address as their source. Sends
+/// nothing. (A successful bind would not prove this: with `ip_nonlocal_bind` the system permits any address.)
 fn is_of_this_machine(ip: IpAddr) -> bool {
     if ip.is_loopback() {
         return true;
     }
     let any: IpAddr = if ip.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
-    // Any port will do; 9 is the port of the discard service.
+    // The port does not matter; 9 is the port of the discard service.
     let source = UdpSocket::bind((any, 0)).and_then(|socket| {
         socket.connect(SocketAddr::new(ip, 9))?;
         socket.local_addr()
@@ -124,7 +125,7 @@ fn is_of_this_machine(ip: IpAddr) -> bool {
     source.is_ok_and(|source| source.ip() == ip)
 }
 
-/// Probes of one backend never overlap, so a probe that may outlast the interval stretches the interval.
+/// A probe timeout longer than the interval: probes of one backend never overlap, so a slow probe extends the interval.
 fn slow_probes(config: &Config, cluster: &ClusterConfig) -> Option<Trap> {
     let (timeout, interval) = (cluster.health.timeout, cluster.health.interval);
     let whose = if config.clusters.len() == 1 { String::new() } else { format!("cluster \"{}\": ", cluster.name) };
@@ -157,7 +158,7 @@ fn unused(config: &Config) -> Vec<Trap> {
     unused.map(trap).collect()
 }
 
-/// A log file that cannot be opened because of its folder.
+/// A log file whose folder does not exist.
 fn unwritable_log(file: &Path) -> Option<Trap> {
     let shown = file.display();
     let trap =
@@ -165,7 +166,7 @@ fn unwritable_log(file: &Path) -> Option<Trap> {
     if file.is_dir() {
         return trap(format!("{shown} is a folder"), "set \"log_file\" to a file in that folder".to_owned());
     }
-    // A relative path without a folder has the parent "": the folder that LoadX runs in.
+    // A relative path without a folder has the parent "", which means the working directory.
     let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty())?;
     let named = folder.display();
     if !folder.exists() {

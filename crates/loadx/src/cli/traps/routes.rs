@@ -169,8 +169,8 @@ const METHODS: [&str; 37] = [
     "VERSION-CONTROL",
 ];
 
-/// Routes that can never match: earlier routes ask for the same, for each of their hosts. Each route is compared with
-/// earlier routes of the same host and path only.
+/// Routes that can never match, because for each of their hosts an earlier route has the same conditions. Compares each
+/// route only with earlier routes of the same host and path.
 fn shadowed(routes: &[Route]) -> Vec<Trap> {
     let mut seen: HashMap<(&str, String), Vec<&Rules>> = HashMap::new();
     let mut traps = Vec::new();
@@ -190,8 +190,8 @@ fn shadowed(routes: &[Route]) -> Vec<Trap> {
             earlier.is_some_and(|earlier| earlier.iter().any(asks_the_same))
         };
         if hosts.iter().all(is_taken) {
-            let message = format!("route \"{}\" can never match: earlier routes ask for the same", route.name);
-            traps.push(Trap::warning(message, "remove the route, or let it ask for something else"));
+            let message = format!("route \"{}\" can never match: earlier routes have the same conditions", route.name);
+            traps.push(Trap::warning(message, "remove the route, or change its conditions"));
         }
         let names = if rules.hosts.is_empty() { vec![""] } else { rules.hosts.iter().map(|host| &**host).collect() };
         for host in names {
@@ -201,7 +201,7 @@ fn shadowed(routes: &[Route]) -> Vec<Trap> {
     traps
 }
 
-/// The rule of a path without what was compiled from it.
+/// A path rule without its compiled form.
 struct PathName<'p>(&'p PathRule);
 
 impl fmt::Debug for PathName<'_> {

@@ -1,11 +1,11 @@
-//! One trap in a config, and how it is told.
+//! One trap in a config, and the messages about the trap.
 
 /// One trap in a config.
 #[derive(Debug, PartialEq, Eq)]
 pub(in crate::cli) struct Trap {
     message: String,
     help: String,
-    /// Whether LoadX could never work with the config; otherwise the trap is worth a warning.
+    /// Whether LoadX can never work with the config; otherwise the trap is a warning.
     fatal: bool,
 }
 
@@ -18,7 +18,7 @@ impl Trap {
         Trap { message, help: help.into(), fatal: false }
     }
 
-    /// Whether LoadX could never work with the config.
+    /// Whether LoadX can never work with the config.
     pub(super) fn is_fatal(&self) -> bool {
         self.fatal
     }
@@ -28,7 +28,7 @@ impl Trap {
         format!("{}; {}", self.message, self.help)
     }
 
-    /// The trap as a message of a command, with the advice on a line of its own.
+    /// The trap as a message of a command, with the help on a separate line.
     pub(in crate::cli) fn text(&self) -> String {
         format!("{}\n  help: {}", self.message, self.help)
     }

@@ -1,4 +1,4 @@
-//! A client that sends just the bytes it is told to, and reads responses apart.
+//! A client that sends exactly the given bytes, and reads responses.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
@@ -12,11 +12,11 @@ pub(crate) struct Client {
     unread: Vec<u8>,
 }
 
-/// A response as it stood on the wire.
+/// A response, byte for byte.
 #[derive(Debug)]
 pub(crate) struct Response {
     pub(crate) status: u16,
-    /// From the status line to the empty line.
+    /// The bytes from the status line to the empty line.
     pub(crate) head: String,
     pub(crate) body: Vec<u8>,
 }
@@ -49,11 +49,11 @@ impl Client {
     }
 
     pub(crate) fn send(&mut self, bytes: impl AsRef<[u8]>) -> &mut Self {
-        self.stream.write_all(bytes.as_ref()).expect("the server takes what is sent");
+        self.stream.write_all(bytes.as_ref()).expect("the server reads the bytes");
         self
     }
 
-    /// Sends as much as the server takes; whether it took it all.
+    /// Sends as much as the server reads. Returns whether all bytes were sent.
     pub(crate) fn try_send(&mut self, bytes: &[u8]) -> bool {
         self.stream.write_all(bytes).is_ok()
     }
@@ -63,7 +63,7 @@ impl Client {
         self.send(format!("GET {path} HTTP/1.1\r\nHost: test\r\n\r\n"))
     }
 
-    /// Reads the next response whole.
+    /// Reads the next response completely.
     pub(crate) fn response(&mut self) -> Response {
         self.try_response().expect("a whole response")
     }
@@ -73,7 +73,7 @@ impl Client {
         self.head().expect("a response head")
     }
 
-    /// Reads the next response; an error tells how much of it came before it broke off.
+    /// Reads the next response; the error has the part that arrived before the connection ended.
     pub(crate) fn try_response(&mut self) -> Result<Response, String> {
         let mut response = self.head()?;
         if response.status < 200 || matches!(response.status, 204 | 304) {
@@ -90,36 +90,36 @@ impl Client {
         Ok(response)
     }
 
-    /// Takes so many bytes, whatever they say.
+    /// Reads `count` bytes.
     pub(crate) fn bytes(&mut self, count: usize) -> Vec<u8> {
-        self.take(count).expect("so many bytes")
+        self.take(count).expect("the server sends that many bytes")
     }
 
-    /// The same; an error tells how the connection ended instead.
+    /// Reads `count` bytes; the error tells how the connection ended.
     pub(crate) fn try_bytes(&mut self, count: usize) -> Result<Vec<u8>, String> {
         self.take(count)
     }
 
-    /// Sends and reads at the same time, as whoever gets an echo must.
+    /// Sends and reads at the same time, which an echo requires.
     pub(crate) fn send_and_read(&mut self, bytes: &[u8], count: usize, check: impl FnOnce(&[u8])) {
         let mut writer = self.stream.try_clone().unwrap();
         std::thread::scope(|scope| {
-            scope.spawn(move || writer.write_all(bytes).expect("the server takes what is sent"));
+            scope.spawn(move || writer.write_all(bytes).expect("the server reads the bytes"));
             check(&self.bytes(count));
         });
     }
 
-    /// Sends no more; what comes can still be read.
+    /// Ends the client's direction of the connection.
     pub(crate) fn end(&self) {
         self.stream.shutdown(Shutdown::Write).unwrap();
     }
 
-    /// Makes the coming drop a reset.
+    /// Makes the next drop reset the connection.
     pub(crate) fn reset(&self) {
         socket2::SockRef::from(&self.stream).set_linger(Some(Duration::ZERO)).unwrap();
     }
 
-    /// Whether nothing comes, neither bytes nor the end, for so long.
+    /// Whether neither bytes nor the end of the connection arrive within `span`.
     pub(crate) fn is_silent(&mut self, span: Duration) -> bool {
         self.stream.set_read_timeout(Some(span)).unwrap();
         let silent = self.unread.is_empty()
@@ -128,7 +128,7 @@ impl Client {
         silent
     }
 
-    /// The status of the response that comes next; it stays unread.
+    /// The status of the next response, without reading the response.
     pub(crate) fn peek_status(&mut self) -> u16 {
         let line = self.line().expect("a status line");
         self.unread.splice(0..0, line.bytes());
@@ -170,7 +170,7 @@ impl Client {
         }
     }
 
-    /// Takes so many bytes, waiting for them.
+    /// Waits for `count` bytes and reads them.
     fn take(&mut self, count: usize) -> Result<Vec<u8>, String> {
         while self.unread.len() < count {
             self.more()?;
@@ -191,7 +191,7 @@ impl Client {
         }
     }
 
-    /// Everything until the server closes cleanly.
+    /// Reads until the server closes the connection without a reset.
     fn rest(&mut self) -> Result<Vec<u8>, String> {
         let mut rest = std::mem::take(&mut self.unread);
         match self.stream.read_to_end(&mut rest) {
@@ -200,7 +200,7 @@ impl Client {
         }
     }
 
-    /// Everything that still comes, as text, until the connection ends one way or another.
+    /// Reads until the connection ends or is reset; returns the bytes as text.
     pub(crate) fn until_end(&mut self) -> String {
         let mut rest = std::mem::take(&mut self.unread);
         let mut buffer = [0; 4096];

@@ -1,4 +1,4 @@
-//! What the tests share: LoadX as a process, scripted origins, and a raw client.
+//! Shared code of the tests: LoadX as a process, scripted origins, and a raw client.
 
 mod client;
 mod origin;
@@ -13,10 +13,10 @@ pub(crate) use origin::{Connection, Origin};
 pub(crate) use process::{Demo, LoadX, Output, TestBackend, loadx, start};
 pub(crate) use terminal::Terminal;
 
-/// How long anything may take before a test gives up. Far beyond what it should take.
+/// The longest time of each wait, far longer than a wait should take.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
-/// The first of three ports in a row that nobody has taken, as text.
+/// The first of three consecutive unused ports, as text.
 pub(crate) fn free_ports() -> String {
     let is_free = |port: u16| TcpListener::bind(("127.0.0.1", port)).is_ok();
     let first = eventually("three free ports in a row", || {
@@ -26,7 +26,7 @@ pub(crate) fn free_ports() -> String {
     first.to_string()
 }
 
-/// Tries until `probe` gives something.
+/// Repeats `probe` until it returns a value.
 pub(crate) fn eventually<T>(what: &str, mut probe: impl FnMut() -> Option<T>) -> T {
     let deadline = Instant::now() + PATIENCE;
     loop {

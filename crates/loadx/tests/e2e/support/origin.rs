@@ -1,4 +1,4 @@
-//! An origin that does just what its script says, and keeps the exact bytes of every request.
+//! An origin that runs a script, and records the exact bytes of every request.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 
 use super::PATIENCE;
 
-/// A scripted origin. Health probes are answered well and leave no trace.
+/// A scripted origin. It answers health probes with 200 and does not record them.
 pub(crate) struct Origin {
     address: SocketAddr,
     record: Arc<Record>,
@@ -20,22 +20,22 @@ struct Record {
     ends: AtomicUsize,
 }
 
-/// One connection to the origin, in the hands of the script.
+/// One connection to the origin, for the script.
 pub(crate) struct Connection {
     stream: TcpStream,
     unread: Vec<u8>,
     record: Arc<Record>,
-    /// Which connection this is, from 0; health probes do not count.
+    /// The number of the connection, from 0; connections of health probes do not count.
     pub(crate) number: usize,
 }
 
 impl Origin {
-    /// Starts an origin that runs `script` on each connection, in a thread of its own.
+    /// Starts an origin that runs `script` on each connection, in a separate thread.
     pub(crate) fn start(script: impl Fn(&mut Connection) + Send + Sync + 'static) -> Self {
         Self::listen("127.0.0.1:0", script)
     }
 
-    /// The same, on an address.
+    /// Starts an origin that listens on `address`.
     pub(crate) fn listen(address: &str, script: impl Fn(&mut Connection) + Send + Sync + 'static) -> Self {
         let listener = TcpListener::bind(address).unwrap();
         let address = listener.local_addr().unwrap();
@@ -64,17 +64,17 @@ impl Origin {
         self.address
     }
 
-    /// The requests that arrived, byte for byte.
+    /// The recorded requests, byte for byte.
     pub(crate) fn requests(&self) -> Vec<String> {
         self.record.requests.lock().unwrap().clone()
     }
 
-    /// How often the script noted an end.
+    /// The number of calls of [`Connection::note_end`].
     pub(crate) fn ends(&self) -> usize {
         self.record.ends.load(Ordering::SeqCst)
     }
 
-    /// How many connections were opened, without those of probes.
+    /// The number of connections, without those of health probes.
     pub(crate) fn connections(&self) -> usize {
         self.record.connections.load(Ordering::SeqCst)
     }
@@ -95,7 +95,7 @@ fn serve(stream: TcpStream, record: Arc<Record>, script: &dyn Fn(&mut Connection
 }
 
 impl Connection {
-    /// Reads and records the next request, with its body if its length is told or it is chunked.
+    /// Reads and records the next request, with its body if the request has Content-Length or is chunked.
     pub(crate) fn request(&mut self) -> Option<String> {
         let head = self.head()?;
         let lower = head.to_ascii_lowercase();
@@ -120,7 +120,7 @@ impl Connection {
         Some(String::from_utf8_lossy(&self.until(b"\r\n\r\n")?).into_owned())
     }
 
-    /// The next line, with its end.
+    /// Reads the next line, with its line end.
     pub(crate) fn line(&mut self) -> Option<String> {
         Some(String::from_utf8_lossy(&self.until(b"\r\n")?).into_owned())
     }
@@ -136,7 +136,7 @@ impl Connection {
         }
     }
 
-    /// Reads so many bytes.
+    /// Reads `count` bytes.
     pub(crate) fn take(&mut self, count: usize) -> Option<Vec<u8>> {
         while self.unread.len() < count {
             if !self.more() {
@@ -159,32 +159,32 @@ impl Connection {
     }
 
     pub(crate) fn send(&mut self, bytes: impl AsRef<[u8]>) {
-        // LoadX may have gone; the test that cares sees it elsewhere.
+        // LoadX may have closed the connection; a test that checks this does so elsewhere.
         let _ = self.stream.write_all(bytes.as_ref());
     }
 
-    /// Whatever comes next; none at the end.
+    /// Reads the next bytes; `None` at the end of the connection.
     pub(crate) fn some(&mut self) -> Option<Vec<u8>> {
         let here = !self.unread.is_empty() || self.more();
         here.then(|| std::mem::take(&mut self.unread))
     }
 
-    /// Sends; whether the other end still takes it.
+    /// Sends bytes. Returns whether the connection accepted them.
     pub(crate) fn try_send(&mut self, bytes: &[u8]) -> bool {
         self.stream.write_all(bytes).is_ok()
     }
 
-    /// Keeps the connection, and does nothing with it, for longer than any test takes.
+    /// Keeps the connection open and idle for longer than any test takes.
     pub(crate) fn hold(&self) {
         std::thread::sleep(PATIENCE);
     }
 
-    /// Notes that the script got this far.
+    /// Counts that the script has reached this point.
     pub(crate) fn note_end(&self) {
         self.record.ends.fetch_add(1, Ordering::SeqCst);
     }
 
-    /// Closes with a reset instead of an end.
+    /// Resets the connection.
     pub(crate) fn reset(&self) {
         let socket = socket2::SockRef::from(&self.stream);
         socket.set_linger(Some(std::time::Duration::ZERO)).unwrap();

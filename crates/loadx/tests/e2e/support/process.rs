@@ -13,7 +13,7 @@ use tempfile::TempDir;
 
 use super::{Client, Response, eventually, free_ports};
 
-/// What a command left behind.
+/// The exit status and the output of a command.
 #[derive(Debug)]
 pub(crate) struct Output {
     pub(crate) code: Option<i32>,
@@ -21,8 +21,8 @@ pub(crate) struct Output {
     pub(crate) stderr: String,
 }
 
-/// Runs `loadx` with these arguments to its end. The end must come: a command that should refuse its arguments and
-/// serves instead would hold up the test for ever.
+/// Runs `loadx` with these arguments to its end, with a time limit: a command that accepts wrong arguments and serves
+/// would block the test for ever.
 pub(crate) fn loadx(arguments: &[&str]) -> Output {
     let directory = TempDir::new().unwrap();
     let path = directory.path().join("stdout");
@@ -34,7 +34,7 @@ pub(crate) fn loadx(arguments: &[&str]) -> Output {
     Output { code, stdout: std::fs::read_to_string(&path).unwrap(), stderr }
 }
 
-/// A command that runs, and whose output is read once the command has ended.
+/// A running command, whose output is read after its end.
 pub(crate) struct Started {
     child: Child,
 }
@@ -51,7 +51,7 @@ impl Started {
         rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
     }
 
-    /// Waits for the end; what the command left behind.
+    /// Waits for the end; returns the output.
     pub(crate) fn output(mut self) -> Output {
         let status = eventually("the command ends", || self.child.try_wait().unwrap());
         let (mut stdout, mut stderr) = (String::new(), String::new());
@@ -74,7 +74,7 @@ pub(super) fn command() -> Command {
     command
 }
 
-/// A process whose standard error is read as it comes. It is killed when dropped.
+/// A process whose standard error is read continuously. Dropping it kills the process.
 struct Process {
     child: Child,
     log: Arc<Mutex<String>>,
@@ -98,7 +98,7 @@ impl Process {
         Process { child, log, reader: Some(reader) }
     }
 
-    /// All of standard error, once the process has ended.
+    /// The whole of standard error, after the end of the process.
     fn whole_log(&mut self) -> String {
         if let Some(reader) = self.reader.take() {
             reader.join().unwrap();
@@ -139,7 +139,7 @@ impl Drop for Process {
     }
 }
 
-/// A LoadX that runs.
+/// A running LoadX.
 pub(crate) struct LoadX {
     process: Process,
     directory: TempDir,
@@ -147,12 +147,12 @@ pub(crate) struct LoadX {
 }
 
 impl LoadX {
-    /// In front of `backends`, listening on a port of its own.
+    /// Starts LoadX in front of `backends`, on a free port.
     pub(crate) fn before(backends: &[SocketAddr]) -> Self {
         Self::with(backends, &json!({}))
     }
 
-    /// The same, with more settings.
+    /// Starts LoadX in front of `backends`, with further settings.
     pub(crate) fn with(backends: &[SocketAddr], settings: &Value) -> Self {
         let backends: Vec<Value> =
             backends.iter().map(|at| json!({ "host": at.ip().to_string(), "port": at.port() })).collect();
@@ -161,7 +161,7 @@ impl LoadX {
         Self::of(&config)
     }
 
-    /// With this config; `LOG` in it stands for a file in a directory of its own.
+    /// Starts LoadX with this config; `LOG` in it means a file in a temporary folder.
     pub(crate) fn of(config: &Value) -> Self {
         let directory = TempDir::new().unwrap();
         let log = directory.path().join("access.log");
@@ -189,7 +189,7 @@ impl LoadX {
         })
     }
 
-    /// With these options of `loadx run`.
+    /// Starts LoadX with these options of `loadx run`.
     pub(crate) fn run(options: &[&str]) -> Self {
         Self::start(TempDir::new().unwrap(), options)
     }
@@ -206,16 +206,16 @@ impl LoadX {
         Client::connect(self.address)
     }
 
-    /// Every address that it listens on, in the order of the config.
+    /// The addresses on which LoadX listens, in the order of the config.
     pub(crate) fn addresses(&self) -> Vec<SocketAddr> {
-        // The line about the workers follows those about the addresses.
+        // The line about the workers follows the lines about the addresses.
         self.wait_for_log("worker");
         let log = self.log();
         let addresses = log.lines().filter_map(|line| line.split_once("listening on http://"));
         addresses.map(|(_, address)| address.trim().parse().unwrap()).collect()
     }
 
-    /// A GET on a connection of its own.
+    /// Sends a GET on a new connection.
     pub(crate) fn get(&self, path: &str) -> Response {
         self.client().get(path).response()
     }
@@ -228,7 +228,7 @@ impl LoadX {
         self.get("/__metrics__").json()
     }
 
-    /// Waits until so many backends are in rotation, by evidence.
+    /// Waits until `count` backends are up after a probe.
     pub(crate) fn wait_for_healthy(&self, count: usize) {
         eventually(&format!("{count} backends are healthy"), || {
             let status = self.status();
@@ -238,12 +238,12 @@ impl LoadX {
         });
     }
 
-    /// Its events so far.
+    /// The log of events so far.
     pub(crate) fn log(&self) -> String {
         self.process.log()
     }
 
-    /// Waits until its events hold this text: they come by a pipe, behind what they tell of.
+    /// Waits until the log of events contains this text: the log arrives through a pipe, later than the events.
     pub(crate) fn wait_for_log(&self, text: &str) {
         eventually(&format!("the log says {text:?}"), || self.log().contains(text).then_some(()));
     }
@@ -252,7 +252,7 @@ impl LoadX {
         std::fs::read_to_string(self.access_log_path()).unwrap_or_default()
     }
 
-    /// Its standard output so far.
+    /// The standard output so far.
     pub(crate) fn stdout(&self) -> String {
         std::fs::read_to_string(self.directory.path().join("stdout")).unwrap()
     }
@@ -277,7 +277,7 @@ impl LoadX {
         self.process.signal(signal);
     }
 
-    /// The exit status, once the process has ended.
+    /// The exit status, if the process has ended.
     pub(crate) fn ended(&mut self) -> Option<ExitStatus> {
         self.process.child.try_wait().unwrap()
     }
@@ -286,7 +286,7 @@ impl LoadX {
         self.process.wait()
     }
 
-    /// The most memory it has held so far, in KiB.
+    /// The peak memory of the process, in KiB.
     pub(crate) fn peak_memory_kib(&self) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.process.child.id())).unwrap();
         let line = status.lines().find(|line| line.starts_with("VmHWM:")).unwrap();
@@ -305,7 +305,7 @@ impl Drop for LoadX {
     }
 }
 
-/// A `loadx demo` that runs.
+/// A running `loadx demo`.
 pub(crate) struct Demo {
     process: Process,
     stdout: PathBuf,
@@ -322,7 +322,7 @@ impl Demo {
         Demo { process, stdout, _directory: directory }
     }
 
-    /// Its standard output so far.
+    /// The standard output so far.
     pub(crate) fn stdout(&self) -> String {
         std::fs::read_to_string(&self.stdout).unwrap()
     }
@@ -334,7 +334,7 @@ impl Demo {
     }
 }
 
-/// A `loadx backend` that runs.
+/// A running `loadx backend`.
 pub(crate) struct TestBackend {
     process: Process,
     name: String,
@@ -354,13 +354,13 @@ impl TestBackend {
         TestBackend { process, name: name.to_owned(), address }
     }
 
-    /// Kills it, as a crash would.
+    /// Kills the backend without a warning, like a crash.
     pub(crate) fn kill(&mut self) {
         self.process.child.kill().unwrap();
         self.process.child.wait().unwrap();
     }
 
-    /// Starts it again where it was.
+    /// Starts the backend again on the same address.
     pub(crate) fn restart(&mut self) {
         let (name, port) = (self.name.clone(), self.address.port());
         eventually("the port is free again", || std::net::TcpListener::bind(("127.0.0.1", port)).ok());
@@ -369,7 +369,7 @@ impl TestBackend {
 }
 
 impl LoadX {
-    /// A `loadx bench` against this LoadX, on its way.
+    /// Starts a `loadx bench` against this LoadX.
     pub(crate) fn bench(&self, requests: u64, concurrency: usize, path: &str) -> Bench {
         let results = self.directory.path().join(format!("results-{requests}-{concurrency}.json"));
         let mut bench = command();
@@ -381,14 +381,14 @@ impl LoadX {
     }
 }
 
-/// A `loadx bench` on its way.
+/// A running `loadx bench`.
 pub(crate) struct Bench {
     child: Child,
     results: PathBuf,
 }
 
 impl Bench {
-    /// Waits for it; its results.
+    /// Waits for the end; returns the results.
     pub(crate) fn results(mut self) -> Value {
         eventually("the bench ends", || self.child.try_wait().unwrap());
         let mut said = String::new();

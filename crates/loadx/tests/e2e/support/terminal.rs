@@ -1,4 +1,4 @@
-//! A terminal without a screen.
+//! A pseudo-terminal.
 
 use std::fs::{File, OpenOptions};
 use std::io::Read as _;
@@ -8,7 +8,7 @@ use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 
 use super::process::command;
 
-/// Which of a command's outputs are the terminal; the other goes nowhere.
+/// The outputs of a command that are the terminal; the others are discarded.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Terminal {
     Both,
@@ -17,8 +17,8 @@ pub(crate) enum Terminal {
 }
 
 impl Terminal {
-    /// Runs `loadx` with these arguments to its end, in a usual terminal with these variables on top. Gives
-    /// the output that the terminal got.
+    /// Runs `loadx` with these arguments to its end, in a terminal with these additional variables. Returns the output
+    /// on the terminal.
     pub(crate) fn run(self, variables: &[(&str, &str)], arguments: &[&str]) -> String {
         let controller = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
         grantpt(&controller).unwrap();
@@ -30,10 +30,10 @@ impl Terminal {
         command.stdout(if self == Terminal::OnlyStderr { Stdio::null() } else { terminal() });
         command.stderr(if self == Terminal::OnlyStdout { Stdio::null() } else { terminal() });
         let mut child = command.spawn().unwrap();
-        // Only the child has the terminal open from here on, so that its end is the end of the terminal.
+        // From now on only the child has the terminal open, so that the end of the child ends the terminal.
         drop(command);
         let mut got = Vec::new();
-        // Linux tells this end by an error.
+        // Linux reports the end of the terminal as an error.
         let _ = File::from(controller).read_to_end(&mut got);
         child.wait().unwrap();
         String::from_utf8(got).unwrap()
