@@ -1,5 +1,5 @@
-//! The clients of one worker, as far as the worker has something to tell them: that it stops, or that
-//! one of those with nothing to do has to go.
+//! The tasks that serve the client connections of one worker. The worker tells one task to close an idle connection, or
+//! all tasks to end.
 
 use std::cell::{Cell, RefCell};
 use std::future::{Future, poll_fn};
@@ -10,29 +10,29 @@ use std::task::{Poll, Waker};
 use slab::Slab;
 use tokio::sync::Notify;
 
-/// All clients of a worker.
+/// All serving tasks of a worker.
 #[derive(Debug, Default)]
 pub(crate) struct Sessions {
     states: RefCell<Slab<Rc<SessionState>>>,
-    /// Clients whose tasks have not begun yet.
+    /// Tasks that have not started yet.
     announced: Cell<usize>,
     stopping: Cell<bool>,
     cut: Cell<bool>,
     ended: Notify,
 }
 
-/// What the worker knows of each client.
+/// The state of one serving task.
 #[derive(Debug)]
 struct SessionState {
-    /// Wakes the client's task.
+    /// Wakes the task.
     waker: Waker,
-    /// Whether it has been served and has not begun another request.
+    /// Whether the client was served and has not begun another request.
     idle: Cell<bool>,
-    /// Whether it has to go.
+    /// Whether the task must close the connection when idle.
     close: Cell<bool>,
 }
 
-/// A client on the list, while it is served.
+/// A task's entry in [`Sessions`]. Removed on drop.
 #[derive(Debug)]
 pub(crate) struct Session {
     sessions: Rc<Sessions>,
@@ -41,12 +41,12 @@ pub(crate) struct Session {
 }
 
 impl Sessions {
-    /// Counts a client whose task is about to begin.
+    /// Counts a task that is about to start.
     pub(crate) fn announce(&self) {
         self.announced.set(self.announced.get() + 1);
     }
 
-    /// Puts the calling task, which was announced, on the list.
+    /// Adds the calling task, which must have been announced.
     pub(crate) async fn enroll(self: &Rc<Self>) -> Session {
         self.announced.set(self.announced.get() - 1);
         let waker = poll_fn(|cx| Poll::Ready(cx.waker().clone())).await;
@@ -55,7 +55,7 @@ impl Sessions {
         Session { sessions: Rc::clone(self), key, state }
     }
 
-    /// Has one idle client go; false when none is idle.
+    /// Closes one idle connection. Returns false if there is none.
     pub(crate) fn shed(&self) -> bool {
         let states = self.states.borrow();
         let idle = states.iter().find(|(_, state)| state.idle.get() && !state.close.get());
@@ -66,7 +66,7 @@ impl Sessions {
         idle.is_some()
     }
 
-    /// Ends every client's task, whatever it is doing.
+    /// Ends all tasks at once, also during exchanges.
     pub(crate) fn cut(&self) {
         self.cut.set(true);
         self.wake_all();
@@ -78,7 +78,7 @@ impl Sessions {
         }
     }
 
-    /// Has every client go that has nothing to do, now or later.
+    /// Closes each connection as soon as the connection is idle.
     pub(crate) fn stop(&self) {
         self.stopping.set(true);
         self.wake_all();
@@ -88,7 +88,7 @@ impl Sessions {
         self.stopping.get()
     }
 
-    /// Why a task that did not come to its end was dropped.
+    /// Why the running task was dropped before its end; for the access log.
     pub(crate) fn end_reason(&self) -> &'static str {
         if std::thread::panicking() {
             "a defect of LoadX ended the exchange"
@@ -103,7 +103,7 @@ impl Sessions {
         self.states.borrow().len()
     }
 
-    /// Waits until no client is left.
+    /// Waits until no task is left.
     pub(crate) async fn all_ended(&self) {
         while self.len() + self.announced.get() > 0 {
             self.ended.notified().await;
@@ -112,7 +112,7 @@ impl Sessions {
 }
 
 impl Session {
-    /// Notes that the client has been served and has, or has not, begun another request.
+    /// Sets whether the client was served and has not begun another request.
     pub(crate) fn set_idle(&self, idle: bool) {
         self.state.idle.set(idle);
     }
@@ -121,13 +121,13 @@ impl Session {
         self.state.idle.get()
     }
 
-    /// Runs what serves the client, until it ends; none when it was cut.
+    /// Runs `serving` to its end. Returns `None` when [`Sessions::cut`] ends the task first.
     pub(crate) async fn run<T>(&self, mut serving: Pin<&mut impl Future<Output = T>>) -> Option<T> {
         poll_fn(|cx| if self.sessions.cut.get() { Poll::Ready(None) } else { serving.as_mut().poll(cx).map(Some) })
             .await
     }
 
-    /// Whether this client, having nothing to do, is to go.
+    /// Whether this connection must be closed if idle.
     pub(crate) fn should_close(&self) -> bool {
         self.state.close.get() || self.sessions.is_stopping()
     }
