@@ -1,26 +1,26 @@
-//! The address of the client, behind trusted proxies.
+//! Finds the address of the client behind trusted proxies.
 
 use std::net::IpAddr;
 
 use ipnet::IpNet;
 use loadx_http::RequestHead;
 
-/// Whether one of `networks` holds `ip`.
+/// Whether one of `networks` contains `ip`.
 fn is_in(networks: &[IpNet], ip: IpAddr) -> bool {
     networks.iter().any(|network| network.contains(&ip))
 }
 
-/// The client's address, and whether the peer was believed about it.
+/// The client's address, and whether the peer is trusted.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub(crate) struct ClientAddress {
-    /// The nearest address that is not one of the trusted proxies.
+    /// The nearest address that is not a trusted proxy.
     pub(crate) ip: IpAddr,
     /// Whether the peer is a trusted proxy.
     pub(crate) peer_trusted: bool,
 }
 
-/// Finds the client behind `peer`. X-Forwarded-For is read only when the peer is trusted, from its
-/// end, and as far as those who wrote the entries are trusted too.
+/// Finds the client behind `peer`. Reads X-Forwarded-For only if the peer is trusted, from the last entry back to the
+/// first address that is not trusted.
 pub(crate) fn client_address(request: &RequestHead, peer: IpAddr, trusted: &[IpNet]) -> ClientAddress {
     if trusted.is_empty() || !is_in(trusted, peer) {
         return ClientAddress { ip: peer, peer_trusted: false };
@@ -61,12 +61,12 @@ mod tests {
     }
 
     #[test]
-    fn a_strangers_word_is_not_taken() {
+    fn forwarded_for_of_an_untrusted_peer_is_ignored() {
         assert_eq!(client("192.0.2.1", "X-Forwarded-For: 1.1.1.1\r\n"), "192.0.2.1");
     }
 
     #[test]
-    fn a_trusted_peer_is_believed_as_far_as_its_sources_are() {
+    fn forwarded_for_of_a_trusted_peer_counts_back_to_the_first_untrusted_address() {
         assert_eq!(client("10.0.0.1", "X-Forwarded-For: 1.1.1.1\r\n"), "1.1.1.1");
         assert_eq!(client("10.0.0.1", "X-Forwarded-For: 6.6.6.6, 1.1.1.1, 10.0.0.2\r\n"), "1.1.1.1");
         assert_eq!(client("10.0.0.1", "X-Forwarded-For: 6.6.6.6\r\nX-Forwarded-For: 1.1.1.1:55\r\n"), "1.1.1.1");

@@ -1,5 +1,4 @@
-//! A worker's buffers. They belong to the worker and are lent to exchanges: an idle connection has
-//! none.
+//! The buffers of a worker, lent to exchanges. An idle connection has no buffer.
 
 use std::cell::{Cell, RefCell};
 use std::ops::{Deref, DerefMut};
@@ -14,44 +13,44 @@ use crate::limits::{BUFFER_BYTES, SPARE_BUFFERS_MAX};
 pub(crate) struct Buffers {
     blocks: RefCell<Vec<Box<[u8]>>>,
     heads: RefCell<Vec<Vec<u8>>>,
-    #[expect(clippy::vec_box, reason = "a head is lent by its box: moving the head itself copies 300 bytes")]
+    #[expect(clippy::vec_box, reason = "moving a box copies 8 bytes, moving a head copies 300")]
     requests: RefCell<Vec<Box<RequestHead>>>,
-    /// Blocks and heads that are lent.
+    /// The number of lent blocks and head buffers.
     lent: Cell<usize>,
 }
 
 impl Buffers {
-    /// A block of [`BUFFER_BYTES`] to read into. What it holds is left over from others.
+    /// A block of [`BUFFER_BYTES`] to read into. Contains bytes of its former use.
     pub(crate) fn block(self: &Rc<Self>) -> Block {
         let bytes = self.blocks.borrow_mut().pop().unwrap_or_else(|| vec![0; BUFFER_BYTES].into_boxed_slice());
         self.lent.set(self.lent.get() + 1);
-        Block { bytes, home: Rc::clone(self) }
+        Block { bytes, owner: Rc::clone(self) }
     }
 
-    /// An empty, growing buffer to write a head into.
+    /// An empty, growable buffer to write a head into.
     pub(crate) fn head(self: &Rc<Self>) -> HeadBuffer {
         let bytes = self.heads.borrow_mut().pop().unwrap_or_else(|| Vec::with_capacity(2_048));
         self.lent.set(self.lent.get() + 1);
-        HeadBuffer { bytes, home: Rc::clone(self) }
+        HeadBuffer { bytes, owner: Rc::clone(self) }
     }
 
-    /// A request head to read into. What it holds is left over from others.
+    /// A request head to parse into. Contains the head of its former use.
     pub(crate) fn request(self: &Rc<Self>) -> LentRequest {
         let head = self.requests.borrow_mut().pop().unwrap_or_default();
-        LentRequest { head: Some(head), home: Rc::clone(self) }
+        LentRequest { head: Some(head), owner: Rc::clone(self) }
     }
 
-    /// How many buffers are lent.
+    /// The number of lent buffers.
     pub(crate) fn lent(&self) -> usize {
         self.lent.get()
     }
 }
 
-/// A block on loan; it goes home when dropped.
+/// A lent block. Returns to [`Buffers`] on drop.
 #[derive(Debug)]
 pub(crate) struct Block {
     bytes: Box<[u8]>,
-    home: Rc<Buffers>,
+    owner: Rc<Buffers>,
 }
 
 impl Deref for Block {
@@ -70,19 +69,19 @@ impl DerefMut for Block {
 
 impl Drop for Block {
     fn drop(&mut self) {
-        self.home.lent.set(self.home.lent.get() - 1);
-        let mut spare = self.home.blocks.borrow_mut();
+        self.owner.lent.set(self.owner.lent.get() - 1);
+        let mut spare = self.owner.blocks.borrow_mut();
         if spare.len() < SPARE_BUFFERS_MAX {
             spare.push(std::mem::take(&mut self.bytes));
         }
     }
 }
 
-/// A head buffer on loan; it goes home when dropped.
+/// A lent head buffer. Returns to [`Buffers`] on drop.
 #[derive(Debug)]
 pub(crate) struct HeadBuffer {
     bytes: Vec<u8>,
-    home: Rc<Buffers>,
+    owner: Rc<Buffers>,
 }
 
 impl Deref for HeadBuffer {
@@ -101,8 +100,8 @@ impl DerefMut for HeadBuffer {
 
 impl Drop for HeadBuffer {
     fn drop(&mut self) {
-        self.home.lent.set(self.home.lent.get() - 1);
-        let mut spare = self.home.heads.borrow_mut();
+        self.owner.lent.set(self.owner.lent.get() - 1);
+        let mut spare = self.owner.heads.borrow_mut();
         if spare.len() < SPARE_BUFFERS_MAX {
             self.bytes.clear();
             spare.push(std::mem::take(&mut self.bytes));
@@ -110,38 +109,38 @@ impl Drop for HeadBuffer {
     }
 }
 
-/// A request head on loan; it goes home when dropped.
+/// A lent request head. Returns to [`Buffers`] on drop.
 #[derive(Debug)]
 pub(crate) struct LentRequest {
-    /// Always there until the drop.
+    /// `Some` until the drop.
     head: Option<Box<RequestHead>>,
-    home: Rc<Buffers>,
+    owner: Rc<Buffers>,
 }
 
 impl Deref for LentRequest {
     type Target = RequestHead;
 
     fn deref(&self) -> &RequestHead {
-        self.head.as_ref().expect("the head is there until the drop")
+        self.head.as_ref().expect("the head is present until the drop")
     }
 }
 
 impl DerefMut for LentRequest {
     fn deref_mut(&mut self) -> &mut RequestHead {
-        self.head.as_mut().expect("the head is there until the drop")
+        self.head.as_mut().expect("the head is present until the drop")
     }
 }
 
 impl Drop for LentRequest {
     fn drop(&mut self) {
-        let mut spare = self.home.requests.borrow_mut();
+        let mut spare = self.owner.requests.borrow_mut();
         if spare.len() < SPARE_BUFFERS_MAX {
             spare.extend(self.head.take());
         }
     }
 }
 
-/// Bytes that were read and not yet used, in a block that is there only while there are any.
+/// Received bytes that are not used yet. Has a block only while there are bytes.
 #[derive(Debug, Default)]
 pub(crate) struct Input {
     block: Option<Block>,
@@ -150,12 +149,12 @@ pub(crate) struct Input {
 }
 
 impl Input {
-    /// The bytes that wait.
+    /// The unused bytes.
     pub(crate) fn bytes(&self) -> &[u8] {
         self.block.as_ref().map_or(&[], |block| &block[self.start..self.end])
     }
 
-    /// The bytes that wait, to be worked on in place.
+    /// The unused bytes, for decoding in place.
     pub(crate) fn bytes_mut(&mut self) -> &mut [u8] {
         match &mut self.block {
             Some(block) => &mut block[self.start..self.end],
@@ -167,7 +166,7 @@ impl Input {
         self.start == self.end
     }
 
-    /// Room to read more into, behind what waits. Empty when the block is full.
+    /// Space to read into, after the unused bytes. Empty when the block is full.
     pub(crate) fn room(&mut self, buffers: &Rc<Buffers>) -> &mut [u8] {
         let block = self.block.get_or_insert_with(|| buffers.block());
         if self.start > 0 && (self.start == self.end || self.end == block.len()) {
@@ -178,7 +177,7 @@ impl Input {
         &mut block[self.end..]
     }
 
-    /// The same, but no more than `max` bytes.
+    /// The first `max` bytes of [`room`](Input::room).
     pub(crate) fn room_up_to(&mut self, max: usize, buffers: &Rc<Buffers>) -> &mut [u8] {
         let room = self.room(buffers);
         let count = room.len().min(max);
@@ -190,13 +189,13 @@ impl Input {
         self.end += count;
     }
 
-    /// Takes bytes off the front.
+    /// Removes `count` bytes from the front.
     pub(crate) fn consume(&mut self, count: usize) {
         self.start += count;
-        debug_assert!(self.start <= self.end, "more was used than was read");
+        debug_assert!(self.start <= self.end, "more bytes were consumed than were read");
     }
 
-    /// Gives the block back when nothing waits in it.
+    /// Returns the block if there are no unused bytes.
     pub(crate) fn release_if_empty(&mut self) {
         if self.is_empty() {
             *self = Input::default();

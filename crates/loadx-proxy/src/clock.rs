@@ -1,4 +1,4 @@
-//! The proxy's clock: monotonic, counted from its start, virtual when the runtime's time is.
+//! The proxy's monotonic clock, counted from its start. Virtual if the runtime's clock is virtual.
 
 use loadx_core::Time;
 use tokio::time::Instant;
@@ -20,7 +20,7 @@ impl Clock {
         Time::from_nanos(elapsed.as_secs().saturating_mul(1_000_000_000) + u64::from(elapsed.subsec_nanos()))
     }
 
-    /// When the runtime's clock will show `time`.
+    /// Converts `time` to an instant of the runtime's clock.
     pub(crate) fn instant(&self, time: Time) -> Instant {
         self.origin + time.since(Time::ZERO)
     }

@@ -1,4 +1,4 @@
-//! The Date of responses (RFC 9110, section 6.6.1), spelled out once a second.
+//! The Date of responses (RFC 9110, section 6.6.1), formatted once per second.
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -6,33 +6,33 @@ use std::rc::Rc;
 use jiff::Timestamp;
 use jiff::fmt::rfc2822::DateTimePrinter;
 
-/// Now, as Date has it (RFC 9110, section 5.6.7).
+/// Formats the present time for Date (RFC 9110, section 5.6.7), and caches the text for the present second.
 #[derive(Debug, Default)]
 pub(crate) struct Date {
-    spelled: RefCell<Option<(i64, Rc<str>)>>,
+    cached: RefCell<Option<(i64, Rc<str>)>>,
 }
 
 impl Date {
     pub(crate) fn now(&self) -> Rc<str> {
         let now = Timestamp::now();
-        let mut spelled = self.spelled.borrow_mut();
-        match &*spelled {
+        let mut cached = self.cached.borrow_mut();
+        match &*cached {
             Some((second, text)) if *second == now.as_second() => Rc::clone(text),
             _ => {
-                let text: Rc<str> = spell(now).into();
-                *spelled = Some((now.as_second(), Rc::clone(&text)));
+                let text: Rc<str> = format_date(now).into();
+                *cached = Some((now.as_second(), Rc::clone(&text)));
                 text
             }
         }
     }
 }
 
-/// The same, once.
+/// Formats the present time without a cache.
 pub(crate) fn now() -> String {
-    spell(Timestamp::now())
+    format_date(Timestamp::now())
 }
 
-fn spell(time: Timestamp) -> String {
+fn format_date(time: Timestamp) -> String {
     DateTimePrinter::new().timestamp_to_rfc9110_string(&time).unwrap_or_default()
 }
 
@@ -41,8 +41,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_date_is_spelled_as_http_has_it() {
-        assert_eq!(spell(Timestamp::from_second(784_111_777).unwrap()), "Sun, 06 Nov 1994 08:49:37 GMT");
+    fn a_date_has_the_format_of_http() {
+        assert_eq!(format_date(Timestamp::from_second(784_111_777).unwrap()), "Sun, 06 Nov 1994 08:49:37 GMT");
         assert_eq!(Date::default().now().len(), now().len());
     }
 }

@@ -1,4 +1,4 @@
-//! A request on its way from the client's connection to an exchange.
+//! A request that the client's connection hands to an exchange.
 
 use std::net::IpAddr;
 
@@ -10,30 +10,30 @@ use crate::buffers::LentRequest;
 use crate::request_id::RequestId;
 use crate::shared::LocalPlan;
 
-/// A request whose head was read and found sound.
+/// A request with a valid head.
 #[derive(Debug)]
 pub(crate) struct Incoming {
     pub(crate) id: RequestId,
     pub(crate) began: Time,
-    /// The plan that the request is served by, also when another one is published meanwhile.
+    /// The plan of this exchange, even if control publishes another plan meanwhile.
     pub(crate) plan: LocalPlan,
     /// The position of the listener in the plan.
     pub(crate) listener: usize,
-    /// The peer of the connection.
+    /// The address of the connection's peer.
     pub(crate) peer: IpAddr,
     /// The scheme of the peer's connection.
     pub(crate) scheme: &'static str,
-    /// Whether the peer's word about where the request comes from is believed.
+    /// Whether the peer is a trusted proxy, so that its forwarding fields count.
     pub(crate) peer_trusted: bool,
     /// The client's address, behind trusted proxies.
     pub(crate) client: IpAddr,
     pub(crate) head: LentRequest,
-    /// The position of the route in the plan, once the request has matched one.
+    /// The position of the matched route in the plan.
     pub(crate) route: Option<usize>,
 }
 
 impl Incoming {
-    /// Whether there is content to read behind the head.
+    /// Whether the request has a body.
     pub(crate) fn has_body(&self) -> bool {
         self.head.framing() != Framing::Length(0)
     }
@@ -44,19 +44,19 @@ impl Incoming {
         if told.is_some_and(|scheme| scheme.eq_ignore_ascii_case(b"https")) { "https" } else { self.scheme }
     }
 
-    /// The route that the request matched.
+    /// The matched route.
     pub(crate) fn route(&self) -> Option<&Route> {
         self.route.map(|route| &self.plan.routes.routes()[route])
     }
 
-    /// How long an exchange with a cluster may take: as the cluster says, the whole of it as the route says.
+    /// The timeouts of an exchange with a cluster. The exchange timeout of the route overrides that of the cluster.
     pub(crate) fn attempt_policy(&self, cluster: usize) -> AttemptPolicy {
         let policy = self.plan.clusters[cluster].attempt;
         let exchange = self.route().and_then(|route| route.exchange_timeout).or(policy.exchange);
         AttemptPolicy { exchange, ..policy }
     }
 
-    /// The name of that route.
+    /// The name of the matched route.
     pub(crate) fn route_name(&self) -> Option<&str> {
         self.route().map(|route| &*route.name)
     }

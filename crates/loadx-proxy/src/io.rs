@@ -1,4 +1,4 @@
-//! Waiting for streams, with deadlines.
+//! Reads, writes and waits on streams, with deadlines.
 
 use std::fmt;
 use std::future::{Future as _, poll_fn};
@@ -14,12 +14,12 @@ use crate::net::Stream;
 use crate::patience::Patience;
 use crate::timer::Timer;
 
-/// Why bytes could not be moved.
+/// Why a read or a write failed.
 #[derive(Debug)]
 pub(crate) enum Broken {
-    /// Nothing moved until the deadline.
+    /// No bytes moved until the deadline.
     TimedOut,
-    /// The other end closed the connection.
+    /// The peer closed the connection.
     Closed,
     /// The connection failed.
     Failed(io::Error),
@@ -37,7 +37,7 @@ impl fmt::Display for Broken {
 
 impl std::error::Error for Broken {}
 
-/// An error of the system in the words that people look for.
+/// A system error as text. Common errors get their usual short names.
 pub(crate) fn describe(error: &io::Error) -> String {
     match error.kind() {
         ErrorKind::ConnectionRefused => "connection refused".to_owned(),
@@ -48,17 +48,16 @@ pub(crate) fn describe(error: &io::Error) -> String {
     }
 }
 
-/// Whether nothing has come on `stream`, neither bytes nor the end, as far as the runtime has heard. It
-/// costs no system call.
+/// Whether the runtime knows of neither bytes nor the end of the stream. Costs no system call; may be out of date until
+/// the runtime polls the system.
 pub(crate) fn is_silent<S: Stream>(stream: &S) -> bool {
-    // Looking at many streams in one turn must not use up the task's budget: the runtime would then call all
-    // of them silent.
-    let look = pin!(tokio::task::coop::unconstrained(poll_fn(|cx| stream.poll_readable(cx))));
-    look.poll(&mut Context::from_waker(Waker::noop())).is_pending()
+    // Without a budget: after the task's budget is used up, the runtime would report all streams as silent.
+    let readable = pin!(tokio::task::coop::unconstrained(poll_fn(|cx| stream.poll_readable(cx))));
+    readable.poll(&mut Context::from_waker(Waker::noop())).is_pending()
 }
 
-/// Waits until `stream` can be read, or `deadline` has passed, which may move meanwhile. Returns whether there was
-/// anything to wait for.
+/// Waits until `stream` is readable or `deadline`, which may change during the wait, has passed. Returns whether the
+/// stream was not readable at first.
 pub(crate) async fn readable<S: Stream>(
     stream: &S,
     timer: &Timer,
@@ -76,14 +75,15 @@ pub(crate) async fn readable<S: Stream>(
     .await
 }
 
-/// What every wait of a connection's task needs.
+/// The timer and the buffers that each read of a connection's task needs.
 #[derive(Copy, Clone, Debug)]
 pub(crate) struct Waiting<'w> {
     pub(crate) timer: &'w Timer,
     pub(crate) buffers: &'w Rc<Buffers>,
 }
 
-/// Reads more into `input`; 0 is the end. While nothing comes, no buffer is held.
+/// Reads more bytes into `input`, without a buffer while no bytes have arrived. Returns their number; 0 means the end
+/// of the stream.
 pub(crate) async fn fill<S: Stream>(
     stream: &S,
     input: &mut Input,
@@ -95,7 +95,7 @@ pub(crate) async fn fill<S: Stream>(
     Ok(count)
 }
 
-/// The same, until a moment that may change meanwhile.
+/// Reads as [`fill`], but until `deadline`, which may change during the wait.
 pub(crate) async fn fill_until<S: Stream>(
     stream: &S,
     input: &mut Input,
@@ -118,20 +118,20 @@ pub(crate) async fn fill_until<S: Stream>(
     }
 }
 
-/// Waits until `stream` can be written, for as long as `patience` with the other end lasts.
+/// Waits until `stream` is writable, or until `patience` is used up.
 ///
-/// The system holds much for a stream, and is ready for more only when a good part of that is gone. So it is
-/// asked now and then whether the other end goes on taking.
+/// The system reports a stream as writable only after the peer has confirmed a large part of the send queue. So this
+/// function also reads the length of the queue from time to time: a slow client that confirms bytes is not timed out.
 pub(crate) async fn writable<S: Stream>(stream: &S, timer: &Timer, patience: &Patience) -> Result<(), Broken> {
     let mut unconfirmed = None;
     loop {
         let deadline = patience.wait(timer);
-        let look = deadline.min(timer.now() + patience.look_after());
+        let check_at = deadline.min(timer.now() + patience.check_interval());
         let waited = poll_fn(|cx| {
             if let Poll::Ready(outcome) = stream.poll_writable(cx) {
                 return Poll::Ready(outcome.map_err(Broken::Failed));
             }
-            timer.poll_expired(cx, look).map(|()| Err(Broken::TimedOut))
+            timer.poll_expired(cx, check_at).map(|()| Err(Broken::TimedOut))
         });
         match waited.await {
             Err(Broken::TimedOut) => {}
@@ -142,7 +142,7 @@ pub(crate) async fn writable<S: Stream>(stream: &S, timer: &Timer, patience: &Pa
         }
         let left = stream.unconfirmed();
         match (unconfirmed, left) {
-            (Some(before), Some(left)) if left < before => patience.seen(before - left, timer),
+            (Some(before), Some(left)) if left < before => patience.confirmed(before - left, timer),
             _ if timer.now() >= deadline => return Err(Broken::TimedOut),
             _ => {}
         }
@@ -150,7 +150,7 @@ pub(crate) async fn writable<S: Stream>(stream: &S, timer: &Timer, patience: &Pa
     }
 }
 
-/// Writes all of the pieces, in order. `written` counts what left, also when the rest could not.
+/// Writes all pieces, in order. Adds the number of written bytes to `written`, also after an error.
 pub(crate) async fn write_all<S: Stream>(
     stream: &S,
     mut pieces: &mut [IoSlice<'_>],
@@ -185,7 +185,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn however_many_are_looked_at_a_closed_one_is_not_silent() {
+    async fn a_closed_stream_is_not_silent_however_many_streams_a_turn_polls() {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let mut ends = Vec::new();

@@ -1,125 +1,124 @@
-//! Every bound of the proxy that the config does not set, with its reason. Those of HTTP messages are
-//! in [`loadx_http::limits`], those of retries in [`loadx_core::Attempts`]. `/__status__` shows them.
+//! All limits of the proxy that the config does not set, with their reasons. [`loadx_http::limits`] has the limits of
+//! HTTP messages, [`loadx_core::Attempts`] the limits of retries. `/__status__` shows all of them.
 
 use std::time::Duration;
 
-/// A buffer that reads go to, in bytes. Two of them serve an exchange that has a body. Larger ones
-/// cost cache and save few system calls.
+/// The size of a read buffer, in bytes. An exchange with bodies needs two. Larger buffers need more cache and save few
+/// system calls.
 pub const BUFFER_BYTES: usize = 64 * 1024;
 
-/// What is read at first of a response, in bytes. Of a large one the rest goes through a pipe, and what was read is
-/// copied.
+/// The size of the first read of a response, in bytes. The rest of a large response goes through a pipe without a copy,
+/// so a larger first read would copy more.
 pub const FIRST_READ_BYTES: usize = 16 * 1024;
 
-/// Buffers that a worker keeps for the next exchange; those beyond are freed.
+/// The most spare buffers of each kind that a worker keeps; further buffers are freed.
 pub const SPARE_BUFFERS_MAX: usize = 256;
 
-/// What a body may move, in bytes, before its worker looks at its other connections: one that always has
-/// more to read and room to write would never wait by itself.
+/// The number of bytes that a body moves before its task yields to other connections: a body that is always readable
+/// and writable would never wait.
 pub const RELAY_TURN_BYTES: u64 = 512 * 1024;
 
-/// The same for a body that goes through a pipe, which takes the worker a fourth of the time.
+/// The number of bytes before a yield for a body that goes through a pipe, which takes a quarter of the time.
 pub const SPLICE_TURN_BYTES: u64 = 4 * RELAY_TURN_BYTES;
 
-/// What is left of a body, in bytes, from which on it goes through a pipe instead of a buffer, where both sides
-/// are plain TCP. A pipe costs two further descriptors, and what is smaller fits a buffer and leaves in one write.
+/// The smallest rest of a body, in bytes, that goes through a pipe instead of a buffer. A smaller rest fits a buffer
+/// and needs one write; a pipe needs two file descriptors.
 pub const SPLICE_BYTES_MIN: u64 = 64 * 1024;
 
-/// With less than this at once, in bytes, a body goes through a buffer again, until one is filled.
+/// A body that delivers less than this at once, in bytes, goes through a buffer again until it fills a buffer.
 pub const TRICKLE_BYTES_MAX: usize = 8 * 1024;
 
-/// What a pipe holds, in bytes; the system's own limit for anybody without privileges.
+/// The capacity of a pipe, in bytes; the default maximum of Linux for processes without privileges.
 pub const PIPE_BYTES: usize = 1024 * 1024;
 
-/// Pipes that a worker has in use or spare; beyond, bodies are copied.
+/// The most pipes of a worker; further bodies are copied.
 pub const PIPES_MAX: usize = 64;
 
-/// A body up to this size is copied behind the head, to leave in one piece with it.
+/// The largest body, in bytes, that is copied behind the head, so that both leave in one write from one buffer.
 pub const COPY_BEHIND_HEAD_BYTES_MAX: usize = 8 * 1024;
 
-/// Idle connections that a worker keeps to one backend.
+/// The most idle connections of a worker to one backend; further connections are closed.
 pub const IDLE_PER_BACKEND_MAX: usize = 1_024;
 
-/// Connections to one backend that came back in this turn of a worker's loop: with fewer another one is opened
-/// rather than one of these used.
+/// The number of connections to one backend that have returned since the last poll of the system. With fewer, a worker
+/// opens a connection rather than reuse one of them.
 pub const COOLING_PER_BACKEND_MAX: usize = 256;
 
-/// How soon a client must ask again to be served from where it was; otherwise what serving it takes is given
-/// up until it does. Long enough for who asks many times a second, short against a person's pause.
+/// How long a connection is idle before it is parked. Longer than the pauses of a client that sends many requests per
+/// second, shorter than the pauses of a person.
 pub const REST_AFTER: Duration = Duration::from_millis(500);
 
-/// Interim (1xx) responses of one exchange; more is a flood.
+/// The most interim (1xx) responses of one exchange.
 pub const INTERIM_RESPONSES_MAX: usize = 100;
 
-/// What a client that is refused may still send before its connection is cut, so that the refusal
-/// reaches it (RFC 9112, section 9.6).
+/// The most bytes that LoadX reads and discards in a lingering close, so that the response reaches a client that still
+/// sends (RFC 9112, section 9.6).
 pub const LINGER_BYTES_MAX: usize = 1024 * 1024;
 
-/// How long a client that is refused may still send.
+/// The longest time of a lingering close.
 pub const LINGER: Duration = Duration::from_secs(2);
 
 /// How long a request head that has begun may take to arrive when LoadX stops, or when the listener was removed.
 pub const HEAD_AT_END: Duration = Duration::from_secs(1);
 
-/// Of a start line that is refused, how much the access log shows, in bytes.
+/// The most bytes of a refused start line in the access log.
 pub const REFUSED_LINE_BYTES_MAX: usize = 256;
 
-/// Of a field of the request that the access log shows, how much, in bytes.
+/// The most bytes of a request field in the access log.
 pub const LOGGED_FIELD_BYTES_MAX: usize = 1_024;
 
-/// What the system holds for a client beyond what its connection takes, in bytes; the rest waits at the
-/// backend. With less, large responses take more turns: 256 KiB cost 13 % of the CPU of 100 MiB.
+/// The most unsent bytes that the system buffers for a client; the backend keeps the rest. A smaller limit needs more
+/// writes: with 256 KiB, a response of 100 MiB costs 13 % more CPU.
 pub const UNSENT_BYTES_MAX: u32 = 1024 * 1024;
 
-/// How long a side may not be ready for more before the system is asked whether it takes what it was sent.
+/// The longest interval between two checks of the send queue of a stream that is not writable.
 pub const LOOK_AFTER_MAX: Duration = Duration::from_secs(1);
 
-/// What the runtime hears of in one poll of the system, at most. It should be all that there is: what is idle is
-/// believed to be silent when a poll has told nothing else.
+/// The most events of one poll of the system. Should include all ready streams: the pool treats a connection as silent
+/// if a poll has not reported it.
 pub const EVENTS_PER_POLL_MAX: usize = 8_192;
 
-/// Connections waiting to be accepted, a worker. The kernel's own limit applies too.
+/// The most connections that wait to be accepted, per worker. The kernel's limit applies too.
 pub const ACCEPT_BACKLOG: i32 = 4_096;
 
-/// How long a worker waits after accepting failed for want of file descriptors or memory.
+/// How long a worker waits after a failed accept, for example for lack of file descriptors.
 pub const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// Between two lines of the log about clients that cannot be accepted.
+/// The shortest time between two log lines about failed accepts.
 pub const ACCEPT_QUIET: Duration = Duration::from_secs(10);
 
-/// Reports and questions from workers that wait for control, each; a report beyond is dropped (the
-/// next failure reports again), a question waits.
+/// The most queued reports and the most queued questions from workers to control. A further report is dropped, because
+/// the next failure reports again; a further question waits.
 pub const CONTROL_QUEUE_MAX: usize = 1_024;
 
-/// Probes that run at the same time; the others wait for a place.
+/// The most probes at the same time; further probes wait.
 pub const PROBES_MAX: usize = 256;
 
-/// Between two look-ups of a backend's name, whatever DNS says of how long its answer holds: not more
-/// often, so that a time to live of 0 is no flood, and not more seldom, so that a backend that moved is
-/// found.
+/// The shortest time between two look-ups of a backend's name, whatever the time to live in DNS, so that a time to live
+/// of 0 causes no flood of look-ups.
 pub const RESOLVE_INTERVAL_MIN: Duration = Duration::from_secs(1);
-/// See [`RESOLVE_INTERVAL_MIN`].
+/// The longest time between two look-ups of a backend's name, whatever the time to live in DNS, so that LoadX finds a
+/// backend that moved.
 pub const RESOLVE_INTERVAL_MAX: Duration = Duration::from_secs(10);
 
-/// Between two look-ups of a name that does not resolve, or whose backend is down: it may be back
-/// elsewhere.
+/// The time between two look-ups of a name that does not resolve, or whose backend is down and may have moved.
 pub const RESOLVE_IN_DOUBT: Duration = Duration::from_secs(2);
 
-/// How long a start waits for names to resolve before it serves without those that have not.
+/// How long LoadX waits at its start for names to resolve, before it serves without the unresolved backends.
 pub const RESOLVE_AT_START: Duration = Duration::from_secs(3);
 
-/// The same, when some backends have an address without asking.
+/// Replaces [`RESOLVE_AT_START`] if some backends have an address without a look-up.
 pub const RESOLVE_BESIDE_OTHERS: Duration = Duration::from_millis(200);
 
-/// Addresses of one backend that are tried and kept.
+/// The most addresses of one backend.
 pub const ADDRESSES_MAX: usize = 16;
 
-/// How long control waits for a worker's measurements before it answers without them.
+/// How long control waits for the counts of a worker before it answers without them.
 pub const MEASURE_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Lines of the access log collect in a worker this long, in time and bytes, before they leave it.
+/// How long a worker collects lines of the access log before it sends the batch to the writing thread.
 pub const LOG_FLUSH_INTERVAL: Duration = Duration::from_millis(10);
-/// See [`LOG_FLUSH_INTERVAL`].
+/// The size of a batch of the access log, in bytes, at which a worker sends the batch at once.
 pub const LOG_BATCH_BYTES: usize = 32 * 1024;
 
 /// Between two looks whether the file of the access log was renamed or removed.
@@ -128,21 +127,20 @@ pub const LOG_ROTATION_LOOK: Duration = Duration::from_secs(1);
 /// How long the thread that writes the access log may take to open the file anew when it is told to.
 pub const LOG_REOPEN: Duration = Duration::from_secs(5);
 
-/// Batches that wait for the disk, over all workers; lines beyond are lost and counted.
+/// The most batches that wait for the writing thread, over all workers. Further lines are lost and counted.
 pub const LOG_BATCHES_MAX: usize = 256;
 
-/// Batches that were written and are kept to be filled again.
+/// The most written batches that are kept for reuse.
 pub const LOG_SPARE_BATCHES_MAX: usize = 8;
 
-/// While a connect to a backend takes its time: how often is looked whether that backend is still in
-/// rotation.
+/// The interval in which a pending connect checks that its backend is still in rotation.
 pub const CONNECT_LOOK: Duration = Duration::from_secs(1);
 
-/// Copies of requests for mirrors that a worker has under way; beyond, requests are not copied.
+/// The most copies for mirrors that a worker has in progress; further requests are not copied.
 pub const MIRRORS_MAX: usize = 64;
 
-/// What is read of a mirror's response before its connection is closed, in bytes.
+/// The most bytes of a mirror's response that LoadX reads before it closes the connection.
 pub const MIRROR_RESPONSE_BYTES_MAX: usize = 1024 * 1024;
 
-/// How long the end of LoadX waits for the last lines of the access log to be written.
+/// How long LoadX waits at its end for the last write of the access log.
 pub const LOG_LAST_WRITE: Duration = Duration::from_secs(2);

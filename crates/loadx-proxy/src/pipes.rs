@@ -1,4 +1,4 @@
-//! A worker's pipes. They are lent to the relay of a large body, which then need not copy it.
+//! The pipes of a worker. With a pipe, the relay of a large body need not copy the content.
 
 use std::cell::{Cell, RefCell};
 
@@ -8,11 +8,11 @@ use crate::net::Stream;
 /// The pipes of one worker.
 #[derive(Debug)]
 pub(crate) struct Pipes<P> {
-    /// Makes a pipe, where the system has one to give.
+    /// Makes a pipe, if the system has resources for one.
     make: fn() -> Option<P>,
     spare: RefCell<Vec<P>>,
     lent: Cell<usize>,
-    /// Whether the system had no pipe to give, or does nothing with it, when last asked.
+    /// Whether the system could not make a pipe or does not support pipes between these streams. Never reset.
     exhausted: Cell<bool>,
 }
 
@@ -21,7 +21,7 @@ impl<P> Pipes<P> {
         Pipes { make, spare: RefCell::default(), lent: Cell::new(0), exhausted: Cell::new(false) }
     }
 
-    /// An empty pipe. None when all are lent, or streams cannot do without copying.
+    /// Lends an empty pipe; `None` when [`PIPES_MAX`] are lent or the system has none.
     pub(crate) fn lend(&self) -> Option<LentPipe<'_, P>> {
         if self.lent.get() == PIPES_MAX {
             return None;
@@ -35,28 +35,28 @@ impl<P> Pipes<P> {
             return None;
         };
         self.lent.set(self.lent.get() + 1);
-        Some(LentPipe { pipe: Some(pipe), held: 0, home: self })
+        Some(LentPipe { pipe: Some(pipe), held: 0, owner: self })
     }
 
-    /// The system does not do with pipes what they are for.
+    /// Records that the system does not support pipes between these streams, and closes the spare pipes.
     pub(crate) fn give_up(&self) {
         self.spare.borrow_mut().clear();
         self.exhausted.set(true);
     }
 
-    /// How many are lent.
+    /// The number of lent pipes.
     pub(crate) fn lent(&self) -> usize {
         self.lent.get()
     }
 }
 
-/// A pipe on loan. Dropped, it goes home; but not with bytes in it, which the next one would get.
+/// A lent pipe. Returns to [`Pipes`] on drop; a pipe with bytes is closed, because the next body would get the bytes.
 #[derive(Debug)]
 pub(crate) struct LentPipe<'p, P> {
     pipe: Option<P>,
-    /// Bytes in it.
+    /// The number of bytes in the pipe.
     held: usize,
-    home: &'p Pipes<P>,
+    owner: &'p Pipes<P>,
 }
 
 impl<P> LentPipe<'_, P> {
@@ -64,17 +64,17 @@ impl<P> LentPipe<'_, P> {
         self.held
     }
 
-    /// Takes up to `max` bytes out of `stream`; 0 is its end. The pipe must be empty.
+    /// Moves up to `max` bytes from `stream` into the pipe, which must be empty. 0 means the end of the stream.
     pub(crate) fn fill<S: Stream<Pipe = P>>(&mut self, stream: &S, max: usize) -> std::io::Result<usize> {
-        debug_assert_eq!(self.held, 0, "a full pipe would look like a silent stream");
-        let pipe = self.pipe.as_ref().expect("it is there until it goes home");
+        debug_assert_eq!(self.held, 0, "the pipe is not empty");
+        let pipe = self.pipe.as_ref().expect("the pipe is present until the drop");
         self.held = stream.try_fill(pipe, max)?;
         Ok(self.held)
     }
 
-    /// Puts bytes of the pipe into `stream`.
+    /// Moves bytes from the pipe into `stream`. Returns their number.
     pub(crate) fn drain<S: Stream<Pipe = P>>(&mut self, stream: &S) -> std::io::Result<usize> {
-        let pipe = self.pipe.as_ref().expect("it is there until it goes home");
+        let pipe = self.pipe.as_ref().expect("the pipe is present until the drop");
         let count = stream.try_drain(pipe, self.held)?;
         self.held -= count;
         Ok(count)
@@ -83,11 +83,11 @@ impl<P> LentPipe<'_, P> {
 
 impl<P> Drop for LentPipe<'_, P> {
     fn drop(&mut self) {
-        self.home.lent.set(self.home.lent.get() - 1);
+        self.owner.lent.set(self.owner.lent.get() - 1);
         if self.held == 0
             && let Some(pipe) = self.pipe.take()
         {
-            self.home.spare.borrow_mut().push(pipe);
+            self.owner.spare.borrow_mut().push(pipe);
         }
     }
 }

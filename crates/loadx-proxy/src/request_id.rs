@@ -1,27 +1,27 @@
-//! The name of a request: in the log, in replies, and in X-Request-Id on both sides.
+//! The id of a request: in the log, in error responses, and in X-Request-Id on both sides.
 
 use std::fmt;
 
-/// Names one request: by random bits, or as a trusted proxy named the request.
+/// The id of one request: random bits, or the id that a trusted proxy sent.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct RequestId {
     bits: u64,
     kept: Option<Box<[u8]>>,
 }
 
-/// Room for an id that is spelled out.
+/// Space for the digits of an id.
 pub(crate) type Spelled = [u8; 16];
 
-/// Room for the field line of an id.
+/// Space for the field line of an id.
 pub(crate) type Line = [u8; NAME.len() + RequestId::BYTES_MAX + 2];
 
-/// Room that holds nothing yet.
+/// An unused [`Line`].
 pub(crate) const EMPTY_LINE: Line = [0; NAME.len() + RequestId::BYTES_MAX + 2];
 
 const NAME: &[u8] = b"X-Request-Id: ";
 
-/// The sixteen hexadecimal digits of a number. Twice a request: all digits at once take 50 instructions, a table for each
-/// byte takes 200.
+/// The sixteen hexadecimal digits of a number. Runs twice per request, so computes all digits at once: 50 instructions,
+/// against 200 with a table for each byte.
 fn digits(bits: u64) -> Spelled {
     /// Eight digits, one in each byte of a number.
     fn eight(half: u32) -> [u8; 8] {
@@ -40,7 +40,7 @@ fn digits(bits: u64) -> Spelled {
 }
 
 impl RequestId {
-    /// The longest id that is taken over from a trusted proxy, in bytes; a UUID has 36.
+    /// The longest accepted id of a trusted proxy, in bytes; a UUID has 36.
     pub(crate) const BYTES_MAX: usize = 64;
 
     /// An id of sixteen hexadecimal digits.
@@ -48,14 +48,15 @@ impl RequestId {
         RequestId { bits, kept: None }
     }
 
-    /// The id that a trusted proxy chose, if the id can stand in a log; with random bits of LoadX's own.
+    /// The id that a trusted proxy sent, with random bits of LoadX's own. `None` if the id is empty, too long, or has
+    /// characters that are unsafe in a log.
     pub(crate) fn kept(chosen: &[u8], bits: u64) -> Option<Self> {
-        let sound = |byte: &u8| byte.is_ascii_alphanumeric() || b"-_.:+/=@".contains(byte);
-        let fits = !chosen.is_empty() && chosen.len() <= Self::BYTES_MAX && chosen.iter().all(sound);
+        let safe = |byte: &u8| byte.is_ascii_alphanumeric() || b"-_.:+/=@".contains(byte);
+        let fits = !chosen.is_empty() && chosen.len() <= Self::BYTES_MAX && chosen.iter().all(safe);
         fits.then(|| RequestId { bits, kept: Some(chosen.into()) })
     }
 
-    /// The id in characters.
+    /// The id as ASCII text.
     pub(crate) fn spelled<'s>(&'s self, room: &'s mut Spelled) -> &'s [u8] {
         if let Some(kept) = &self.kept {
             return kept;
@@ -67,7 +68,7 @@ impl RequestId {
     /// The field line of the id.
     pub(crate) fn line<'r>(&self, room: &'r mut Line) -> &'r [u8] {
         let Some(id) = &self.kept else {
-            // The usual id: of one length, so that the whole line is written without a loop over its parts.
+            // The common case has a fixed length, so that the line is one copy.
             let mut line = *b"X-Request-Id: 0123456789abcdef\r\n";
             line[NAME.len()..NAME.len() + 16].copy_from_slice(&digits(self.bits));
             let room = &mut room[..line.len()];
@@ -81,7 +82,7 @@ impl RequestId {
         &room[..end + 2]
     }
 
-    /// 64 random bits that belong to the request.
+    /// The 64 random bits of the request.
     pub(crate) fn bits(&self) -> u64 {
         self.bits
     }
@@ -98,7 +99,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_id_is_sixteen_digits_or_what_a_trusted_proxy_chose() {
+    fn an_id_is_sixteen_digits_or_the_id_of_a_trusted_proxy() {
         assert_eq!(RequestId::made(0x0123_4567_89ab_cdef).to_string(), "0123456789abcdef");
         assert_eq!(RequestId::made(0xfedc_ba98_0000_9a0a).to_string(), "fedcba9800009a0a");
         assert_eq!(RequestId::kept(b"a1-b2", 7).map(|id| id.to_string()).as_deref(), Some("a1-b2"));

@@ -1,8 +1,7 @@
-//! One lazily armed timer a connection.
+//! One lazily armed timer per connection.
 //!
-//! Deadlines move with every read and write; the timer does not. It is armed when somebody first
-//! waits and, when it fires, re-armed for the deadline of that moment. A busy connection so causes a
-//! timer operation now and then, not one a request.
+//! Each read and write moves the deadline. The first wait arms the timer; only a firing timer is rearmed, for the
+//! present deadline. So a busy connection does not need a timer operation per request.
 
 use std::cell::{Cell, RefCell};
 use std::future::Future;
@@ -15,12 +14,12 @@ use tokio::time::Sleep;
 
 use crate::clock::Clock;
 
-/// The timer of one connection's task. Several waits of that task may share it, but no other task.
+/// The timer of one connection's task. Only waits of that task may share the timer.
 #[derive(Debug)]
 pub(crate) struct Timer {
     clock: Clock,
     sleep: RefCell<Option<Pin<Box<Sleep>>>>,
-    /// When the sleep ends. It wakes the task then, whoever waits.
+    /// When the sleep ends and wakes the task.
     armed: Cell<Time>,
     latest: Cell<Time>,
 }
@@ -37,8 +36,7 @@ impl Timer {
         now
     }
 
-    /// The moment at which this timer was last asked what time it is. It stands for now where
-    /// nothing was waited for since.
+    /// The last result of [`now`](Timer::now). Saves a read of the clock if the task has not waited since.
     pub(crate) fn latest(&self) -> Time {
         self.latest.get()
     }
@@ -46,7 +44,7 @@ impl Timer {
     /// Ready once `deadline` has passed.
     pub(crate) fn poll_expired(&self, cx: &mut Context<'_>, deadline: Time) -> Poll<()> {
         let mut slot = self.sleep.borrow_mut();
-        // The usual case: it wakes the task early enough as it is, and has not yet.
+        // The common case: the timer is armed early enough and has not fired.
         if let Some(sleep) = &*slot
             && self.armed.get() <= deadline
             && !sleep.is_elapsed()
@@ -59,7 +57,7 @@ impl Timer {
             Box::pin(tokio::time::sleep_until(at))
         });
         loop {
-            // Beyond the task's budget: a sleep that was not looked at for want of it would wake nobody.
+            // Without a budget: a sleep that is not polled for lack of budget does not register the waker.
             let fired = pin!(unconstrained(sleep.as_mut())).poll(cx).is_ready();
             if fired && self.now() >= deadline {
                 return Poll::Ready(());
@@ -80,14 +78,14 @@ mod tests {
     use std::time::Duration;
 
     #[tokio::test(start_paused = true)]
-    async fn a_task_without_budget_is_woken_too() {
+    async fn the_timer_wakes_a_task_without_budget() {
         let serving = async {
             let timer = Timer::new(Clock::start());
             let deadline = timer.now() + Duration::from_secs(1);
-            let mut looked = false;
+            let mut polled = false;
             let expired = poll_fn(|cx| {
-                while !looked && pin!(tokio::task::coop::consume_budget()).poll(cx).is_ready() {}
-                looked = true;
+                while !polled && pin!(tokio::task::coop::consume_budget()).poll(cx).is_ready() {}
+                polled = true;
                 timer.poll_expired(cx, deadline)
             });
             expired.await;
@@ -95,23 +93,23 @@ mod tests {
         let tasks = tokio::task::LocalSet::new();
         let serving = tasks.spawn_local(serving);
         let waiting = tokio::time::timeout(Duration::from_secs(10), serving);
-        tasks.run_until(async { waiting.await.expect("the deadline holds").unwrap() }).await;
+        tasks.run_until(async { waiting.await.expect("the timer wakes the task").unwrap() }).await;
     }
 
     #[tokio::test(start_paused = true)]
-    async fn deadlines_may_move_either_way() {
+    async fn a_deadline_may_become_earlier_or_later() {
         let timer = &Timer::new(Clock::start());
         let began = timer.now();
         let expires = |deadline: Time| poll_fn(move |cx| timer.poll_expired(cx, deadline));
         let elapsed = || timer.now().since(began).as_millis();
-        let glance = async |deadline| poll_fn(|cx| Poll::Ready(timer.poll_expired(cx, deadline).is_ready())).await;
-        assert!(!glance(began + Duration::from_secs(30)).await);
-        assert!(!glance(began + Duration::from_secs(75)).await, "armed for an earlier one");
+        let is_expired = async |deadline| poll_fn(|cx| Poll::Ready(timer.poll_expired(cx, deadline).is_ready())).await;
+        assert!(!is_expired(began + Duration::from_secs(30)).await);
+        assert!(!is_expired(began + Duration::from_secs(75)).await, "armed for an earlier deadline");
         expires(began + Duration::from_secs(10)).await;
-        assert!((10_000..10_005).contains(&elapsed()), "brought forward: {}", elapsed());
-        assert!(glance(began + Duration::from_secs(5)).await, "long past");
-        assert!(!glance(began + Duration::from_secs(20)).await);
+        assert!((10_000..10_005).contains(&elapsed()), "an earlier deadline: {}", elapsed());
+        assert!(is_expired(began + Duration::from_secs(5)).await, "a deadline in the past");
+        assert!(!is_expired(began + Duration::from_secs(20)).await);
         expires(began + Duration::from_secs(40)).await;
-        assert!((40_000..40_005).contains(&elapsed()), "put off: {}", elapsed());
+        assert!((40_000..40_005).contains(&elapsed()), "a later deadline: {}", elapsed());
     }
 }

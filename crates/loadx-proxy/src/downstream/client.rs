@@ -1,4 +1,4 @@
-//! A client's connection, as serving it and carrying out its exchanges both need it.
+//! The state of one client connection while a task serves the connection.
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -15,7 +15,7 @@ use crate::shared::Place;
 use crate::timer::Timer;
 use crate::upstream::pool::Mark;
 
-/// A client's connection while it is served.
+/// A client connection that is not parked.
 #[derive(Debug)]
 pub(crate) struct Client<S: Stream> {
     pub(crate) wire: Wire<S>,
@@ -23,19 +23,19 @@ pub(crate) struct Client<S: Stream> {
     /// The listener that accepted the connection.
     pub(crate) listener: ListenerId,
     pub(crate) timer: Timer,
-    /// What was read and belongs to a request that is still to be served.
+    /// Received bytes of the next requests.
     pub(crate) input: Input,
-    /// Requests that it has sent.
+    /// The number of requests on this connection.
     pub(crate) requests: u32,
-    /// Since when it has nothing to do, if so.
+    /// Since when the connection is idle, between requests.
     pub(crate) idle_since: Time,
-    /// Whether its last request came soon after the one before: the next one will too.
-    pub(crate) brisk: bool,
+    /// Whether the last request came within [`REST_AFTER`] of the former: then the next is expected as soon.
+    pub(crate) recently_active: bool,
     pub(crate) place: Place,
 }
 
 impl<S: Stream> Client<S> {
-    /// One that has just come.
+    /// A newly accepted connection.
     pub(crate) fn new(stream: S, peer: IpAddr, listener: ListenerId, place: Place, clock: Clock) -> Self {
         let timer = Timer::new(clock);
         Client {
@@ -46,20 +46,21 @@ impl<S: Stream> Client<S> {
             timer,
             input: Input::default(),
             requests: 0,
-            brisk: false,
+            recently_active: false,
             place,
         }
     }
 
-    /// One that has rested.
+    /// A connection that was parked.
     pub(crate) fn awake(parked: Parked<S>, clock: Clock) -> Self {
         let Parked { wire, peer, listener, requests, place, since, .. } = parked;
         let timer = Timer::new(clock);
-        let brisk = timer.latest() < since + REST_AFTER;
-        Client { wire, peer, listener, timer, input: Input::default(), requests, idle_since: since, brisk, place }
+        let recently_active = timer.latest() < since + REST_AFTER;
+        let input = Input::default();
+        Client { wire, peer, listener, timer, input, requests, idle_since: since, recently_active, place }
     }
 
-    /// What is kept of it while it rests.
+    /// Reduces the connection to its parked state.
     pub(crate) fn parked(self, keepalive: Duration, silent_at: Mark) -> Parked<S> {
         let Client { wire, peer, listener, requests, idle_since: since, place, .. } = self;
         Parked { wire, peer, listener, requests, place, silent_at, since, until: since + keepalive }

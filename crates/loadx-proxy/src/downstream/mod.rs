@@ -1,4 +1,4 @@
-//! The clients' side: their connections, at work and at rest, and the drivers of the HTTP versions that they speak.
+//! The clients' side: active and parked connections, and one driver per HTTP version.
 
 pub(crate) mod client;
 pub(crate) mod h1;

@@ -1,7 +1,7 @@
-//! Clients at rest: connected, served at least once, and silent.
+//! Parked connections of clients: served at least once, and idle.
 //!
-//! They are many and idle, so each is kept as small as it can be: no task, no timer, no buffer. A client that sends
-//! again is served by a task of its own, as at first.
+//! Most client connections are idle, so a parked connection has no task, no timer and no buffer. When the client sends
+//! again, the connection gets a task.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -18,31 +18,32 @@ use crate::net::Stream;
 use crate::shared::Place;
 use crate::upstream::pool::Mark;
 
-/// The clients of one worker that rest.
+/// The parked connections of one worker.
 pub(crate) struct Parking<S: Stream> {
     spots: RefCell<Slab<Parked<S>>>,
-    /// Wakers by spot. They outlive the clients, for the next one on the spot.
+    /// Wakers by spot. The next connection on a spot reuses the waker.
     wakers: RefCell<Vec<Arc<SpotWaker>>>,
-    /// The spots whose clients have to go, by the second in which that is, if they are the same by then.
+    /// The spots by the second in which their connections expire. A spot may have another connection by then.
     leaving: RefCell<BTreeMap<u64, Vec<u32>>>,
     queue: Arc<WakeQueue>,
 }
 
-/// A client at rest.
+/// A parked connection.
 pub(crate) struct Parked<S: Stream> {
     pub(crate) wire: Wire<S>,
     pub(crate) peer: IpAddr,
     pub(crate) listener: ListenerId,
     pub(crate) requests: u32,
     pub(crate) place: Place,
-    /// When the runtime knew nothing new of it.
+    /// A moment at which the runtime reported the stream as not ready.
     pub(crate) silent_at: Mark,
-    /// Since when it has nothing to do, and until when it may.
+    /// Since when the connection is idle.
     pub(crate) since: Time,
+    /// When the connection expires.
     pub(crate) until: Time,
 }
 
-/// The spots whose clients may have something to say, and the task that looks at them.
+/// The spots whose streams may be readable, and the waker of the task that polls them.
 #[derive(Default)]
 struct WakeQueue {
     woken: Mutex<Woken>,
@@ -54,7 +55,7 @@ struct Woken {
     waiting: Option<Waker>,
 }
 
-/// Puts a spot into the queue when its stream can be read.
+/// Puts a spot into the queue when its stream becomes readable.
 struct SpotWaker {
     spot: u32,
     /// Whether the spot is in the queue already.
@@ -92,7 +93,7 @@ impl<S: Stream> Parking<S> {
         }
     }
 
-    /// Lets a client rest. One that is awake already is returned.
+    /// Parks a connection. Returns the connection if its stream is already readable.
     pub(crate) fn park(&self, client: Parked<S>) -> Option<Parked<S>> {
         let second = second_of(client.until) + 1;
         let spot = self.spots.borrow_mut().insert(client);
@@ -107,15 +108,15 @@ impl<S: Stream> Parking<S> {
         }
         let waker = &wakers[spot];
         waker.is_queued.store(false, Ordering::Relaxed);
-        if self.is_awake(spot, &Waker::from(Arc::clone(waker))) {
+        if self.is_readable(spot, &Waker::from(Arc::clone(waker))) {
             return Some(self.spots.borrow_mut().remove(spot));
         }
         self.leaving.borrow_mut().entry(second).or_default().push(spot as u32);
         None
     }
 
-    /// The next client that has something to say, or has left. That it has, the runtime has heard since it was
-    /// parked.
+    /// Takes the next connection whose stream is readable: the client sent bytes or closed. The runtime has polled the
+    /// system since the connection was parked.
     pub(crate) fn poll_awake(&self, cx: &mut Context<'_>) -> Poll<Parked<S>> {
         loop {
             let spot = {
@@ -128,21 +129,21 @@ impl<S: Stream> Parking<S> {
             };
             let waker = Arc::clone(&self.wakers.borrow()[spot]);
             waker.is_queued.store(false, Ordering::Relaxed);
-            if self.spots.borrow().contains(spot) && self.is_awake(spot, &Waker::from(waker)) {
+            if self.spots.borrow().contains(spot) && self.is_readable(spot, &Waker::from(waker)) {
                 return Poll::Ready(self.spots.borrow_mut().remove(spot));
             }
         }
     }
 
-    fn is_awake(&self, spot: usize, waker: &Waker) -> bool {
+    fn is_readable(&self, spot: usize, waker: &Waker) -> bool {
         let spots = self.spots.borrow();
-        // Looking at many in one turn must not use up the budget of the task that looks.
-        let look =
+        // Without a budget: after the task's budget is used up, the runtime would report all streams as not ready.
+        let readable =
             tokio::task::coop::unconstrained(std::future::poll_fn(|cx| spots[spot].wire.stream.poll_readable(cx)));
-        std::pin::pin!(look).poll(&mut Context::from_waker(waker)).is_ready()
+        std::pin::pin!(readable).poll(&mut Context::from_waker(waker)).is_ready()
     }
 
-    /// Closes those whose time is over, to the second.
+    /// Closes expired connections, up to a second late.
     pub(crate) fn expire(&self, now: Time) {
         loop {
             let due = {
@@ -161,20 +162,20 @@ impl<S: Stream> Parking<S> {
         }
     }
 
-    /// Closes the one that has rested for longest, of those that have not just spoken; false when there is none.
+    /// Closes the silent connection that expires first. Returns false if there is none.
     pub(crate) fn shed(&self) -> bool {
         let leaving = self.leaving.borrow();
         let mut spots = self.spots.borrow_mut();
-        let longest = leaving
+        let first = leaving
             .values()
             .flatten()
             .map(|spot| *spot as usize)
             .find(|spot| spots.get(*spot).is_some_and(|parked| parked.wire.stream.holds_nothing()));
-        longest.map(|spot| spots.remove(spot)).is_some()
+        first.map(|spot| spots.remove(spot)).is_some()
     }
 
-    /// Lets go of the clients of the listeners that `leaves` names. Clients that have sent something are returned, the
-    /// others are closed.
+    /// Removes the connections of the listeners for which `leaves` is true. Returns those with a readable stream and closes
+    /// the others.
     pub(crate) fn take(&self, leaves: impl Fn(ListenerId) -> bool) -> Vec<Parked<S>> {
         let mut spots = self.spots.borrow_mut();
         let leaving: Vec<usize> =

@@ -1,5 +1,5 @@
-//! The clients of one worker, as far as the worker has something to tell them: that it stops, or that
-//! one of those with nothing to do has to go.
+//! The tasks that serve the client connections of one worker. The worker tells one task to close an idle connection, or
+//! all tasks to end.
 
 use std::cell::{Cell, RefCell};
 use std::future::{Future, poll_fn};
@@ -11,11 +11,11 @@ use loadx_core::ListenerId;
 use slab::Slab;
 use tokio::sync::Notify;
 
-/// All clients of a worker.
+/// All serving tasks of a worker.
 #[derive(Debug, Default)]
 pub(crate) struct Sessions {
     states: RefCell<Slab<Rc<SessionState>>>,
-    /// Clients whose tasks have not begun yet.
+    /// Tasks that have not started yet.
     announced: Cell<usize>,
     stopping: Cell<bool>,
     cut: Cell<bool>,
@@ -24,21 +24,21 @@ pub(crate) struct Sessions {
     ended: Notify,
 }
 
-/// What the worker knows of each client.
+/// The state of one serving task.
 #[derive(Debug)]
 struct SessionState {
-    /// Wakes the client's task.
+    /// Wakes the task.
     waker: Waker,
     listener: ListenerId,
-    /// Whether it has been served and has not begun another request.
+    /// Whether the client was served and has not begun another request.
     idle: Cell<bool>,
-    /// Whether it has to go.
+    /// Whether the task must close the connection when idle.
     close: Cell<bool>,
     /// Whether its task ends at once, whatever it is doing.
     cut: Cell<bool>,
 }
 
-/// A client on the list, while it is served.
+/// A task's entry in [`Sessions`]. Removed on drop.
 #[derive(Debug)]
 pub(crate) struct Session {
     sessions: Rc<Sessions>,
@@ -47,12 +47,12 @@ pub(crate) struct Session {
 }
 
 impl Sessions {
-    /// Counts a client whose task is about to begin.
+    /// Counts a task that is about to start.
     pub(crate) fn announce(&self) {
         self.announced.set(self.announced.get() + 1);
     }
 
-    /// Puts the calling task, which was announced, on the list.
+    /// Adds the calling task, which must have been announced.
     pub(crate) async fn enroll(self: &Rc<Self>, listener: ListenerId) -> Session {
         self.announced.set(self.announced.get() - 1);
         let waker = poll_fn(|cx| Poll::Ready(cx.waker().clone())).await;
@@ -62,7 +62,7 @@ impl Sessions {
         Session { sessions: Rc::clone(self), key, state }
     }
 
-    /// Has one idle client go; false when none is idle.
+    /// Closes one idle connection. Returns false if there is none.
     pub(crate) fn shed(&self) -> bool {
         let states = self.states.borrow();
         let idle = states.iter().find(|(_, state)| state.idle.get() && !state.close.get());
@@ -73,7 +73,7 @@ impl Sessions {
         idle.is_some()
     }
 
-    /// Ends every client's task, whatever it is doing.
+    /// Ends all tasks at once, also during exchanges.
     pub(crate) fn cut(&self) {
         self.cut.set(true);
         self.wake_all();
@@ -85,7 +85,7 @@ impl Sessions {
         }
     }
 
-    /// Has every client of these listeners go that has nothing to do, now or later.
+    /// Closes each connection of these listeners as soon as the connection is idle.
     pub(crate) fn leave(&self, listeners: &[ListenerId]) {
         self.leaving.borrow_mut().extend(listeners);
         for (_, state) in self.states.borrow().iter().filter(|(_, state)| listeners.contains(&state.listener)) {
@@ -94,7 +94,7 @@ impl Sessions {
         }
     }
 
-    /// Ends the tasks of the clients of these listeners, which have left. Returns how many they are.
+    /// Ends the tasks of the connections of these listeners at once. Returns the number of connections.
     pub(crate) fn cut_listeners(&self, listeners: &[ListenerId]) -> usize {
         let states = self.states.borrow();
         let left = states.iter().filter(|(_, state)| listeners.contains(&state.listener));
@@ -105,7 +105,7 @@ impl Sessions {
         count.count()
     }
 
-    /// Has every client go that has nothing to do, now or later.
+    /// Closes each connection as soon as the connection is idle.
     pub(crate) fn stop(&self) {
         self.stopping.set(true);
         self.wake_all();
@@ -115,7 +115,7 @@ impl Sessions {
         self.stopping.get()
     }
 
-    /// Why a task that did not come to its end was dropped.
+    /// Why the running task was dropped before its end; for the access log.
     pub(crate) fn end_reason(&self, listener: ListenerId) -> &'static str {
         if std::thread::panicking() {
             "a defect of LoadX ended the exchange"
@@ -132,7 +132,7 @@ impl Sessions {
         self.states.borrow().len()
     }
 
-    /// Waits until no client is left.
+    /// Waits until no task is left.
     pub(crate) async fn all_ended(&self) {
         while self.len() + self.announced.get() > 0 {
             self.ended.notified().await;
@@ -141,7 +141,7 @@ impl Sessions {
 }
 
 impl Session {
-    /// Notes that the client has been served and has, or has not, begun another request.
+    /// Sets whether the client was served and has not begun another request.
     pub(crate) fn set_idle(&self, idle: bool) {
         self.state.idle.set(idle);
     }
@@ -150,7 +150,7 @@ impl Session {
         self.state.idle.get()
     }
 
-    /// Runs what serves the client, until it ends; none when it was cut.
+    /// Runs `serving` to its end. Returns `None` when [`Sessions::cut`] ends the task first.
     pub(crate) async fn run<T>(&self, mut serving: Pin<&mut impl Future<Output = T>>) -> Option<T> {
         poll_fn(|cx| {
             if self.sessions.cut.get() || self.state.cut.get() {
@@ -162,7 +162,7 @@ impl Session {
         .await
     }
 
-    /// Whether this client, having nothing to do, is to go.
+    /// Whether this connection must be closed if idle.
     pub(crate) fn should_close(&self) -> bool {
         self.state.close.get() || self.sessions.is_stopping()
     }

@@ -1,13 +1,13 @@
-//! A client's stream that never lets a truncated response look complete.
+//! A client's stream that resets the connection after a truncated response.
 
 use crate::net::Stream;
 
-/// A stream to a client. Resets the connection if dropped in the midst of a response, so that a truncated response
-/// never looks complete.
+/// A stream to a client. Resets the connection if dropped mid-response, so that a truncated response never looks
+/// complete.
 #[derive(Debug)]
 pub(crate) struct Wire<S: Stream> {
     pub(crate) stream: S,
-    /// Whether a response has begun and not ended.
+    /// Whether only a part of a response has been sent.
     pub(crate) unfinished: bool,
 }
 

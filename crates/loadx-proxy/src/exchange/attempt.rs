@@ -1,4 +1,4 @@
-//! One attempt: the request to one backend, and the response back.
+//! One attempt: sends the request to one backend and relays the response.
 
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
@@ -20,7 +20,7 @@ use crate::request_id;
 use crate::sides::{BodySink as _, BodySource as _, Inbound, RelayFault, RequestSink, ResponseSource};
 use crate::sides::{RequestSource, ResponseSink};
 use crate::upstream::connect;
-use crate::upstream::h1::{Conversation, Terms};
+use crate::upstream::h1::{Conversation, ConversationParts};
 use crate::upstream::pool::Connection;
 
 impl<N, R, W> Exchange<'_, N, R, W>
@@ -29,7 +29,7 @@ where
     R: RequestSource<PipeOf<N>>,
     W: ResponseSink<PipeOf<N>>,
 {
-    /// The same as [`attempt`](Self::attempt), until the whole exchange must have ended.
+    /// Calls [`attempt`](Self::attempt) with the deadline of the whole exchange.
     pub(super) async fn attempt_until(
         &mut self,
         backend: &Backend,
@@ -42,7 +42,7 @@ where
         }
     }
 
-    /// Carries the request to one backend and its response back.
+    /// Sends the request to one backend and relays the response, on an idle connection if there is one.
     pub(super) async fn attempt(&mut self, backend: &Backend) -> Result<Answer<N::Stream>, Failure> {
         let mut idle = self.worker.pool.take(backend);
         loop {
@@ -52,8 +52,8 @@ where
                 None => self.open(backend).await?,
             };
             match self.converse(backend, connection).await {
-                // An idle connection that breaks was most likely closed by the backend just now: that is no sign of
-                // trouble, and a new connection to the same backend the natural next step.
+                // The backend has most likely just closed the idle connection. That does not count against its health,
+                // so the same backend gets the request on a new connection.
                 Err(failure @ Failure::Unanswered { .. }) if is_reused => {
                     if !self.attempts.may_resend(&failure, self.replay()) {
                         return Err(failure);
@@ -64,7 +64,7 @@ where
         }
     }
 
-    /// Opens a connection, unless the client leaves before that.
+    /// Opens a connection. Fails when the client closes its connection first.
     async fn open(&mut self, backend: &Backend) -> Result<Connection<N::Stream>, Failure> {
         let target = (&self.incoming.plan, self.forwarded.cluster);
         let connecting = pin!(connect::connect(self.worker, target, backend));
@@ -74,7 +74,7 @@ where
         Ok(connection)
     }
 
-    /// Sends the request on this connection and brings the response back.
+    /// Sends the request on this connection and relays the response.
     async fn converse(
         &mut self,
         backend: &Backend,
@@ -83,7 +83,7 @@ where
         let (worker, timer) = (self.worker, self.client.pace.timer);
         let patience = Patience::idle(self.policy.response);
         let mut conversation = Conversation::new(connection);
-        let (mut request, mut response) = conversation.halves(&Terms {
+        let (mut request, mut response) = conversation.halves(&ConversationParts {
             waiting: Waiting { timer, buffers: &worker.buffers },
             patience: &patience,
             pool: &worker.pool,
@@ -103,7 +103,7 @@ where
         Ok(Answer { status, switched: None, tunnel_fault: None })
     }
 
-    /// Sends the head, and the content that is here with it.
+    /// Sends the head together with the content that has already arrived.
     async fn send(&mut self, request: &mut impl RequestSink<PipeOf<N>>) -> Result<(), Failure> {
         let Exchange { incoming, forwarded, client: Inbound { request: from_client, pace, .. }, .. } = self;
         encode(incoming, forwarded, *from_client, |head, forwarding, changes| {
@@ -113,7 +113,7 @@ where
         let sent = sink.send(source.piece()).await;
         let is_complete = source.is_complete();
         if !is_complete && sink.written() > 0 {
-            // The rest follows, and cannot be had again.
+            // The rest is relayed without a copy, so that the request cannot be sent again.
             self.began_upload = true;
             if sent.is_ok() {
                 source.consume();
@@ -125,8 +125,8 @@ where
         Ok(())
     }
 
-    /// Brings the response back, and meanwhile the rest of the request to the backend. Returns the status, and whether
-    /// the connection goes on in another protocol.
+    /// Relays the response and, at the same time, the rest of the request. Returns the status, and whether the backend
+    /// switched to another protocol.
     async fn relay_both(
         &mut self,
         request: &mut impl RequestSink<PipeOf<N>>,
@@ -143,8 +143,7 @@ where
             pipes: &worker.pipes,
             silence: policy.response,
         };
-        // What the client does meanwhile: it sends the rest of the content, and then nothing that concerns this
-        // exchange, unless it leaves.
+        // After the upload, only a departure of the client concerns this exchange.
         let client_side = pin!(async {
             if !progress.upload_done.get() {
                 let moved = || progress.silent_since.set(pace.timer.now());
@@ -159,8 +158,8 @@ where
         unless(pin!(download.run()), client_side).await
     }
 
-    /// Sends a copy of the request to the mirror of the route, if all of the request is here already: content that is
-    /// passed on as it comes is never held, and so cannot be sent twice.
+    /// Sends a copy of the request to the mirror of the route if the whole request has arrived: relayed content is not
+    /// stored and cannot be sent twice.
     pub(super) fn mirror(&mut self) {
         let Some(cluster) = self.forwarded.mirror else { return };
         let source = self.client.request.body();
@@ -190,7 +189,7 @@ where
     }
 }
 
-/// Shows the head of a request to `write`, with what LoadX adds and what the route changes.
+/// Calls `write` with the head of a request, the fields that LoadX adds, and the changes of the route.
 fn encode<P>(
     incoming: &Incoming,
     forwarded: &Forwarded,
@@ -198,7 +197,7 @@ fn encode<P>(
     write: impl FnOnce(&RequestHead, &Forwarding<'_>, &Changes<'_>),
 ) {
     let signature = &incoming.plan.process.signature;
-    // HTTP/1.0 need not name a host.
+    // An HTTP/1.0 request may lack Host.
     let local_authority = match incoming.head.authority() {
         b"" => client.local_authority(),
         _ => String::new(),
@@ -216,13 +215,13 @@ fn encode<P>(
     write(&incoming.head, &forwarding, &forwarded.changes(incoming));
 }
 
-/// What the end of an upload means for the exchange: a failure, or nothing.
+/// Returns the failure of the exchange that the end of an upload means, if any.
 async fn end_of_upload(outcome: Result<(), RelayFault>, progress: &Progress) -> Option<Failure> {
     match outcome {
         Ok(()) => None,
-        // The backend reads no more. Its response tells why, if it sent one.
+        // The backend stopped reading. Its response may tell the reason.
         Err(RelayFault::Sink(_)) => None,
-        // The client stops sending because it has its answer (RFC 9112, section 9.5), which goes on.
+        // The client stopped sending because the response has begun (RFC 9112, section 9.5). The download goes on.
         Err(RelayFault::Source(Broken::TimedOut) | RelayFault::Body(BodyFault::Incomplete))
             if progress.answered.get().is_some() =>
         {
@@ -232,7 +231,7 @@ async fn end_of_upload(outcome: Result<(), RelayFault>, progress: &Progress) -> 
     }
 }
 
-/// Runs `work`, unless `failing` ends before it: that one only ends in failure.
+/// Runs `work`, and fails with the result of `failing` if `failing` ends first.
 async fn unless<T>(
     mut work: Pin<&mut impl Future<Output = Result<T, Failure>>>,
     mut failing: Pin<&mut impl Future<Output = Failure>>,

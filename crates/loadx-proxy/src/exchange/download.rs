@@ -1,4 +1,4 @@
-//! The response's way back: wait for its head, pass on what is meant for the client, then the body.
+//! Waits for the head of the response, relays the interim responses, the head and then the body to the client.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use crate::relay::relay;
 use crate::request_id;
 use crate::sides::{BodySink as _, BodySource as _, Pace, RelayFault, ResponseChanges, ResponseSink, ResponseSource};
 
-/// The response's way back to the client.
+/// Relays the response to the client.
 pub(super) struct Download<'d, P, A, W> {
     pub(super) incoming: &'d Incoming,
     pub(super) progress: &'d Progress,
@@ -22,20 +22,20 @@ pub(super) struct Download<'d, P, A, W> {
     pub(super) response: &'d mut A,
     pub(super) client: &'d mut W,
     pub(super) pipes: &'d Pipes<P>,
-    /// How long the backend may be silent before its response.
+    /// The longest silence of the backend before its response.
     pub(super) silence: Duration,
 }
 
-/// What the exchange must know of a response head; the rest goes to the client unseen.
+/// The properties of a response head that the exchange needs.
 struct Head {
     status: u16,
     is_interim: bool,
-    /// Whether the connection goes over to a protocol that the client asked for.
+    /// Whether the backend switches to a protocol that the client offered.
     switches: bool,
 }
 
 impl<P, A: ResponseSource<P>, W: ResponseSink<P>> Download<'_, P, A, W> {
-    /// Returns the status, and whether the connection goes on in another protocol.
+    /// Returns the status, and whether the backend switched to another protocol.
     pub(super) async fn run(mut self) -> Result<(u16, bool), Failure> {
         let mut added = Vec::new();
         routing::response_lines(self.incoming, &mut added);
@@ -53,7 +53,7 @@ impl<P, A: ResponseSource<P>, W: ResponseSink<P>> Download<'_, P, A, W> {
                 return Err(Failure::Unrequested("sent interim responses without end"));
             }
             if head.status == 101 && !head.switches {
-                return Err(Failure::Unrequested("switched to a protocol that was not asked for"));
+                return Err(Failure::Unrequested("switched to a protocol that the client had not offered"));
             }
             self.client.interim().await.map_err(|broken| client_gone(&broken))?;
             if head.status == 100 {
@@ -66,10 +66,10 @@ impl<P, A: ResponseSource<P>, W: ResponseSink<P>> Download<'_, P, A, W> {
         }
     }
 
-    /// Waits for a response head, and hands the head over to the client's side.
+    /// Waits for a response head and encodes the head for the client.
     async fn head(&mut self, added: &[u8]) -> Result<Head, Failure> {
         let Download { incoming, progress, pace, response, client, silence, .. } = self;
-        // The backend's time begins when it has what it was sent, and stands still while LoadX waits for the client.
+        // The backend's time starts when LoadX has sent all received bytes, and stops while LoadX waits for the client.
         let deadline = || {
             let began = if pace.from_client.is_waiting() { pace.timer.now() } else { progress.silent_since.get() };
             began + *silence
@@ -85,19 +85,19 @@ impl<P, A: ResponseSource<P>, W: ResponseSink<P>> Download<'_, P, A, W> {
         let take = |response: &Response<'_, '_>| {
             let request_complete = progress.upload_done.get();
             client.head(response, &ResponseChanges { request_complete, ..changes });
-            // A protocol is switched to behind the request.
+            // The new protocol starts after the request (RFC 9110, section 7.8), so the request must be complete.
             let switches = response.switches_protocols() && request_complete && incoming.head.offers(response);
             Head { status: response.status(), is_interim: response.is_interim(), switches }
         };
         response.head(deadline, take).await
     }
 
-    /// Sends the head with as much of the body as is here, then the rest.
+    /// Sends the head together with the part of the body that has arrived, then relays the rest.
     async fn body(&mut self, status: u16) -> Result<(), Failure> {
         self.progress.answered.set(Some(status));
         let outcome = self.send_body().await;
         if outcome.is_err() && !self.client.is_unfinished() {
-            // Nothing has left: the client can still be told why.
+            // No byte was sent, so that an error response is still possible.
             self.progress.answered.set(None);
         }
         self.progress.content.set(self.client.body().content());
@@ -110,7 +110,7 @@ impl<P, A: ResponseSource<P>, W: ResponseSink<P>> Download<'_, P, A, W> {
 
     async fn send_body(&mut self) -> Result<(), RelayFault> {
         let (source, sink) = (self.response.body(), self.client.body());
-        source.look().map_err(RelayFault::Body)?;
+        source.decode_buffered().map_err(RelayFault::Body)?;
         sink.send(source.piece()).await.map_err(RelayFault::Sink)?;
         source.consume();
         relay(source, sink, self.pipes, || {}).await

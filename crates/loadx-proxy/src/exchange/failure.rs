@@ -1,4 +1,4 @@
-//! From what went wrong on a connection to the failure of an attempt.
+//! Maps a broken connection or a fault in a body to the failure of an attempt.
 
 use loadx_core::Failure;
 use loadx_http::BodyFault;
@@ -6,7 +6,7 @@ use loadx_http::BodyFault;
 use crate::io::Broken;
 use crate::sides::RelayFault;
 
-/// How much of the request had left when the connection broke.
+/// Whether LoadX had sent bytes of the request when the connection broke.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub(super) enum Sent {
     Nothing,
@@ -19,7 +19,7 @@ impl Sent {
     }
 }
 
-/// The backend's connection broke before the first byte of a response.
+/// The failure when the backend's connection broke before the first byte of a response.
 pub(super) fn unanswered(broken: &Broken, sent: Sent) -> Failure {
     match broken {
         Broken::TimedOut => Failure::Silent,
@@ -27,15 +27,15 @@ pub(super) fn unanswered(broken: &Broken, sent: Sent) -> Failure {
     }
 }
 
-/// The client's connection broke.
+/// The failure when the client's connection broke.
 pub(super) fn client_gone(broken: &Broken) -> Failure {
     match broken {
         Broken::TimedOut => Failure::ClientGone("the client stopped reading".to_owned()),
-        broken => Failure::ClientGone(format!("the client left: {broken}")),
+        broken => Failure::ClientGone(format!("the client disconnected: {broken}")),
     }
 }
 
-/// The request's body did not reach the backend.
+/// The failure when the request body did not reach the backend.
 pub(super) fn upload_failure(fault: RelayFault) -> Failure {
     match fault {
         RelayFault::Source(Broken::TimedOut) => {
@@ -43,7 +43,7 @@ pub(super) fn upload_failure(fault: RelayFault) -> Failure {
         }
         RelayFault::Source(broken) => client_gone(&broken),
         RelayFault::Body(BodyFault::Incomplete) => {
-            Failure::ClientGone("the client left before its request body ended".to_owned())
+            Failure::ClientGone("the client disconnected before the end of its request body".to_owned())
         }
         RelayFault::Body(fault) => {
             let status = if fault == BodyFault::TooLarge { 413 } else { 400 };

@@ -1,5 +1,5 @@
-//! Copies of requests for another cluster. What that cluster answers is thrown away, and nothing of it can slow or
-//! fail the original: a copy is a task of its own, and one that finds no room is not made.
+//! Copies of requests for another cluster. LoadX discards the responses. A copy cannot delay the original request or
+//! make it fail: each copy is a separate task, and above [`MIRRORS_MAX`] no copy is made.
 
 use std::rc::Rc;
 
@@ -18,12 +18,12 @@ use crate::sides::{BodySink as _, Piece};
 use crate::timer::Timer;
 use crate::upstream::connect;
 
-/// A request that is sent a second time.
+/// A copy of a request.
 pub(super) struct Copy {
     pub(super) plan: LocalPlan,
     /// The position in the plan of the cluster that gets the copy.
     pub(super) cluster: usize,
-    /// The head as backends get it.
+    /// The head, encoded for a backend.
     pub(super) head: Vec<u8>,
     pub(super) framing: Framing,
     /// The whole content.
@@ -33,13 +33,13 @@ pub(super) struct Copy {
     pub(super) entropy: u64,
 }
 
-/// Asks the backend to close the connection behind its response, by one more field line at the end of a head.
+/// Appends `Connection: close` to an encoded head.
 pub(super) fn ask_to_close(head: &mut Vec<u8>) {
     head.truncate(head.len().saturating_sub(2));
     head.extend_from_slice(b"Connection: close\r\n\r\n");
 }
 
-/// Sends a copy, if the worker has room for one.
+/// Sends a copy in a new task, unless [`MIRRORS_MAX`] copies of this worker are in progress.
 pub(super) fn send<N: Network>(worker: &Rc<Worker<N>>, copy: Copy) {
     if worker.mirrors.get() >= MIRRORS_MAX {
         worker.metrics.borrow_mut().mirrors_skipped += 1;
@@ -50,13 +50,13 @@ pub(super) fn send<N: Network>(worker: &Rc<Worker<N>>, copy: Copy) {
     let worker = Rc::clone(worker);
     tokio::task::spawn_local(async move {
         let limit = copy.plan.clusters[copy.cluster].attempt.response;
-        // A copy that takes longer than a backend may be silent is given up as a whole.
-        let _ = tokio::time::timeout(limit, carry(&worker, &copy)).await;
+        // A copy has as much time in total as a backend has for its silence.
+        let _ = tokio::time::timeout(limit, send_copy(&worker, &copy)).await;
         worker.mirrors.set(worker.mirrors.get() - 1);
     });
 }
 
-async fn carry<N: Network>(worker: &Rc<Worker<N>>, copy: &Copy) {
+async fn send_copy<N: Network>(worker: &Rc<Worker<N>>, copy: &Copy) {
     let began = worker.clock.now();
     let view = worker.view(&copy.plan, copy.cluster);
     let Choice::Picked(pick) = Attempts::new(began).choose(view, began, copy.entropy, None) else { return };
@@ -71,7 +71,7 @@ async fn carry<N: Network>(worker: &Rc<Worker<N>>, copy: &Copy) {
     }
 }
 
-/// Sends the copy and reads what comes back, up to a bound.
+/// Sends the copy and reads the response, up to [`MIRROR_RESPONSE_BYTES_MAX`].
 async fn exchange<N: Network>(worker: &Rc<Worker<N>>, copy: &Copy, stream: &N::Stream) -> Outcome {
     let timer = Timer::new(worker.clock);
     let waiting = Waiting { timer: &timer, buffers: &worker.buffers };

@@ -1,8 +1,8 @@
-//! One request and its response: pick a backend, carry the request there and the response back, and
-//! go to another backend while that is safe. Retries happen here and nowhere else.
+//! One request and its response: picks a backend, sends the request, relays the response, and retries at another
+//! backend while a retry is safe. Only this module retries.
 //!
-//! An exchange speaks no version of HTTP: both sides are halves of `sides`, and the drivers of the versions decide what
-//! becomes of the connections.
+//! An exchange is independent of the HTTP version: it uses the traits of `sides`. The drivers of the versions decide
+//! whether connections stay open.
 
 mod attempt;
 mod download;
@@ -33,16 +33,19 @@ use routing::{Decision, Forwarded};
 /// A response that reached the client.
 struct Answer<S> {
     status: u16,
-    /// Where the connection goes on in another protocol. Boxed: it is seldom there, and an answer is moved often.
+    /// The backend's connection after a switch to another protocol. Boxed, because a switch is rare and an `Answer` is
+    /// moved often.
     switched: Option<Box<Conversation<S>>>,
-    /// Why the tunnel that followed did not end well.
+    /// The reason why the tunnel after a switch failed.
     tunnel_fault: Option<String>,
 }
 
-/// What a client is told of a failed exchange, if the client is still there.
+/// How an exchange without a complete response ends.
 #[derive(Debug)]
 enum Unserved {
+    /// LoadX sends this error response.
     Error(ProxyError),
+    /// The client closed its connection; with the reason, as text for the log.
     ClientGone(String),
 }
 
@@ -55,24 +58,24 @@ impl From<Failure> for Unserved {
     }
 }
 
-/// What the two directions of an exchange tell each other.
+/// State that upload and download of an exchange share.
 #[derive(Debug)]
 struct Progress {
-    /// Since when the backend is silent: when bytes of the request last left for it, or it last spoke.
+    /// Since when the backend is silent: when LoadX last sent bytes of the request or received a response head.
     silent_since: Cell<Time>,
-    /// Whether all of the request has left.
+    /// Whether LoadX has sent the whole request.
     upload_done: Cell<bool>,
-    /// The status of the response whose head has begun to leave.
+    /// The status of the response, once LoadX has begun to send it to the client.
     answered: Cell<Option<u16>>,
-    /// When the head of the response was there.
+    /// When the head of the final response arrived.
     head_at: Cell<Option<Time>>,
-    /// Content that reached the client, in bytes.
+    /// Content sent to the client, in bytes.
     content: Cell<u64>,
-    /// When the connection went over to another protocol.
+    /// When the connections switched to another protocol.
     switched_at: Cell<Option<Time>>,
 }
 
-/// Carries out one request. At the end the client has the response, or the client's connection is to be broken off.
+/// Runs one exchange. After [`Ending::BrokenOff`] the caller must reset the client's connection.
 pub(crate) async fn run<N, R, W>(worker: &Rc<Worker<N>>, incoming: &mut Incoming, client: Inbound<'_, R, W>) -> Ending
 where
     N: Network,
@@ -111,12 +114,12 @@ where
         served_by: None,
         accounted: false,
     };
-    // The content that is here already leaves with the head. It is decoded once, whatever the number of attempts, and
-    // before a backend is asked: a body that begins badly costs no backend anything.
-    let outcome = match exchange.client.request.body().look() {
+    // The content that has arrived is sent together with the head. It is decoded once for all attempts, and before the
+    // first pick, so that no backend gets a request with an invalid body.
+    let outcome = match exchange.client.request.body().decode_buffered() {
         Ok(()) => {
             exchange.mirror();
-            exchange.carry().await
+            exchange.attempt_each().await
         }
         Err(fault) => Err(upload_failure(RelayFault::Body(fault)).into()),
     };
@@ -127,10 +130,10 @@ struct Exchange<'e, N: Network, R, W> {
     worker: &'e Rc<Worker<N>>,
     incoming: &'e Incoming,
     client: Inbound<'e, R, W>,
-    /// Which cluster answers, and how the route changes the request.
+    /// The cluster of the request, and the changes of the route.
     forwarded: Forwarded,
     policy: AttemptPolicy,
-    /// Whether content was taken from the client that no other backend could get any more.
+    /// Whether content was relayed that LoadX no longer has, so that no other backend can get the whole request.
     began_upload: bool,
     progress: Progress,
     attempts: Attempts,
@@ -140,7 +143,7 @@ struct Exchange<'e, N: Network, R, W> {
 }
 
 impl<N: Network, R, W> Drop for Exchange<'_, N, R, W> {
-    /// An exchange that is dropped before its end is counted and logged too, with the reason.
+    /// Counts and logs an exchange whose task is dropped before its end.
     fn drop(&mut self) {
         if !self.accounted {
             let status = self.progress.answered.get().unwrap_or(503);
@@ -150,7 +153,7 @@ impl<N: Network, R, W> Drop for Exchange<'_, N, R, W> {
     }
 }
 
-/// What is kept of a backend for the log and the counts, beyond the view that it came from.
+/// A backend, with the view that owns it: the log and the counts need the backend after a new view is published.
 struct ServedBy {
     view: LocalView,
     index: usize,
@@ -168,13 +171,13 @@ where
     R: RequestSource<PipeOf<N>>,
     W: ResponseSink<PipeOf<N>>,
 {
-    /// Asks one backend after the other until one answers or none is left to ask.
-    async fn carry(&mut self) -> Result<Answer<N::Stream>, Unserved> {
+    /// Makes attempts at one backend after the other, until an attempt succeeds or the core allows no further attempt.
+    async fn attempt_each(&mut self) -> Result<Answer<N::Stream>, Unserved> {
         let timer = self.client.pace.timer;
         let mut last: Option<Failure> = None;
         loop {
             let view = self.worker.view(&self.incoming.plan, self.forwarded.cluster);
-            // The first pick comes with the head; before another one, time has passed.
+            // The first pick follows the head at once, so that the clock need not be read again.
             let now = if last.is_none() { self.incoming.began } else { timer.now() };
             let key = view.key(self.incoming.client);
             let pick = match self.attempts.choose(view.clone(), now, self.incoming.id.bits(), key) {
@@ -205,14 +208,14 @@ where
                     if !self.attempts.failed(id, &failure, self.replay()) {
                         return Err(failure.into());
                     }
-                    tracing::debug!(request = %self.incoming.id, "asking another backend: {failure}");
+                    tracing::debug!(request = %self.incoming.id, "trying another backend: {failure}");
                     last = Some(failure);
                 }
             }
         }
     }
 
-    /// How the attempt ended, as its backend is concerned.
+    /// The result of the attempt for the health and the counts of its backend.
     fn ended(&self, pick: &Pick<LocalView>, attempt: &Result<Answer<N::Stream>, Failure>, now: Time) -> Ended {
         let took = now.since(pick.at());
         match attempt {
@@ -224,17 +227,17 @@ where
         }
     }
 
-    /// What sending the request again would repeat.
+    /// Whether a retry of the request is safe and possible.
     fn replay(&self) -> Replay {
         Replay { idempotent: self.incoming.head.idempotent(), whole: !self.began_upload }
     }
 
-    /// Tells the client how a failed exchange ended, as far as it can still be told; counts and logs the exchange.
+    /// Sends an error response after a failure, if the client can still get one. Counts and logs the exchange.
     async fn end(&mut self, outcome: Result<Answer<N::Stream>, Unserved>) -> Ending {
         let timer = self.client.pace.timer;
         let (status, ending, error) = match outcome {
             Ok(Answer { status, tunnel_fault: None, .. }) => {
-                // The end of the answer was looked at when it came.
+                // The clock was read at the end of the response.
                 self.account(timer.latest(), status, Ending::Complete, None, true);
                 return Ending::Complete;
             }
@@ -246,12 +249,12 @@ where
                 self.worker.metrics.borrow_mut().client_aborts += 1;
                 (499, Ending::BrokenOff, reason)
             }
-            // A part of a response has left; breaking off is the only honest end.
+            // LoadX has sent a part of a response. Only a reset shows the client that the response is incomplete.
             Err(Unserved::Error(error)) if self.client.response.is_unfinished() => {
                 (self.progress.answered.get().unwrap_or(error.status), Ending::BrokenOff, error.message)
             }
             Err(Unserved::Error(error)) => {
-                let ending = self.tell(&error).await;
+                let ending = self.send_error(&error).await;
                 (error.status, ending, error.message)
             }
         };
@@ -260,7 +263,7 @@ where
     }
 
     /// Sends the client an error response.
-    async fn tell(&mut self, error: &ProxyError) -> Ending {
+    async fn send_error(&mut self, error: &ProxyError) -> Ending {
         let response = OwnResponse::error(error, &self.incoming.id);
         let request_complete = self.client.request.body().is_complete();
         self.client.pace.to_client.begin(self.policy.response, 0);
@@ -275,7 +278,7 @@ where
 }
 
 impl<N: Network, R, W> Exchange<'_, N, R, W> {
-    /// Counts and logs the exchange. `answered` tells that the last attempt ended in an answer.
+    /// Counts and logs the exchange. `answered`: whether the last attempt succeeded.
     fn account(&mut self, now: Time, status: u16, ending: Ending, error: Option<&str>, answered: bool) {
         self.accounted = true;
         self.worker.account(&Record {
@@ -284,12 +287,12 @@ impl<N: Network, R, W> Exchange<'_, N, R, W> {
             ended: now,
             switched_at: self.progress.switched_at.get(),
             status,
-            // Neither a client that left nor a tunnel that one side ended is a failure of ours.
+            // A departure of the client (499) and the end of a tunnel (101) are no failures of LoadX or a backend.
             broke_off: ending == Ending::BrokenOff && !matches!(status, 499 | 101),
             content: self.progress.content.get(),
             backend: self.served_by.as_ref().map(ServedBy::backend),
             cluster: Some(&self.incoming.plan.clusters[self.forwarded.cluster]),
-            // Each attempt that failed is counted there; the attempt that did not comes on top.
+            // `failures` does not count the successful attempt.
             tries: self.attempts.failures() + usize::from(answered),
             error,
         });

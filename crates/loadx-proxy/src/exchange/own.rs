@@ -1,4 +1,4 @@
-//! Requests that LoadX answers itself.
+//! Requests that LoadX answers without a backend.
 
 use std::rc::Rc;
 
@@ -33,7 +33,7 @@ where
     };
     let request_complete = client.request.body().is_complete();
     let sent = client.response.own(&response, request_complete).await;
-    // Requests for the endpoints are not counted: they would change what they show.
+    // Requests for the status endpoints are not counted: they would change the counts that they show.
     if !matches!(own, Own::Endpoint(_)) {
         let error = match own {
             Own::Error(error) => Some(error.message.as_str()),

@@ -1,4 +1,4 @@
-//! Where a request goes: an endpoint of LoadX, or what the core decides by the routes of the config.
+//! Decides on a request: a status endpoint of LoadX, or the verdict of the core by the routes of the config.
 
 use std::borrow::Cow;
 use std::net::IpAddr;
@@ -14,38 +14,38 @@ use crate::messages::Endpoint;
 use crate::net::Network;
 use crate::request_id::Spelled;
 
-/// What becomes of a request.
+/// The decision on a request.
 #[derive(Debug)]
 pub(super) enum Decision {
-    /// A backend of a cluster answers.
+    /// LoadX forwards the request to a cluster.
     Forward(Forwarded),
-    /// LoadX answers.
+    /// LoadX answers without a backend.
     Answer(Own),
 }
 
-/// What LoadX answers by itself.
+/// A response of LoadX's own.
 #[derive(Debug)]
 pub(super) enum Own {
     /// A status endpoint.
     Endpoint(Endpoint),
-    /// An OPTIONS that may not be passed on any more (RFC 9110, section 7.6.2).
+    /// The response to an OPTIONS with Max-Forwards 0 (RFC 9110, section 7.6.2).
     Options,
-    /// An error.
+    /// An error response.
     Error(ProxyError),
-    /// Another place for the client to go.
+    /// A redirect: status and Location.
     Redirect(u16, Vec<u8>),
-    /// The response that the route of the request holds.
+    /// The fixed response of the route.
     Fixed(Respond),
 }
 
-/// A request on its way to a cluster, and how its route changes it.
+/// The cluster of a forwarded request, and the changes of the route.
 #[derive(Debug)]
 pub(super) struct Forwarded {
     /// The position of the cluster in the plan.
     pub(super) cluster: usize,
-    /// The cluster that gets a copy.
+    /// The position of the cluster that gets a copy.
     pub(super) mirror: Option<usize>,
-    /// The path and query that the backend gets, where they differ from those of the request.
+    /// The path and query for the backend; `None` if the route does not change them.
     path_and_query: Option<Vec<u8>>,
     host: Option<Arc<str>>,
     /// The field lines that the route adds to the request.
@@ -53,7 +53,7 @@ pub(super) struct Forwarded {
 }
 
 impl Forwarded {
-    /// The same, as the encoder takes it.
+    /// The changes in the type of the encoder.
     pub(super) fn changes<'f>(&'f self, incoming: &'f Incoming) -> Changes<'f> {
         let removed = match incoming.route().map(|route| &route.action) {
             Some(Action::Forward(forward)) => &forward.request_fields.remove[..],
@@ -68,10 +68,10 @@ impl Forwarded {
     }
 }
 
-/// The request, as the core decides about requests.
-struct Asking<'i>(&'i Incoming);
+/// Gives the core access to the request.
+struct RequestView<'i>(&'i Incoming);
 
-impl Fields for Asking<'_> {
+impl Fields for RequestView<'_> {
     fn value(&self, name: &str) -> Option<Cow<'_, [u8]>> {
         let mut values = self.0.head.values(name);
         let first = values.next()?;
@@ -85,7 +85,7 @@ impl Fields for Asking<'_> {
     }
 }
 
-impl Request for Asking<'_> {
+impl Request for RequestView<'_> {
     fn listener(&self) -> usize {
         self.0.listener
     }
@@ -126,12 +126,12 @@ impl Request for Asking<'_> {
     }
 }
 
-/// Decides where a request goes, and notes the route in `incoming`.
+/// Decides on a request, and stores the matched route in `incoming`.
 pub(super) fn decide<N: Network>(worker: &Worker<N>, incoming: &mut Incoming) -> Decision {
     if let Some(own) = own(incoming) {
         return Decision::Answer(own);
     }
-    let Decided { found, verdict } = route::decide(&incoming.plan.routes, &Asking(incoming));
+    let Decided { found, verdict } = route::decide(&incoming.plan.routes, &RequestView(incoming));
     let route = found.map(|found| found.index);
     let decision = match verdict {
         Verdict::Forward(route::Forwarded { to, path_and_query, added }) => Decision::Forward(Forwarded {
@@ -156,7 +156,7 @@ fn refused(status: u16, kind: &'static str, message: &str) -> Decision {
     Decision::Answer(Own::Error(ProxyError::new(status, kind, message)))
 }
 
-/// What the request asks of LoadX itself.
+/// The own response for a request to a status endpoint or an OPTIONS with Max-Forwards 0.
 fn own(incoming: &Incoming) -> Option<Own> {
     if incoming.head.max_forwards() == Some(0) {
         return Some(Own::Options);
@@ -168,19 +168,19 @@ fn own(incoming: &Incoming) -> Option<Own> {
     let path = path.split(|byte| *byte == b'?').next().unwrap_or_default();
     let endpoint = Endpoint::of_path(path)?;
     let process = &incoming.plan.process;
-    // A field says that another client asks: that client may be anyone.
-    let vouched = incoming.peer_trusted || !incoming.head.claims_forwarded();
+    // With a forwarding field of an untrusted peer, the address of the original client is unknown.
+    let client_known = incoming.peer_trusted || !incoming.head.claims_forwarded();
     let answers = incoming.plan.listeners[incoming.listener].endpoints
         && (endpoint != Endpoint::Metrics || process.metrics)
-        && vouched
+        && client_known
         && process.shows_endpoints_to(incoming.client);
     answers.then_some(Own::Endpoint(endpoint))
 }
 
-/// The field lines that the route of a request adds to the response.
+/// Writes the field lines that the route adds to the response.
 pub(super) fn response_lines(incoming: &Incoming, out: &mut Vec<u8>) {
     if let Some(route) = incoming.route().filter(|route| !route.response_fields.add.is_empty()) {
-        route::put_response_lines(route, &Asking(incoming), out);
+        route::put_response_lines(route, &RequestView(incoming), out);
     }
 }
 

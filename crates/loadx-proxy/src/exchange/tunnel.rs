@@ -1,4 +1,4 @@
-//! What follows after 101: bytes both ways, of which LoadX knows nothing (RFC 9110, section 7.8).
+//! The tunnel after a 101: relays bytes in both directions without interpreting them (RFC 9110, section 7.8).
 
 use std::cell::Cell;
 use std::time::Duration;
@@ -12,7 +12,7 @@ use crate::net::{Network, PipeOf};
 use crate::patience::Patience;
 use crate::sides::{BodySink, BodySource, Inbound, Piece, RelayFault, RequestSource, ResponseSink, ResponseSource};
 use crate::timer::Timer;
-use crate::upstream::h1::{Conversation, Terms};
+use crate::upstream::h1::{Conversation, ConversationParts};
 
 impl<N, R, W> Exchange<'_, N, R, W>
 where
@@ -20,8 +20,7 @@ where
     R: RequestSource<PipeOf<N>>,
     W: ResponseSink<PipeOf<N>>,
 {
-    /// Joins the client and the backend for whatever they send each other after a 101. Returns the reason when the
-    /// tunnel does not end well.
+    /// Relays bytes between the client and the backend after a 101. Returns the reason when the tunnel fails.
     pub(super) async fn tunnel(&mut self, switched: &mut Conversation<N::Stream>) -> Option<String> {
         let Inbound { request, response, pace } = &mut self.client;
         self.progress.switched_at.set(Some(pace.timer.now()));
@@ -30,7 +29,7 @@ where
         response.switch();
         pace.to_client.begin(self.policy.response, 0);
         let patience = Patience::idle(self.policy.response);
-        let (mut to_backend, mut from_backend) = switched.switched(&Terms {
+        let (mut to_backend, mut from_backend) = switched.switched(&ConversationParts {
             waiting: Waiting { timer: pace.timer, buffers: &self.worker.buffers },
             patience: &patience,
             pool: &self.worker.pool,
@@ -44,8 +43,8 @@ where
             half_closed: Cell::new(false),
         };
         let content = &self.progress.content;
-        let up = tunnel.carry(request.body(), &mut to_backend, |_| {});
-        let down = tunnel.carry(from_backend.body(), response.body(), |count| content.set(content.get() + count));
+        let up = tunnel.relay(request.body(), &mut to_backend, |_| {});
+        let down = tunnel.relay(from_backend.body(), response.body(), |count| content.set(content.get() + count));
         let outcome = tokio::try_join!(up, down);
         let broken = outcome.err()?;
         switched.break_off();
@@ -53,22 +52,23 @@ where
     }
 }
 
-/// Two connections that are one from now on.
+/// The state that both directions of a tunnel share.
 struct Tunnel<'t> {
     timer: &'t Timer,
-    /// How long it may carry nothing.
+    /// The longest time without bytes in either direction.
     idle: Duration,
-    /// The same, once one side has ended its direction.
+    /// Replaces `idle` after one side has ended its direction.
     patience: Duration,
-    /// When bytes last moved, either way.
+    /// When bytes last moved in either direction.
     moved: Cell<Time>,
+    /// Whether one side has ended its direction.
     half_closed: Cell<bool>,
 }
 
 impl Tunnel<'_> {
-    /// Carries one direction to its end, and passes the end on. An error ends both directions: one of the sides broke,
-    /// or nothing moved for too long. `moved` is told how many bytes have left.
-    async fn carry(
+    /// Relays one direction to its end, then ends the direction at the receiver. Calls `moved` with the number of sent
+    /// bytes. An error ends both directions: a connection broke, or no bytes moved until the deadline.
+    async fn relay(
         &self,
         from: &mut impl BodySource,
         to: &mut impl BodySink,
@@ -78,10 +78,10 @@ impl Tunnel<'_> {
         while !from.is_consumed() {
             match from.next_until(|| self.deadline()).await {
                 Ok(()) => {}
-                // The other direction moved meanwhile.
+                // The other direction has moved bytes and so extended the deadline.
                 Err(RelayFault::Source(Broken::TimedOut)) if self.timer.now() < self.deadline() => continue,
                 Err(RelayFault::Source(broken) | RelayFault::Sink(broken)) => return Err(broken),
-                // What has no framing has no faults of framing.
+                // Unreachable: bytes without framing have no framing faults.
                 Err(RelayFault::Body(_)) => return Err(Broken::Closed),
             }
             let content = from.piece().content;
@@ -101,7 +101,7 @@ impl Tunnel<'_> {
         to.shut();
         self.half_closed.set(true);
         self.moved.set(self.timer.now());
-        // The other direction has less time from now on: it must look at the clock again.
+        // The deadline is earlier now: yields so that the task polls the other direction, which rearms the timer.
         tokio::task::yield_now().await;
         Ok(())
     }

@@ -1,4 +1,4 @@
-//! Bodies of HTTP/1.1 on a stream, for both sides of an exchange.
+//! Bodies of HTTP/1.1 on a stream, for the clients' side and the backends' side.
 
 mod reader;
 mod writer;

@@ -1,4 +1,4 @@
-//! A body that comes over a stream, in the framing of HTTP/1.1.
+//! Reads a body in the framing of HTTP/1.1 from a stream.
 
 use std::io::ErrorKind;
 
@@ -13,12 +13,12 @@ use crate::patience::Patience;
 use crate::pipes::LentPipe;
 use crate::sides::{BodySource, Filled, Piece, RelayFault};
 
-/// Reads a body. Never more than a buffer of the body is here, and nothing is read before the former piece has been
-/// consumed.
+/// Reads a body. Buffers at most [`BUFFER_BYTES`](crate::limits::BUFFER_BYTES), and reads only after the former piece
+/// has been consumed.
 #[derive(Debug)]
 pub(crate) struct BodyReader<'r, S> {
     pub(crate) stream: &'r S,
-    /// Bytes that were read: first those of the piece, then what follows.
+    /// The read bytes: the present piece, then bytes that are not decoded yet.
     pub(crate) input: &'r mut Input,
     pub(crate) waiting: Waiting<'r>,
     patience: &'r Patience,
@@ -39,20 +39,20 @@ impl<'r, S: Stream> BodyReader<'r, S> {
         BodyReader { stream, input, waiting, patience, decoder, piece: Decoded::default(), is_consumed: false }
     }
 
-    /// Goes on with a body that is framed so.
+    /// Starts another body.
     pub(crate) fn begin(&mut self, framing: Framing) {
         self.decoder = BodyDecoder::new(framing);
         self.piece = Decoded::default();
         self.is_consumed = false;
     }
 
-    /// Refuses chunks with more content than `bytes`, from now on.
+    /// Limits the content of a chunked body; a larger body ends with `BodyFault::TooLarge`.
     pub(crate) fn set_content_max(&mut self, bytes: u64) {
         self.decoder.set_content_max(bytes);
     }
 
-    /// Reads what else is here of a body that is not worth a pipe, to send all of it at once. An error shows at the
-    /// next read, too.
+    /// Reads more of a body that is too small for a pipe, so that all of it is sent in one write. Ignores an error: the
+    /// next read returns the error again.
     pub(crate) fn gather(&mut self) {
         let left = self.decoder.run_left().saturating_sub(self.input.bytes().len() as u64);
         if (1..SPLICE_BYTES_MIN).contains(&left)
@@ -62,38 +62,38 @@ impl<'r, S: Stream> BodyReader<'r, S> {
         }
     }
 
-    /// Takes in what was read; 0 bytes are the end of the stream.
-    fn read(&mut self, count: usize) -> Result<(), RelayFault> {
+    /// Decodes after a read of `count` bytes; 0 means the end of the stream.
+    fn decode_read(&mut self, count: usize) -> Result<(), RelayFault> {
         if count == 0 {
             self.decoder.end_of_input().map_err(RelayFault::Body)?;
         }
-        self.look().map_err(RelayFault::Body)
+        self.decode_buffered().map_err(RelayFault::Body)
     }
 }
 
 impl<S: Stream> BodySource for BodyReader<'_, S> {
     type Pipe = S::Pipe;
 
-    fn look(&mut self) -> Result<(), BodyFault> {
-        debug_assert_eq!(self.piece.consumed, 0, "a piece that was not consumed would be decoded twice");
+    fn decode_buffered(&mut self) -> Result<(), BodyFault> {
+        debug_assert_eq!(self.piece.consumed, 0, "decoded again before the former piece was consumed");
         self.piece = self.decoder.decode(self.input.bytes_mut())?;
         Ok(())
     }
 
     async fn next(&mut self) -> Result<(), RelayFault> {
         if self.decoder.is_complete() || !self.input.is_empty() {
-            return self.look().map_err(RelayFault::Body);
+            return self.decode_buffered().map_err(RelayFault::Body);
         }
         let count = fill(self.stream, self.input, self.waiting, self.patience).await.map_err(RelayFault::Source)?;
-        self.read(count)
+        self.decode_read(count)
     }
 
     async fn next_until(&mut self, deadline: impl Fn() -> Time) -> Result<(), RelayFault> {
         if self.decoder.is_complete() || !self.input.is_empty() {
-            return self.look().map_err(RelayFault::Body);
+            return self.decode_buffered().map_err(RelayFault::Body);
         }
         let count = fill_until(self.stream, self.input, self.waiting, deadline).await.map_err(RelayFault::Source)?;
-        self.read(count)
+        self.decode_read(count)
     }
 
     fn piece(&self) -> Piece<'_> {

@@ -1,4 +1,4 @@
-//! A message that goes over a stream, in the framing of HTTP/1.1.
+//! Writes a message in the framing of HTTP/1.1 to a stream.
 
 use std::io::{ErrorKind, IoSlice};
 
@@ -18,12 +18,12 @@ pub(crate) struct BodyWriter<'w, S> {
     pub(crate) stream: &'w S,
     pub(crate) waiting: Waiting<'w>,
     patience: &'w Patience,
-    /// The head that waits for the first piece of the body.
+    /// The encoded head; sent with the first piece of the body.
     pub(crate) head: HeadBuffer,
     pub(crate) framing: Framing,
-    /// Whether the connection ends behind the message: the end may leave in one packet with the last bytes.
-    pub(crate) is_last: bool,
-    /// Set while a part of the message has left and the rest has not, where somebody needs to know.
+    /// Whether LoadX closes the connection after the message: the FIN may then share a packet with the last bytes.
+    pub(crate) closes_after: bool,
+    /// Set while only a part of the message has been sent.
     unfinished: Option<&'w mut bool>,
     written: u64,
     content: u64,
@@ -43,16 +43,17 @@ impl<'w, S: Stream> BodyWriter<'w, S> {
             patience,
             head,
             framing: Framing::Length(0),
-            is_last: false,
+            closes_after: false,
             unfinished,
             written: 0,
             content: 0,
         }
     }
 
-    /// Writes as much of the head as fits, without waiting. An error shows when the rest is written.
+    /// Writes as much of the head as fits, without waiting. Ignores an error: the write of the rest returns the error
+    /// again.
     fn try_head(&mut self) -> usize {
-        let sent = match self.is_last {
+        let sent = match self.closes_after {
             true => self.stream.try_write_last(&self.head),
             false => self.stream.try_write(&[IoSlice::new(&self.head)]),
         };
@@ -62,18 +63,18 @@ impl<'w, S: Stream> BodyWriter<'w, S> {
         sent
     }
 
-    /// Writes the head from its byte `sent` on.
+    /// Writes the head from byte `sent` on.
     async fn head_rest(&mut self, sent: usize) -> Result<(), Broken> {
         let pieces = &mut [IoSlice::new(&self.head[sent..])];
         write_all(self.stream, pieces, self.waiting.timer, self.patience, &mut self.written).await
     }
 
-    /// Whether a part of the message has left and the rest has not.
+    /// Whether only a part of the message has been sent.
     pub(crate) fn is_unfinished(&self) -> bool {
         self.unfinished.as_deref().is_some_and(|unfinished| *unfinished)
     }
 
-    /// Notes whether bytes of the message are still to come.
+    /// Sets whether only a part of the message has been sent.
     pub(crate) fn set_unfinished(&mut self, is_unfinished: bool) {
         if let Some(unfinished) = self.unfinished.as_deref_mut() {
             *unfinished = is_unfinished;
@@ -84,7 +85,7 @@ impl<'w, S: Stream> BodyWriter<'w, S> {
         write_all(self.stream, pieces, self.waiting.timer, self.patience, &mut self.written).await
     }
 
-    /// Writes a piece that does not leave with its head in one buffer.
+    /// Writes a piece from a separate buffer than its head.
     async fn send_parts(&mut self, piece: Piece<'_>) -> Result<(), Broken> {
         let Piece { content, .. } = piece;
         if self.framing == Framing::Chunked {
@@ -129,7 +130,7 @@ impl<S: Stream> BodySink for BodyWriter<'_, S> {
             && !self.head.is_empty()
             && content.len() <= COPY_BEHIND_HEAD_BYTES_MAX;
         let outcome = if in_one {
-            // The usual small message: head and content, one after the other in one buffer and in one write.
+            // The common case: a small message leaves in one write from one buffer.
             self.head.extend_from_slice(content);
             let sent = self.try_head();
             if sent == self.head.len() {

@@ -1,4 +1,4 @@
-//! What the proxy needs of a network. [`Tcp`] is the real one; tests bring their own.
+//! The network traits of the proxy. [`Tcp`] implements them for the operating system; tests use simulated networks.
 
 mod names;
 #[cfg(target_os = "linux")]
@@ -15,130 +15,129 @@ use std::task::{Context, Poll};
 pub use names::Resolved;
 pub use tcp::Tcp;
 
-/// A byte stream between two ends. Both directions work through a shared reference, so that one task
-/// can move bytes both ways.
+/// A byte stream. Reads and writes take a shared reference, so that one task can move bytes in both directions.
 pub trait Stream: 'static {
-    /// Ready when [`try_read`](Stream::try_read) may have something: bytes, the end or an error. It
-    /// costs no system call.
+    /// Ready when [`try_read`](Stream::try_read) may return bytes, the end or an error. Costs no system call.
     fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
 
-    /// Reads what is there. 0 is the end.
+    /// Reads the available bytes. Returns their number; 0 means the end of the stream.
     ///
     /// # Errors
-    /// `WouldBlock` when there is nothing yet, anything else when the connection is broken.
+    /// `WouldBlock` when no bytes are available; any other error means that the connection is broken.
     fn try_read(&self, buffer: &mut [u8]) -> io::Result<usize>;
 
-    /// Ready when [`try_write`](Stream::try_write) may take something.
+    /// Ready when [`try_write`](Stream::try_write) may write bytes or fail. Costs no system call.
     fn poll_writable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
 
-    /// Writes as much of the pieces, in order, as fits.
+    /// Writes as many bytes of the pieces as fit, in order. Returns their number.
     ///
     /// # Errors
-    /// `WouldBlock` when nothing fits now, anything else when the connection is broken.
+    /// `WouldBlock` when no byte fits; any other error means that the connection is broken.
     fn try_write(&self, pieces: &[io::IoSlice<'_>]) -> io::Result<usize>;
 
-    /// Writes as much of `bytes` as fits, when the end of this direction follows at once: both may leave in one
-    /// packet.
+    /// Writes as [`try_write`](Stream::try_write). The caller ends this direction immediately afterwards, so the end of
+    /// the stream may share a packet with the bytes.
     ///
     /// # Errors
-    /// The same as those of [`try_write`](Stream::try_write).
+    /// As for [`try_write`](Stream::try_write).
     fn try_write_last(&self, bytes: &[u8]) -> io::Result<usize> {
         self.try_write(&[io::IoSlice::new(bytes)])
     }
 
-    /// How much of what was written the other end has not confirmed yet, in bytes; none where nobody knows.
+    /// The number of written bytes that the peer has not confirmed; `None` if the system cannot tell.
     fn unconfirmed(&self) -> Option<u64>;
 
-    /// Where bytes wait on their way from one stream to another without being looked at.
+    /// Moves bytes between two streams without a copy to user space.
     type Pipe: 'static;
 
-    /// An empty pipe. None where there is none to be had, and bytes must be copied.
+    /// Makes an empty pipe; `None` if the system has none, so that the caller must copy.
     fn pipe() -> Option<Self::Pipe>;
 
-    /// Moves up to `max` bytes that are here into a pipe, which must be empty. 0 is the end.
+    /// Moves up to `max` available bytes into `pipe`, which must be empty. Returns their number; 0 means the end of the
+    /// stream.
     ///
     /// # Errors
-    /// The same as those of [`try_read`](Stream::try_read).
+    /// As for [`try_read`](Stream::try_read).
     fn try_fill(&self, pipe: &Self::Pipe, max: usize) -> io::Result<usize>;
 
-    /// Writes as much of the `count` bytes in the pipe as fits.
+    /// Writes as many of the `count` bytes in `pipe` as fit. Returns their number.
     ///
     /// # Errors
-    /// The same as those of [`try_write`](Stream::try_write).
+    /// As for [`try_write`](Stream::try_write).
     fn try_drain(&self, pipe: &Self::Pipe, count: usize) -> io::Result<usize>;
 
-    /// Asks the system whether nothing has come, neither bytes nor the end.
+    /// Asks the system whether neither bytes nor the end of the stream have arrived. Costs a system call.
     fn holds_nothing(&self) -> bool;
 
-    /// Ends this side's direction; the other end reads the end.
+    /// Ends the direction to the peer (a half-close).
     fn shut_write(&self);
 
-    /// Makes the coming drop visible to the other end as a broken connection, not as an end.
+    /// Makes the later drop reset the connection.
     fn break_off(&self);
 
-    /// This end's address.
+    /// The local address.
     ///
     /// # Errors
-    /// When the connection is gone.
+    /// When the connection no longer exists.
     fn local_addr(&self) -> io::Result<SocketAddr>;
 }
 
-/// The pipes of a network's streams.
+/// The pipe type of a network.
 pub(crate) type PipeOf<N> = <<N as Network>::Stream as Stream>::Pipe;
 
-/// Where streams from clients come from.
+/// Accepts connections from clients.
 pub trait Listener: 'static {
-    /// The streams.
+    /// The accepted streams.
     type Stream: Stream;
 
-    /// The next client and its address.
+    /// Accepts the next connection. Returns the stream and the address of the client.
     fn poll_accept(&self, cx: &mut Context<'_>) -> Poll<io::Result<(Self::Stream, SocketAddr)>>;
 }
 
 /// Listens, connects and resolves names.
 pub trait Network: Clone + Send + 'static {
-    /// Its streams.
+    /// The streams of this network.
     type Stream: Stream;
-    /// Its listeners, in use by one worker.
+    /// A listener in use by one worker.
     type Listener: Listener<Stream = Self::Stream>;
     /// A listener that no worker uses yet.
     type Socket: Send;
-    /// A stream on its way from one worker to another.
+    /// A stream in transfer from one worker to another.
     type Parcel: Send;
 
-    /// Takes `address` for this process alone, as `count` listeners that share its clients.
+    /// Binds `address` exclusively for this process, as `count` listeners that share the connections.
     ///
     /// # Errors
-    /// When the address is not to be had; another process that holds it is always an error.
+    /// When the address cannot be bound, for example because another process has it.
     fn listen(&self, address: SocketAddr, count: usize) -> io::Result<Vec<Self::Socket>>;
 
-    /// The address that was taken, its port chosen by the system if it was 0.
+    /// The bound address; with the port that the system chose if the port was 0.
     ///
     /// # Errors
-    /// When the system does not tell.
+    /// When the system call fails.
     fn address(&self, socket: &Self::Socket) -> io::Result<SocketAddr>;
 
-    /// Makes a listener usable by the worker that calls.
+    /// Registers a listener with the runtime of the calling worker.
     ///
     /// # Errors
-    /// When the system has no room for it.
+    /// When the runtime cannot register the listener.
     fn adopt(&self, socket: Self::Socket) -> io::Result<Self::Listener>;
 
-    /// Opens a connection.
+    /// Connects to `address`.
     fn connect(&self, address: SocketAddr) -> impl Future<Output = io::Result<Self::Stream>>;
 
-    /// What a name leads to. No addresses means that it leads nowhere, and is an answer.
+    /// Resolves a name. A name without addresses is a result, not an error.
     fn resolve(&self, host: &str, port: u16) -> impl Future<Output = io::Result<Resolved>>;
 
-    /// Prepares a stream for another worker.
+    /// Detaches a stream from the runtime of the calling worker.
     ///
     /// # Errors
-    /// When the stream is broken.
+    /// When the runtime cannot release the stream.
     fn pack(&self, stream: Self::Stream) -> io::Result<Self::Parcel>;
 
-    /// Takes over a stream from another worker.
+    /// Registers a stream from another worker with the runtime of the calling worker.
     ///
     /// # Errors
-    /// When the system has no room for it.
+    /// When the runtime cannot register the stream.
     fn unpack(&self, parcel: Self::Parcel) -> io::Result<Self::Stream>;
 }

@@ -1,7 +1,6 @@
-//! Names to addresses: /etc/hosts and DNS as the system is configured to ask it.
+//! Resolves names by /etc/hosts and by DNS with the servers of /etc/resolv.conf.
 //!
-//! Not the C library's resolver: that does not tell how long an answer holds, and in a static binary
-//! it is not all there.
+//! The resolver of the C library returns no time to live and is incomplete in a static binary.
 
 use std::io;
 use std::net::SocketAddr;
@@ -11,33 +10,32 @@ use hickory_resolver::TokioResolver;
 use hickory_resolver::config::{LookupIpStrategy, ResolveHosts, ResolverConfig};
 use hickory_resolver::net::runtime::TokioRuntimeProvider;
 
-/// What a name leads to.
+/// The addresses of a name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Resolved {
-    /// In the order to try.
+    /// The addresses, in the order to try.
     pub addresses: Vec<SocketAddr>,
-    /// For how long that is true, as far as DNS says.
+    /// The time to live of the answer; zero if there are no addresses.
     pub valid_for: Duration,
 }
 
-/// Asks what names lead to.
+/// The resolver of the system's configuration.
 #[derive(Clone, Debug)]
 pub(super) struct Names {
     resolver: TokioResolver,
 }
 
 impl Names {
-    /// Reads how the system is configured (/etc/resolv.conf, /etc/hosts). Where that cannot be read, names
-    /// in /etc/hosts still resolve.
+    /// Reads /etc/resolv.conf and /etc/hosts. If /etc/resolv.conf cannot be read, names in /etc/hosts still resolve.
     pub(super) fn from_system() -> io::Result<Self> {
         let mut builder = TokioResolver::builder_tokio().unwrap_or_else(|error| {
-            tracing::warn!("only names in /etc/hosts will resolve: /etc/resolv.conf: {error}");
+            tracing::warn!("cannot read /etc/resolv.conf, so only names in /etc/hosts resolve: {error}");
             TokioResolver::builder_with_config(ResolverConfig::default(), TokioRuntimeProvider::default())
         });
         let options = builder.options_mut();
         options.use_hosts_file = ResolveHosts::Always;
         options.ip_strategy = LookupIpStrategy::Ipv4AndIpv6;
-        // Control decides when to ask again; an answer from a cache would be none.
+        // Control decides when to look a name up again; a cache would return the old answer.
         options.cache_size = 0;
         Ok(Names { resolver: builder.build().map_err(io::Error::other)? })
     }

@@ -1,8 +1,8 @@
-//! How much of what was written the other end has not confirmed yet (SIOCOUTQ, tcp(7)).
+//! The number of written bytes that the peer has not confirmed (SIOCOUTQ, tcp(7)).
 //!
-//! The only unsafe code of the proxy: no library offers this call, and without it a client that reads slowly, out of
-//! what the system holds for it, looks like one that is gone.
-#![expect(unsafe_code, reason = "the call is not to be had otherwise; each use says why it is sound")]
+//! The only unsafe code of the proxy: no library offers this call. Without the call, LoadX could not tell a client that
+//! slowly reads the bytes in the send queue from a client that reads nothing.
+#![expect(unsafe_code, reason = "no library offers this call; each use says why it is sound")]
 
 use std::ffi::c_int;
 use std::io;
@@ -10,11 +10,10 @@ use std::os::fd::AsFd;
 
 use rustix::ioctl::{Getter, Opcode, ioctl};
 
-/// Bytes in the send queue of `socket`: not sent yet, or sent and not confirmed.
+/// The number of bytes in the send queue of `socket`: unsent bytes, and sent bytes without confirmation.
 pub(super) fn unconfirmed(socket: impl AsFd) -> io::Result<u64> {
     const SIOCOUTQ: Opcode = libc::TIOCOUTQ as Opcode;
-    // SAFETY: on a socket the kernel answers SIOCOUTQ with one int at the address that it is given (tcp(7)), and
-    // does nothing else.
+    // SAFETY: on a socket, SIOCOUTQ writes one int to the given address (tcp(7)), and has no other effect.
     let bytes = unsafe { ioctl(socket, Getter::<SIOCOUTQ, c_int>::new()) }?;
     Ok(u64::try_from(bytes).unwrap_or(0))
 }
@@ -25,7 +24,7 @@ mod tests {
     use std::io::{Read as _, Write as _};
 
     #[test]
-    fn what_the_other_end_has_taken_is_not_counted_any_more() {
+    fn bytes_that_the_peer_has_read_leave_the_send_queue() {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let mut near = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         let (mut far, _) = listener.accept().unwrap();

@@ -1,4 +1,4 @@
-//! TCP, by way of the runtime.
+//! TCP sockets of the operating system, registered with Tokio.
 
 use std::io::{self, IoSlice, Read};
 use std::mem::MaybeUninit;
@@ -15,17 +15,17 @@ use super::splice::KernelPipe;
 use super::{Listener, Network, Resolved, Stream};
 use crate::limits::{ACCEPT_BACKLOG, UNSENT_BYTES_MAX};
 
-/// The network of the machine.
+/// The network of the operating system.
 #[derive(Clone, Debug)]
 pub struct Tcp {
     names: Names,
 }
 
 impl Tcp {
-    /// Reads how the system resolves names.
+    /// Reads the system's configuration of name resolution.
     ///
     /// # Errors
-    /// When the system's configuration cannot be read.
+    /// When the resolver cannot be built.
     pub fn new() -> io::Result<Self> {
         Ok(Tcp { names: Names::from_system()? })
     }
@@ -36,9 +36,8 @@ impl Stream for TcpStream {
         self.poll_read_ready(cx)
     }
 
-    /// A read that did not fill the buffer has emptied the socket: the runtime is told so, and the
-    /// next wait does not begin with a read that finds nothing. The runtime knows such a read only as
-    /// one that would block, hence the detour of the count.
+    /// A read that does not fill the buffer has emptied the socket. Reports such a read to the runtime as `WouldBlock`,
+    /// the only way to clear the readiness, so that the next wait does not begin with an empty read.
     fn try_read(&self, buffer: &mut [u8]) -> io::Result<usize> {
         let mut short = 0;
         let outcome = self.try_io(Interest::READABLE, || {
@@ -63,7 +62,7 @@ impl Stream for TcpStream {
         }
     }
 
-    /// MSG_MORE holds the bytes back for up to 200 ms, or until the end sends them along with itself.
+    /// MSG_MORE delays the bytes until the FIN takes them along, for at most 200 ms.
     #[cfg(target_os = "linux")]
     fn try_write_last(&self, bytes: &[u8]) -> io::Result<usize> {
         let flags = libc::MSG_MORE | libc::MSG_NOSIGNAL;
@@ -117,7 +116,7 @@ impl Stream for TcpStream {
     }
 
     fn holds_nothing(&self) -> bool {
-        // The runtime takes part, to hear of silence; but where it knows of nothing, the system is asked all the same.
+        // `try_io` clears the readiness if the peek finds nothing, but does not peek without readiness.
         let peek = || SockRef::from(self).peek(&mut [MaybeUninit::uninit()]);
         let mut asked = false;
         let peeked = self.try_io(Interest::READABLE, || {
@@ -129,7 +128,7 @@ impl Stream for TcpStream {
     }
 
     fn shut_write(&self) {
-        // The other end may be gone already; there is nothing else to be done then.
+        // Fails only if the connection is already closed or broken.
         let _ = SockRef::from(self).shutdown(Shutdown::Write);
     }
 
@@ -146,7 +145,7 @@ impl Listener for TcpListener {
     type Stream = TcpStream;
 
     fn poll_accept(&self, cx: &mut Context<'_>) -> Poll<io::Result<(TcpStream, SocketAddr)>> {
-        // TCP_NODELAY comes from the listener, on Linux; elsewhere it is set anew.
+        // On Linux, connections inherit TCP_NODELAY from the listener.
         let (stream, peer) = ready!(TcpListener::poll_accept(self, cx))?;
         if !cfg!(target_os = "linux") {
             stream.set_nodelay(true)?;
@@ -161,8 +160,8 @@ impl Network for Tcp {
     type Socket = std::net::TcpListener;
     type Parcel = std::net::TcpStream;
 
-    /// The first socket is bound without SO_REUSEPORT, so that it fails while anybody else holds the
-    /// port, another LoadX included. Only then does it allow siblings, which are bound next.
+    /// Binds the first socket without SO_REUSEPORT, so that the bind fails while another process, even another LoadX,
+    /// has the port. Then sets SO_REUSEPORT and binds the other sockets.
     fn listen(&self, address: SocketAddr, count: usize) -> io::Result<Vec<Self::Socket>> {
         let first = socket(address)?;
         first.bind(&address.into())?;
@@ -175,7 +174,7 @@ impl Network for Tcp {
             sibling.bind(&taken)?;
             sockets.push(sibling);
         }
-        // Listening begins when all are there; a client must not meet a half-built group.
+        // Listens only after all sockets are bound, so that no client meets an incomplete group.
         sockets.iter().try_for_each(|socket| socket.listen(ACCEPT_BACKLOG))?;
         Ok(sockets.into_iter().map(Into::into).collect())
     }
@@ -209,14 +208,14 @@ impl Network for Tcp {
 
 fn socket(address: SocketAddr) -> io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
-    // Connections of a former process that are still closing do not hold the port.
+    // Connections of a former process in TIME_WAIT must not block the port.
     socket.set_reuse_address(true)?;
     if address.is_ipv6() {
-        // The IPv4 side of a name has a listener of its own.
+        // The IPv4 address of a name gets a separate listener.
         socket.set_only_v6(!address.ip().is_unspecified())?;
     }
     socket.set_tcp_nodelay(true)?;
-    // Clients' connections inherit it. Without it the system takes megabytes for a client that reads slowly.
+    // Client connections inherit this limit. Without the limit the system buffers megabytes for a slow client.
     #[cfg(target_os = "linux")]
     socket.set_tcp_notsent_lowat(UNSENT_BYTES_MAX)?;
     socket.set_nonblocking(true)?;
@@ -236,6 +235,6 @@ mod tests {
         assert!(first.iter().all(|socket| tcp.address(socket).unwrap() == taken));
         assert_eq!(tcp.listen(taken, 3).unwrap_err().kind(), io::ErrorKind::AddrInUse);
         drop(first);
-        assert!(tcp.listen(taken, 3).is_ok(), "once let go, it is free at once");
+        assert!(tcp.listen(taken, 3).is_ok(), "a closed port can be bound again at once");
     }
 }

@@ -1,4 +1,4 @@
-//! Moving a body from one side of an exchange to the other, piece by piece.
+//! Moves a body from one side of an exchange to the other, piece by piece.
 
 mod splice;
 
@@ -8,7 +8,7 @@ use crate::sides::{BodySink, BodySource, RelayFault};
 
 use splice::{Pause, splice};
 
-/// Moves the rest of a body. `progress` is called whenever bytes left.
+/// Moves the rest of a body. Calls `progress` after each write.
 pub(crate) async fn relay<R, W>(
     source: &mut R,
     sink: &mut W,
@@ -20,7 +20,8 @@ where
     W: BodySink<Pipe = R::Pipe>,
 {
     let mut since_yield = 0;
-    // Whether much comes at once. What trickles is not worth a pipe, nor a packet for each part of a chunk.
+    // Whether the body arrives in large pieces. For small pieces, a pipe costs more than a copy and sends the parts of
+    // a chunk in separate packets.
     let mut in_volume = true;
     while !source.is_consumed() {
         if in_volume
@@ -29,10 +30,10 @@ where
             && let Some(mut pipe) = pipes.lend()
         {
             let pause = splice(source, sink, &mut pipe, &progress).await?;
-            // While nothing is here, no pipe is held.
+            // Other bodies can use the pipe while this body waits.
             drop(pipe);
             match pause {
-                Pause::RunOver => {}
+                Pause::RunEnded => {}
                 Pause::Silence => source.readable().await?,
                 Pause::Trickle => in_volume = false,
                 Pause::Unsupported => pipes.give_up(),
@@ -47,7 +48,7 @@ where
         if sink.written() > before {
             progress();
         }
-        // Framing counts: a sender of little else must not keep the worker to itself.
+        // Counts framing too, so that a body of mostly framing also yields.
         since_yield += count as u64;
         if since_yield >= RELAY_TURN_BYTES && !source.is_consumed() {
             since_yield = 0;

@@ -1,22 +1,22 @@
-//! Moving content through a pipe, without copying it.
+//! Moves content through a pipe, without copying.
 
 use crate::limits::{SPLICE_TURN_BYTES, TRICKLE_BYTES_MAX};
 use crate::pipes::LentPipe;
 use crate::sides::{BodySink, BodySource, Filled, RelayFault};
 
-/// Why content does not go on through a pipe.
+/// Why `splice` returned.
 pub(super) enum Pause {
-    /// What comes next is framing, or nothing.
-    RunOver,
-    /// Nothing is here.
+    /// Framing comes next, or the body has ended.
+    RunEnded,
+    /// No bytes have arrived.
     Silence,
-    /// Little came.
+    /// Less than [`TRICKLE_BYTES_MAX`] arrived at once.
     Trickle,
-    /// The system does not do this with these streams.
+    /// The system does not support pipes for these streams.
     Unsupported,
 }
 
-/// Moves content through a pipe, for as long as much of the content is here.
+/// Moves content through a pipe while large pieces arrive.
 pub(super) async fn splice<R, W>(
     source: &mut R,
     sink: &mut W,
@@ -40,11 +40,11 @@ where
             return Ok(Pause::Trickle);
         }
         since_yield += count as u64;
-        // Not behind the last piece: the receiver may answer at once, and the answer must find this relay at its end.
+        // Does not yield after the last piece: the upload must be complete when the response arrives.
         if since_yield >= SPLICE_TURN_BYTES && source.raw_left() > 0 {
             since_yield = 0;
             tokio::task::yield_now().await;
         }
     }
-    Ok(Pause::RunOver)
+    Ok(Pause::RunEnded)
 }

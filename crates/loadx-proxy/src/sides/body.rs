@@ -1,4 +1,4 @@
-//! Bodies in pieces, whatever frames them on either side.
+//! Bodies as sequences of pieces, independent of the framing.
 
 use loadx_core::Time;
 use loadx_http::BodyFault;
@@ -6,14 +6,14 @@ use loadx_http::BodyFault;
 use crate::io::Broken;
 use crate::pipes::LentPipe;
 
-/// Where a body stopped short.
+/// Why LoadX could not relay a body to its end.
 #[derive(Debug)]
 pub(crate) enum RelayFault {
-    /// The side that sends failed.
+    /// The connection to the sender broke.
     Source(Broken),
-    /// The side that sends broke the rules of its body's framing, or broke the body off.
+    /// The sender violated the framing of the body, or ended the connection before the end of the body.
     Body(BodyFault),
-    /// The side that receives failed.
+    /// The connection to the receiver broke.
     Sink(Broken),
 }
 
@@ -21,81 +21,81 @@ pub(crate) enum RelayFault {
 #[derive(Copy, Clone, Debug)]
 pub(crate) struct Piece<'p> {
     pub(crate) content: &'p [u8],
-    /// The field lines of the trailer section, where the body ends behind the content.
+    /// The field lines of the trailer section if this is the last piece; otherwise `None`.
     pub(crate) end: Option<&'p [u8]>,
 }
 
-/// What came of filling a pipe.
+/// The result of filling a pipe.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Filled {
-    /// So many bytes of content are in the pipe.
+    /// The pipe now contains this many bytes of content.
     Bytes(usize),
     /// The body has ended.
     Ended,
-    /// No bytes are here.
+    /// No bytes have arrived.
     Nothing,
-    /// The system cannot move the bytes of this stream through a pipe.
+    /// The system does not support pipes for this stream.
     Unsupported,
 }
 
-/// Where a body comes from.
+/// The source of a body.
 pub(crate) trait BodySource {
-    /// Takes content that is not copied.
+    /// The pipe that [`try_fill`](Self::try_fill) fills.
     type Pipe;
 
-    /// Makes a piece of the bytes that are here already. The piece may be empty.
-    fn look(&mut self) -> Result<(), BodyFault>;
+    /// Decodes the buffered bytes into the next piece, without reading. The piece may be empty.
+    fn decode_buffered(&mut self) -> Result<(), BodyFault>;
 
-    /// Waits for the next piece, for as long as the sender may be silent. The former piece must have been consumed.
+    /// Waits for the next piece, at most for the longest allowed silence of the sender. The former piece must have been
+    /// consumed.
     async fn next(&mut self) -> Result<(), RelayFault>;
 
-    /// The same, until `deadline`, which may move meanwhile.
+    /// Waits as [`next`](Self::next), but until `deadline`, which may change during the wait.
     async fn next_until(&mut self, deadline: impl Fn() -> Time) -> Result<(), RelayFault>;
 
-    /// The piece that is here. The piece stays until it is consumed.
+    /// The present piece, until [`consume`](Self::consume).
     fn piece(&self) -> Piece<'_>;
 
-    /// Lets go of the piece. Returns how many bytes the piece took, framing included.
+    /// Removes the piece. Returns its size in bytes, including framing.
     fn consume(&mut self) -> usize;
 
-    /// Whether the last piece is here, or was.
+    /// Whether the last piece has arrived.
     fn is_complete(&self) -> bool;
 
-    /// Whether the last piece was consumed.
+    /// Whether the last piece has been consumed.
     fn is_consumed(&self) -> bool;
 
-    /// How many bytes of content come next that may go through a pipe, without end where only the end of the
-    /// connection tells. 0 where bytes must be copied: framing comes next, or bytes are here already, or the stream is
-    /// encrypted.
+    /// The number of content bytes that may now go through a pipe; `u64::MAX` if the body ends with the connection.
+    /// 0 if bytes must be copied: framing comes next, bytes are buffered, or the stream is encrypted.
     fn raw_left(&self) -> u64;
 
-    /// Moves such bytes into `pipe`, which must be empty, without waiting.
+    /// Moves the bytes that [`raw_left`](Self::raw_left) counts into `pipe`, which must be empty. Does not wait.
     fn try_fill(&mut self, pipe: &mut LentPipe<'_, Self::Pipe>) -> Result<Filled, RelayFault>;
 
-    /// Waits until such bytes are here, for as long as the sender may be silent.
+    /// Waits until bytes arrive, at most for the longest allowed silence of the sender.
     async fn readable(&mut self) -> Result<(), RelayFault>;
 }
 
-/// Where a body goes.
+/// The receiver of a body.
 pub(crate) trait BodySink {
-    /// Brings content that is not copied.
+    /// The pipe that [`drain`](Self::drain) empties.
     type Pipe;
 
-    /// Sends a piece, behind the head that waits if one does; all of it in one write.
+    /// Sends a piece, after the pending head if there is one, in one write.
     async fn send(&mut self, piece: Piece<'_>) -> Result<(), Broken>;
 
-    /// Whether content may come through a pipe.
+    /// Whether [`drain`](Self::drain) may be called.
     fn takes_pipes(&self) -> bool;
 
-    /// Sends the content that is in `pipe`. Calls `progress` whenever bytes have left.
+    /// Sends the content in `pipe`. Calls `progress` after each write.
     async fn drain(&mut self, pipe: &mut LentPipe<'_, Self::Pipe>, progress: &impl Fn()) -> Result<(), Broken>;
 
-    /// Ends this direction of a connection that goes on in another protocol.
+    /// Ends this direction of a tunnel.
     fn shut(&mut self);
 
-    /// How many bytes have left, head and framing included.
+    /// The number of sent bytes, including head and framing.
     fn written(&self) -> u64;
 
-    /// How many bytes of content have left.
+    /// The number of sent content bytes.
     fn content(&self) -> u64;
 }

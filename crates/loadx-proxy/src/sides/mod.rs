@@ -1,8 +1,8 @@
-//! The language of an exchange: heads, pieces of bodies, and how an exchange ended. It knows no version of HTTP.
+//! The traits and types between an exchange and the drivers: heads, pieces of bodies, the end of an exchange. They are
+//! independent of the HTTP version.
 //!
-//! The drivers of the versions (`downstream/h1`, `upstream/h1`) implement these traits, and the exchange calls them.
-//! Each side of an exchange comes in two halves, one that receives and one that sends, because both directions move
-//! at the same time.
+//! The drivers of the versions (`downstream/h1`, `upstream/h1`) implement these traits; the exchange calls them. Each
+//! side has a receiving half and a sending half, because both directions move at the same time.
 
 mod body;
 mod own;
@@ -21,16 +21,16 @@ pub(crate) use own::OwnResponse;
 
 /// The client's side of one exchange.
 pub(crate) struct Inbound<'c, R, W> {
-    /// The request's content, as it comes.
+    /// The half that receives the content of the request.
     pub(crate) request: &'c mut R,
-    /// Where the response goes.
+    /// The half that sends the response.
     pub(crate) response: &'c mut W,
-    /// How long the client may keep the exchange waiting.
+    /// How long the exchange waits for the client.
     pub(crate) pace: &'c Pace<'c>,
 }
 
-/// How long a client may keep LoadX waiting: to send content, and to take the response. The exchange sets the times when
-/// it knows the cluster.
+/// How long LoadX waits for a client that sends content or receives the response. The exchange sets the times after
+/// routing, because they depend on the cluster.
 #[derive(Debug)]
 pub(crate) struct Pace<'t> {
     pub(crate) timer: &'t Timer,
@@ -38,31 +38,31 @@ pub(crate) struct Pace<'t> {
     pub(crate) to_client: Patience,
 }
 
-/// How an exchange ended for its client. What becomes of the client's connection is the business of the driver.
+/// How an exchange ended for its client. The driver decides whether the connection stays open.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Ending {
-    /// The client has a whole response.
+    /// LoadX sent a complete response.
     Complete,
-    /// The client has left, or has a part of a response only.
+    /// The client closed its connection, or got only a part of a response.
     BrokenOff,
 }
 
-/// The half of the client's side that receives the request's content.
+/// The half of the client's side that receives the content of the request.
 pub(crate) trait RequestSource<P> {
     type Body: BodySource<Pipe = P>;
 
     fn body(&mut self) -> &mut Self::Body;
 
-    /// Refuses content beyond `bytes`.
+    /// Limits the content; a larger body ends with `BodyFault::TooLarge`.
     fn set_content_max(&mut self, bytes: u64);
 
-    /// Ends what HTTP frames: from now on the connection carries another protocol.
+    /// Ends HTTP framing after a switch to another protocol.
     fn switch(&mut self);
 
-    /// Waits until the client has left. Content that the client sends meanwhile is kept.
+    /// Waits until the client ends its direction or its connection breaks. Buffers the content that arrives meanwhile.
     async fn departure(&mut self) -> Broken;
 
-    /// The address that the client connected to, as an authority: for a request that names no host.
+    /// The address that the client connected to, as an authority for a request without Host.
     fn local_authority(&self) -> String;
 }
 
@@ -72,34 +72,35 @@ pub(crate) trait ResponseSink<P> {
 
     fn body(&mut self) -> &mut Self::Body;
 
-    /// Takes over the head of a response. The head leaves with the first piece of the body.
+    /// Encodes the head of a response. The head is sent with the first piece of the body.
     fn head(&mut self, response: &Response<'_, '_>, changes: &ResponseChanges<'_>);
 
-    /// Sends the head that was taken over, which is that of an interim response, if this client takes such responses.
+    /// Sends the encoded head of an interim response, or discards the head if the client's HTTP version has no interim
+    /// responses.
     async fn interim(&mut self) -> Result<(), Broken>;
 
-    /// Sends a whole response of LoadX's own. Returns how many bytes of content the client got.
+    /// Sends a whole response of LoadX's own. Returns the number of sent content bytes.
     async fn own(&mut self, response: &OwnResponse<'_>, request_complete: bool) -> Result<u64, Broken>;
 
-    /// Whether a part of a response is with the client, and the rest is not.
+    /// Whether LoadX has sent a part of a response but not all of it.
     fn is_unfinished(&self) -> bool;
 
-    /// Ends what HTTP frames: from now on the connection carries another protocol.
+    /// Ends HTTP framing after a switch to another protocol.
     fn switch(&mut self);
 }
 
-/// What LoadX changes in a response.
+/// The changes of LoadX to a response.
 #[derive(Copy, Clone, Debug)]
 pub(crate) struct ResponseChanges<'c> {
-    /// Fields that the client does not get, lower case.
+    /// Names of fields to remove, in lower case.
     pub(crate) removed: &'c [Arc<str>],
-    /// Whole field lines that are added.
+    /// Field lines to add, each with its CR LF.
     pub(crate) added: &'c [u8],
-    /// The field line X-Request-Id.
+    /// The field line of X-Request-Id.
     pub(crate) request_id_line: &'c [u8],
-    /// LoadX's name in Via.
+    /// The name of LoadX in Via; `None` adds no Via.
     pub(crate) via: Option<&'c str>,
-    /// Whether all of the request has been passed on: the client sends nothing more for this exchange.
+    /// Whether LoadX has sent the whole request to the backend. Otherwise the client's connection cannot be reused.
     pub(crate) request_complete: bool,
 }
 
@@ -109,7 +110,7 @@ pub(crate) trait RequestSink<P> {
 
     fn body(&mut self) -> &mut Self::Body;
 
-    /// Takes over the head of the request. The head leaves with the first piece of the body.
+    /// Encodes the head of the request. The head is sent with the first piece of the body.
     fn head(&mut self, head: &RequestHead, forwarding: &Forwarding<'_>, changes: &Changes<'_>);
 }
 
@@ -119,8 +120,8 @@ pub(crate) trait ResponseSource<P> {
 
     fn body(&mut self) -> &mut Self::Body;
 
-    /// Waits for the head of a response until `deadline`, which may move meanwhile, and shows the head to `take`. What
-    /// is here of the body by then is the first piece.
+    /// Waits for the head of a response until `deadline`, which may change during the wait, and calls `take` with the
+    /// head. The part of the body that has arrived by then becomes the first piece.
     async fn head<T>(
         &mut self,
         deadline: impl Fn() -> Time,

@@ -1,4 +1,4 @@
-//! Responses that LoadX itself makes: errors, redirects, responses of the config, and its status endpoints.
+//! Responses of LoadX's own: errors, redirects, fixed responses of the config, and status endpoints.
 
 use std::borrow::Cow;
 
@@ -21,7 +21,7 @@ pub(crate) struct OwnResponse<'o> {
 const JSON: Option<&str> = Some("application/json");
 
 impl<'o> OwnResponse<'o> {
-    /// An error, as small JSON.
+    /// An error response with a JSON body.
     pub(crate) fn error(error: &ProxyError, id: &RequestId) -> Self {
         let content = serde_json::json!({
             "error": error.kind,
@@ -35,13 +35,13 @@ impl<'o> OwnResponse<'o> {
         OwnResponse { status: error.status, content_type: JSON, fields, content }
     }
 
-    /// The answer to an OPTIONS that ends here: the methods that a gateway passes on (RFC 9110, section 9.3.7).
+    /// The response to an OPTIONS with Max-Forwards 0 (RFC 9110, section 9.3.7).
     pub(crate) fn options() -> Self {
         let fields = "Allow: GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS\r\n".to_owned();
         OwnResponse { status: 200, content_type: None, fields, content: Cow::Borrowed(b"") }
     }
 
-    /// The answer of a status endpoint.
+    /// The response of a status endpoint.
     pub(crate) fn endpoint(status: u16, json: Vec<u8>) -> Self {
         let fields = "Cache-Control: no-store\r\n".to_owned();
         OwnResponse { status, content_type: JSON, fields, content: Cow::Owned(json) }
@@ -53,9 +53,9 @@ impl<'o> OwnResponse<'o> {
         OwnResponse { status, content_type: None, fields, content: Cow::Borrowed(b"") }
     }
 
-    /// The response that a route of the config holds.
+    /// The fixed response of a route.
     pub(crate) fn fixed(respond: &'o Respond, id: &RequestId) -> Self {
-        // A status that never has content has no length either (RFC 9110, section 8.6).
+        // A 204 or 304 has no content (RFC 9110, section 6.4.1).
         let content = if matches!(respond.status, 204 | 304) { "" } else { &respond.body };
         OwnResponse {
             status: respond.status,

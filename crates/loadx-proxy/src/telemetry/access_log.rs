@@ -1,6 +1,6 @@
-//! The log of requests: one line each, written by a thread of its own.
+//! The access log: one line per request.
 //!
-//! Workers collect lines and hand them over in batches. When the disk cannot keep up, requests do not
+//! Workers collect lines and send them to the writing thread in batches. When the disk is too slow, requests do not
 //! wait: lines are lost and counted.
 
 use std::cell::{Cell, RefCell};
@@ -15,7 +15,7 @@ use super::record::Record;
 use super::wall_clock::WallClock;
 use crate::limits::{LOG_BATCH_BYTES, LOG_FLUSH_INTERVAL};
 
-/// One worker's end of the log.
+/// The access log of one worker.
 #[derive(Debug)]
 pub(crate) struct AccessLog {
     sender: RefCell<Option<LogSender>>,
@@ -36,7 +36,7 @@ impl AccessLog {
         }
     }
 
-    /// Adds a line.
+    /// Adds the line of a record. Sends the batch when it reaches [`LOG_BATCH_BYTES`].
     pub(crate) fn write(&self, record: &Record<'_>) {
         let sender = self.sender.borrow();
         let Some(sender) = &*sender else { return };
@@ -57,7 +57,7 @@ impl AccessLog {
         }
     }
 
-    /// Hands over what was collected; when there is no room for it, it is lost.
+    /// Sends the batch to the writing thread. The batch is lost if the queue is full.
     pub(crate) fn flush(&self) {
         let sender = self.sender.borrow();
         let Some(sender) = &*sender else { return };
@@ -67,7 +67,7 @@ impl AccessLog {
         let batch = self.batch.replace(sender.empty_batch());
         let lost = sender.send(batch) == Sent::Lost;
         if lost && !self.last_batch_lost.get() {
-            tracing::warn!("the access log cannot keep up, lines are lost; /__status__ counts them");
+            tracing::warn!("the access log is too slow, lines are lost; /__status__ counts the lost lines");
         }
         self.last_batch_lost.set(lost);
     }
@@ -78,7 +78,7 @@ impl AccessLog {
         self.sender.replace(sender);
     }
 
-    /// Hands batches over soon after they have begun, for as long as the worker lives.
+    /// Sends each batch [`LOG_FLUSH_INTERVAL`] after its first line. Never returns.
     pub(crate) async fn flush_regularly(&self) {
         loop {
             self.begun.notified().await;
@@ -96,7 +96,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn when_nobody_writes_lines_are_counted_and_nobody_waits() {
+    fn with_a_full_queue_lines_are_lost_and_counted() {
         let (sender, _receiver) = sync_channel(1);
         let sender = LogSender::for_test(LogFormat::Human, sender);
         let log = AccessLog::new(Some(sender.clone()));

@@ -1,6 +1,6 @@
-//! What a worker counts, and what the counts of all workers say together.
+//! The counts of a worker, and their sum over all workers.
 //!
-//! A shard belongs to one worker and is written without atomics; control asks for copies.
+//! A shard belongs to one worker, which counts without atomics; control asks for copies.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -14,7 +14,7 @@ use loadx_core::{Backend, BackendId, ClusterId, Time};
 use super::latency::{LATENCY_MAX_US, Latency};
 use super::record::Record;
 
-/// Recent windows: how many slots, and how long each is.
+/// The number of slots for the windows of recent time, and the length of a slot.
 pub(super) const RECENT_SLOTS: usize = 7;
 pub(super) const RECENT_SLOT: Duration = Duration::from_secs(10);
 
@@ -25,28 +25,29 @@ pub(crate) struct Departed {
     pub(crate) clusters: Vec<ClusterId>,
 }
 
-/// What one worker counted.
+/// The counts of one worker.
 #[derive(Clone, Debug)]
 pub(crate) struct Shard {
     pub(crate) requests: u64,
     pub(crate) errors: u64,
     pub(crate) client_aborts: u64,
     pub(crate) retries: u64,
-    /// Copies that were sent to mirrors, and requests that were not copied for want of room.
+    /// Copies sent to mirrors.
     pub(crate) mirrored: u64,
+    /// Requests of a route with a mirror that were not copied.
     pub(crate) mirrors_skipped: u64,
     pub(crate) connections: u64,
     pub(crate) holdings: Holdings,
     pub(super) statuses: Box<[u64; 600]>,
     pub(super) latency: Latency,
-    /// A ring of the last slots of time; the newest is being filled.
+    /// A ring of the last slots; the newest slot is not over.
     pub(super) recent: [RecentSlot; RECENT_SLOTS],
     pub(super) backends: BTreeMap<BackendId, BackendCounts>,
-    /// By the number of the cluster's id: few, and never reused.
+    /// Indexed by the number of the cluster's id: ids are few and never reused.
     clusters: Vec<ClusterEntry>,
 }
 
-/// What is counted about one cluster.
+/// The counts of one cluster.
 #[derive(Clone, Debug)]
 pub(crate) struct ClusterCounts {
     pub(crate) requests: u64,
@@ -54,28 +55,28 @@ pub(crate) struct ClusterCounts {
     pub(super) latency: Latency,
 }
 
-/// What a shard has about a cluster.
+/// The state of a cluster in a shard.
 #[derive(Clone, Debug)]
 enum ClusterEntry {
-    /// No exchange has ended yet.
+    /// No exchange has ended.
     Nothing,
     Counted(Box<ClusterCounts>),
-    /// The cluster has left the plan; its last exchanges are not counted for it.
+    /// The cluster has left the plan. Later exchanges of the cluster count only in the totals.
     Forgotten,
 }
 
-/// What a worker holds at the moment.
+/// The resources that a worker uses now.
 #[derive(Copy, Clone, Debug, Default)]
 pub(crate) struct Holdings {
     /// Idle connections to backends.
     pub(crate) idle_to_backends: usize,
-    /// Buffers that exchanges have.
+    /// Buffers lent to exchanges.
     pub(crate) buffers: usize,
-    /// Pipes that bodies go through.
+    /// Pipes lent to bodies.
     pub(crate) pipes: usize,
 }
 
-/// What is counted about one backend.
+/// The counts of one backend.
 #[derive(Clone, Debug)]
 pub(crate) struct BackendCounts {
     pub(crate) name: Arc<str>,
@@ -86,7 +87,7 @@ pub(crate) struct BackendCounts {
 
 #[derive(Clone, Debug)]
 pub(super) struct RecentSlot {
-    /// Which slot of time since the start; what it holds from an earlier one is stale.
+    /// The number of the slot since the start. A slot with an old number is overwritten.
     pub(super) number: u64,
     pub(super) requests: u64,
     pub(super) errors: u64,
@@ -110,7 +111,7 @@ impl Shard {
                 number: 0,
                 requests: 0,
                 errors: 0,
-                latency: Histogram::new_with_bounds(1, LATENCY_MAX_US, 2).expect("the bounds are sound"),
+                latency: Histogram::new_with_bounds(1, LATENCY_MAX_US, 2).expect("the bounds are valid"),
             }),
             backends: BTreeMap::new(),
             clusters: Vec::new(),
@@ -144,8 +145,8 @@ impl Shard {
         }
     }
 
-    /// The counts of a backend. A backend that has left the plan, and whose counts were forgotten, gets no new ones: its
-    /// id never returns, so nothing would ever remove these.
+    /// The counts of a backend; `None` for a forgotten backend that has left the plan. New counts for its id, which is
+    /// never reused, would never be removed.
     fn backend_mut(&mut self, backend: &Backend) -> Option<&mut BackendCounts> {
         match self.backends.entry(backend.id()) {
             Entry::Occupied(counts) => Some(counts.into_mut()),
@@ -218,7 +219,7 @@ impl Shard {
         }
     }
 
-    /// What all workers counted.
+    /// The sum of the counts of all workers.
     pub(crate) fn merged(shards: &[Shard]) -> Shard {
         let mut all = Shard::new();
         for shard in shards {
@@ -227,12 +228,12 @@ impl Shard {
         all
     }
 
-    /// What is counted about each backend.
+    /// The counts of each backend.
     pub(crate) fn backends(&self) -> &BTreeMap<BackendId, BackendCounts> {
         &self.backends
     }
 
-    /// Lets go of what was counted about backends and clusters that have left the plan.
+    /// Removes the counts of backends and clusters that have left the plan.
     pub(crate) fn forget(&mut self, departed: &Departed) {
         for id in &departed.backends {
             self.backends.remove(id);
@@ -242,7 +243,7 @@ impl Shard {
         }
     }
 
-    /// What is counted about a cluster.
+    /// The counts of a cluster; zeros if there are none.
     pub(crate) fn cluster(&self, id: ClusterId) -> Cow<'_, ClusterCounts> {
         match self.clusters.get(id.number() as usize) {
             Some(ClusterEntry::Counted(counts)) => Cow::Borrowed(counts),
@@ -257,7 +258,7 @@ impl Shard {
         &mut self.clusters[number]
     }
 
-    /// The counts of a cluster, unless they were forgotten.
+    /// The counts of a cluster; `None` for a forgotten cluster.
     fn cluster_mut(&mut self, number: usize) -> Option<&mut ClusterCounts> {
         let entry = self.cluster_entry(number);
         if matches!(entry, ClusterEntry::Nothing) {
@@ -295,7 +296,7 @@ mod tests {
     }
 
     #[test]
-    fn an_exchange_that_outlives_its_backend_does_not_bring_the_counts_back() {
+    fn a_late_exchange_does_not_restore_the_counts_of_a_removed_backend() {
         let (mut desired, _) = Desired::new(at(0), &config(&[1, 2]));
         let view = desired.plan().clusters[0].view.load_full();
         let record = |shard: &mut Shard, index: usize| {
@@ -308,7 +309,7 @@ mod tests {
         let removed = view.backends()[0].id();
         desired.apply(at(1), &config(&[2]));
         record(&mut shard, 0);
-        assert_eq!(shard.backends()[&removed].requests, 2, "the order to forget is under way");
+        assert_eq!(shard.backends()[&removed].requests, 2, "the shard has not got the order to forget");
         for shard in [&mut shard, &mut idle] {
             shard.forget(&Departed { backends: vec![removed], clusters: Vec::new() });
             record(shard, 0);
@@ -317,11 +318,11 @@ mod tests {
         let all = Shard::merged(&[shard, idle]);
         assert!(!all.backends().contains_key(&removed));
         assert_eq!(all.backends()[&view.backends()[1].id()].requests, 3);
-        assert_eq!(all.requests, 7, "the totals have every exchange");
+        assert_eq!(all.requests, 7, "the totals count every exchange");
     }
 
     #[test]
-    fn clusters_have_response_times_of_their_own_until_they_leave() {
+    fn each_cluster_has_response_times_until_the_cluster_leaves() {
         let (desired, _) = Desired::new(at(0), &config(&[1]));
         let plan = desired.plan();
         let cluster = &plan.clusters[0];

@@ -1,4 +1,4 @@
-//! The counters as `/__metrics__` prints them.
+//! Prints the counts for `/__metrics__`.
 
 use hdrhistogram::Histogram;
 use loadx_core::Time;
@@ -7,7 +7,7 @@ use super::counters::{ClusterCounts, RECENT_SLOT, RECENT_SLOTS, Shard, recent_sl
 use super::latency::{LATENCY_MAX_US, Latency};
 
 impl Latency {
-    /// The times in milliseconds.
+    /// The response times in milliseconds.
     pub(super) fn to_json(&self) -> serde_json::Value {
         let count = self.histogram.len();
         let quantile = |q: f64| ms(self.histogram.value_at_quantile(q).min(self.max_us));
@@ -31,13 +31,13 @@ impl ClusterCounts {
 }
 
 impl Shard {
-    /// Each status that occurred, and how often.
+    /// Each status that occurred, with its count.
     fn status_codes(&self) -> serde_json::Map<String, serde_json::Value> {
         let occurred = self.statuses.iter().enumerate().filter(|(_, count)| **count > 0);
         occurred.map(|(status, count)| (status.to_string(), (*count).into())).collect()
     }
 
-    /// The metrics as `/__metrics__` shows them: the keys of the Python version with their meanings, and more.
+    /// The object of `/__metrics__`: the keys of the Python version with the same meanings, and further keys.
     pub(crate) fn to_json(&self, now: Time) -> serde_json::Value {
         let uptime = now.since(Time::ZERO).as_secs_f64();
         let backends: serde_json::Map<_, _> = self
@@ -70,12 +70,11 @@ impl Shard {
         })
     }
 
-    /// The slot that is being filled and the `whole` ones before it: what happened just now shows, and
-    /// the rate is over the time that they cover.
+    /// The present slot and the `whole` slots before it. The rate is over the time that these slots cover.
     fn recent(&self, now: Time, whole: u64) -> serde_json::Value {
         let current = recent_slot_number(now);
         let first = current.saturating_sub(whole);
-        let mut latency = Histogram::<u32>::new_with_bounds(1, LATENCY_MAX_US, 2).expect("the bounds are sound");
+        let mut latency = Histogram::<u32>::new_with_bounds(1, LATENCY_MAX_US, 2).expect("the bounds are valid");
         let (mut requests, mut errors) = (0, 0);
         for slot in self.recent.iter().filter(|slot| (first..=current).contains(&slot.number)) {
             requests += slot.requests;
@@ -123,7 +122,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_keys_of_the_python_version_have_their_meanings() {
+    fn the_keys_of_the_python_version_have_the_same_meanings() {
         let (mut a, mut b) = (Shard::new(), Shard::new());
         for took in 1..=74 {
             a.record(&refused(at(1), took, 200));
@@ -147,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_yet_is_zero_and_not_nonsense() {
+    fn without_requests_all_metrics_are_zero() {
         let json = Shard::new().to_json(at(0));
         assert_eq!(json["response_times"]["minimum"], 0.0);
         assert_eq!(json["response_times"]["p95"], 0.0);
@@ -156,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn recent_windows_forget() {
+    fn a_recent_window_drops_old_requests() {
         let mut shard = Shard::new();
         for second in 0..20 {
             shard.record(&refused(at(second), 5, 200));

@@ -1,11 +1,11 @@
-//! Response times: how many, their sum, and how they are spread.
+//! Response times: count, sum, minimum, maximum and quantiles.
 
 use hdrhistogram::Histogram;
 
-/// The longest response time that is told apart, in microseconds: an hour.
+/// The longest response time of the histograms, in microseconds: an hour.
 pub(super) const LATENCY_MAX_US: u64 = 3_600_000_000;
 
-/// Response times, exact at their ends and in their sum.
+/// Response times. Minimum, maximum and sum are exact.
 #[derive(Clone, Debug)]
 pub(crate) struct Latency {
     pub(super) histogram: Histogram<u64>,
@@ -15,22 +15,22 @@ pub(crate) struct Latency {
 }
 
 impl Latency {
-    /// Tells times apart by three digits. Takes 188 KB.
+    /// With a precision of three digits. Takes 188 KB.
     pub(super) fn precise() -> Self {
-        Latency::of(Histogram::new_with_bounds(1, LATENCY_MAX_US, 3).expect("the bounds are sound"))
+        Latency::of(Histogram::new_with_bounds(1, LATENCY_MAX_US, 3).expect("the bounds are valid"))
     }
 
-    /// Tells times apart by two digits. Takes 2 KB, and 1 KB more whenever the longest time doubles: there may be
-    /// thousands of clusters.
+    /// With a precision of two digits, small because there may be thousands of clusters. Takes 2 KB, and 1 KB more
+    /// whenever the longest time doubles.
     pub(super) fn small() -> Self {
-        Latency::of(Histogram::new(2).expect("two digits are possible"))
+        Latency::of(Histogram::new(2).expect("two digits are valid"))
     }
 
     fn of(histogram: Histogram<u64>) -> Self {
         Latency { histogram, sum_us: 0, min_us: u64::MAX, max_us: 0 }
     }
 
-    /// Takes in a time of at most [`LATENCY_MAX_US`].
+    /// Records a time of at most [`LATENCY_MAX_US`].
     pub(super) fn record(&mut self, took_us: u64) {
         self.histogram.record(took_us.max(1)).expect("the time is in the bounds, or the histogram grows");
         self.sum_us += took_us;

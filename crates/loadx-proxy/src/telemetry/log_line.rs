@@ -1,4 +1,4 @@
-//! How a line of the access log looks.
+//! Formats a line of the access log.
 
 use loadx_core::Backend;
 use loadx_core::config::LogField;
@@ -9,7 +9,7 @@ use super::record::Record;
 use super::wall_clock::Stamp;
 use crate::request_id::Spelled;
 
-// A line is put together by hand: the formatter of the standard library took two thirds of its time.
+// Without the formatter of the standard library, which took two thirds of the time of a line.
 
 pub(super) fn write_human(out: &mut Vec<u8>, time: &Stamp<'_>, record: &Record<'_>, fields: &[LogField]) {
     time.put(out);
@@ -28,7 +28,7 @@ pub(super) fn write_human(out: &mut Vec<u8>, time: &Stamp<'_>, record: &Record<'
     put_milliseconds(out, record.took());
     out.extend_from_slice(b"ms ");
     out.extend_from_slice(record.backend.map_or("-", Backend::name).as_bytes());
-    // The only route of a short config says nothing.
+    // A config without routes has only the route `default`.
     if let Some(route) = record.request.route().filter(|route| *route != "default") {
         out.extend_from_slice(b" route=");
         put_escaped(out, route.as_bytes(), put_hex_escape);
@@ -91,7 +91,7 @@ fn key(field: LogField) -> &'static [u8] {
     }
 }
 
-/// A field of the request, if the request has that.
+/// Writes a field of the request, if present.
 fn put_field_human(out: &mut Vec<u8>, field: LogField, record: &Record<'_>) {
     if let Some(value) = record.request.field(field) {
         out.push(b' ');
@@ -102,7 +102,7 @@ fn put_field_human(out: &mut Vec<u8>, field: LogField, record: &Record<'_>) {
     }
 }
 
-/// A field of the request, or null.
+/// Writes a field of the request, or null.
 fn put_field_json(out: &mut Vec<u8>, field: LogField, record: &Record<'_>) {
     out.extend_from_slice(b",\"");
     out.extend_from_slice(key(field));
@@ -116,7 +116,7 @@ fn put_field_json(out: &mut Vec<u8>, field: LogField, record: &Record<'_>) {
     }
 }
 
-/// A key with a name of the config, or with null. The key ends in the quote that opens its value.
+/// Writes a key with a name or null. `key` ends with the opening quote of the value.
 #[inline(always)]
 fn put_name<const LENGTH: usize>(out: &mut Vec<u8>, key: &[u8; LENGTH], name: Option<&str>) {
     match name {
@@ -150,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_for_eyes() {
+    fn a_line_has_its_documented_format() {
         let plan = plan();
         let view = plan.clusters[0].view.load();
         let incoming = incoming(Arc::clone(&plan), b"GET /a HTTP/1.1\r\nHost: a\r\n\r\n");
@@ -175,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_client_sent_breaks_no_line() {
+    fn bytes_of_a_client_cannot_break_a_line() {
         let record = Record { error: Some("gone"), ..refused(at(2), 1_000, 400) };
         assert_eq!(
             written(write_human, &record),

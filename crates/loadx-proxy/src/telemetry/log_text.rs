@@ -3,10 +3,10 @@
 use std::io::Write as _;
 use std::time::Duration;
 
-const TAKES_ALL: &str = "a Vec takes what is written to it";
+const NEVER_FAILS: &str = "writing to a Vec cannot fail";
 
-/// What a client sent must not forge lines or steer terminals: the quote and the backslash get a backslash, what is
-/// not visible ASCII is written by `escape`.
+/// Writes bytes of a client so that they cannot forge lines or control a terminal: puts a backslash before a quote or a
+/// backslash, and calls `escape` for bytes that are not printable ASCII.
 pub(super) fn put_escaped(out: &mut Vec<u8>, bytes: &[u8], escape: fn(&mut Vec<u8>, u8)) {
     if is_plain(bytes) {
         out.extend_from_slice(bytes);
@@ -20,8 +20,8 @@ fn put_each_escaped(out: &mut Vec<u8>, bytes: &[u8], escape: fn(&mut Vec<u8>, u8
     bytes.iter().for_each(|byte| put_escaped_byte(out, *byte, escape));
 }
 
-/// Whether nothing is to be escaped, which is nearly always so. Eight bytes are looked at together: byte by byte, that
-/// took a third of what a line takes. The last eight, or four, may overlap those before.
+/// Whether no byte needs an escape, the common case. Checks eight bytes at once: byte by byte, the check took a third
+/// of the time of a line. The last eight or four bytes may overlap the former.
 fn is_plain(bytes: &[u8]) -> bool {
     if let (Some(first), Some(last)) = (bytes.first_chunk(), bytes.last_chunk()) {
         let ends = marks(u64::from_ne_bytes(*first)) | marks(u64::from_ne_bytes(*last));
@@ -39,7 +39,7 @@ fn is_plain_in_eights(bytes: &[u8]) -> bool {
     eights.iter().fold(0, |found, eight| found | marks(u64::from_ne_bytes(*eight))) == 0
 }
 
-/// Of eight bytes, marks that are none when all of them stand for themselves.
+/// Returns 0 if none of eight bytes needs an escape.
 fn marks(bytes: u64) -> u64 {
     const fn every(byte: u8) -> u64 {
         u64::from_ne_bytes([byte; 8])
@@ -48,7 +48,7 @@ fn marks(bytes: u64) -> u64 {
     let quote = (bytes ^ every(b'"')).wrapping_sub(every(1));
     let backslash = (bytes ^ every(b'\\')).wrapping_sub(every(1));
     let delete = bytes.wrapping_add(every(1));
-    // A carry into the next byte comes only from a byte that is marked itself.
+    // A carry or borrow into the next byte comes only from a byte that is marked itself.
     (control | quote | backslash | delete | bytes) & every(0x80)
 }
 
@@ -61,26 +61,26 @@ fn put_escaped_byte(out: &mut Vec<u8>, byte: u8, escape: fn(&mut Vec<u8>, u8)) {
 }
 
 pub(super) fn put_hex_escape(out: &mut Vec<u8>, byte: u8) {
-    write!(out, "\\x{byte:02x}").expect(TAKES_ALL);
+    write!(out, "\\x{byte:02x}").expect(NEVER_FAILS);
 }
 
-/// As the inside of a JSON string has it; bytes that are not ASCII stand as the characters of Latin-1.
+/// Writes the escape of a JSON string. Bytes beyond ASCII become the characters of Latin-1.
 pub(super) fn put_unicode_escape(out: &mut Vec<u8>, byte: u8) {
-    write!(out, "\\u{byte:04x}").expect(TAKES_ALL);
+    write!(out, "\\u{byte:04x}").expect(NEVER_FAILS);
 }
 
 pub(super) fn put_number(out: &mut Vec<u8>, number: u64) {
     out.extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
 }
 
-/// A span in milliseconds, with three decimals.
+/// Writes a span in milliseconds, with three decimals.
 pub(super) fn put_milliseconds(out: &mut Vec<u8>, span: Duration) {
     let microseconds = span.as_secs().saturating_mul(1_000_000) + u64::from((span.subsec_nanos() + 500) / 1_000);
     put_number(out, microseconds / 1_000);
     put_thousandths(out, (microseconds % 1_000) as u32);
 }
 
-/// A point and three digits.
+/// Writes a point and three digits.
 pub(super) fn put_thousandths(out: &mut Vec<u8>, thousandths: u32) {
     let (hundreds, rest) = (thousandths / 100, thousandths % 100);
     let digit = |value: u32| b'0' + value as u8;
@@ -98,7 +98,7 @@ mod tests {
     }
 
     #[test]
-    fn every_byte_that_is_not_visible_ascii_is_escaped() {
+    fn every_byte_that_is_not_printable_ascii_is_escaped() {
         for byte in 0..=u8::MAX {
             let json: String = serde_json::from_str(&format!("\"{}\"", escaped(&[byte], put_unicode_escape))).unwrap();
             assert_eq!(json, char::from(byte).to_string());

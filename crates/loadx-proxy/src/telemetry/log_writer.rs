@@ -12,7 +12,7 @@ use super::log_output::Output;
 
 use crate::limits::{LOG_BATCH_BYTES, LOG_BATCHES_MAX, LOG_LAST_WRITE, LOG_SPARE_BATCHES_MAX};
 
-/// The number of lines that were lost, over all workers.
+/// The number of lost lines, over all workers.
 #[derive(Debug, Default)]
 pub(crate) struct LostLines(AtomicU64);
 
@@ -27,20 +27,20 @@ impl LostLines {
     }
 }
 
-/// The thread that writes. It ends when all [`LogSender`] have been dropped.
+/// The writing thread. Ends when all [`LogSender`]s are dropped.
 #[derive(Debug)]
 pub(crate) struct LogWriter {
-    /// Ends when the thread does.
+    /// Disconnects when the thread ends.
     done: Receiver<()>,
 }
 
-/// The workers' way to the thread that writes: takes batches of lines.
+/// Sends batches of lines to the writing thread.
 #[derive(Clone, Debug)]
 pub(crate) struct LogSender {
     pub(super) format: LogFormat,
     pub(super) fields: Arc<[LogField]>,
     sender: SyncSender<Message>,
-    /// What has been written, to be filled again: memory that one thread takes and another gives back wanders.
+    /// Written batches for reuse. Without reuse, one thread allocates memory that another thread frees.
     spare: Arc<Mutex<Vec<Vec<u8>>>>,
     lost: Arc<LostLines>,
 }
@@ -54,16 +54,16 @@ pub(super) enum Message {
     Reopen(oneshot::Sender<io::Result<()>>),
 }
 
-/// Whether the writing thread keeps up.
+/// Whether the queue of the writing thread had room.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub(super) enum Sent {
     Taken,
-    /// As many batches wait as may; this one is lost.
+    /// The queue is full or the thread has ended; the batch is lost.
     Lost,
 }
 
 impl LogSender {
-    /// Hands a batch over; a batch that finds no room is lost, and its lines are counted.
+    /// Sends a batch without waiting. Counts the lines of a lost batch.
     pub(super) fn send(&self, batch: Vec<u8>) -> Sent {
         match self.sender.try_send(Message::Batch(batch)) {
             Err(TrySendError::Full(Message::Batch(batch)) | TrySendError::Disconnected(Message::Batch(batch))) => {
@@ -83,14 +83,17 @@ impl LogSender {
         done
     }
 
-    /// An empty batch, to be filled.
+    /// An empty batch, a reused one if possible.
     pub(super) fn empty_batch(&self) -> Vec<u8> {
         let spare = self.spare.lock().unwrap_or_else(PoisonError::into_inner).pop();
         spare.unwrap_or_else(|| Vec::with_capacity(LOG_BATCH_BYTES + 1_024))
     }
 }
 
-/// Opens the log and starts its thread.
+/// Opens the log and starts the writing thread.
+///
+/// # Errors
+/// When the file cannot be opened, or the system cannot start the thread.
 pub(crate) fn start(config: &AccessLogConfig, lost: &Arc<LostLines>) -> io::Result<(LogSender, LogWriter)> {
     let output = Output::open(config.file.as_deref())?;
     let (sender, receiver) = sync_channel(LOG_BATCHES_MAX);
@@ -143,18 +146,18 @@ fn write_all(receiver: &Receiver<Message>, mut output: Output, emptied: &Mutex<V
 }
 
 impl LogWriter {
-    /// Waits until everything is written, but not for ever: a terminal or pipe that nobody reads must
-    /// not keep LoadX from ending.
+    /// Waits until all lines are written, at most [`LOG_LAST_WRITE`]: a blocked terminal or pipe must not keep LoadX
+    /// from ending.
     pub(crate) fn join(self) {
         if self.done.recv_timeout(LOG_LAST_WRITE) == Err(RecvTimeoutError::Timeout) {
-            tracing::warn!("the last lines of the access log could not be written in time");
+            tracing::warn!("the last lines of the access log were not written in time and may be lost");
         }
     }
 }
 
 #[cfg(test)]
 impl LogSender {
-    /// A log of which the test takes the batches.
+    /// A sender to a queue of the test.
     pub(super) fn for_test(format: LogFormat, sender: SyncSender<Message>) -> Self {
         LogSender { format, fields: [].into(), sender, spare: Arc::default(), lost: Arc::default() }
     }

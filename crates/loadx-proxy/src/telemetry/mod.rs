@@ -1,7 +1,8 @@
-//! What is counted and logged about exchanges.
+//! Counts and logs exchanges.
 //!
-//! `record` is what there is to count and to log about one exchange. `counters` and `latency` hold what a worker counts, `json` prints the counts. `access_log` is one worker's end of the access
-//! log, `log_line` the look of a line, `log_text` and `wall_clock` its parts, `log_writer` the thread that writes.
+//! `record` has the facts about one exchange. `counters` and `latency` have the counts of a worker, `json` prints the
+//! counts. `access_log` collects the lines of a worker, `log_line` formats a line with the parts of `log_text` and
+//! `wall_clock`, and `log_writer` is the writing thread.
 
 mod access_log;
 mod counters;

@@ -1,4 +1,4 @@
-//! The end of an exchange: the facts that are counted and logged.
+//! The facts about one exchange that LoadX counts and logs.
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -17,10 +17,10 @@ pub(crate) struct Record<'a> {
     pub(crate) request: Request<'a>,
     pub(crate) began: Time,
     pub(crate) ended: Time,
-    /// When the connection became a tunnel: the hours of a tunnel are no response time.
+    /// When the connection became a tunnel. The time of the tunnel does not count as response time.
     pub(crate) switched_at: Option<Time>,
     pub(crate) status: u16,
-    /// Whether the client got only part of the response.
+    /// Whether the client got only a part of the response.
     pub(crate) broke_off: bool,
     /// Content sent to the client, in bytes.
     pub(crate) content: u64,
@@ -28,36 +28,36 @@ pub(crate) struct Record<'a> {
     /// The backend of the last attempt.
     pub(crate) backend: Option<&'a Backend>,
     pub(crate) tries: usize,
-    /// What went wrong, in a few words.
+    /// The error, as text for the log.
     pub(crate) error: Option<&'a str>,
 }
 
-/// What the client asked for. Names and fields are looked up by the log alone, so that counting costs no look-up.
+/// The request of a record. Only the log looks up names and fields, so that counting costs no look-up.
 #[derive(Copy, Clone, Debug)]
 pub(crate) enum Request<'a> {
     Accepted(&'a Incoming),
-    /// The head of the request was not sound, or did not come in time.
+    /// The head of the request was invalid or late.
     Refused {
         client: IpAddr,
         id: &'a RequestId,
-        /// The first line of the request, as far as that was there: its method, and the rest.
+        /// The method and the rest of the first line of the request, as far as received.
         line: (&'a [u8], &'a [u8]),
     },
 }
 
 impl Record<'_> {
-    /// From the request's head to the end of the exchange.
+    /// The time from the head of the request to the end of the exchange.
     pub(crate) fn took(&self) -> Duration {
         self.ended.since(self.began)
     }
 
-    /// From the request's head to the end of the response, in microseconds.
+    /// The time from the head of the request to the end of the response, in microseconds.
     pub(crate) fn response_time_us(&self) -> u64 {
-        // Not by way of `Duration`, whose seconds every request would be divided into.
+        // `Duration` would cost a division into seconds per request.
         self.switched_at.unwrap_or(self.ended).as_nanos().saturating_sub(self.began.as_nanos()) / 1_000
     }
 
-    /// Whether the exchange counts as an error.
+    /// Whether the exchange counts as an error: status 500 or above, or a truncated response.
     pub(crate) fn failed(&self) -> bool {
         self.status >= 500 || self.broke_off
     }
@@ -78,7 +78,7 @@ impl<'a> Request<'a> {
         }
     }
 
-    /// The method and the target.
+    /// The method and the target; for a refused request, the method and the rest of its first line.
     pub(crate) fn line(&self) -> (&'a [u8], &'a [u8]) {
         match self {
             Request::Accepted(incoming) => (incoming.head.method(), incoming.head.path_and_query()),
@@ -86,7 +86,7 @@ impl<'a> Request<'a> {
         }
     }
 
-    /// The value of a field, as much of it as the log shows; of several fields of a name, the first.
+    /// The value of the first field of a name, cut to [`LOGGED_FIELD_BYTES_MAX`].
     pub(crate) fn field(&self, field: LogField) -> Option<&'a [u8]> {
         let Request::Accepted(Incoming { head, .. }) = self else { return None };
         let value = match field {
@@ -97,7 +97,7 @@ impl<'a> Request<'a> {
         value.map(|value| &value[..value.len().min(LOGGED_FIELD_BYTES_MAX)])
     }
 
-    /// The name of the route that the request matched.
+    /// The name of the matched route.
     pub(crate) fn route(&self) -> Option<&'a str> {
         match self {
             Request::Accepted(incoming) => incoming.route_name(),

@@ -21,7 +21,7 @@ pub(super) fn at(seconds: u64) -> Time {
     Time::ZERO + Duration::from_secs(seconds)
 }
 
-/// A request that never became an exchange, and was nevertheless so long in ending.
+/// A record of a refused request with this end, duration and status.
 pub(super) fn refused(ended: Time, took_ms: u64, status: u16) -> Record<'static> {
     let request = Request::Refused { client: [192, 0, 2, 1].into(), id: &ID, line: (b"GET", b"/a\"b\n\xe9") };
     let began = Time::from_nanos(ended.as_nanos().saturating_sub(took_ms * 1_000_000));
@@ -43,14 +43,14 @@ pub(super) fn refused(ended: Time, took_ms: u64, status: u16) -> Record<'static>
 /// The plan of a config with one cluster of one backend, `backend-1`.
 pub(super) fn plan() -> Arc<Plan> {
     let text = r#"{"backend_servers": [{"host": "192.0.2.9", "port": 80, "name": "backend-1"}]}"#;
-    let (desired, _) = Desired::new(Time::ZERO, &parse(text).expect("the config is sound"));
+    let (desired, _) = Desired::new(Time::ZERO, &parse(text).expect("the config is valid"));
     Arc::clone(desired.plan())
 }
 
-/// A request with this head that matched the only route of `plan`.
+/// A request with this head that matches the only route of `plan`.
 pub(super) fn incoming(plan: Arc<Plan>, head: &[u8]) -> Incoming {
     let mut request = Rc::<Buffers>::default().request();
-    parse_request(head, &mut request).expect("the head is sound");
+    parse_request(head, &mut request).expect("the head is valid");
     Incoming {
         id: ID.clone(),
         began: at(1),

@@ -1,4 +1,4 @@
-//! The time of day of a line.
+//! The time of day for the access log.
 
 use std::time::SystemTime;
 
@@ -8,14 +8,13 @@ use super::log_text::put_thousandths;
 
 const SECOND_NANOS: u64 = 1_000_000_000;
 
-/// The time of day. The system's clock is read once a second, where the text of the second is made; within a second the
-/// proxy's own clock, which every record brings along, says how far the second has gone.
+/// The time of day. Reads the system's clock and formats the text once per second; within a second, the proxy's clock,
+/// which every record contains, gives the milliseconds.
 #[derive(Debug, Default)]
 pub(super) struct WallClock {
-    /// The present second, without the Z at its end; empty before the first.
+    /// The text of the present second, without the final Z; empty before the first stamp.
     second: String,
-    /// When that second began on the proxy's clock, in nanoseconds. That may have been before the clock's origin, so
-    /// the number wraps.
+    /// When the second began on the proxy's clock, in nanoseconds; wraps if that was before the clock's origin.
     began: u64,
 }
 
@@ -26,7 +25,7 @@ pub(super) struct Stamp<'s> {
 }
 
 impl WallClock {
-    /// The time of day at `at`, a moment not long ago; `system` reads the system's clock.
+    /// The time of day at `at`, a recent moment; `system` reads the system's clock.
     pub(super) fn stamp(&mut self, at: Time, system: impl FnOnce() -> SystemTime) -> Stamp<'_> {
         let mut since = at.as_nanos().wrapping_sub(self.began);
         if since >= SECOND_NANOS || self.second.is_empty() {
@@ -35,7 +34,7 @@ impl WallClock {
         Stamp { second: &self.second, millis: (since / 1_000_000) as u32 }
     }
 
-    /// Returns how far the second has gone, in nanoseconds.
+    /// Starts a second. Returns its elapsed part, in nanoseconds.
     #[cold]
     fn begin_second(&mut self, at: Time, system: SystemTime) -> u64 {
         let since_epoch = system.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
@@ -80,7 +79,7 @@ mod tests {
         assert_eq!(spelled(0, 42), ("2023-11-14T22:13:20.042Z".to_owned(), 1));
         assert_eq!(spelled(957, 999), ("2023-11-14T22:13:20.999Z".to_owned(), 1));
         assert_eq!(spelled(958, 1_000), ("2023-11-14T22:13:21.000Z".to_owned(), 2));
-        assert_eq!(spelled(957, 1_001), ("2023-11-14T22:13:21.001Z".to_owned(), 3), "a record from the second before");
+        assert_eq!(spelled(957, 1_001), ("2023-11-14T22:13:21.001Z".to_owned(), 3), "a record of the former second");
         assert_eq!(spelled(3_000, 60_000), ("2023-11-14T22:14:20.000Z".to_owned(), 4), "the system's clock was set");
     }
 }

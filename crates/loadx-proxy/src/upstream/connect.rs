@@ -1,4 +1,4 @@
-//! New connections to backends, and which side is to blame when none can be opened.
+//! Opens connections to backends, and classifies the failures.
 
 use std::io;
 use std::net::SocketAddr;
@@ -15,16 +15,19 @@ use crate::net::{Network, Stream as _};
 use crate::shared::LocalPlan;
 use crate::upstream::pool::Connection;
 
-/// A new connection to `backend`, ready for a request. Connecting is given up when the backend leaves rotation meanwhile:
-/// the request then has better places to go than a queue that nobody serves.
+/// Opens a connection to `backend` for a request. Gives up when the backend leaves rotation, so that the request can go
+/// to another backend.
+///
+/// # Errors
+/// [`Failure::Connect`], or [`Failure::Premature`] if the backend sends bytes or closes before the request.
 pub(crate) async fn connect<N: Network>(
     worker: &Worker<N>,
     target: (&LocalPlan, usize),
     backend: &Backend,
 ) -> Result<Connection<N::Stream>, Failure> {
     let connection = establish(worker, target, backend).await.map_err(Failure::Connect)?;
-    // Bytes that are there before the request was sent answer no request (RFC 9112, section 9.2). The runtime's word is
-    // free, and only a hint.
+    // Bytes before the request belong to no request (RFC 9112, section 9.2). Asks the system only if the runtime, whose
+    // readiness is a hint, does not report silence.
     if !is_silent(&connection.stream) && !connection.stream.holds_nothing() {
         return Err(Failure::Premature);
     }
@@ -47,8 +50,8 @@ async fn establish<N: Network>(
     }
 }
 
-/// A connection to the first of `addresses` that answers. All of them share the time, so that a silent
-/// one does not use up what the next needs.
+/// Connects to the first of `addresses` that accepts. The addresses share `limit`, so that a silent address leaves time
+/// for the next.
 pub(crate) async fn connect_any<N: Network>(
     net: &N,
     addresses: &[SocketAddr],

@@ -1,4 +1,4 @@
-//! One exchange with a backend in HTTP/1.1, on a connection of its own.
+//! One exchange with a backend in HTTP/1.1.
 
 use std::io::ErrorKind;
 
@@ -15,19 +15,19 @@ use crate::net::Stream;
 use crate::patience::Patience;
 use crate::sides::{BodySource as _, RequestSink, ResponseSource};
 
-/// A connection that carries an exchange.
+/// A connection in use by one exchange.
 #[derive(Debug)]
 pub(crate) struct Conversation<S> {
     connection: Connection<S>,
-    /// Bytes that the backend has sent and that are not used yet.
+    /// Received bytes that are not used yet.
     input: Input,
 }
 
-/// What both halves of a conversation need.
+/// The parts that both halves of a conversation share.
 #[derive(Debug)]
-pub(crate) struct Terms<'t, S> {
+pub(crate) struct ConversationParts<'t, S> {
     pub(crate) waiting: Waiting<'t>,
-    /// How long the backend may be silent, and how long it may refuse to take more.
+    /// The longest silence of the backend, and the longest time in which it reads nothing.
     pub(crate) patience: &'t Patience,
     pub(crate) pool: &'t Pool<S>,
     /// Whether the request is a HEAD.
@@ -39,31 +39,37 @@ impl<S: Stream> Conversation<S> {
         Conversation { connection, input: Input::default() }
     }
 
-    /// The half that sends the request, and the half that receives the response.
-    pub(crate) fn halves<'c>(&'c mut self, terms: &Terms<'c, S>) -> (BodyWriter<'c, S>, ResponseReader<'c, S>) {
-        let &Terms { waiting, patience, pool, to_head } = terms;
+    /// Returns the half that sends the request and the half that receives the response.
+    pub(crate) fn halves<'c>(
+        &'c mut self,
+        parts: &ConversationParts<'c, S>,
+    ) -> (BodyWriter<'c, S>, ResponseReader<'c, S>) {
+        let &ConversationParts { waiting, patience, pool, to_head } = parts;
         let Conversation { connection: Connection { stream, .. }, input } = self;
         let request = BodyWriter::new(stream, waiting, patience, None);
         let body = BodyReader::new(stream, input, Framing::Length(0), waiting, patience);
         (request, ResponseReader { body, pool, to_head, heads: 0, persistent: false })
     }
 
-    /// The halves of a connection that goes on in another protocol.
-    pub(crate) fn switched<'c>(&'c mut self, terms: &Terms<'c, S>) -> (BodyWriter<'c, S>, ResponseReader<'c, S>) {
-        let (mut request, mut response) = self.halves(terms);
+    /// Returns the halves after a switch to another protocol.
+    pub(crate) fn switched<'c>(
+        &'c mut self,
+        parts: &ConversationParts<'c, S>,
+    ) -> (BodyWriter<'c, S>, ResponseReader<'c, S>) {
+        let (mut request, mut response) = self.halves(parts);
         request.framing = Framing::UntilClose;
         response.body.begin(Framing::UntilClose);
         (request, response)
     }
 
-    /// Keeps the connection for the next exchange, unless the backend has said more than its response.
+    /// Puts the connection into the pool, or closes it if the backend sent bytes after its response.
     pub(crate) fn keep(self, pool: &Pool<S>, backend: BackendId, now: Time) {
         if self.input.is_empty() {
             pool.put(backend, self.connection, now);
         }
     }
 
-    /// Makes the coming drop visible to the backend as a broken connection.
+    /// Makes the later drop reset the connection.
     pub(crate) fn break_off(&self) {
         self.connection.stream.break_off();
     }
@@ -88,20 +94,21 @@ pub(crate) struct ResponseReader<'c, S> {
     body: BodyReader<'c, S>,
     pool: &'c Pool<S>,
     to_head: bool,
-    /// Heads that came.
+    /// The number of received heads.
     heads: usize,
-    /// Whether the last head lets the connection serve another exchange.
+    /// Whether the last head allows another exchange on the connection.
     persistent: bool,
 }
 
 impl<S: Stream> ResponseReader<'_, S> {
-    /// Whether the connection may serve another exchange after this response.
+    /// Whether the connection may be used for another exchange after this response.
     pub(crate) fn leaves_connection(&self) -> bool {
         self.persistent && self.body.is_consumed()
     }
 
-    /// Reads more of the response, up to `deadline`. Waits first: right behind the request there is no answer yet.
-    async fn read_on(&mut self, deadline: impl Fn() -> Time) -> Result<usize, Broken> {
+    /// Reads more of the response, until `deadline`. Waits before the first read, because no response arrives
+    /// immediately after the request.
+    async fn read_more(&mut self, deadline: impl Fn() -> Time) -> Result<usize, Broken> {
         let BodyReader { stream, input, waiting, .. } = &mut self.body;
         loop {
             let mark = self.pool.mark();
@@ -120,7 +127,7 @@ impl<S: Stream> ResponseReader<'_, S> {
         }
     }
 
-    /// Shows the head that is here to `take`, if all of the head is here.
+    /// Calls `take` with the head if the whole head has arrived.
     fn parse<T>(&mut self, take: &mut impl FnMut(&Response<'_, '_>) -> T) -> Result<Option<T>, Failure> {
         let mut slots = FieldSlots::new();
         let parsed = parse_response(self.body.input.bytes(), self.to_head, &mut slots);
@@ -138,11 +145,11 @@ impl<S: Stream> ResponseReader<'_, S> {
         Ok(Some(taken))
     }
 
-    /// The backend's connection broke, where `seen` bytes of a head had come.
-    fn broke(&self, broken: &Broken, seen: usize) -> Failure {
+    /// The failure when the backend's connection broke after `seen` bytes of a head.
+    fn broken(&self, broken: &Broken, seen: usize) -> Failure {
         if self.heads > 0 || seen > 0 {
             return Failure::BrokeOff(match broken {
-                Broken::Closed => "the response head broke off".to_owned(),
+                Broken::Closed => "the response head is incomplete".to_owned(),
                 broken => broken.to_string(),
             });
         }
@@ -165,18 +172,18 @@ impl<'c, S: Stream> ResponseSource<S::Pipe> for ResponseReader<'c, S> {
         let mut seen = 0;
         loop {
             let bytes = self.body.input.bytes();
-            let line_came = || memchr::memchr(b'\n', &bytes[seen..]).is_some();
-            let worth_reading = !bytes.is_empty() && (seen == 0 || line_came() || bytes.len() >= HEAD_BYTES_MAX);
+            let line_arrived = || memchr::memchr(b'\n', &bytes[seen..]).is_some();
+            let worth_reading = !bytes.is_empty() && (seen == 0 || line_arrived() || bytes.len() >= HEAD_BYTES_MAX);
             if worth_reading && let Some(taken) = self.parse(&mut take)? {
                 return Ok(taken);
             }
             seen = self.body.input.bytes().len();
-            match self.read_on(&deadline).await {
-                Ok(0) => return Err(self.broke(&Broken::Closed, seen)),
+            match self.read_more(&deadline).await {
+                Ok(0) => return Err(self.broken(&Broken::Closed, seen)),
                 Ok(_) => {}
                 Err(Broken::TimedOut) if self.body.waiting.timer.now() < deadline() => {}
                 Err(Broken::TimedOut) => return Err(Failure::Silent),
-                Err(broken) => return Err(self.broke(&broken, seen)),
+                Err(broken) => return Err(self.broken(&broken, seen)),
             }
         }
     }

@@ -1,5 +1,4 @@
-//! The backends' side: connections that are idle, new ones, and the drivers of the HTTP
-//! versions that backends speak.
+//! The backends' side: idle connections, new connections, and one driver per HTTP version.
 
 pub(crate) mod connect;
 pub(crate) mod h1;

@@ -1,10 +1,8 @@
 //! Idle connections of one worker to its backends.
 //!
-//! A connection must not be lent while it holds bytes that belong to no request: whoever came next
-//! would take them for the answer. The runtime learns of bytes only when it polls the system, so a
-//! connection that comes back *cools* until that has happened; only then its silence means something.
-//! That it has happened is known without asking: a client that was silent and is not any more has been
-//! heard of in a poll since.
+//! A connection with unread bytes must not be reused: the next exchange would read the bytes as its response. The
+//! runtime learns of bytes only when it polls the system, so a returned connection *cools* until the next poll. When a
+//! silent stream becomes readable, the runtime has polled in between; so the pool detects a poll without a system call.
 
 use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, VecDeque};
@@ -22,24 +20,24 @@ use crate::net::Stream;
 #[derive(Debug)]
 pub(crate) struct Connection<S> {
     pub(crate) stream: S,
-    /// Which of the backend's addresses it leads to.
+    /// The address of the backend that the connection leads to.
     pub(crate) address: SocketAddr,
 }
 
-/// Idle connections, by backend; of each the one that was used last is used next.
+/// Idle connections by backend. The last returned connection is reused first.
 #[derive(Debug)]
 pub(crate) struct Pool<S> {
     lanes: RefCell<ByBackend<Lane<S>>>,
-    /// How many connections have come back, ever.
+    /// The number of returned connections since the start.
     returned: Cell<u64>,
-    /// How many of these, the first ones, have cooled.
+    /// The connections with a number up to this have cooled.
     cooled: Cell<u64>,
 }
 
-/// Its order is the same in every run, so that a simulation can be replayed; nobody outside chooses the keys.
+/// A fixed hasher gives the same order in every run, so that a simulation can be replayed. No client chooses the keys.
 type ByBackend<T> = HashMap<BackendId, T, BuildHasherDefault<NumberHasher>>;
 
-/// Spreads numbers that are small and dense, as those of backends are.
+/// Spreads the small, dense numbers of backends.
 #[derive(Debug, Default)]
 struct NumberHasher(u64);
 
@@ -51,7 +49,7 @@ impl Hasher for NumberHasher {
     }
 
     fn write_u32(&mut self, number: u32) {
-        // The golden ratio's multiples fill the upper bits evenly, which the table looks at as well as the lower.
+        // Multiples of the golden ratio spread evenly over the upper bits; the hash table uses upper and lower bits.
         self.0 = (self.0 ^ u64::from(number)).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(32);
     }
 
@@ -64,7 +62,7 @@ impl Hasher for NumberHasher {
 #[derive(Debug)]
 struct Lane<S> {
     cooled: Vec<Idle<S>>,
-    /// In the order in which they came back.
+    /// In the order of their return.
     cooling: VecDeque<Idle<S>>,
 }
 
@@ -72,7 +70,7 @@ struct Lane<S> {
 struct Idle<S> {
     connection: Connection<S>,
     since: Time,
-    /// How many had come back, of all lanes, with this one.
+    /// The value of `Pool::returned` after the return of this connection.
     number: u64,
 }
 
@@ -81,7 +79,7 @@ impl<S> Lane<S> {
         Lane { cooled: Vec::new(), cooling: VecDeque::new() }
     }
 
-    /// Makes available what has cooled, up to the `cooled`th connection that came back.
+    /// Moves the connections with a number up to `cooled` from `cooling` to `cooled`.
     fn settle(&mut self, cooled: u64) {
         while self.cooling.front().is_some_and(|first| first.number <= cooled) {
             self.cooled.extend(self.cooling.pop_front());
@@ -98,7 +96,7 @@ impl<S> Lane<S> {
     }
 }
 
-/// What had come back at some moment.
+/// The number of returned connections at some moment.
 #[derive(Copy, Clone, Debug)]
 pub(crate) struct Mark(u64);
 
@@ -107,29 +105,28 @@ impl<S: Stream> Pool<S> {
         Pool { lanes: RefCell::default(), returned: Cell::new(0), cooled: Cell::new(0) }
     }
 
-    /// Marks this moment, at which the runtime knew nothing new of some stream.
+    /// Marks the present moment. Called when the runtime reports a stream as not ready.
     pub(crate) fn mark(&self) -> Mark {
         Mark(self.returned.get())
     }
 
-    /// The runtime has polled the system since `mark`: it has heard of that stream.
+    /// Records that the runtime has polled the system since `mark`. Called when the stream became ready.
     pub(crate) fn polled_since(&self, mark: Mark) {
         self.cooled.set(self.cooled.get().max(mark.0));
     }
 
-    /// Takes a connection that leads to a present address of the backend and is still silent. A connection that became
-    /// readable while idle was closed by the backend, or holds bytes that belong to no request, and is closed.
+    /// Takes a silent connection to a present address of the backend. Closes a connection that became readable while
+    /// idle: the backend closed it or sent bytes that belong to no request.
     ///
-    /// Finding that out costs no system call, except for a connection that has not cooled. Reuses an uncooled
-    /// connection only when [`COOLING_PER_BACKEND_MAX`] of them wait: opening another one costs once, asking the system
-    /// costs a call per request.
+    /// The check costs a system call only for a connection that has not cooled. Reuses an uncooled connection only when
+    /// [`COOLING_PER_BACKEND_MAX`] of them wait: opening another costs once, MSG_PEEK costs a system call per request.
     pub(crate) fn take(&self, backend: &Backend) -> Option<Connection<S>> {
         let leads_there = |idle: &Idle<S>| backend.addresses().contains(&idle.connection.address);
         let mut lanes = self.lanes.borrow_mut();
         let lane = lanes.get_mut(&backend.id())?;
         lane.settle(self.cooled.get());
         while let Some(idle) = lane.cooled.pop() {
-            // Where a large body came through a pipe, the runtime has not heard that nothing follows.
+            // After a splice the runtime may still report the stream as readable, so the system is asked too.
             if leads_there(&idle) && (is_silent(&idle.connection.stream) || idle.connection.stream.holds_nothing()) {
                 return Some(idle.connection);
             }
@@ -143,7 +140,7 @@ impl<S: Stream> Pool<S> {
         None
     }
 
-    /// Keeps a connection for later. A connection beyond what is kept is closed.
+    /// Adds a connection. Closes the connection if the backend has [`IDLE_PER_BACKEND_MAX`] already.
     pub(crate) fn put(&self, backend: BackendId, connection: Connection<S>, now: Time) {
         let number = self.returned.get() + 1;
         self.returned.set(number);
@@ -155,32 +152,32 @@ impl<S: Stream> Pool<S> {
         }
     }
 
-    /// Closes connections that were idle for too long, were closed by their backend, or lead to a backend that is out
-    /// of rotation: `addresses` tells the addresses of one in rotation.
+    /// Closes connections that were idle for `idle`, are not silent, or lead to a backend out of rotation. `addresses`
+    /// returns the addresses of a backend in rotation, otherwise `None`.
     pub(crate) fn sweep<'a>(
         &self,
         now: Time,
         idle: Duration,
         addresses: impl Fn(BackendId) -> Option<&'a [SocketAddr]>,
     ) {
-        let is_sound = |stream: &S| is_silent(stream) || stream.holds_nothing();
+        let has_nothing = |stream: &S| is_silent(stream) || stream.holds_nothing();
         self.lanes.borrow_mut().retain(|backend, lane| {
             let addresses = addresses(*backend).unwrap_or_default();
             lane.retain(|kept| {
                 addresses.contains(&kept.connection.address)
                     && now.since(kept.since) < idle
-                    && is_sound(&kept.connection.stream)
+                    && has_nothing(&kept.connection.stream)
             });
             lane.len() > 0
         });
     }
 
-    /// How many connections are idle.
+    /// The number of idle connections.
     pub(crate) fn len(&self) -> usize {
         self.lanes.borrow().values().map(Lane::len).sum()
     }
 
-    /// Closes everything.
+    /// Closes all connections.
     pub(crate) fn clear(&self) {
         self.lanes.borrow_mut().clear();
     }

@@ -1,4 +1,4 @@
-//! Clients of the simulation: they send what their plans say, and judge what comes back.
+//! Clients of the simulation: they send the requests of their plans and check the responses.
 
 use std::future::{pending, poll_fn};
 use std::pin::pin;
@@ -9,39 +9,39 @@ use std::time::Duration;
 use loadx_proxy::Stream as _;
 use tokio::sync::Notify;
 
-use crate::plan::{ClientTurn, Framed, OriginTurn, Plan};
+use crate::plan::{ClientAction, Framed, OriginAction, Plan};
 use crate::stream::SimStream;
 use crate::wire::{End, Framing, Head, Wire, chunked, send};
 
-/// How it went with one request, as its client sees it.
+/// The result of one request for its client.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Verdict {
-    /// The planned response arrived, whole and unchanged.
-    Answered,
-    /// LoadX said why there is none.
-    Told(u16),
-    /// The response broke off, visibly.
+    /// The planned response arrived, complete and unchanged.
+    Complete,
+    /// LoadX sent an error response with this status.
+    Error(u16),
+    /// The connection broke in the response.
     Broken,
-    /// Nothing came.
-    Nothing,
+    /// No response arrived.
+    NoResponse,
 }
 
-/// One connection of a client, and what it means to do on it.
+/// The planned requests of one client connection.
 pub(crate) struct Conversation {
     pub(crate) version: &'static str,
     pub(crate) plans: Vec<Plan>,
 }
 
 impl Conversation {
-    /// Sends the requests one behind the other, without waiting, and judges the responses.
-    pub(crate) async fn hold(&self, stream: SimStream) -> Vec<Verdict> {
+    /// Sends the requests without waiting for responses, and checks the responses.
+    pub(crate) async fn run(&self, stream: SimStream) -> Vec<Verdict> {
         let mut wire = Wire::new(stream);
         let stream = Rc::clone(&wire.stream);
-        let mut verdicts = vec![Verdict::Nothing; self.plans.len()];
-        let go_on = Notify::new();
+        let mut verdicts = vec![Verdict::NoResponse; self.plans.len()];
+        let continued = Notify::new();
         {
-            let mut writing = pin!(self.write(&stream, &go_on));
-            let mut reading = pin!(self.read(&mut wire, &go_on, &mut verdicts));
+            let mut writing = pin!(self.write(&stream, &continued));
+            let mut reading = pin!(self.read(&mut wire, &continued, &mut verdicts));
             poll_fn(|cx| match reading.as_mut().poll(cx) {
                 Poll::Pending => writing.as_mut().poll(cx),
                 ready => ready,
@@ -51,29 +51,29 @@ impl Conversation {
         verdicts
     }
 
-    /// Ends when the client leaves.
-    async fn write(&self, stream: &SimStream, go_on: &Notify) {
+    /// Sends the requests. Returns when the client closes its connection early.
+    async fn write(&self, stream: &SimStream, continued: &Notify) {
         for plan in &self.plans {
             let (head, body) = self.request(plan);
             let outcome = match plan.client {
-                ClientTurn::LeavesAfter(count) | ClientTurn::StallsAfter(count) => {
+                ClientAction::ClosesAfter(count) | ClientAction::StallsAfter(count) => {
                     let all = [head, body].concat();
                     let sent = send(stream, &all[..count.min(all.len())]).await;
-                    if let ClientTurn::LeavesAfter(_) = plan.client {
+                    if let ClientAction::ClosesAfter(_) = plan.client {
                         return;
                     }
                     sent.and(Err(()))
                 }
                 _ if plan.expect => match send(stream, &head).await {
                     Ok(()) => {
-                        let _ = tokio::time::timeout(Duration::from_secs(3), go_on.notified()).await;
+                        let _ = tokio::time::timeout(Duration::from_secs(3), continued.notified()).await;
                         send(stream, &body).await
                     }
                     failed => failed,
                 },
                 _ => send(stream, &[head, body].concat()).await,
             };
-            if let ClientTurn::LeavesWaiting(millis) = plan.client {
+            if let ClientAction::ClosesWaiting(millis) = plan.client {
                 tokio::time::sleep(Duration::from_millis(millis)).await;
                 return;
             }
@@ -109,46 +109,53 @@ impl Conversation {
         (head.into_bytes(), body)
     }
 
-    async fn read(&self, wire: &mut Wire, go_on: &Notify, verdicts: &mut [Verdict]) {
+    async fn read(&self, wire: &mut Wire, continued: &Notify, verdicts: &mut [Verdict]) {
         for (plan, verdict) in self.plans.iter().zip(verdicts) {
-            if let ClientTurn::ReadsLate(millis) = plan.client {
+            if let ClientAction::ReadsLate(millis) = plan.client {
                 tokio::time::sleep(Duration::from_millis(millis)).await;
             }
-            let persistent = self.response(wire, plan, go_on, verdict).await;
+            let persistent = self.response(wire, plan, continued, verdict).await;
             if !persistent {
                 return;
             }
         }
-        // All that was asked is answered: nothing else may come.
+        // After the last response, no further bytes may arrive.
         let more = tokio::time::timeout(Duration::from_secs(1), wire.more()).await;
-        assert!(!matches!(more, Ok(Ok(()))), "nobody asked for {:?}", String::from_utf8_lossy(&wire.unread));
+        assert!(
+            !matches!(more, Ok(Ok(()))),
+            "bytes after the last response: {:?}",
+            String::from_utf8_lossy(&wire.unread)
+        );
     }
 
-    /// Reads and judges one response; whether the connection goes on.
-    async fn response(&self, wire: &mut Wire, plan: &Plan, go_on: &Notify, verdict: &mut Verdict) -> bool {
+    /// Reads and checks one response. Returns whether the connection stays open.
+    async fn response(&self, wire: &mut Wire, plan: &Plan, continued: &Notify, verdict: &mut Verdict) -> bool {
         let head = loop {
             let head = match wire.head().await {
                 Ok(head) => head,
                 Err(end) => {
                     let begun = !wire.unread.is_empty();
                     let half = String::from_utf8_lossy(&wire.unread);
-                    assert!(!begun || end == End::Broken, "half a head ended in good order: {half:?}, {plan:?}");
-                    *verdict = if begun { Verdict::Broken } else { Verdict::Nothing };
+                    assert!(
+                        !begun || end == End::Broken,
+                        "the connection ended without a reset in a head: {half:?}, {plan:?}"
+                    );
+                    *verdict = if begun { Verdict::Broken } else { Verdict::NoResponse };
                     return false;
                 }
             };
-            go_on.notify_one();
+            continued.notify_one();
             if !(100..200).contains(&head.status()) || head.status() == 101 {
                 break head;
             }
-            assert_eq!(self.version, "HTTP/1.1", "HTTP/1.0 knows no {}", head.status());
+            assert_eq!(self.version, "HTTP/1.1", "HTTP/1.0 has no {}", head.status());
         };
         let persistent = match (self.version, head.field("connection")) {
             ("HTTP/1.1", connection) => connection != Some("close"),
             (_, connection) => connection == Some("keep-alive"),
         };
         if head.field("proxy-status").is_some() {
-            *verdict = Verdict::Told(head.status());
+            *verdict = Verdict::Error(head.status());
             if plan.method != "HEAD" {
                 let body = wire.body(head.framing().unwrap()).await;
                 if body.cut.is_some() {
@@ -163,7 +170,7 @@ impl Conversation {
         assert_eq!(
             head.field("x-id"),
             Some(plan.id.to_string().as_str()),
-            "the response is another's: {head:?}, {plan:?}"
+            "the response belongs to another request: {head:?}, {plan:?}"
         );
         if head.status() == 101 {
             *verdict = self.tunnel(wire, plan).await;
@@ -176,27 +183,27 @@ impl Conversation {
 
     async fn content(&self, wire: &mut Wire, plan: &Plan, head: &Head) -> Verdict {
         if plan.method == "HEAD" || matches!(plan.status, 204 | 304) {
-            return Verdict::Answered;
+            return Verdict::Complete;
         }
         let framing = head.framing().unwrap_or(Framing::UntilClose);
-        assert!(self.version == "HTTP/1.1" || framing != Framing::Chunked, "HTTP/1.0 knows no chunks");
+        assert!(self.version == "HTTP/1.1" || framing != Framing::Chunked, "HTTP/1.0 has no chunks");
         let expected = plan.response_content();
         let body = wire.body(framing).await;
-        assert!(expected.starts_with(&body.content), "content was changed: {plan:?}");
+        assert!(expected.starts_with(&body.content), "the content was changed: {plan:?}");
         if body.cut.is_some() {
             return Verdict::Broken;
         }
-        // Where closing is the end, an origin that closes early cannot be found out by anybody.
+        // If the close of the connection ends the body, an early close is undetectable.
         let undetectable =
-            plan.response.framed == Framed::UntilClose && matches!(plan.origin, OriginTurn::ClosesAfter(_));
-        assert!(body.content == expected || undetectable, "half a body looks whole: {plan:?}, {framing:?}");
+            plan.response.framed == Framed::UntilClose && matches!(plan.origin, OriginAction::ClosesAfter(_));
+        assert!(body.content == expected || undetectable, "a truncated body looks complete: {plan:?}, {framing:?}");
         if let (Framed::Chunks(_), Framing::Chunked) = (plan.response.framed, framing) {
             assert_eq!(body.trailers, format!("X-Sum: {}\r\n", plan.id));
         }
-        Verdict::Answered
+        Verdict::Complete
     }
 
-    /// Sends into the tunnel, ends its direction, and expects all of it back.
+    /// Sends bytes into the tunnel, ends the direction, and expects the same bytes back.
     async fn tunnel(&self, wire: &mut Wire, plan: &Plan) -> Verdict {
         let content = plan.tunnel_content();
         let stream = Rc::clone(&wire.stream);
@@ -206,11 +213,11 @@ impl Conversation {
         };
         let (body, ()) = tokio::join!(wire.body(Framing::UntilClose), sending);
         let expected = [b"early".as_slice(), &content].concat();
-        assert!(expected.starts_with(&body.content), "the tunnel changed what it carried: {plan:?}");
+        assert!(expected.starts_with(&body.content), "the tunnel changed the bytes: {plan:?}");
         if body.cut.is_some() {
             return Verdict::Broken;
         }
-        assert!(body.content == expected, "the tunnel lost its end: {plan:?}");
-        Verdict::Answered
+        assert!(body.content == expected, "the tunnel lost bytes at its end: {plan:?}");
+        Verdict::Complete
     }
 }

@@ -1,5 +1,5 @@
-//! A network in virtual time that does to streams what networks do: it delays, cuts messages anywhere,
-//! wakes readers for nothing, stalls and resets.
+//! A network in virtual time with faults: it delays bytes, splits messages, wakes readers without bytes, stalls and
+//! resets.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::future::Future;
@@ -11,18 +11,18 @@ use std::task::{Context, Poll, Waker};
 use loadx_core::Rng as _;
 use loadx_proxy::{Listener, Network, Resolved, Stream as _};
 
+use crate::conditions::{Conditions, NetState};
 use crate::stream::SimStream;
-use crate::weather::{Fate, Weather};
 
 #[derive(Clone)]
 pub(crate) struct SimNet {
-    fate: Fate,
+    state: NetState,
     inner: Arc<Mutex<Inner>>,
 }
 
 struct Inner {
     listening: BTreeMap<SocketAddr, Arc<Mutex<Group>>>,
-    /// What is said first on connections to an address.
+    /// The bytes that the acceptor sends first, by address.
     greetings: BTreeMap<SocketAddr, Vec<u8>>,
     next_port: u16,
     next_connection: u64,
@@ -30,61 +30,61 @@ struct Inner {
 
 /// The listeners of one address.
 struct Group {
-    /// None once nobody takes from it any more.
+    /// Accepted connections by listener; `None` after the listener was dropped.
     queues: Vec<Option<VecDeque<(SimStream, SocketAddr)>>>,
     wakers: Vec<Option<Waker>>,
 }
 
 impl SimNet {
-    pub(crate) fn new(seed: u64, weather: Weather) -> Self {
+    pub(crate) fn new(seed: u64, conditions: Conditions) -> Self {
         let inner =
             Inner { listening: BTreeMap::new(), greetings: BTreeMap::new(), next_port: 20_000, next_connection: 0 };
-        SimNet { fate: Fate::new(seed, weather), inner: Arc::new(Mutex::new(inner)) }
+        SimNet { state: NetState::new(seed, conditions), inner: Arc::new(Mutex::new(inner)) }
     }
 
     fn inner(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap()
     }
 
-    /// Ends of connections that nobody has dropped.
+    /// The ends of connections that are not dropped: connection number and local address.
     pub(crate) fn open(&self) -> Vec<(u64, SocketAddr)> {
-        self.fate.drawn().open.iter().map(|((connection, _), local)| (*connection, *local)).collect()
+        self.state.lock().open.iter().map(|((connection, _), local)| (*connection, *local)).collect()
     }
 
     pub(crate) fn trace(&self) -> u64 {
-        self.fate.drawn().trace
+        self.state.lock().trace
     }
 
-    /// From now on nothing goes wrong any more.
-    pub(crate) fn calm(&self) {
-        let mut drawn = self.fate.drawn();
-        drawn.weather = Weather { spurious: 0, resets: 0, stalls: 0, ..drawn.weather };
+    /// Ends the faults.
+    pub(crate) fn end_faults(&self) {
+        let mut state = self.state.lock();
+        state.conditions = Conditions { spurious: 0, resets: 0, stalls: 0, ..state.conditions };
     }
 
-    /// From now on connections to `address` begin with these bytes from there.
+    /// Makes later connections to `address` begin with these bytes from the acceptor.
     pub(crate) fn greet(&self, address: SocketAddr, greeting: &str) {
         self.inner().greetings.insert(address, greeting.as_bytes().to_vec());
     }
 
     pub(crate) async fn connect_from(&self, from: SocketAddr, to: SocketAddr) -> io::Result<SimStream> {
-        let delay = self.fate.drawn().delay();
+        let delay = self.state.lock().delay();
         tokio::time::sleep(delay).await;
         let group = self.inner().listening.get(&to).cloned().ok_or(ErrorKind::ConnectionRefused)?;
         let open: Vec<usize> = {
             let group = group.lock().unwrap();
             (0..group.queues.len()).filter(|queue| group.queues[*queue].is_some()).collect()
         };
-        let chosen = self.fate.drawn().rng.below(open.len() as u64) as usize;
+        let chosen = self.state.lock().rng.below(open.len() as u64) as usize;
         let queue = *open.get(chosen).ok_or(ErrorKind::ConnectionRefused)?;
         let (id, greeting) = {
             let mut inner = self.inner();
             inner.next_connection += 1;
             (inner.next_connection, inner.greetings.get(&to).cloned().unwrap_or_default())
         };
-        let [near, far] = SimStream::pair(&self.fate, id, [from, to], greeting);
+        let [near, far] = SimStream::pair(&self.state, id, [from, to], greeting);
         let waker = {
             let mut group = group.lock().unwrap();
-            group.queues[queue].as_mut().expect("it is open").push_back((far, from));
+            group.queues[queue].as_mut().expect("the listener is open").push_back((far, from));
             group.wakers[queue].take()
         };
         if let Some(waker) = waker {
@@ -103,7 +103,7 @@ pub(crate) struct SimListener {
 }
 
 impl Drop for SimListener {
-    /// Nobody listens here any more; connections that nobody has accepted are dropped, and with them reset.
+    /// Closes the listener and resets the connections that were not accepted.
     fn drop(&mut self) {
         let (left, over) = {
             let mut group = self.group.lock().unwrap();
@@ -131,7 +131,7 @@ impl Listener for SimListener {
     }
 }
 
-/// A listener that nobody uses yet.
+/// A listener that no worker uses yet.
 pub(crate) struct SimSocket {
     group: Arc<Mutex<Group>>,
     index: usize,

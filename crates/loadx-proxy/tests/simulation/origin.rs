@@ -1,4 +1,4 @@
-//! Backends of the simulation: they answer as the request's plan says, and keep count.
+//! Origins, the backends of the simulation: they send the responses of the plans and count the requests.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -10,106 +10,110 @@ use std::time::Duration;
 use loadx_proxy::{Listener as _, Network as _, Stream as _};
 
 use crate::network::SimNet;
-use crate::plan::{Framed, OriginTurn, Plan};
+use crate::plan::{Framed, OriginAction, Plan};
 use crate::wire::{End, Framing, Head, Wire, chunked, send};
 
-/// What all origins know and have seen.
+/// The plans, and the requests that the origins have received.
 #[derive(Default)]
-pub(crate) struct Book {
+pub(crate) struct Registry {
     pub(crate) plans: BTreeMap<u64, Plan>,
-    /// How often the head of each request arrived.
+    /// The number of times that the head of each request arrived.
     pub(crate) seen: BTreeMap<u64, usize>,
-    /// Requests whose body arrived whole.
+    /// The number of times that the whole body of each request arrived.
     pub(crate) whole: BTreeMap<u64, usize>,
 }
 
-pub(crate) type SharedBook = Rc<RefCell<Book>>;
+pub(crate) type SharedRegistry = Rc<RefCell<Registry>>;
 
-/// What a stray response carries where the id would be; no client may ever see it.
+/// The X-Id of a stray response, which no client may receive.
 pub(crate) const STRAY: &str = "stray";
 
-/// Serves at `address` until the task is aborted; then it listens no more.
-pub(crate) async fn serve(net: SimNet, address: SocketAddr, book: SharedBook) {
+/// Serves at `address` until the task is aborted, which closes the listener.
+pub(crate) async fn serve(net: SimNet, address: SocketAddr, registry: SharedRegistry) {
     let socket = net.listen(address, 1).unwrap().remove(0);
     let listener = net.adopt(socket).unwrap();
     loop {
         let Ok((stream, _)) = poll_fn(|cx| listener.poll_accept(cx)).await else { continue };
-        let book = Rc::clone(&book);
+        let registry = Rc::clone(&registry);
         tokio::task::spawn_local(async move {
             let mut wire = Wire::new(stream);
-            while let Some(Then::GoOn) = exchange(&mut wire, &book).await {}
+            while let Some(Then::KeepAlive) = exchange(&mut wire, &registry).await {}
         });
     }
 }
 
 enum Then {
-    GoOn,
+    KeepAlive,
     Close,
 }
 
-/// Serves one request; none when the connection ended.
-async fn exchange(wire: &mut Wire, book: &SharedBook) -> Option<Then> {
+/// Serves one request. Returns `None` when the connection ended.
+async fn exchange(wire: &mut Wire, registry: &SharedRegistry) -> Option<Then> {
     let head = wire.head().await.ok()?;
     let path = head.start.split(' ').nth(1).unwrap();
     if path == "/health" {
         send(&wire.stream, b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").await.ok()?;
         return Some(Then::Close);
     }
-    let id: u64 = path.strip_prefix("/r/").expect("a path of ours").parse().unwrap();
-    let plan = book.borrow().plans[&id].clone();
+    let id: u64 = path.strip_prefix("/r/").expect("a path of the simulation").parse().unwrap();
+    let plan = registry.borrow().plans[&id].clone();
     let seen = {
-        let mut book = book.borrow_mut();
-        let seen = book.seen.entry(id).or_default();
+        let mut registry = registry.borrow_mut();
+        let seen = registry.seen.entry(id).or_default();
         *seen += 1;
         *seen
     };
     check(&head, &plan);
-    let turn = if plan.origin_once && seen > 1 { OriginTurn::Behaves } else { plan.origin };
-    match turn {
-        OriginTurn::Resets => wire.stream.break_off(),
-        OriginTurn::Silent => {
-            // Until LoadX gives up.
+    let action = if plan.origin_once && seen > 1 { OriginAction::Behaves } else { plan.origin };
+    match action {
+        OriginAction::Resets => wire.stream.break_off(),
+        OriginAction::Silent => {
+            // Until LoadX closes the connection.
             while wire.more().await.is_ok() {}
         }
-        OriginTurn::Babbles => send(&wire.stream, b"220 mail.example ESMTP\r\n\r\n").await.ok()?,
+        OriginAction::SendsGarbage => send(&wire.stream, b"220 mail.example ESMTP\r\n\r\n").await.ok()?,
         _ => {}
     }
-    if matches!(turn, OriginTurn::Resets | OriginTurn::Closes | OriginTurn::Silent | OriginTurn::Babbles) {
+    if matches!(action, OriginAction::Resets | OriginAction::Closes | OriginAction::Silent | OriginAction::SendsGarbage)
+    {
         return Some(Then::Close);
     }
-    if !matches!(turn, OriginTurn::AnswersEarly | OriginTurn::AnswersEarlyAndStays) {
+    if !matches!(action, OriginAction::AnswersEarly | OriginAction::AnswersEarlyAndStays) {
         if head.field("expect").is_some() {
             send(&wire.stream, b"HTTP/1.1 100 Continue\r\n\r\n").await.ok()?;
         }
         let body = wire.body(head.framing().unwrap_or(Framing::Length(0))).await;
         let content = plan.request_content();
         if body.cut.is_some() {
-            assert!(content.starts_with(&body.content), "a request's body was changed");
+            assert!(content.starts_with(&body.content), "the body of a request was changed");
             return None;
         }
-        assert!(body.content == content, "a whole body is not what was sent, of request {id}");
-        *book.borrow_mut().whole.entry(id).or_default() += 1;
+        assert!(body.content == content, "the body of request {id} was changed");
+        *registry.borrow_mut().whole.entry(id).or_default() += 1;
         if let Framed::Chunks(_) = plan.request.framed {
             assert_eq!(body.trailers, format!("X-Sum: {id}\r\n"));
         }
     }
-    tokio::time::sleep(Duration::from_millis(plan.think)).await;
+    tokio::time::sleep(Duration::from_millis(plan.delay)).await;
     for _ in 0..plan.interims {
         send(&wire.stream, b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n").await.ok()?;
     }
-    if turn == OriginTurn::Echoes {
+    if action == OriginAction::Echoes {
         return echo(wire, &plan).await;
     }
-    let then = respond(wire, &plan, turn, head.start.starts_with("HEAD ")).await;
-    if turn == OriginTurn::AnswersEarlyAndStays {
+    let then = respond(wire, &plan, action, head.start.starts_with("HEAD ")).await;
+    if action == OriginAction::AnswersEarlyAndStays {
         let body = wire.body(head.framing().unwrap_or(Framing::Length(0))).await;
-        assert!(plan.request_content().starts_with(&body.content), "another request came where the body was to go on");
-        return body.cut.is_none().then_some(Then::GoOn);
+        assert!(
+            plan.request_content().starts_with(&body.content),
+            "another request arrived instead of the rest of the body"
+        );
+        return body.cut.is_none().then_some(Then::KeepAlive);
     }
     then
 }
 
-/// The head must be what the client sent.
+/// Checks that the head is the head that the client sent.
 fn check(head: &Head, plan: &Plan) {
     assert_eq!(head.start, format!("{} /r/{} HTTP/1.1", plan.method, plan.id));
     assert_eq!(head.field("host"), Some("sim"));
@@ -118,7 +122,7 @@ fn check(head: &Head, plan: &Plan) {
     assert_eq!(head.field("upgrade").is_some(), plan.upgrades());
 }
 
-async fn respond(wire: &mut Wire, plan: &Plan, turn: OriginTurn, to_head: bool) -> Option<Then> {
+async fn respond(wire: &mut Wire, plan: &Plan, action: OriginAction, to_head: bool) -> Option<Then> {
     let content = plan.response_content();
     let mut out = format!("HTTP/1.1 {} Planned\r\nX-Id: {}\r\n", plan.status, plan.id).into_bytes();
     let body = match plan.response.framed {
@@ -142,36 +146,36 @@ async fn respond(wire: &mut Wire, plan: &Plan, turn: OriginTurn, to_head: bool) 
     if !to_head {
         out.extend_from_slice(&body);
     }
-    let stop = match turn {
-        OriginTurn::ResetsAfter(cut) | OriginTurn::ClosesAfter(cut) | OriginTurn::StallsAfter(cut) => cut,
+    let stop = match action {
+        OriginAction::ResetsAfter(cut) | OriginAction::ClosesAfter(cut) | OriginAction::StallsAfter(cut) => cut,
         _ => out.len(),
     };
     let cut_short = stop < out.len();
-    if turn == OriginTurn::SaysTooMuch && plan.response.framed != Framed::UntilClose {
+    if action == OriginAction::SendsStray && plan.response.framed != Framed::UntilClose {
         let stray = format!("HTTP/1.1 200 OK\r\nX-Id: {STRAY}\r\nContent-Length: 0\r\n\r\n");
-        // In one piece: what arrives later cannot be told from an answer to the next request.
+        // In one piece: LoadX cannot distinguish a later stray from the response to the next request.
         wire.stream.send_together(&out, stray.as_bytes(), plan.id.is_multiple_of(2));
         let _ = wire.more().await;
         return Some(Then::Close);
     }
     send(&wire.stream, &out[..stop.min(out.len())]).await.ok()?;
-    match turn {
-        OriginTurn::ResetsAfter(_) if cut_short => wire.stream.break_off(),
-        OriginTurn::StallsAfter(_) if cut_short => while wire.more().await.is_ok() {},
-        OriginTurn::AnswersEarly => {
-            // Lets the response arrive before the unread body makes closing a reset.
+    match action {
+        OriginAction::ResetsAfter(_) if cut_short => wire.stream.break_off(),
+        OriginAction::StallsAfter(_) if cut_short => while wire.more().await.is_ok() {},
+        OriginAction::AnswersEarly => {
+            // The close resets the connection because of the unread body; the response must arrive before.
             wire.stream.shut_write();
             tokio::time::sleep(Duration::from_secs(1)).await;
         }
         _ if plan.response.framed == Framed::UntilClose && !cut_short => {}
-        OriginTurn::ClosesSilently => wire.stream.shut_write(),
-        OriginTurn::Behaves if !cut_short => return Some(Then::GoOn),
+        OriginAction::ClosesUnannounced => wire.stream.shut_write(),
+        OriginAction::Behaves if !cut_short => return Some(Then::KeepAlive),
         _ => {}
     }
     Some(Then::Close)
 }
 
-/// Switches, says something early, and sends back what comes until the client has ended.
+/// Switches protocols, sends `early`, and sends all received bytes back until the client ends its direction.
 async fn echo(wire: &mut Wire, plan: &Plan) -> Option<Then> {
     let mut out = format!(
         "HTTP/1.1 101 Switching Protocols\r\nX-Id: {}\r\nConnection: upgrade\r\nUpgrade: echo\r\n\r\n",
@@ -185,7 +189,7 @@ async fn echo(wire: &mut Wire, plan: &Plan) -> Option<Then> {
         send(&wire.stream, &bytes).await.ok()?;
         match wire.more().await {
             Ok(()) => {}
-            Err(End::Clean) => break,
+            Err(End::Closed) => break,
             Err(End::Broken) => return None,
         }
     }

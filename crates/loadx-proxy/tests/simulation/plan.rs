@@ -1,5 +1,5 @@
-//! What one request is to be, and what its client and its origin do with it. Client and origin both know
-//! the plan, so each can tell whether what arrived is what was sent.
+//! The plan of one request: the messages, and the actions of client and origin. Client and origin both know the plan,
+//! so each can check the received bytes.
 
 use loadx_core::{Rng as _, SplitMix64};
 
@@ -8,32 +8,30 @@ pub(crate) struct Plan {
     pub(crate) id: u64,
     pub(crate) method: &'static str,
     pub(crate) request: Content,
-    /// Whether the client waits for 100 before it sends the body.
+    /// Whether the client waits for a 100 before it sends the body.
     pub(crate) expect: bool,
     pub(crate) response: Content,
     pub(crate) status: u16,
-    /// 1xx responses before the response.
+    /// The number of interim responses before the response.
     pub(crate) interims: usize,
-    /// How long the origin thinks, in milliseconds.
-    pub(crate) think: u64,
-    pub(crate) client: ClientTurn,
-    pub(crate) origin: OriginTurn,
-    /// Whether only the first origin that sees it misbehaves.
+    /// The delay of the origin before its response, in milliseconds.
+    pub(crate) delay: u64,
+    pub(crate) client: ClientAction,
+    pub(crate) origin: OriginAction,
+    /// Whether only the first attempt gets `origin`; later attempts get [`OriginAction::Behaves`].
     pub(crate) origin_once: bool,
 }
 
-/// How clients and origins behave.
+/// The faults of clients and origins.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Manners {
-    /// As they should.
-    Good,
-    /// Only origins misbehave, once a request, and so that their client need not notice.
-    Mendable,
-    /// As they like.
-    Bad,
+pub(crate) enum Faults {
+    None,
+    /// Only faults of origins, one per request, that LoadX can hide from the client.
+    Recoverable,
+    Any,
 }
 
-/// A body: how much, and how it is framed.
+/// A body: length and framing.
 #[derive(Copy, Clone, Debug)]
 pub(crate) struct Content {
     pub(crate) length: usize,
@@ -49,51 +47,51 @@ pub(crate) enum Framed {
     UntilClose,
 }
 
-/// What a client does besides.
+/// The action of a client.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
-pub(crate) enum ClientTurn {
+pub(crate) enum ClientAction {
     Behaves,
-    /// Sends so many bytes of the request and leaves.
-    LeavesAfter(usize),
-    /// Sends so many bytes and nothing more.
+    /// Closes the connection after this many bytes of the request.
+    ClosesAfter(usize),
+    /// Stops sending after this many bytes of the request.
     StallsAfter(usize),
-    /// Sends the request and leaves, so many milliseconds later.
-    LeavesWaiting(u64),
-    /// Reads nothing for so many milliseconds.
+    /// Sends the request, and closes the connection this many milliseconds later.
+    ClosesWaiting(u64),
+    /// Begins to read after this many milliseconds.
     ReadsLate(u64),
 }
 
-/// What an origin does besides.
+/// The action of an origin.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
-pub(crate) enum OriginTurn {
+pub(crate) enum OriginAction {
     Behaves,
-    /// Resets when it has the head.
+    /// Resets after the head.
     Resets,
-    /// Closes when it has the head.
+    /// Closes after the head.
     Closes,
-    /// Never answers.
+    /// Sends no response.
     Silent,
-    /// Answers before it has read the body, and reads no more.
+    /// Responds without reading the body, then closes.
     AnswersEarly,
-    /// The same, but reads the rest behind it and goes on.
+    /// Responds before reading the body, then reads the body and keeps the connection open.
     AnswersEarlyAndStays,
-    /// Sends so many bytes of the response, then resets or closes or stalls.
+    /// Resets, closes or stalls after this many bytes of the response.
     ResetsAfter(usize),
     ClosesAfter(usize),
     StallsAfter(usize),
-    /// Sends another response behind the right one.
-    SaysTooMuch,
-    /// Sends nonsense.
-    Babbles,
-    /// Closes in good order after the response, without having said so.
-    ClosesSilently,
-    /// Switches to an echo, if it was asked to.
+    /// Sends a stray response after the response.
+    SendsStray,
+    /// Sends bytes that are not HTTP.
+    SendsGarbage,
+    /// Closes after a response without `Connection: close`.
+    ClosesUnannounced,
+    /// Switches to the protocol `echo`.
     Echoes,
 }
 
 impl Plan {
-    pub(crate) fn draw(rng: &mut SplitMix64, id: u64, manners: Manners) -> Plan {
-        let calm = manners != Manners::Bad;
+    pub(crate) fn draw(rng: &mut SplitMix64, id: u64, faults: Faults) -> Plan {
+        let benign = faults != Faults::Any;
         let length = |rng: &mut SplitMix64| match rng.below(6) {
             0 => 0,
             1..=3 => rng.below(300) as usize,
@@ -125,35 +123,35 @@ impl Plan {
         let early = rng.below(200 + request.length as u64) as usize;
         let some_time = rng.below(3_000);
         let client = match rng.below(12) {
-            _ if calm => ClientTurn::Behaves,
-            0 => ClientTurn::LeavesAfter(early),
-            1 => ClientTurn::LeavesWaiting(some_time),
-            2 => ClientTurn::ReadsLate(some_time * 20),
-            3 if rng.below(3) == 0 => ClientTurn::StallsAfter(early),
-            _ => ClientTurn::Behaves,
+            _ if benign => ClientAction::Behaves,
+            0 => ClientAction::ClosesAfter(early),
+            1 => ClientAction::ClosesWaiting(some_time),
+            2 => ClientAction::ReadsLate(some_time * 20),
+            3 if rng.below(3) == 0 => ClientAction::StallsAfter(early),
+            _ => ClientAction::Behaves,
         };
-        let origin = match rng.below(if calm { 40 } else { 24 }) {
-            0 if method == "GET" => OriginTurn::Echoes,
-            1.. if calm => OriginTurn::Behaves,
-            1 => OriginTurn::ClosesSilently,
-            2 => OriginTurn::Resets,
-            3 => OriginTurn::Closes,
-            4 => OriginTurn::Silent,
-            5 => OriginTurn::AnswersEarly,
-            6 => OriginTurn::ResetsAfter(cut),
-            7 => OriginTurn::ClosesAfter(cut),
-            8 => OriginTurn::StallsAfter(cut),
-            9 => OriginTurn::SaysTooMuch,
-            10 => OriginTurn::Babbles,
-            11 => OriginTurn::AnswersEarlyAndStays,
-            _ => OriginTurn::Behaves,
+        let origin = match rng.below(if benign { 40 } else { 24 }) {
+            0 if method == "GET" => OriginAction::Echoes,
+            1.. if benign => OriginAction::Behaves,
+            1 => OriginAction::ClosesUnannounced,
+            2 => OriginAction::Resets,
+            3 => OriginAction::Closes,
+            4 => OriginAction::Silent,
+            5 => OriginAction::AnswersEarly,
+            6 => OriginAction::ResetsAfter(cut),
+            7 => OriginAction::ClosesAfter(cut),
+            8 => OriginAction::StallsAfter(cut),
+            9 => OriginAction::SendsStray,
+            10 => OriginAction::SendsGarbage,
+            11 => OriginAction::AnswersEarlyAndStays,
+            _ => OriginAction::Behaves,
         };
-        // What LoadX can make good it must.
+        // Faults that LoadX must hide from the client.
         let idempotent = request.framed == Framed::None;
-        let origin = match (manners, rng.below(6)) {
-            (Manners::Mendable, 0) if idempotent && origin == OriginTurn::Behaves => OriginTurn::Resets,
-            (Manners::Mendable, 1) if idempotent && origin == OriginTurn::Behaves => OriginTurn::Closes,
-            (Manners::Mendable, 2) if origin == OriginTurn::Behaves => OriginTurn::SaysTooMuch,
+        let origin = match (faults, rng.below(6)) {
+            (Faults::Recoverable, 0) if idempotent && origin == OriginAction::Behaves => OriginAction::Resets,
+            (Faults::Recoverable, 1) if idempotent && origin == OriginAction::Behaves => OriginAction::Closes,
+            (Faults::Recoverable, 2) if origin == OriginAction::Behaves => OriginAction::SendsStray,
             _ => origin,
         };
         Plan {
@@ -164,10 +162,10 @@ impl Plan {
             response,
             status,
             interims: if rng.below(8) == 0 { rng.below(4) as usize } else { 0 },
-            think: if rng.below(3) == 0 { some_time } else { 0 },
+            delay: if rng.below(3) == 0 { some_time } else { 0 },
             client,
             origin,
-            origin_once: manners == Manners::Mendable || rng.below(3) > 0,
+            origin_once: faults == Faults::Recoverable || rng.below(3) > 0,
         }
     }
 
@@ -176,26 +174,26 @@ impl Plan {
     }
 
     pub(crate) fn upgrades(&self) -> bool {
-        self.origin == OriginTurn::Echoes
+        self.origin == OriginAction::Echoes
     }
 
-    /// What the client sends.
+    /// The content of the request.
     pub(crate) fn request_content(&self) -> Vec<u8> {
         content(self.id * 2, self.request.length)
     }
 
-    /// What the origin sends, to a HEAD too if it were a GET.
+    /// The content of the response; for a HEAD, the content that a GET would get.
     pub(crate) fn response_content(&self) -> Vec<u8> {
         content(self.id * 2 + 1, self.response.length)
     }
 
-    /// What the client sends into a tunnel.
+    /// The bytes that the client sends into the tunnel.
     pub(crate) fn tunnel_content(&self) -> Vec<u8> {
         content(self.id * 2, self.response.length)
     }
 }
 
-/// Bytes that belong to `key` and nothing else.
+/// Random bytes, different for each `key`.
 fn content(key: u64, length: usize) -> Vec<u8> {
     let mut rng = SplitMix64::new(key);
     let mut bytes = Vec::with_capacity(length + 8);

@@ -1,4 +1,4 @@
-//! HTTP/1.1 as clients and origins of the simulation speak it: plainly, and sharing no code with LoadX.
+//! HTTP/1.1 for clients and origins of the simulation: a minimal reader and writer that share no code with LoadX.
 
 use std::future::poll_fn;
 use std::io::{ErrorKind, IoSlice};
@@ -11,8 +11,9 @@ use crate::stream::SimStream;
 /// How a connection ended.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub(crate) enum End {
-    /// The other side closed its direction in good order.
-    Clean,
+    /// The peer ended its direction.
+    Closed,
+    /// The connection was reset.
     Broken,
 }
 
@@ -24,9 +25,9 @@ pub(crate) struct Head {
 
 impl Head {
     fn parse(text: &str) -> Head {
-        let mut lines = text.strip_suffix("\r\n\r\n").expect("a whole head").split("\r\n");
+        let mut lines = text.strip_suffix("\r\n\r\n").expect("a complete head").split("\r\n");
         let start = lines.next().unwrap().to_owned();
-        let fields = lines.map(|line| line.split_once(": ").unwrap_or_else(|| panic!("no field: {line:?}")));
+        let fields = lines.map(|line| line.split_once(": ").unwrap_or_else(|| panic!("not a field line: {line:?}")));
         Head { start, fields: fields.map(|(name, value)| (name.to_owned(), value.to_owned())).collect() }
     }
 
@@ -42,7 +43,7 @@ impl Head {
         code.parse().unwrap()
     }
 
-    /// How its body is framed, if the fields say so.
+    /// The framing of the body by the fields; `None` without framing fields.
     pub(crate) fn framing(&self) -> Option<Framing> {
         match (self.field("content-length"), self.field("transfer-encoding")) {
             (Some(length), None) => Some(Framing::Length(length.parse().unwrap())),
@@ -51,7 +52,7 @@ impl Head {
                 Some(Framing::Chunked)
             }
             (None, None) => None,
-            both => panic!("ambiguous: {both:?}"),
+            both => panic!("ambiguous framing: {both:?}"),
         }
     }
 }
@@ -63,16 +64,16 @@ pub(crate) enum Framing {
     UntilClose,
 }
 
-/// A body as it came.
+/// A received body.
 #[derive(Debug)]
 pub(crate) struct Body {
     pub(crate) content: Vec<u8>,
     pub(crate) trailers: String,
-    /// Why it stopped before its end; none when it is whole.
+    /// Why the body is truncated; `None` for a complete body.
     pub(crate) cut: Option<End>,
 }
 
-/// A stream, and what was read of it and not yet used.
+/// A stream with the received bytes that are not used yet.
 pub(crate) struct Wire {
     pub(crate) stream: Rc<SimStream>,
     pub(crate) unread: Vec<u8>,
@@ -83,11 +84,12 @@ impl Wire {
         Wire { stream: Rc::new(stream), unread: Vec::new() }
     }
 
+    /// Reads more bytes into `unread`.
     pub(crate) async fn more(&mut self) -> Result<(), End> {
         let mut buffer = [0; 4096];
         loop {
             match self.stream.try_read(&mut buffer) {
-                Ok(0) => return Err(End::Clean),
+                Ok(0) => return Err(End::Closed),
                 Ok(count) => {
                     self.unread.extend_from_slice(&buffer[..count]);
                     return Ok(());
@@ -100,7 +102,7 @@ impl Wire {
         }
     }
 
-    /// Reads up to and with `mark`.
+    /// Reads up to the end of `mark`.
     async fn until(&mut self, mark: &[u8]) -> Result<Vec<u8>, End> {
         loop {
             if let Some(at) = self.unread.windows(mark.len()).position(|window| window == mark) {
@@ -115,7 +117,7 @@ impl Wire {
         Ok(Head::parse(&String::from_utf8(self.until(b"\r\n\r\n").await?).expect("a head is text")))
     }
 
-    /// Reads so many bytes onto `content`.
+    /// Appends the next `count` bytes to `content`.
     async fn take(&mut self, count: usize, content: &mut Vec<u8>) -> Result<(), End> {
         let mut left = count;
         loop {
@@ -138,7 +140,7 @@ impl Wire {
                 content.append(&mut self.unread);
                 match self.more().await {
                     Ok(()) => {}
-                    Err(End::Clean) => break None,
+                    Err(End::Closed) => break None,
                     Err(End::Broken) => break Some(End::Broken),
                 }
             },
@@ -150,7 +152,7 @@ impl Wire {
         loop {
             let line = self.until(b"\r\n").await?;
             let size = std::str::from_utf8(&line).unwrap().trim_end();
-            let size = usize::from_str_radix(size, 16).unwrap_or_else(|_| panic!("no chunk size: {size:?}"));
+            let size = usize::from_str_radix(size, 16).unwrap_or_else(|_| panic!("not a chunk size: {size:?}"));
             if size == 0 {
                 break;
             }
@@ -167,7 +169,7 @@ impl Wire {
     }
 }
 
-/// Sends everything; an error is the end of the connection.
+/// Sends all bytes. Fails when the connection breaks.
 pub(crate) async fn send(stream: &SimStream, bytes: &[u8]) -> Result<(), ()> {
     let mut rest = bytes;
     while !rest.is_empty() {
@@ -182,7 +184,7 @@ pub(crate) async fn send(stream: &SimStream, bytes: &[u8]) -> Result<(), ()> {
     Ok(())
 }
 
-/// Content in chunks of at most `chunk` bytes, with extensions and trailers.
+/// Encodes `content` in chunks of at most `chunk` bytes, with chunk extensions and trailers.
 pub(crate) fn chunked(content: &[u8], chunk: usize, extension: &str, trailers: &str) -> Vec<u8> {
     let mut out = Vec::new();
     for piece in content.chunks(chunk) {

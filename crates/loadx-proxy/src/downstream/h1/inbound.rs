@@ -1,4 +1,4 @@
-//! One exchange with a client in HTTP/1.1: its request's content, and its response.
+//! One exchange with a client in HTTP/1.1: the content of the request, and the response.
 
 use std::future::poll_fn;
 use std::io::ErrorKind;
@@ -7,7 +7,7 @@ use std::task::{Poll, ready};
 
 use loadx_http::{Answering, Framing, Response, Version};
 
-use super::reply::{Manner, write_own};
+use super::reply::{ReplyOptions, write_own};
 use crate::context::Worker;
 use crate::downstream::sessions::Session;
 use crate::h1::{BodyReader, BodyWriter};
@@ -29,9 +29,9 @@ impl<S: Stream> RequestSource<S::Pipe> for BodyReader<'_, S> {
         Self::set_content_max(self, bytes);
     }
 
-    /// The end of the client's bytes is taken for leaving: on the wire, closing and half-closing look alike, and work
-    /// for a client that left is wasted. Bytes that come stay in the input. When the input is full no more is read, and
-    /// the leaving is noticed when the response is written.
+    /// Treats the end of the client's direction as a departure: a close and a half-close look the same, and an exchange
+    /// for a client that has closed is wasted. Stops reading when the input is full; then LoadX notices the departure
+    /// when it writes the response.
     async fn departure(&mut self) -> Broken {
         let BodyReader { stream, input, waiting, .. } = self;
         poll_fn(|cx| {
@@ -73,8 +73,7 @@ pub(super) struct ResponseWriter<'c, N: Network> {
     version: Version,
     /// Whether the request is a HEAD.
     to_head: bool,
-    /// Whether the client wants to go on with the connection, and may. Once a response has begun, whether the connection
-    /// does go on.
+    /// Whether the connection may stay open; after the head of the response, whether the connection stays open.
     persistent: bool,
 }
 
@@ -83,19 +82,19 @@ impl<'c, N: Network> ResponseWriter<'c, N> {
         worker: &'c Rc<Worker<N>>,
         session: &'c Session,
         body: BodyWriter<'c, N::Stream>,
-        manner: Manner,
+        options: ReplyOptions,
     ) -> Self {
-        let Manner { version, to_head, persistent } = manner;
+        let ReplyOptions { version, to_head, persistent } = options;
         ResponseWriter { worker, session, body, version, to_head, persistent }
     }
 
-    /// Whether the connection goes on after the response.
+    /// Whether the connection stays open after the response.
     pub(super) fn is_persistent(&self) -> bool {
         self.persistent
     }
 
-    /// Asked when a head is written: the answer may change while the backend works.
-    fn goes_on(&self, request_complete: bool) -> bool {
+    /// Whether the connection stays open. Called for each head, because the result may change during the exchange.
+    fn stays_open(&self, request_complete: bool) -> bool {
         self.persistent && request_complete && self.worker.keeps_connections() && !self.session.should_close()
     }
 }
@@ -110,8 +109,8 @@ impl<'c, N: Network> ResponseSink<PipeOf<N>> for ResponseWriter<'c, N> {
     fn head(&mut self, response: &Response<'_, '_>, changes: &ResponseChanges<'_>) {
         let framing = response.framing_for(self.version, self.to_head);
         if !response.is_interim() {
-            self.persistent = framing != Some(Framing::UntilClose) && self.goes_on(changes.request_complete);
-            self.body.is_last = !self.persistent;
+            self.persistent = framing != Some(Framing::UntilClose) && self.stays_open(changes.request_complete);
+            self.body.closes_after = !self.persistent;
         }
         self.body.framing = framing.unwrap_or(Framing::Length(0));
         let date = response.lacks_date().then(|| self.worker.date.now());
@@ -138,11 +137,11 @@ impl<'c, N: Network> ResponseSink<PipeOf<N>> for ResponseWriter<'c, N> {
     }
 
     async fn own(&mut self, response: &OwnResponse<'_>, request_complete: bool) -> Result<u64, Broken> {
-        self.persistent = self.goes_on(request_complete);
+        self.persistent = self.stays_open(request_complete);
         self.body.head.clear();
         self.body.framing = Framing::Length(0);
-        let manner = Manner { version: self.version, persistent: self.persistent, to_head: self.to_head };
-        let content = write_own(response, manner, &mut self.body.head);
+        let options = ReplyOptions { version: self.version, persistent: self.persistent, to_head: self.to_head };
+        let content = write_own(response, options, &mut self.body.head);
         self.body.send(END).await.map(|()| content)
     }
 

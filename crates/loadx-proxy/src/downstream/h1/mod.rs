@@ -1,4 +1,4 @@
-//! One client's connection: reading heads, one exchange after the other, and how it ends.
+//! Serves one client connection in HTTP/1.1: reads heads, runs the exchanges, ends the connection.
 
 mod inbound;
 mod reply;
@@ -14,7 +14,7 @@ use loadx_http::limits::HEAD_BYTES_MAX;
 use loadx_http::{Fault, Parsed, Version, parse_request};
 
 use inbound::ResponseWriter;
-use reply::Manner;
+use reply::ReplyOptions;
 
 use crate::address::client_address;
 use crate::buffers::Input;
@@ -32,95 +32,98 @@ use crate::patience::Patience;
 use crate::request_id::RequestId;
 use crate::sides::{BodySource as _, Ending, Inbound, OwnResponse, Pace, ResponseSink as _};
 
-/// What becomes of the client's connection after an exchange.
+/// What to do with the connection after an exchange.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
-enum Next {
+enum NextStep {
     KeepAlive,
     Close,
-    /// Close, but let the client finish sending.
+    /// A lingering close: ends LoadX's direction and reads until the client closes.
     Linger,
-    /// Close visibly broken.
-    BreakOff,
+    Reset,
 }
 
-/// What a client sent.
+/// The result of waiting for a request head.
 enum Head {
     Request(Incoming),
-    /// A request that goes nowhere, and what its client is told.
+    /// An invalid or late request, with the error response.
     Refused(ProxyError),
-    /// Nothing more, and nothing that was begun.
-    Gone,
-    /// Nothing for now, and perhaps not for long.
-    Rests,
+    /// The connection must be closed without a response.
+    Closed,
+    /// The connection is idle and can be parked.
+    Idle,
 }
 
-/// Serves a client until its connection ends, or until it rests: then it is parked.
+/// Serves a client connection until the connection ends or is parked.
 ///
-/// What that takes, some kilobytes, is on the heap from the first: whoever starts it would else move it about.
+/// The future takes some kilobytes. The box avoids copies of the future when a task is spawned.
 pub(crate) fn serve<N: Network>(
     worker: Rc<Worker<N>>,
     client: Client<N::Stream>,
 ) -> Pin<Box<impl Future<Output = ()>>> {
     worker.sessions.announce();
-    Box::pin(live(worker, client))
+    Box::pin(serve_connection(worker, client))
 }
 
-async fn live<N: Network>(worker: Rc<Worker<N>>, mut client: Client<N::Stream>) {
+async fn serve_connection<N: Network>(worker: Rc<Worker<N>>, mut client: Client<N::Stream>) {
     let session = worker.sessions.enroll(client.listener).await;
     session.set_idle(client.requests > 0);
     loop {
-        let end = session.run(pin!(client.serve_until_calm(&worker, &session))).await;
+        let end = session.run(pin!(client.serve_until_idle(&worker, &session))).await;
         match end {
-            Some(Next::KeepAlive) if !worker.is_stopping() => {
+            Some(NextStep::KeepAlive) if !worker.is_stopping() => {
                 let keepalive = worker.plan().process.timeouts.keepalive;
                 let Some(awake) = worker.parking.park(client.parked(keepalive, worker.pool.mark())) else { return };
                 client = Client::awake(awake, worker.clock);
             }
-            Some(Next::Linger) => {
+            Some(NextStep::Linger) => {
                 session.run(pin!(client.linger(&worker))).await;
                 return;
             }
-            Some(Next::BreakOff) => return client.wire.stream.break_off(),
-            Some(Next::KeepAlive | Next::Close) | None => return,
+            Some(NextStep::Reset) => return client.wire.stream.break_off(),
+            Some(NextStep::KeepAlive | NextStep::Close) | None => return,
         }
     }
 }
 
 impl<S: Stream> Client<S> {
-    /// Serves one request after the other. Returns how the connection ends, or that it does not.
-    async fn serve_until_calm<N: Network<Stream = S>>(&mut self, worker: &Rc<Worker<N>>, session: &Session) -> Next {
+    /// Serves requests until the connection must end or is idle; [`NextStep::KeepAlive`] means idle.
+    async fn serve_until_idle<N: Network<Stream = S>>(
+        &mut self,
+        worker: &Rc<Worker<N>>,
+        session: &Session,
+    ) -> NextStep {
         loop {
             let next = match self.next_head(worker, session).await {
                 Head::Request(incoming) => self.exchange(worker, session, incoming).await,
                 Head::Refused(error) => self.refuse(worker, session, &error).await,
-                Head::Gone => Next::Close,
-                Head::Rests => return Next::KeepAlive,
+                Head::Closed => NextStep::Close,
+                Head::Idle => return NextStep::KeepAlive,
             };
             match next {
-                // Asked again: somebody may have begun to wait for the place since the response began.
-                Next::KeepAlive if worker.keeps_connections() && !session.should_close() => {
+                // Checks again: another client may have begun to wait for the place since the head of the response.
+                NextStep::KeepAlive if worker.keeps_connections() && !session.should_close() => {
                     session.set_idle(true);
                     self.idle_since = self.timer.latest();
                 }
-                // Closed although the client may count on it, and may have sent more already.
-                Next::KeepAlive => return Next::Linger,
+                // The client expects an open connection and may have sent the next request, so a close could reset.
+                NextStep::KeepAlive => return NextStep::Linger,
                 end => return end,
             }
-            // A client that has sent many requests at once is not served before all others.
+            // A client that pipelines many requests must not delay the other clients of the worker.
             tokio::task::coop::consume_budget().await;
         }
     }
 
-    /// Carries out one exchange, and decides from its end what becomes of the connection.
+    /// Runs one exchange, and decides what to do with the connection.
     async fn exchange<N: Network<Stream = S>>(
         &mut self,
         worker: &Rc<Worker<N>>,
         session: &Session,
         mut incoming: Incoming,
-    ) -> Next {
+    ) -> NextStep {
         let process = &incoming.plan.process;
         let wants_more = incoming.head.persistent();
-        let manner = Manner {
+        let options = ReplyOptions {
             version: incoming.head.version(),
             to_head: incoming.head.is_head(),
             persistent: wants_more && u64::from(self.requests) < process.client_limits.requests_per_connection,
@@ -131,31 +134,33 @@ impl<S: Stream> Client<S> {
         let waiting = Waiting { timer, buffers: &worker.buffers };
         let mut request = BodyReader::new(stream, input, incoming.head.framing(), waiting, &pace.from_client);
         let writer = BodyWriter::new(stream, waiting, &pace.to_client, Some(unfinished));
-        let mut response = ResponseWriter::new(worker, session, writer, manner);
+        let mut response = ResponseWriter::new(worker, session, writer, options);
         let inbound = Inbound { request: &mut request, response: &mut response, pace: &pace };
         let ending = exchange::run(worker, &mut incoming, inbound).await;
-        // The request may be kept to its end, to be sent again.
+        // The last piece stays for retries until the end of the exchange.
         request.consume();
         let (request_complete, persistent) = (request.is_complete(), response.is_persistent());
         drop(response);
         input.release_if_empty();
         match ending {
-            Ending::BrokenOff => Next::BreakOff,
-            Ending::Complete if persistent => Next::KeepAlive,
-            // A client that wants the connection closed, and has sent nothing more, sends nothing more.
-            Ending::Complete if request_complete && !wants_more && input.is_empty() && is_silent(stream) => Next::Close,
-            Ending::Complete => Next::Linger,
+            Ending::BrokenOff => NextStep::Reset,
+            Ending::Complete if persistent => NextStep::KeepAlive,
+            // After `Connection: close` the client sends no further request, so no bytes can cause a reset.
+            Ending::Complete if request_complete && !wants_more && input.is_empty() && is_silent(stream) => {
+                NextStep::Close
+            }
+            Ending::Complete => NextStep::Linger,
         }
     }
 
-    /// Waits for the next request head. While nothing comes, no buffer is held.
+    /// Waits for the next request head, without a buffer while no bytes have arrived.
     async fn next_head<N: Network<Stream = S>>(&mut self, worker: &Rc<Worker<N>>, session: &Session) -> Head {
         let mut head_deadline: Option<Time> = None;
-        // Bytes that were looked at already and held no complete head.
+        // The number of input bytes that were parsed and contained no complete head.
         let mut seen = 0;
         let mut skipped = false;
         loop {
-            // An empty line that some clients send behind a body begins no request (RFC 9112, section 2.2).
+            // Some clients send an empty line after a body (RFC 9112, section 2.2).
             if self.input.bytes() == b"\r\n" && !skipped {
                 self.input.consume(2);
                 self.input.release_if_empty();
@@ -163,7 +168,7 @@ impl<S: Stream> Client<S> {
             } else if skipped && matches!(self.input.bytes().first(), Some(b'\r' | b'\n')) {
                 return Head::Refused(refusal_of(Fault::Malformed("the message begins with empty lines")));
             }
-            if self.is_worth_reading(seen) {
+            if self.may_have_head(seen) {
                 match self.read_head(worker) {
                     Ok(Some(incoming)) => {
                         session.set_idle(false);
@@ -182,50 +187,50 @@ impl<S: Stream> Client<S> {
                 return head;
             }
             match self.wire.stream.try_read(self.input.room(&worker.buffers)) {
-                Ok(0) => return Head::Gone,
+                Ok(0) => return Head::Closed,
                 Ok(count) => self.input.filled(count),
-                // Ready in name only: back to waiting, without a buffer.
+                // The readiness was spurious: waits again, without a buffer.
                 Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {
                     self.input.release_if_empty();
                 }
-                Err(_) => return Head::Gone,
+                Err(_) => return Head::Closed,
             }
         }
     }
 
-    /// Whether the input may hold a complete head. An incomplete head is read again only when a line was added, so
-    /// that a client that sends byte by byte does not make LoadX read the whole head each time.
-    fn is_worth_reading(&self, seen: usize) -> bool {
+    /// Whether the input may contain a complete head. LoadX parses an incomplete head again only after another line, so
+    /// that a client that sends single bytes does not cause a parse of the whole head for each byte.
+    fn may_have_head(&self, seen: usize) -> bool {
         let bytes = self.input.bytes();
-        let line_came = || memchr::memchr(b'\n', &bytes[seen..]).is_some();
-        !bytes.is_empty() && (seen == 0 || line_came() || bytes.len() >= HEAD_BYTES_MAX)
+        let line_arrived = || memchr::memchr(b'\n', &bytes[seen..]).is_some();
+        !bytes.is_empty() && (seen == 0 || line_arrived() || bytes.len() >= HEAD_BYTES_MAX)
     }
 
-    /// Waits for a request to begin. An error is what becomes of the connection instead.
+    /// Waits for the first byte of a request. The error tells to close or park the connection.
     async fn wait_for_first_byte<N: Network<Stream = S>>(
         &self,
         worker: &Rc<Worker<N>>,
         session: &Session,
     ) -> Result<(), Head> {
         let idle = session.is_idle();
-        if idle && !self.brisk && is_silent(&self.wire.stream) {
-            // A client that was told to go meanwhile must not be parked instead.
-            return Err(if session.should_close() { Head::Gone } else { Head::Rests });
+        if idle && !self.recently_active && is_silent(&self.wire.stream) {
+            // A connection that the worker wants to close must not be parked.
+            return Err(if session.should_close() { Head::Closed } else { Head::Idle });
         }
-        // A client that has never been served has less time, and is not sent away for others.
+        // Before the first request, the head timeout applies, and the connection is not closed in favor of others.
         let (keepalive, head_timeout) = {
             let plan = worker.plan();
             (plan.process.timeouts.keepalive, plan.process.timeouts.request_head)
         };
         let patience = if idle { REST_AFTER.min(keepalive) } else { head_timeout };
-        match self.silence(worker, session, self.idle_since + patience, true).await {
+        match self.wait_readable(worker, session, self.idle_since + patience, true).await {
             Ok(()) => Ok(()),
-            Err(Broken::TimedOut) if idle && patience < keepalive && !session.should_close() => Err(Head::Rests),
-            Err(_) => Err(Head::Gone),
+            Err(Broken::TimedOut) if idle && patience < keepalive && !session.should_close() => Err(Head::Idle),
+            Err(_) => Err(Head::Closed),
         }
     }
 
-    /// Waits for a head that has begun to go on. Its time counts from the first byte.
+    /// Waits for more bytes of a head. The time counts from the first byte of the head.
     async fn wait_for_more<N: Network<Stream = S>>(
         &self,
         worker: &Rc<Worker<N>>,
@@ -235,23 +240,23 @@ impl<S: Stream> Client<S> {
         session.set_idle(false);
         let head_timeout = worker.plan().process.timeouts.request_head;
         let deadline = *head_deadline.get_or_insert_with(|| self.timer.now() + head_timeout);
-        // A client that is to go may finish its head, and gets a response: but soon.
+        // When the connection is to close, a head that has begun still gets its response, if the rest arrives soon.
         let is_leaving = session.should_close();
         if is_leaving {
             *head_deadline = Some(deadline.min(self.timer.now() + HEAD_AT_END));
         }
-        match self.silence(worker, session, head_deadline.unwrap_or(deadline), !is_leaving).await {
+        match self.wait_readable(worker, session, head_deadline.unwrap_or(deadline), !is_leaving).await {
             Ok(()) => Ok(()),
             Err(Broken::Closed) if !is_leaving => Ok(()),
             Err(Broken::TimedOut) => {
                 let message = format!("the request head did not arrive within {} s", head_timeout.as_secs_f64());
                 Err(Head::Refused(ProxyError::new(408, "http_request_error", message)))
             }
-            Err(_) => Err(Head::Gone),
+            Err(_) => Err(Head::Closed),
         }
     }
 
-    /// Reads the head at the front of the input, if all of it is there. The input is consumed up to the body.
+    /// Parses the head at the front of the input, if complete, and consumes the head.
     fn read_head<N: Network<Stream = S>>(&mut self, worker: &Rc<Worker<N>>) -> Result<Option<Incoming>, ProxyError> {
         let began = self.timer.now();
         let mut head = worker.buffers.request();
@@ -283,28 +288,30 @@ impl<S: Stream> Client<S> {
         Ok(Some(incoming))
     }
 
-    /// Tells the client why its request goes nowhere.
+    /// Sends the error response to an invalid or late request.
     async fn refuse<N: Network<Stream = S>>(
         &mut self,
         worker: &Rc<Worker<N>>,
         session: &Session,
         error: &ProxyError,
-    ) -> Next {
+    ) -> NextStep {
         let id = worker.next_request_id();
         let to_head = start_line(self.input.bytes()).0 == b"HEAD";
-        let manner = Manner { version: Version::Http11, persistent: false, to_head };
+        let options = ReplyOptions { version: Version::Http11, persistent: false, to_head };
         let patience = Patience::idle(worker.plan().process.timeouts.request);
         let waiting = Waiting { timer: &self.timer, buffers: &worker.buffers };
         let writer = BodyWriter::new(&self.wire.stream, waiting, &patience, Some(&mut self.wire.unfinished));
-        let mut response = ResponseWriter::new(worker, session, writer, manner);
+        let mut response = ResponseWriter::new(worker, session, writer, options);
         let sent = response.own(&OwnResponse::error(error, &id), false).await;
         worker.log_refusal(self.peer, &id, start_line(self.input.bytes()), error, *sent.as_ref().unwrap_or(&0));
-        if sent.is_ok() { Next::Linger } else { Next::Close }
+        if sent.is_ok() { NextStep::Linger } else { NextStep::Close }
     }
 
-    /// Waits, without a buffer, for the client to go on. An error is the end: it left, stayed silent until
-    /// `deadline`, or, where `heeds_close` says so, the worker wants the connection closed.
-    async fn silence<N: Network<Stream = S>>(
+    /// Waits until the stream is readable.
+    ///
+    /// # Errors
+    /// When the connection breaks, at `deadline`, or when the worker wants the connection closed and `heeds_close` is set.
+    async fn wait_readable<N: Network<Stream = S>>(
         &self,
         worker: &Worker<N>,
         session: &Session,
@@ -328,9 +335,8 @@ impl<S: Stream> Client<S> {
         .await
     }
 
-    /// Ends the connection so that the reply arrives although the client is still sending: closing at
-    /// once would make the system answer those bytes with a reset, and the client could lose the reply
-    /// (RFC 9112, section 9.6).
+    /// Closes the connection after the client has read the response. An immediate close would make the system reset the
+    /// connection when the client sends more, and the client could lose the response (RFC 9112, section 9.6).
     async fn linger<N: Network<Stream = S>>(&mut self, worker: &Rc<Worker<N>>) {
         self.wire.stream.shut_write();
         let patience = Patience::total(LINGER);
@@ -353,8 +359,7 @@ fn refusal_of(fault: Fault) -> ProxyError {
     ProxyError::new(fault.status(), "http_request_error", fault.to_string())
 }
 
-/// What of a refused request may tell an operator who sent it and why: its method, and the rest of its
-/// first line, as far as they are there.
+/// The method of a refused request and the rest of its first line, for the access log; `-` for a missing part.
 fn start_line(bytes: &[u8]) -> (&[u8], &[u8]) {
     let bytes = &bytes[..bytes.len().min(REFUSED_LINE_BYTES_MAX)];
     let line = bytes.trim_ascii_start().split(|byte| matches!(byte, b'\r' | b'\n')).next().unwrap_or_default();

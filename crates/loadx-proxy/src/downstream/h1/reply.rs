@@ -1,4 +1,4 @@
-//! Responses that LoadX itself makes, as HTTP/1.1 writes them.
+//! Writes responses of LoadX's own in HTTP/1.1.
 
 use std::io::Write as _;
 
@@ -7,9 +7,9 @@ use loadx_http::Version;
 use crate::date;
 use crate::sides::OwnResponse;
 
-/// How a response ends for the client's connection.
+/// How to write a response.
 #[derive(Copy, Clone, Debug)]
-pub(crate) struct Manner {
+pub(crate) struct ReplyOptions {
     pub(crate) version: Version,
     /// Whether the connection stays open.
     pub(crate) persistent: bool,
@@ -17,9 +17,9 @@ pub(crate) struct Manner {
     pub(crate) to_head: bool,
 }
 
-/// Writes a response. Returns how many bytes of content it has.
-pub(crate) fn write_own(own: &OwnResponse<'_>, manner: Manner, out: &mut Vec<u8>) -> u64 {
-    let connection = match (manner.persistent, manner.version) {
+/// Appends a response to `out`. Returns the number of content bytes.
+pub(crate) fn write_own(own: &OwnResponse<'_>, options: ReplyOptions, out: &mut Vec<u8>) -> u64 {
+    let connection = match (options.persistent, options.version) {
         (false, _) => "Connection: close\r\n",
         (true, Version::Http10) => "Connection: keep-alive\r\n",
         (true, Version::Http11) => "",
@@ -34,8 +34,8 @@ pub(crate) fn write_own(own: &OwnResponse<'_>, manner: Manner, out: &mut Vec<u8>
         own.fields,
         date::now(),
     )
-    .expect("a Vec takes what is written to it");
-    if manner.to_head {
+    .expect("writing to a Vec cannot fail");
+    if options.to_head {
         return 0;
     }
     out.extend_from_slice(&own.content);

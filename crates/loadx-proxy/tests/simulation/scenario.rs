@@ -1,4 +1,4 @@
-//! One world: a proxy, its backends and its clients on one network, and what must hold when all is over.
+//! One run: a proxy, its backends and its clients on one network, and the checks at the end.
 
 use std::cell::Cell;
 use std::collections::BTreeMap;
@@ -11,32 +11,32 @@ use loadx_proxy::start_local;
 use serde_json::json;
 
 use crate::client::{Conversation, Verdict};
+use crate::conditions::Conditions;
 use crate::network::SimNet;
-use crate::origin::{self, SharedBook};
-use crate::plan::{ClientTurn, Framed, Manners, OriginTurn, Plan};
-use crate::weather::Weather;
+use crate::origin::{self, SharedRegistry};
+use crate::plan::{ClientAction, Faults, Framed, OriginAction, Plan};
 use crate::wire::{Framing, Wire, send};
 
-/// The first of the backends.
+/// The first backend.
 pub(crate) const BACKEND: &str = "10.0.1.0:80";
-/// Where the proxy listens.
+/// The addresses of the listeners.
 const PROXIES: [&str; 2] = ["10.0.0.1:8080", "10.0.0.2:8080"];
 const BACKENDS: usize = 3;
 
-/// What became of a world.
+/// The outcome of a run.
 #[derive(Debug, PartialEq)]
 pub(crate) struct Outcome {
     pub(crate) verdicts: BTreeMap<Verdict, usize>,
-    /// The same for two runs in which the same happened.
+    /// A hash of all deliveries: equal for two equal runs.
     pub(crate) trace: u64,
 }
 
 thread_local! {
-    /// Panics of tasks, which the runtime would swallow.
+    /// The number of panics, which the runtime hides in tasks.
     static PANICS: Cell<usize> = const { Cell::new(0) };
 }
 
-/// Has panics counted, wherever they happen.
+/// Counts the panics of all tasks.
 pub(crate) fn count_panics() {
     static ONCE: std::sync::Once = std::sync::Once::new();
     ONCE.call_once(|| {
@@ -48,12 +48,12 @@ pub(crate) fn count_panics() {
     });
 }
 
-/// Lets the world of `seed` run to its end. Panics when something did not hold.
+/// Runs the simulation of `seed`. Panics when a check fails.
 pub(crate) fn run(seed: u64) -> Outcome {
     run_with(seed, |_| {})
 }
 
-/// The same, of a world that `arrange` has changed before it begins.
+/// Runs the simulation of `seed` on a network that `arrange` has changed.
 pub(crate) fn run_with(seed: u64, arrange: impl Fn(&SimNet)) -> Outcome {
     count_panics();
     PANICS.set(0);
@@ -64,43 +64,44 @@ pub(crate) fn run_with(seed: u64, arrange: impl Fn(&SimNet)) -> Outcome {
         .unwrap();
     let outcome = runtime.block_on(async {
         let hours = Duration::from_secs(8 * 3_600);
-        let world = World::new(seed);
-        arrange(&world.net);
-        tokio::time::timeout(hours, world.run()).await.expect("nobody waits for ever")
+        let scenario = Scenario::new(seed);
+        arrange(&scenario.net);
+        tokio::time::timeout(hours, scenario.run()).await.expect("the run ends within eight hours")
     });
     drop(runtime);
     assert_eq!(PANICS.get(), 0, "a task panicked");
     outcome
 }
 
-struct World {
+struct Scenario {
     seed: u64,
     rng: SplitMix64,
-    manners: Manners,
+    faults: Faults,
     /// Whether messages arrive in pieces of a few bytes.
     tiny: bool,
     net: SimNet,
-    book: SharedBook,
-    /// Whether the proxy has several listeners, routes and clusters, and plans that change in mid-traffic.
+    registry: SharedRegistry,
+    /// Whether the proxy has several listeners, routes and clusters, and plans that change during traffic.
     many: bool,
 }
 
-impl World {
+impl Scenario {
     fn new(seed: u64) -> Self {
         let mut rng = SplitMix64::new(seed);
-        let manners = [Manners::Good, Manners::Mendable, Manners::Bad, Manners::Bad][(seed % 4) as usize];
-        let calm = manners != Manners::Bad;
+        let faults = [Faults::None, Faults::Recoverable, Faults::Any, Faults::Any][(seed % 4) as usize];
+        let benign = faults != Faults::Any;
         let tiny = rng.below(4) == 0;
-        let weather = Weather {
+        let conditions = Conditions {
             delay: Duration::from_micros([0, 100, 20_000][rng.below(3) as usize]),
             piece: if tiny { 1 + rng.below(7) } else { 1 + rng.below(8_000) },
             window: if tiny { 64 + rng.below(400) as usize } else { 1_000 + rng.below(64_000) as usize },
             spurious: [0, 20, 5][rng.below(3) as usize],
-            resets: if calm { 0 } else { [0, 50, 300][rng.below(3) as usize] },
-            stalls: if calm { 0 } else { [0, 100, 1_000][rng.below(3) as usize] },
+            resets: if benign { 0 } else { [0, 50, 300][rng.below(3) as usize] },
+            stalls: if benign { 0 } else { [0, 100, 1_000][rng.below(3) as usize] },
         };
         let many = seed / 4 % 2 == 1;
-        World { seed, net: SimNet::new(rng.next_u64(), weather), rng, manners, tiny, book: SharedBook::default(), many }
+        let net = SimNet::new(rng.next_u64(), conditions);
+        Scenario { seed, net, rng, faults, tiny, registry: SharedRegistry::default(), many }
     }
 
     async fn run(mut self) -> Outcome {
@@ -114,23 +115,23 @@ impl World {
         let mut verdicts = BTreeMap::new();
         for _ in 0..if self.many { 2 + self.rng.below(8) } else { 0 } {
             tokio::time::sleep(Duration::from_millis(self.rng.below(4_000))).await;
-            let config = self.another(&config);
-            proxy.as_ref().expect("it runs").apply(config).await.unwrap();
+            let config = self.other_config(&config);
+            proxy.as_ref().expect("the proxy runs").apply(config).await.unwrap();
         }
-        if self.manners == Manners::Bad && self.rng.below(4) == 0 {
-            // In the midst of it all.
+        if self.faults == Faults::Any && self.rng.below(4) == 0 {
+            // Stops the proxy during traffic.
             tokio::time::sleep(Duration::from_millis(self.rng.below(15_000))).await;
-            proxy.take().expect("it runs").stop().await;
+            proxy.take().expect("the proxy runs").stop().await;
         }
         for client in clients {
             for (id, verdict) in client.await.unwrap() {
-                self.judge(id, verdict);
+                self.check(id, verdict);
                 *verdicts.entry(verdict).or_default() += 1;
             }
         }
-        self.net.calm();
+        self.net.end_faults();
         if let Some(proxy) = proxy {
-            self.is_at_rest().await;
+            self.check_nothing_in_use().await;
             proxy.stop().await;
         }
         tokio::time::sleep(Duration::from_secs(300)).await;
@@ -139,7 +140,7 @@ impl World {
     }
 
     /// The config with other routes and clusters.
-    fn another(&mut self, config: &Config) -> Config {
+    fn other_config(&mut self, config: &Config) -> Config {
         let mut typed = json!({ "listeners": listeners() });
         self.route_to_clusters(&mut typed);
         let other = loadx_core::config::parse(&typed.to_string()).unwrap();
@@ -179,7 +180,7 @@ impl World {
         let mut config = json!({
             "workers": 1 + self.rng.below(3),
             "algorithm": algorithm,
-            "request_timeout": if self.manners == Manners::Bad { 10 } else { 60 },
+            "request_timeout": if self.faults == Faults::Any { 10 } else { 60 },
             "shutdown_grace": 5,
             "connection_timeout": 2,
             "keepalive_timeout": 20,
@@ -196,7 +197,7 @@ impl World {
             config["proxy_port"] = 8080.into();
             config["backend_servers"] = backends.into();
         }
-        if self.manners == Manners::Bad {
+        if self.faults == Faults::Any {
             let mut set = |key: &str, value: u64| {
                 if self.rng.below(4) == 0 {
                     config[key] = value.into();
@@ -211,15 +212,15 @@ impl World {
         config
     }
 
-    /// A backend that, when it is not calm, is away for a while now and then.
+    /// A backend; with [`Faults::Any`] the backend sometimes does not listen for a while.
     fn backend(&mut self, number: usize) -> impl Future<Output = ()> + use<> {
         let address = SocketAddr::from(([10, 0, 1, number as u8], 80));
-        let (net, book, calm) = (self.net.clone(), self.book.clone(), self.manners != Manners::Bad);
+        let (net, registry, benign) = (self.net.clone(), self.registry.clone(), self.faults != Faults::Any);
         let mut rng = SplitMix64::new(self.rng.next_u64());
         async move {
             loop {
-                let serving = tokio::task::spawn_local(origin::serve(net.clone(), address, book.clone()));
-                if calm || rng.below(2) == 0 {
+                let serving = tokio::task::spawn_local(origin::serve(net.clone(), address, registry.clone()));
+                if benign || rng.below(2) == 0 {
                     return serving.await.unwrap();
                 }
                 tokio::time::sleep(Duration::from_millis(rng.below(20_000))).await;
@@ -230,7 +231,7 @@ impl World {
         }
     }
 
-    /// A client with a few connections, one after the other.
+    /// A client with up to three connections, one after the other.
     fn client(&mut self, number: u64) -> impl Future<Output = Vec<(u64, Verdict)>> + use<> {
         let begins = Duration::from_millis(self.rng.below(10_000));
         let conversations: Vec<Conversation> =
@@ -243,12 +244,12 @@ impl World {
             for (turn, conversation) in conversations.iter().enumerate() {
                 let from = SocketAddr::from(([10, 0, 2, number as u8], 1_000 + turn as u16));
                 let ids = conversation.plans.iter().map(|plan| plan.id);
-                let held = match net.connect_from(from, proxy.parse().unwrap()).await {
-                    Ok(stream) => conversation.hold(stream).await,
-                    // It has been stopped.
-                    Err(_) => vec![Verdict::Nothing; conversation.plans.len()],
+                let results = match net.connect_from(from, proxy.parse().unwrap()).await {
+                    Ok(stream) => conversation.run(stream).await,
+                    // The proxy was stopped.
+                    Err(_) => vec![Verdict::NoResponse; conversation.plans.len()],
                 };
-                verdicts.extend(ids.zip(held));
+                verdicts.extend(ids.zip(results));
             }
             verdicts
         }
@@ -258,53 +259,58 @@ impl World {
         let old = self.rng.below(6) == 0;
         let count = if old { 1 } else { 1 + self.rng.below(4) };
         let mut plans: Vec<Plan> =
-            (0..count).map(|number| Plan::draw(&mut self.rng, first_id + number, self.manners)).collect();
+            (0..count).map(|number| Plan::draw(&mut self.rng, first_id + number, self.faults)).collect();
         for plan in &mut plans {
             if self.tiny {
-                // Each piece is an event; a large body would be a hundred thousand of them.
+                // A large body in tiny pieces would be a hundred thousand events.
                 plan.request.length %= 1_000;
                 plan.response.length %= 1_000;
             }
             if old && (plan.upgrades() || plan.request.framed != Framed::None) {
-                // HTTP/1.0 knows neither upgrades nor chunks.
-                *plan = Plan::draw(&mut SplitMix64::new(0), plan.id, Manners::Good);
+                // HTTP/1.0 has neither upgrades nor chunks.
+                *plan = Plan::draw(&mut SplitMix64::new(0), plan.id, Faults::None);
                 plan.method = "GET";
                 plan.request.framed = Framed::None;
                 plan.request.length = 0;
                 plan.expect = false;
-                plan.origin = OriginTurn::Behaves;
+                plan.origin = OriginAction::Behaves;
             }
         }
-        // Nothing follows what goes on in another protocol.
+        // No request can follow a switch to another protocol.
         if let Some(at) = plans.iter().position(Plan::upgrades) {
             plans.truncate(at + 1);
         }
-        self.book.borrow_mut().plans.extend(plans.iter().map(|plan| (plan.id, plan.clone())));
+        self.registry.borrow_mut().plans.extend(plans.iter().map(|plan| (plan.id, plan.clone())));
         Conversation { version: if old { "HTTP/1.0" } else { "HTTP/1.1" }, plans }
     }
 
-    /// What must hold for one request, whatever happened.
-    fn judge(&self, id: u64, verdict: Verdict) {
-        let book = self.book.borrow();
-        let plan = &book.plans[&id];
-        let seen = book.seen.get(&id).copied().unwrap_or(0);
+    /// Checks the result of one request.
+    fn check(&self, id: u64, verdict: Verdict) {
+        let registry = self.registry.borrow();
+        let plan = &registry.plans[&id];
+        let seen = registry.seen.get(&id).copied().unwrap_or(0);
         let most = if plan.is_idempotent() { 1 + loadx_core::Attempts::RESENDS_MAX } else { 1 };
         assert!(seen <= most, "seed {}: {} backends saw {plan:?}", self.seed, seen);
-        if verdict == Verdict::Answered {
+        if verdict == Verdict::Complete {
             assert!(seen > 0);
         }
-        if let Verdict::Told(status) = verdict {
+        if let Verdict::Error(status) = verdict {
             let known = [408, 413, 502, 503, 504];
             assert!(known.contains(&status), "{status} for {plan:?}");
         }
-        if self.manners != Manners::Bad {
-            assert_eq!(verdict, Verdict::Answered, "seed {}: nothing need go wrong, but {plan:?}", self.seed);
-            assert_eq!(plan.client, ClientTurn::Behaves);
+        if self.faults != Faults::Any {
+            assert_eq!(
+                verdict,
+                Verdict::Complete,
+                "seed {}: without faults, every request gets its response: {plan:?}",
+                self.seed
+            );
+            assert_eq!(plan.client, ClientAction::Behaves);
         }
     }
 
-    /// When all clients are gone, nothing is held for them any more.
-    async fn is_at_rest(&self) {
+    /// Checks that no connection and no buffer is in use after all clients have ended.
+    async fn check_nothing_in_use(&self) {
         tokio::time::sleep(Duration::from_secs(200)).await;
         let from = SocketAddr::from(([10, 0, 9, 9], 1));
         let stream = self.net.connect_from(from, PROXIES[0].parse().unwrap()).await.unwrap();
@@ -318,7 +324,7 @@ impl World {
         }
         let connections = &status["connections"];
         assert_eq!((&connections["open"], &connections["idle_to_backends"]), (&json!(1), &json!(0)), "{status}");
-        // The head of the question itself, and the room for its answer.
+        // The status request itself uses a buffer for its head and a buffer for its response.
         assert!(status["buffers_in_use"].as_u64().unwrap() <= 2, "{status}");
     }
 }
