@@ -246,7 +246,7 @@ fn assemble<N: Network>(config: &Config, net: &N, seed: u64) -> Result<Assembly<
         ready: is_ready,
         stop,
     };
-    let crew = |(index, (sockets, orders)): (usize, (Vec<(ListenerId, N::Socket)>, _))| {
+    let crew = |(index, (sockets, orders)): (usize, (Vec<NumberedSocket<N>>, _))| {
         let parts = context::Parts {
             net: net.clone(),
             index,
@@ -263,6 +263,9 @@ fn assemble<N: Network>(config: &Config, net: &N, seed: u64) -> Result<Assembly<
     let workers = sockets.into_iter().zip(orders).enumerate().map(crew).collect();
     Ok(Assembly { addresses, mailboxes, control, ready, workers, command, stop_control })
 }
+
+/// A socket with the id of its listener.
+type NumberedSocket<N> = (ListenerId, <N as Network>::Socket);
 
 /// The addresses of each listener, and of each worker the sockets with the ids of their listeners.
 type SharedOut<S> = (Vec<(ListenerId, Vec<SocketAddr>)>, Vec<Vec<(ListenerId, S)>>);
