@@ -38,7 +38,7 @@ impl Incoming {
         self.head.framing() != Framing::Length(0)
     }
 
-    /// The scheme that the client used: that of the peer's connection, or the scheme that a trusted peer names.
+    /// The scheme of the client's request: `https` by X-Forwarded-Proto of a trusted proxy, otherwise `scheme`.
     pub(crate) fn client_scheme(&self) -> &'static str {
         let told = self.head.values("x-forwarded-proto").last().filter(|_| self.peer_trusted);
         if told.is_some_and(|scheme| scheme.eq_ignore_ascii_case(b"https")) { "https" } else { self.scheme }

@@ -58,7 +58,7 @@ pub const LINGER_BYTES_MAX: usize = 1024 * 1024;
 /// The longest time of a lingering close.
 pub const LINGER: Duration = Duration::from_secs(2);
 
-/// How long a request head that has begun may take to arrive when LoadX stops, or when the listener was removed.
+/// How long the rest of a request head may take to arrive when LoadX stops or the listener was removed.
 pub const HEAD_AT_END: Duration = Duration::from_secs(1);
 
 /// The most bytes of a refused start line in the access log.
@@ -121,10 +121,10 @@ pub const LOG_FLUSH_INTERVAL: Duration = Duration::from_millis(10);
 /// The size of a batch of the access log, in bytes, at which a worker sends the batch at once.
 pub const LOG_BATCH_BYTES: usize = 32 * 1024;
 
-/// Between two looks whether the file of the access log was renamed or removed.
+/// The interval in which the writing thread checks that the file of the access log was not renamed or removed.
 pub const LOG_ROTATION_LOOK: Duration = Duration::from_secs(1);
 
-/// How long the thread that writes the access log may take to open the file anew when it is told to.
+/// How long LoadX waits for the writing thread to reopen the file of the access log.
 pub const LOG_REOPEN: Duration = Duration::from_secs(5);
 
 /// The most batches that wait for the writing thread, over all workers. Further lines are lost and counted.

@@ -174,8 +174,8 @@ impl<S: Stream> Parking<S> {
         first.map(|spot| spots.remove(spot)).is_some()
     }
 
-    /// Removes the connections of the listeners for which `leaves` is true. Returns those with a readable stream and closes
-    /// the others.
+    /// Removes the connections of the listeners for which `leaves` is true. Returns those with a readable stream and
+    /// closes the others.
     pub(crate) fn take(&self, leaves: impl Fn(ListenerId) -> bool) -> Vec<Parked<S>> {
         let mut spots = self.spots.borrow_mut();
         let leaving: Vec<usize> =

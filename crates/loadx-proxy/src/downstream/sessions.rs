@@ -19,7 +19,7 @@ pub(crate) struct Sessions {
     announced: Cell<usize>,
     stopping: Cell<bool>,
     cut: Cell<bool>,
-    /// Listeners that accept no more clients and whose clients are still here.
+    /// Removed listeners, whose connections must close.
     leaving: RefCell<Vec<ListenerId>>,
     ended: Notify,
 }
@@ -34,7 +34,7 @@ struct SessionState {
     idle: Cell<bool>,
     /// Whether the task must close the connection when idle.
     close: Cell<bool>,
-    /// Whether its task ends at once, whatever it is doing.
+    /// Whether the task must end at once.
     cut: Cell<bool>,
 }
 
@@ -94,7 +94,7 @@ impl Sessions {
         }
     }
 
-    /// Ends the tasks of the connections of these listeners at once. Returns the number of connections.
+    /// Ends all tasks of these listeners at once, also during exchanges. Returns the number of tasks.
     pub(crate) fn cut_listeners(&self, listeners: &[ListenerId]) -> usize {
         let states = self.states.borrow();
         let left = states.iter().filter(|(_, state)| listeners.contains(&state.listener));

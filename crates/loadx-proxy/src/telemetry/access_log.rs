@@ -72,7 +72,7 @@ impl AccessLog {
         self.last_batch_lost.set(lost);
     }
 
-    /// Sends the lines to another thread from now on; none means that no lines are written.
+    /// Sends later lines to another writing thread; `None` ends the log.
     pub(crate) fn redirect(&self, sender: Option<LogSender>) {
         self.flush();
         self.sender.replace(sender);

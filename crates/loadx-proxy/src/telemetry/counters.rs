@@ -18,7 +18,7 @@ use super::record::Record;
 pub(super) const RECENT_SLOTS: usize = 7;
 pub(super) const RECENT_SLOT: Duration = Duration::from_secs(10);
 
-/// What has left the plan.
+/// The backends and clusters that have left the plan.
 #[derive(Debug)]
 pub(crate) struct Departed {
     pub(crate) backends: Vec<BackendId>,

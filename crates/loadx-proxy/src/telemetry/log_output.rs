@@ -1,4 +1,4 @@
-//! Where the lines of the access log go: standard output, or a file that may be rotated.
+//! The output of the access log: standard output, or a file that may be rotated.
 
 use std::fs::File;
 use std::io::{self, Write as _};
@@ -8,32 +8,33 @@ use std::time::Instant;
 
 use crate::limits::LOG_ROTATION_LOOK;
 
-/// The output of the log.
+/// The output of the access log.
 #[derive(Debug)]
 pub(super) enum Output {
     Standard,
     File(LogFile),
 }
 
-/// A file that is appended to.
+/// A file, opened for appending.
 #[derive(Debug)]
 pub(super) struct LogFile {
     path: PathBuf,
     file: File,
-    /// When the name of the file was last compared with the file.
-    looked: Instant,
+    /// When LoadX last checked that the path leads to the open file.
+    checked: Instant,
 }
 
 impl Output {
+    /// Opens the file at `path`, or standard output without a path.
+    ///
     /// # Errors
     /// When the file cannot be opened.
     pub(super) fn open(path: Option<&Path>) -> io::Result<Self> {
         let Some(path) = path else { return Ok(Output::Standard) };
-        Ok(Output::File(LogFile { path: path.to_owned(), file: append(path)?, looked: Instant::now() }))
+        Ok(Output::File(LogFile { path: path.to_owned(), file: append(path)?, checked: Instant::now() }))
     }
 
-    /// Writes whole lines. A file that was renamed or removed is left, and a new file of the name is begun: so logs are
-    /// rotated by renaming them.
+    /// Writes whole lines. If the file was renamed (as log rotation does) or removed, opens a new file at the path.
     ///
     /// # Errors
     /// When the lines cannot be written.
@@ -44,9 +45,9 @@ impl Output {
                 output.write_all(lines).and_then(|()| output.flush())
             }
             Output::File(log) => {
-                if log.looked.elapsed() >= LOG_ROTATION_LOOK {
-                    log.looked = Instant::now();
-                    if !log.has_its_name() {
+                if log.checked.elapsed() >= LOG_ROTATION_LOOK {
+                    log.checked = Instant::now();
+                    if !log.is_at_path() {
                         log.file = append(&log.path)?;
                     }
                 }
@@ -55,7 +56,7 @@ impl Output {
         }
     }
 
-    /// Opens the file by its name again.
+    /// Opens the file at the path again.
     ///
     /// # Errors
     /// When the file cannot be opened; the former file stays in use.
@@ -68,8 +69,8 @@ impl Output {
 }
 
 impl LogFile {
-    /// Whether the name still leads to the open file.
-    fn has_its_name(&self) -> bool {
+    /// Whether the path leads to the open file.
+    fn is_at_path(&self) -> bool {
         match (std::fs::metadata(&self.path), self.file.metadata()) {
             (Ok(named), Ok(open)) => (named.dev(), named.ino()) == (open.dev(), open.ino()),
             (Err(_), _) => false,

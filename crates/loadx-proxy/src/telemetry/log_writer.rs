@@ -45,12 +45,12 @@ pub(crate) struct LogSender {
     lost: Arc<LostLines>,
 }
 
-/// What the thread that writes is told.
+/// A message to the writing thread.
 #[derive(Debug)]
 pub(super) enum Message {
-    /// Write these lines.
+    /// Lines to write.
     Batch(Vec<u8>),
-    /// Open the file anew, and say what came of it.
+    /// Reopens the file, and sends the result.
     Reopen(oneshot::Sender<io::Result<()>>),
 }
 
@@ -74,11 +74,11 @@ impl LogSender {
         }
     }
 
-    /// Has the file closed and opened again by its name. The answer tells what came of it; no answer comes when the
-    /// thread that writes cannot take another message.
+    /// Reopens the file at its path. The channel returns the result, or closes if the queue of the writing thread is
+    /// full.
     pub(crate) fn reopen(&self) -> oneshot::Receiver<io::Result<()>> {
         let (reply, done) = oneshot::channel();
-        // Without room, the reply is dropped, which the receiver notices.
+        // Without room, `try_send` drops `reply`, which closes the channel.
         let _ = self.sender.try_send(Message::Reopen(reply));
         done
     }
@@ -123,7 +123,7 @@ fn write_all(receiver: &Receiver<Message>, mut output: Output, emptied: &Mutex<V
         let mut batch = match message {
             Message::Batch(batch) => batch,
             Message::Reopen(reply) => {
-                // Control may have given up waiting.
+                // Control may no longer wait for the result.
                 let _ = reply.send(output.reopen());
                 continue;
             }

@@ -2,7 +2,7 @@
 //!
 //! `record` has the facts about one exchange. `counters` and `latency` have the counts of a worker, `json` prints the
 //! counts. `access_log` collects the lines of a worker, `log_line` formats a line with the parts of `log_text` and
-//! `wall_clock`, and `log_writer` is the writing thread.
+//! `wall_clock`, `log_writer` is the writing thread, and `log_output` is the file.
 
 mod access_log;
 mod counters;

@@ -240,7 +240,7 @@ impl<S: Stream> Client<S> {
         session.set_idle(false);
         let head_timeout = worker.plan().process.timeouts.request_head;
         let deadline = *head_deadline.get_or_insert_with(|| self.timer.now() + head_timeout);
-        // When the connection is to close, a head that has begun still gets its response, if the rest arrives soon.
+        // Even if the connection must close, a started head gets its response if the rest arrives within HEAD_AT_END.
         let is_leaving = session.should_close();
         if is_leaving {
             *head_deadline = Some(deadline.min(self.timer.now() + HEAD_AT_END));
@@ -310,7 +310,7 @@ impl<S: Stream> Client<S> {
     /// Waits until the stream is readable.
     ///
     /// # Errors
-    /// When the connection breaks, at `deadline`, or when the worker wants the connection closed and `heeds_close` is set.
+    /// When the connection breaks, at `deadline`, or, with `heeds_close`, when the worker wants the connection closed.
     async fn wait_readable<N: Network<Stream = S>>(
         &self,
         worker: &Worker<N>,
