@@ -20,7 +20,7 @@ use crate::wire::{Framing, Wire, send};
 /// The first backend.
 pub(crate) const BACKEND: &str = "10.0.1.0:80";
 /// The addresses of the listeners.
-const PROXIES: [&str; 2] = ["10.0.0.1:8080", "10.0.0.2:8080"];
+const PROXIES: [&str; 3] = ["10.0.0.1:8080", "10.0.0.2:8080", "10.0.0.3:8080"];
 const BACKENDS: usize = 3;
 
 /// The outcome of a run.
@@ -140,13 +140,20 @@ impl Scenario {
     }
 
     /// The config with other routes and clusters.
+    ///
+    /// A third listener comes and goes. Where clients must expect anything, the second listener goes too: a removed
+    /// listener ends connections between two requests.
     fn other_config(&mut self, config: &Config) -> Config {
-        let mut typed = json!({ "listeners": listeners() });
+        let mut open = vec![0];
+        let second = self.rng.below(3) > 0 || self.faults != Faults::Any;
+        let third = self.rng.below(2) > 0;
+        open.extend([1, 2].into_iter().zip([second, third]).filter(|(_, there)| *there).map(|(index, _)| index));
+        let mut typed = json!({ "listeners": listeners(&open) });
         self.route_to_clusters(&mut typed);
         let other = loadx_core::config::parse(&typed.to_string()).unwrap();
         let attempt = config.clusters[0].attempt;
         let clusters = other.clusters.into_iter().map(|cluster| ClusterConfig { attempt, ..cluster }).collect();
-        Config { routes: other.routes, clusters, ..config.clone() }
+        Config { listeners: other.listeners, routes: other.routes, clusters, ..config.clone() }
     }
 
     /// Two or three clusters of two or three backends each, and routes that send each request to one of them.
@@ -190,7 +197,7 @@ impl Scenario {
             "enable_logging": false,
         });
         if self.many {
-            config["listeners"] = listeners();
+            config["listeners"] = listeners(&[0, 1]);
             self.route_to_clusters(&mut config);
         } else {
             config["proxy_host"] = "10.0.0.1".into();
@@ -246,7 +253,7 @@ impl Scenario {
                 let ids = conversation.plans.iter().map(|plan| plan.id);
                 let results = match net.connect_from(from, proxy.parse().unwrap()).await {
                     Ok(stream) => conversation.run(stream).await,
-                    // The proxy was stopped.
+                    // The proxy was stopped, or the listener was removed.
                     Err(_) => vec![Verdict::NoResponse; conversation.plans.len()],
                 };
                 verdicts.extend(ids.zip(results));
@@ -329,6 +336,8 @@ impl Scenario {
     }
 }
 
-fn listeners() -> serde_json::Value {
-    json!([{ "name": "first", "address": PROXIES[0] }, { "name": "second", "address": PROXIES[1] }])
+/// These listeners, by their positions in [`PROXIES`].
+fn listeners(open: &[usize]) -> serde_json::Value {
+    let names = ["first", "second", "third"];
+    open.iter().map(|index| json!({ "name": names[*index], "address": PROXIES[*index] })).collect()
 }
