@@ -1,4 +1,4 @@
-//! The key `algorithm`: a word, or an object that sets parameters too.
+//! The key `algorithm`: a name, or an object with a name and parameters.
 
 use serde_json::{Value, json};
 
@@ -29,8 +29,8 @@ impl Read for AlgorithmName {
             let words = Algorithm::ALL.map(Algorithm::as_str);
             let all = words.join(", ");
             let help = match nearest(&typed, &words) {
-                Some(near) => format!("did you mean \"{near}\"? It can be: {all}"),
-                None => format!("it can be: {all}"),
+                Some(near) => format!("did you mean \"{near}\"? Known values: {all}"),
+                None => format!("known values: {all}"),
             };
             node.fault(faults, Problem::new(format!("{} cannot be \"{typed}\"", node.title()), help));
         }
@@ -39,17 +39,17 @@ impl Read for AlgorithmName {
 }
 
 file_object! {
-    /// A policy and its parameters.
+    /// An algorithm and its parameters.
     FileAlgorithm {
         required {
-            /// The policy.
+            /// The algorithm.
             name: AlgorithmName,
         }
         optional {
-            /// Of ip_hash: the bits of an IPv4 address that clients of one backend share. Without it: 32.
+            /// Only for ip_hash: the number of leading bits of an IPv4 address that decide. Without this key: 32.
             ipv4_prefix: Whole<1, 32>,
-            /// Of ip_hash: the bits of an IPv6 address that clients of one backend share. Without it: 64, because
-            /// one host changes the rest at will.
+            /// Only for ip_hash: the number of leading bits of an IPv6 address that decide. Without this key: 64,
+            /// because one host can change the other bits at will.
             ipv6_prefix: Whole<1, 128>,
         }
         default {}
@@ -74,7 +74,7 @@ impl Read for Algorithm {
             })),
             other if has_prefixes => {
                 let message = format!("\"{}\" has no prefixes", other.as_str());
-                let help = "remove \"ipv4_prefix\" and \"ipv6_prefix\"; they belong to \"ip_hash\"";
+                let help = "remove \"ipv4_prefix\" and \"ipv6_prefix\"; only \"ip_hash\" has prefixes";
                 node.fault(faults, Problem::new(message, help));
                 None
             }

@@ -1,21 +1,21 @@
-//! What all checks of values share: the text of the config, and the faults that were found.
+//! The state that all checks of values share: the text of the config, and the faults.
 
 use super::Faults;
 use super::reader::{Place, Problem, nearest};
 
-/// Turns file types into values that run. The checks stand beside what they check, in `validate` and `routing`.
+/// Turns file types into the `Config`. The checks are in `validate` and `routing`.
 pub(super) struct Checker<'c> {
     pub(super) source: &'c str,
     pub(super) faults: &'c mut Faults,
 }
 
 impl Checker<'_> {
-    /// Tells a fault.
+    /// Adds a fault.
     pub(super) fn fault(&mut self, place: Place, problem: Problem) {
         place.fault(self.source, self.faults, problem);
     }
 
-    /// Tells a name that stands for nothing; `known` are the names that would do.
+    /// Adds a fault for an unknown name; `known` are the known names.
     pub(super) fn unknown(&mut self, kind: &str, name: &str, place: Place, known: &[&str]) {
         let help = match nearest(name, known) {
             Some(near) => format!("did you mean \"{near}\"?"),

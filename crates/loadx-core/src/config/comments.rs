@@ -1,14 +1,14 @@
-//! Comments and trailing commas, which JSON does not know and people write.
+//! Removes comments and trailing commas, which JSON does not allow.
 
-/// Blanks what JSON does not know: comments (`//` to the end of the line, `/* … */`) and commas before a closing
-/// bracket. Every other byte keeps its place, so that faults still show the right line and column.
+/// Replaces comments (`//` to the end of the line, `/* … */`) and commas before a closing bracket by spaces. All other
+/// bytes keep their place, so that faults show the right line and column.
 ///
 /// # Errors
-/// Where a comment begins that has no end.
+/// The start of a comment without an end.
 pub(super) fn blanked(text: &str) -> Result<String, usize> {
     let mut bytes = text.as_bytes().to_vec();
     let mut at = 0;
-    // A comma after which nothing but white space and comments has come.
+    // The last comma, if only white space and comments follow the comma.
     let mut comma = None;
     while at < bytes.len() {
         match (bytes[at], bytes.get(at + 1)) {
@@ -45,7 +45,7 @@ pub(super) fn blanked(text: &str) -> Result<String, usize> {
     Ok(String::from_utf8(bytes).expect("whole characters were replaced by spaces"))
 }
 
-/// Where the string that begins at `start` has ended.
+/// The end of the string that begins at `start`.
 fn string_end(bytes: &[u8], start: usize) -> usize {
     let mut at = start + 1;
     while at < bytes.len() {

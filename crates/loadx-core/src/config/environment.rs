@@ -2,20 +2,20 @@
 
 use std::fmt;
 
-/// Looks a variable of the environment up.
+/// The function that looks up a variable of the environment.
 pub(super) type Environment<'a> = &'a dyn Fn(&str) -> Option<String>;
 
-/// Why a value cannot be put together.
+/// Why [`expand`] fails.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum VariableFault {
     /// The variable is not set, and there is no default.
     Unset(String),
-    /// The braces are not closed, or hold no name.
+    /// A brace is not closed, or the braces contain no name.
     Malformed,
 }
 
 impl VariableFault {
-    /// How to mend the value.
+    /// How to fix the value.
     pub(super) fn help(&self) -> String {
         match self {
             VariableFault::Unset(name) => format!("set {name}, or give a default: ${{{name}:-value}}"),
@@ -37,7 +37,7 @@ impl fmt::Display for VariableFault {
 
 impl std::error::Error for VariableFault {}
 
-/// Puts the values of variables into `text`. `$${` stands for `${`.
+/// Replaces the variables in `text` by their values, and `$${` by `${`.
 pub(super) fn expand(text: &str, environment: Environment<'_>) -> Result<String, VariableFault> {
     let mut out = String::with_capacity(text.len());
     let mut rest = text;
@@ -61,7 +61,7 @@ pub(super) fn expand(text: &str, environment: Environment<'_>) -> Result<String,
         if name.is_empty() || !name.bytes().all(is_name) {
             return Err(VariableFault::Malformed);
         }
-        // A variable that is empty counts as one that is not set, as in a shell.
+        // With a default, an empty variable counts as not set, as in a shell.
         let value = environment(name).filter(|value| !value.is_empty() || default.is_none());
         match (value, default) {
             (Some(value), _) => out.push_str(&value),
@@ -92,6 +92,6 @@ mod tests {
         assert_eq!(of("${PORT}"), Err(VariableFault::Unset("PORT".to_owned())));
         assert_eq!(of("${PORT"), Err(VariableFault::Malformed));
         assert_eq!(of("${}"), Err(VariableFault::Malformed));
-        assert_eq!(of("${A:-${B}}"), Err(VariableFault::Malformed), "no variables within defaults");
+        assert_eq!(of("${A:-${B}}"), Err(VariableFault::Malformed), "a default contains no variables");
     }
 }

@@ -1,32 +1,32 @@
-//! What is wrong with a config, said so that a person can mend it.
+//! The faults of a config, with the place and a fix for each.
 
 use std::fmt;
 
-/// One thing that is wrong, and where.
+/// One fault and its place.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fault {
-    /// Line of the text, from 1.
+    /// The line of the text, from 1.
     pub line: usize,
-    /// Column in that line, in characters, from 1.
+    /// The column in that line, in characters, from 1.
     pub column: usize,
-    /// The offending text, cut to one line.
+    /// The wrong text, cut to one line.
     pub text: String,
-    /// The whole line that it stands in.
+    /// The whole line that contains the wrong text.
     pub source_line: String,
-    /// What is wrong.
+    /// The description of the fault.
     pub message: String,
-    /// How to mend it.
+    /// How to fix the fault.
     pub help: String,
 }
 
-/// The longest piece of the user's text that a fault repeats, in characters.
+/// The longest excerpt of the config in a fault, in characters.
 const EXCERPT_MAX: usize = 100;
 
-/// The most faults that are told; more than that help nobody.
+/// The largest number of faults that LoadX reports.
 const FAULTS_MAX: usize = 100;
 
 impl Fault {
-    /// A fault of the piece of `source` that begins at byte `start` and is `length` bytes long.
+    /// A fault in the `length` bytes of `source` from byte `start`.
     pub(super) fn new(source: &str, start: usize, length: usize, message: String, help: String) -> Self {
         let line_start = source[..start].rfind('\n').map_or(0, |newline| newline + 1);
         let line = source[line_start..].lines().next().unwrap_or_default();
@@ -41,7 +41,7 @@ impl Fault {
         }
     }
 
-    /// Tells the fault of a file that goes by `name`.
+    /// Shows the fault of the file `name`.
     pub fn display<'f>(&'f self, name: &'f str) -> impl fmt::Display + 'f {
         DisplayFault { fault: self, name }
     }
@@ -66,7 +66,7 @@ impl fmt::Display for DisplayFault<'_> {
         let shown = source_line.chars().count() <= EXCERPT_MAX;
         if shown && !text.is_empty() {
             let margin = line.to_string().len();
-            // Tabs stay tabs, so that the marks stand below what they mark.
+            // Tabs stay tabs, so that the marks are below the marked text.
             let lead: String =
                 source_line.chars().take(column - 1).map(|c| if c == '\t' { '\t' } else { ' ' }).collect();
             writeln!(f, "  {line} | {source_line}")?;
@@ -78,7 +78,7 @@ impl fmt::Display for DisplayFault<'_> {
     }
 }
 
-/// All that is wrong with a config.
+/// All faults of a config.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Faults(Vec<Fault>);
 
@@ -89,22 +89,22 @@ impl Faults {
         }
     }
 
-    /// Whether nothing is wrong.
+    /// Whether there are no faults.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// How much is wrong.
+    /// The number of faults.
     pub fn len(&self) -> usize {
         self.0.len()
     }
 
-    /// Each fault, in the order of the text.
+    /// The faults, in the order of the text.
     pub fn iter(&self) -> std::slice::Iter<'_, Fault> {
         self.0.iter()
     }
 
-    /// Shows the lines of `text`, in which comments were not yet blanked.
+    /// Replaces the line of each fault by the line of `text`, which still has comments.
     pub(super) fn with_lines_of(mut self, text: &str) -> Self {
         for fault in &mut self.0 {
             if let Some(line) = text.lines().nth(fault.line - 1) {

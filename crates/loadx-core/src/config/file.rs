@@ -1,6 +1,6 @@
-//! The config file as it is typed: every key, its type, its default and what it is for, in one place.
+//! The keys of the config file, with the type, the default and the meaning of each.
 //!
-//! From this list come the reader, the JSON Schema and the defaults.
+//! The reader, the JSON Schema and the defaults use this list.
 
 use super::reader::At;
 use super::routing_file::{FileBackend, FileCluster, FileListener, FileRoute};
@@ -13,89 +13,94 @@ file_object! {
     FileConfig {
         required {}
         optional {
-            /// The servers that answer requests, where one cluster is enough; otherwise write `clusters`.
+            /// The backends of the only cluster; a file with several clusters has `clusters` instead.
             backend_servers: Vec<At<FileBackend>>,
-            /// The addresses to listen on, where one is not enough; instead of proxy_host and proxy_port.
+            /// The addresses on which LoadX accepts connections; instead of proxy_host and proxy_port.
             listeners: Vec<At<FileListener>>,
-            /// Where requests go, by host, path and more. Without it: all of them go to the only cluster.
+            /// The conditions on requests (host, path and more) and the action of each route. Without this key: all
+            /// requests go to the only cluster.
             routes: Vec<At<FileRoute>>,
-            /// Sets of backends by name; instead of backend_servers.
+            /// Named sets of backends; instead of backend_servers.
             clusters: Table<FileCluster>,
-            /// The path that health probes ask for; with it, a status of 200 to 399 is healthy. Without it: /health,
+            /// The path of health probes; with this key, a status of 200 to 399 is healthy. Without this key: /health,
             /// and any status below 500 is healthy, because not every application has that path.
             health_check_path: TargetPath,
-            /// Worker threads. Without it: one for each processor that the process may use, by its
-            /// affinity and its cgroup's limit.
+            /// The number of worker threads. Without this key: one for each processor that the affinity and the cgroup
+            /// of the process allow.
             workers: Whole<1, 1_024>,
-            /// The file that the access log is appended to. Without it: standard output.
+            /// The file to which LoadX appends the access log. Without this key: standard output.
             log_file: Text,
-            /// Seconds that a whole exchange may take, from the request's head to the response's end,
-            /// tunnels aside. Without it: as long as bytes go on moving.
+            /// The longest time of an exchange, in seconds, from the head of the request to the end of the response;
+            /// tunnels have no such limit. Without this key: no limit while bytes move.
             exchange_timeout: Seconds,
-            /// The largest request body, in bytes; a larger one is refused with 413. Without it: any size,
-            /// bodies are passed on as they come and never held.
+            /// The largest request body, in bytes; LoadX refuses a larger body with 413. Without this key: no limit,
+            /// because LoadX forwards bodies while they arrive.
             max_body_size: Whole<0, 9_007_199_254_740_991>,
-            /// The name that LoadX adds to Via in requests and responses. Without it: no Via. It is a
-            /// choice because some servers answer differently for it; nginx does not compress.
+            /// The name that LoadX adds to Via in requests and responses. Without this key: no Via, because some
+            /// servers answer differently to a request with Via; nginx does not compress the response.
             via: Token,
         }
         default {
-            /// The TCP port that clients connect to; with 0 the system chooses one, and the log tells it.
+            /// The TCP port to which clients connect; with 0 the system chooses a port, and LoadX logs the port.
             proxy_port: Whole<0, 65_535> = Whole(8_080),
-            /// The address or name to listen on; a name is listened on at each of its addresses.
+            /// The address or name on which LoadX accepts connections; for a name, all addresses of the name.
             proxy_host: Host = Host("0.0.0.0".into()),
-            /// How a backend is chosen: in turns (round_robin), by the fewest running exchanges (least_connections), or by
-            /// the client's address (ip_hash).
+            /// How LoadX picks a backend: in turns (round_robin), by the fewest exchanges in flight
+            /// (least_connections), or by the client's address (ip_hash).
             algorithm: Algorithm = Algorithm::RoundRobin,
-            /// Seconds between two health probes of a backend; a backend in doubt is probed every second.
+            /// Seconds between two health probes of a backend. After a bad probe, and while a backend is ejected, LoadX
+            /// probes every second.
             health_check_interval: Seconds = Seconds(30.0),
-            /// Seconds that a health probe may take, connecting included.
+            /// The longest time of a health probe, in seconds, with the time to connect.
             health_check_timeout: Seconds = Seconds(5.0),
-            /// Good probes in a row that bring a backend back into rotation.
+            /// The number of good probes in a row after which LoadX admits a backend.
             health_check_rise: Whole<1, 100> = Whole(2),
-            /// Bad probes in a row that take a backend out of rotation. A connection that cannot be
-            /// opened takes it out at once.
+            /// The number of bad probes in a row after which LoadX ejects a backend. When LoadX cannot open a
+            /// connection for a request, LoadX ejects the backend at once.
             health_check_fall: Whole<1, 100> = Whole(3),
-            /// Client connections at the same time; further ones wait to be accepted.
+            /// The largest number of client connections at the same time; further clients wait until LoadX accepts
+            /// them.
             max_connections: Whole<1, 10_000_000> = Whole(1_000),
-            /// Seconds that opening a connection to a backend may take; the request then goes to another.
+            /// The longest time to open a connection to a backend, in seconds; LoadX then tries another backend.
             connection_timeout: Seconds = Seconds(5.0),
-            /// Seconds that a backend may be silent: until its response begins, and between two pieces
-            /// of it. The same bound holds for a client that stops sending or reading in mid-message.
+            /// The longest silence of a backend, in seconds: before the response, and between two pieces of the
+            /// response. The same limit holds for a client that stops sending or reading within a message.
             request_timeout: Seconds = Seconds(30.0),
-            /// Seconds that a client may take for the head of a request, from its first byte; and for
-            /// that first byte, on a new connection.
+            /// The longest time for the head of a request, in seconds, from the first byte of the head; on a new
+            /// connection, also the longest time before this first byte.
             request_head_timeout: Seconds = Seconds(15.0),
-            /// Bytes a second that a client must send of a body, or take of a response, while LoadX waits
-            /// for it: slower, its credit of request_timeout runs out. 0 asks for a byte each
-            /// request_timeout, no more.
+            /// The lowest rate, in bytes per second, at which a client must send a body or read a response while LoadX
+            /// waits for the client. The client's time credit of request_timeout runs out below this rate. 0 means: one
+            /// byte in each request_timeout is enough.
             min_body_rate: Whole<0, 1_000_000_000> = Whole(240),
-            /// Seconds that a client connection may be idle between two requests; it is closed within two seconds after.
+            /// The longest time that a client connection may be idle between two requests, in seconds; LoadX closes the
+            /// connection within two more seconds.
             keepalive_timeout: Seconds = Seconds(75.0),
-            /// Requests that one client connection may carry; then it is closed, so that clients spread
-            /// anew over the workers.
+            /// The largest number of requests on one client connection; LoadX then closes the connection, so that the
+            /// client connects again and may reach another worker.
             max_requests_per_connection: Whole<1, 1_000_000_000> = Whole(10_000),
-            /// Seconds that a connection to a backend may be idle before LoadX closes it. It should be
-            /// shorter than what the backends allow.
+            /// The longest time that a backend connection may be idle before LoadX closes the connection, in seconds.
+            /// The value should be less than the idle timeout of the backends.
             backend_keepalive_timeout: Seconds = Seconds(50.0),
-            /// Seconds that a tunnel (WebSocket and other upgrades) may carry nothing either way.
+            /// The longest time that a tunnel (WebSocket and other upgrades) may carry nothing in either direction, in
+            /// seconds.
             tunnel_timeout: Seconds = Seconds(3_600.0),
-            /// Seconds that running exchanges get to finish when LoadX is told to stop.
+            /// The longest time that running exchanges may take after LoadX gets the signal to stop, in seconds.
             shutdown_grace: Seconds = Seconds(30.0),
-            /// Whether each request is logged.
+            /// Whether LoadX logs each request.
             enable_logging: bool = true,
-            /// How a line of the access log looks.
+            /// The format of the access log.
             log_format: LogFormat = LogFormat::Human,
-            /// Fields of the request that a line of the access log shows too: host, user_agent, referer.
+            /// The request fields that each line of the access log shows: host, user_agent, referer.
             log_fields: Vec<At<LogField>> = Vec::new(),
             /// Whether /__metrics__ answers.
             enable_metrics: bool = true,
-            /// Peers whose X-Forwarded-For, X-Forwarded-Proto and X-Forwarded-Host are believed.
+            /// Peers whose X-Forwarded-For, X-Forwarded-Proto and X-Forwarded-Host LoadX trusts.
             trusted_proxies: Vec<At<Network>> = Vec::new(),
-            /// Whether backends get Forwarded (RFC 7239) beside the X-Forwarded fields.
+            /// Whether backends get Forwarded (RFC 7239) in addition to the X-Forwarded fields.
             forwarded: bool = false,
-            /// Clients that /__health__, /__metrics__ and /__status__ answer: by default those on
-            /// loopback and private addresses. For others these paths are like any other.
+            /// Clients to which /__health__, /__metrics__ and /__status__ answer; by default, clients on loopback and
+            /// private addresses. For other clients LoadX treats these paths like any other path.
             endpoints_allow: Vec<At<Network>> = private_networks(),
         }
     }
@@ -114,6 +119,6 @@ const PRIVATE_NETWORKS: [&str; 8] = [
 ];
 
 fn private_networks() -> Vec<At<Network>> {
-    let network = |text: &&str| At::unplaced(Network(text.parse().expect("the list holds networks")));
+    let network = |text: &&str| At::unplaced(Network(text.parse().expect("the list contains networks")));
     PRIVATE_NETWORKS.iter().map(network).collect()
 }

@@ -1,8 +1,8 @@
-//! The config: from the text that a person typed to the values that run.
+//! The config: from the text of the config file to the [`Config`].
 //!
-//! [`parse`] reads a file into *file types* (`FileConfig`: every key optional, each value with its
-//! place in the text) and these into the validated [`Config`]. Whatever is wrong is collected on the
-//! way, so that all of it is told at once. [`schema`] comes out of the same file types.
+//! [`parse`] reads a file into *file types* (`FileConfig`: each value has its place in the text), and makes the
+//! validated [`Config`] of the file types. `parse` collects all faults, so that LoadX reports them at once. [`schema`]
+//! uses the same file types.
 
 #[macro_use]
 mod object;
@@ -31,15 +31,16 @@ pub use values::{LogField, LogFormat};
 /// Reads a config from the text of a file.
 ///
 /// # Errors
-/// Everything that is wrong with it, each with its place; a text that is no JSON has one fault.
+/// All faults, each with its place; a text that is not JSON has one fault.
 pub fn parse(text: &str) -> Result<Config, Faults> {
     parse_with(text, &|_| None)
 }
 
-/// The same, with the values of environment variables that the text may name: `${NAME}` and `${NAME:-default}`.
+/// Reads a config as [`parse`] does, and replaces `${NAME}` and `${NAME:-default}` by the values of environment
+/// variables.
 ///
 /// # Errors
-/// The same as [`parse`], and variables that have neither a value nor a default.
+/// The errors of [`parse`], and variables without a value and without a default.
 pub fn parse_with(text: &str, environment: &dyn Fn(&str) -> Option<String>) -> Result<Config, Faults> {
     let mut faults = Faults::default();
     let json = match comments::blanked(text) {
@@ -63,10 +64,10 @@ fn open_comment(text: &str, start: usize) -> Fault {
     Fault::new(text, start, 2, message, "close the comment with */".to_owned())
 }
 
-/// The config of a LoadX that was given no file: these backends, everything else by default.
+/// The config without a file: these backends, and the defaults for all other keys.
 ///
 /// # Errors
-/// The same as [`parse`]; places then point into the JSON that stands for the arguments.
+/// The errors of [`parse`]; the places are places in a JSON text that LoadX makes of the arguments.
 pub fn from_arguments(listen: &HostPort, backends: &[HostPort]) -> Result<Config, Faults> {
     let backends: Vec<_> = backends.iter().map(|to| serde_json::json!({ "host": to.host, "port": to.port })).collect();
     let file = serde_json::json!({
@@ -82,7 +83,7 @@ pub fn schema() -> serde_json::Value {
     let mut schema = FileConfig::schema();
     schema["$schema"] = "https://json-schema.org/draft/2020-12/schema".into();
     schema["properties"]["$schema"] =
-        serde_json::json!({ "type": "string", "description": "Where this schema is, for editors." });
+        serde_json::json!({ "type": "string", "description": "The address of this schema, for editors." });
     schema["title"] = "LoadX configuration".into();
     schema
 }

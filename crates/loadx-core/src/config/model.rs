@@ -1,4 +1,4 @@
-//! The config that runs: every value present and in range.
+//! The validated config: every value is present and in range.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -10,134 +10,134 @@ use super::{LogField, LogFormat};
 use crate::route::Route;
 use crate::{Algorithm, AttemptPolicy, BackendSpec, HealthPolicy};
 
-/// What runs: every value present and in range.
+/// The validated config.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Config {
-    /// Where clients connect.
+    /// The addresses on which LoadX accepts connections.
     pub listeners: Vec<ListenerConfig>,
-    /// Where requests go.
+    /// The routes, in the order of the file.
     pub routes: Vec<Route>,
-    /// The servers that answer requests.
+    /// The clusters.
     pub clusters: Vec<ClusterConfig>,
-    /// Worker threads; none means one for each processor that the process may use.
+    /// The number of worker threads; `None` means one for each processor that the process may use.
     pub workers: Option<usize>,
-    /// Client connections at the same time, over all workers.
+    /// The largest number of client connections at the same time, over all workers.
     pub max_connections: usize,
-    /// How long requests, connections and the shutdown may take.
+    /// The timeouts of requests, connections and the shutdown.
     pub timeouts: Timeouts,
-    /// What one client may ask for.
+    /// The limits of one client.
     pub client_limits: ClientLimits,
-    /// What LoadX writes about itself and the client into messages.
+    /// The fields about LoadX and the client that LoadX adds to messages.
     pub signature: Signature,
-    /// The log of requests; none when it is off.
+    /// The access log; `None` when the log is off.
     pub access_log: Option<AccessLogConfig>,
     /// Whether `/__metrics__` answers.
     pub metrics: bool,
-    /// Peers whose X-Forwarded-For is believed.
+    /// Peers whose X-Forwarded fields LoadX trusts.
     pub trusted_proxies: Vec<IpNet>,
-    /// Clients that `/__health__`, `/__metrics__` and `/__status__` answer.
+    /// Clients to which `/__health__`, `/__metrics__` and `/__status__` answer.
     pub endpoints_allow: Vec<IpNet>,
 }
 
-/// An address to listen on.
+/// A listener.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ListenerConfig {
-    /// What people call it.
+    /// The name of the listener in routes and logs.
     pub name: Arc<str>,
     /// Host and port.
     pub at: HostPort,
-    /// Whether the status endpoints answer here.
+    /// Whether the status endpoints answer on this listener.
     pub endpoints: bool,
 }
 
-/// A set of backends with one policy.
+/// A set of backends with one algorithm.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClusterConfig {
-    /// What people call it.
+    /// The name of the cluster.
     pub name: Arc<str>,
-    /// The policy that picks.
+    /// The algorithm that picks a backend.
     pub algorithm: Algorithm,
-    /// The servers that answer requests.
+    /// The backends of the cluster.
     pub backends: Vec<BackendSpec>,
-    /// Whether each address of a name is a backend of its own.
+    /// Whether each address of a name is a separate backend.
     pub resolve_each: bool,
-    /// How backends are probed.
+    /// How LoadX probes the backends.
     pub health: HealthPolicy,
-    /// How long attempts may take.
+    /// The timeouts of attempts.
     pub attempt: AttemptPolicy,
 }
 
 impl Config {
-    /// The backends of all clusters, with the clusters that they belong to.
+    /// The backends of all clusters, each with its cluster.
     pub fn backends(&self) -> impl Iterator<Item = (&ClusterConfig, &BackendSpec)> {
         self.clusters.iter().flat_map(|cluster| cluster.backends.iter().map(move |backend| (cluster, backend)))
     }
 }
 
-/// A host name or address and a port.
+/// A host and a port.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HostPort {
-    /// Host name, IPv4 address, or IPv6 address without brackets.
+    /// The host name, the IPv4 address, or the IPv6 address without brackets.
     pub host: String,
-    /// TCP port.
+    /// The TCP port.
     pub port: u16,
 }
 
-/// How long things may take.
+/// The timeouts of requests, connections and the shutdown.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Timeouts {
-    /// The head of a request, from its first byte.
+    /// The longest time for the head of a request, from the first byte.
     pub request_head: Duration,
-    /// A whole exchange, tunnels aside; none means as long as bytes move.
+    /// The longest time of a whole exchange, except tunnels; `None` means no limit while bytes move.
     pub exchange: Option<Duration>,
-    /// Opening a connection to a backend.
+    /// The longest time to open a connection to a backend.
     pub connect: Duration,
-    /// A backend's silence: until its response begins, and between two pieces of it.
+    /// The longest silence of a backend: before the response, and between two pieces of the response.
     pub request: Duration,
-    /// A client's silence between two requests on a connection.
+    /// The longest silence of a client between two requests on a connection.
     pub keepalive: Duration,
-    /// How long a connection to a backend may be idle.
+    /// The longest time that a backend connection may be idle.
     pub backend_keepalive: Duration,
-    /// The silence, both ways, of a connection that was upgraded.
+    /// The longest time without a byte in either direction of a tunnel.
     pub tunnel: Duration,
-    /// What runs when the shutdown begins.
+    /// The longest time of running exchanges after the shutdown begins.
     pub shutdown_grace: Duration,
 }
 
 impl Timeouts {
-    /// How long the attempts of an exchange may take.
+    /// The timeouts of the attempts of an exchange.
     pub fn attempt(&self) -> AttemptPolicy {
         AttemptPolicy { connect: self.connect, response: self.request, exchange: self.exchange }
     }
 }
 
-/// What one client may ask for.
+/// The limits of one client.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClientLimits {
-    /// Requests of one connection.
+    /// The largest number of requests on one connection.
     pub requests_per_connection: u64,
-    /// The content of one request, in bytes; none means any.
+    /// The largest content of one request, in bytes; `None` means no limit.
     pub body_max: Option<u64>,
-    /// What it must move of a body while LoadX waits for it, in bytes a second; 0 means any.
+    /// The lowest rate of a body while LoadX waits for the client, in bytes per second; 0 means no limit.
     pub body_rate_min: u64,
 }
 
-/// What LoadX writes about itself and the client into messages, beside the X-Forwarded fields.
+/// The fields about LoadX and the client that LoadX adds to messages, except the X-Forwarded fields.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Signature {
-    /// Its name in Via; none means no Via.
+    /// The name of LoadX in Via; `None` means no Via.
     pub via: Option<String>,
     /// Whether backends get Forwarded.
     pub forwarded: bool,
 }
 
-/// Where the log of requests goes, and how it looks.
+/// The access log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AccessLogConfig {
-    /// How a line looks.
+    /// The format of a line.
     pub format: LogFormat,
-    /// Fields of the request that a line shows, in this order.
+    /// The request fields that a line shows, in this order.
     pub fields: Vec<LogField>,
-    /// The file to append to; none means standard output.
+    /// The file to which LoadX appends the log; `None` means standard output.
     pub file: Option<PathBuf>,
 }

@@ -1,11 +1,11 @@
-//! The macro that declares an object of the config file: one list of keys gives reader, defaults and schema.
+//! The macro that declares an object of the config file: the reader, the defaults and the schema use one list of keys.
 
 use serde_json::Value;
 
 use super::reader::{Node, Problem};
 
-/// Declares an object of the file. A key with a default has that value when it is not typed, an
-/// optional one is then none, and a required one must be there.
+/// Declares an object of the file. When a key is missing, a key with a default has the default, an optional key is
+/// `None`, and a required key is a fault.
 macro_rules! file_object {
     (
         #[doc = $about:literal]
@@ -18,7 +18,7 @@ macro_rules! file_object {
         #[doc = $about]
         #[derive(Clone, Debug)]
         pub(super) struct $object {
-            /// Where each key that was typed has its value.
+            /// The keys in the file, and the places of their values.
             typed: Vec<(&'static str, $crate::config::reader::Place)>,
             $( $( #[doc = $required_doc] )* pub(super) $required: $crate::config::reader::At<$required_type>, )*
             $( $( #[doc = $optional_doc] )* pub(super) $optional: Option<$crate::config::reader::At<$optional_type>>, )*
@@ -61,7 +61,7 @@ macro_rules! file_object {
             fn read(node: $crate::config::reader::Node<'_>, faults: &mut $crate::config::Faults) -> Option<Self> {
                 let object = node.object(Self::KEYS, faults)?;
                 let typed = object.places();
-                // All keys are read before a missing one ends it, so that all faults are told.
+                // Reads all keys before a missing key ends the function, so that all faults are reported.
                 $(
                     let $required = object.read(stringify!($required), faults);
                     if !object.has(stringify!($required)) {

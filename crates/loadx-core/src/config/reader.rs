@@ -1,7 +1,7 @@
-//! Reads JSON into file types, keeps the place of every value and goes on after a fault.
+//! Reads JSON into file types, records the place of every value and continues after a fault.
 //!
-//! `serde_json` does the parsing. Objects and lists are taken apart into raw pieces that borrow from
-//! the text; where a piece stands follows from where its slice begins.
+//! `serde_json` parses the text. The reader splits objects and lists into raw pieces that borrow from the text; the
+//! start of a slice gives the place of the piece.
 
 use std::fmt;
 
@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use super::environment::{Environment, expand};
 use super::{Fault, Faults};
 
-/// A value of the file and where it stands.
+/// A value of the file and its place.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct At<T> {
     /// The value.
@@ -22,7 +22,7 @@ pub(super) struct At<T> {
 }
 
 impl<T> At<T> {
-    /// A value that was not typed.
+    /// A value without a place, such as a default.
     pub(super) fn unplaced(value: T) -> Self {
         At { value, place: Place { start: 0, length: 0 } }
     }
@@ -34,14 +34,14 @@ impl<T: Serialize> Serialize for At<T> {
     }
 }
 
-/// A stretch of the text, in bytes.
+/// A range of the text, in bytes.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub(super) struct Place {
     start: usize,
     length: usize,
 }
 
-/// What went wrong with a value, in words, and how to mend it.
+/// The description of a fault, and the fix.
 pub(super) struct Problem {
     pub(super) message: String,
     pub(super) help: String,
@@ -53,21 +53,21 @@ impl Problem {
     }
 }
 
-/// A type that can be read from a piece of JSON. What is wrong with it goes to `faults`.
+/// A type that the reader can read from a piece of JSON. `read` adds faults to `faults`.
 pub(super) trait Read: Sized {
-    /// The JSON Schema of what it takes.
+    /// The JSON Schema of the valid values.
     fn schema() -> Value;
 
     fn read(node: Node<'_>, faults: &mut Faults) -> Option<Self>;
 }
 
-/// An object of the file that knows which of its keys were typed.
+/// An object of the file that knows which of its keys are in the file.
 pub(super) trait Typed {
-    /// Where the value of `key` stands, if the key was typed.
+    /// The place of the value of `key`, if the key is in the file.
     fn place_of(&self, key: &str) -> Option<Place>;
 }
 
-/// One piece of JSON and the text that it is part of.
+/// One piece of JSON and the whole text.
 #[derive(Copy, Clone)]
 pub(super) struct Node<'a> {
     source: &'a str,
@@ -76,19 +76,19 @@ pub(super) struct Node<'a> {
     environment: Environment<'a>,
 }
 
-/// What a piece of JSON is, to a reader of messages.
+/// The name of a piece of JSON in messages.
 #[derive(Copy, Clone)]
 enum Name {
     File,
     /// The value of a key.
     Key(&'static str),
-    /// An entry of a key's list, from 1.
+    /// An entry of the list of a key, from 1.
     Entry(&'static str, usize),
-    /// A value under a name that the user chose, in the object of a key.
+    /// A value with a name that the user chose, in the object of a key.
     Named(&'static str),
 }
 
-/// Reads the whole of `source`.
+/// Reads all of `source`.
 pub(super) fn read<T: Read>(source: &str, environment: Environment<'_>, faults: &mut Faults) -> Option<T> {
     match serde_json::from_str::<&RawValue>(source) {
         Ok(raw) => T::read(Node { source, raw: raw.get(), name: Name::File, environment }, faults),
@@ -112,13 +112,13 @@ fn syntax_fault(source: &str, error: &serde_json::Error) -> Fault {
     let help = if source.trim().is_empty() {
         "the file is empty; the smallest config is {\"backend_servers\": [{\"host\": \"localhost\", \"port\": 8001}]}"
     } else if source.starts_with('\u{feff}') {
-        "the file begins with a byte order mark; save it as UTF-8 without one"
+        "the file begins with a byte order mark; save the file as UTF-8 without this mark"
     } else if message.starts_with("trailing comma") {
         "remove the comma before the closing bracket"
     } else if message.starts_with("EOF") {
-        "something that was opened is not closed: look for a missing }, ] or \""
+        "a bracket or a text is not closed: look for a missing }, ] or \""
     } else if message.starts_with("trailing characters") {
-        "the config ends at its closing }; remove what follows it"
+        "the config ends at its closing }; remove the text after the }"
     } else {
         "the config is JSON: keys and texts in double quotes, a comma between entries"
     };
@@ -127,7 +127,7 @@ fn syntax_fault(source: &str, error: &serde_json::Error) -> Fault {
 
 impl<'a> Node<'a> {
     pub(super) fn place(&self) -> Place {
-        // Both are slices of one text, so the difference of their addresses is an offset into it.
+        // `raw` is a slice of `source`, so the difference of the addresses is an offset in `source`.
         Place { start: self.raw.as_ptr() as usize - self.source.as_ptr() as usize, length: self.raw.len() }
     }
 
@@ -135,15 +135,15 @@ impl<'a> Node<'a> {
         self.place().fault(self.source, faults, problem);
     }
 
-    /// The scalar that stands here, as serde reads it, with the values of environment variables; the fault names what
-    /// was found instead.
+    /// The scalar, as serde reads the scalar, with the values of environment variables. The fault names the value that
+    /// the file has instead.
     pub(super) fn scalar<T: serde::de::DeserializeOwned>(&self, faults: &mut Faults, wanted: &str) -> Option<T> {
         let Some(typed) = self.text_with_variables() else {
             return self.fault_of(serde_json::from_str(self.raw), faults, wanted);
         };
         match expand(&typed, self.environment) {
             Ok(text) => {
-                // The value of a variable may stand for a number or for true and false.
+                // The value of a variable may be a number, true or false.
                 let read = serde_json::from_value(text.as_str().into()).or_else(|_| serde_json::from_str(&text));
                 self.fault_of(read, faults, wanted)
             }
@@ -162,7 +162,7 @@ impl<'a> Node<'a> {
         read.ok()
     }
 
-    /// The text that stands here, if it names variables of the environment.
+    /// The text, if the text names variables of the environment.
     fn text_with_variables(&self) -> Option<String> {
         if !self.raw.starts_with('"') || !self.raw.contains("${") {
             return None;
@@ -170,7 +170,7 @@ impl<'a> Node<'a> {
         serde_json::from_str(self.raw).ok()
     }
 
-    /// Whether a text stands here.
+    /// Whether this is a text.
     pub(super) fn is_text(&self) -> bool {
         self.raw.starts_with('"')
     }
@@ -195,19 +195,19 @@ impl<'a> Node<'a> {
                 At { value: serde_json::from_str(raw_key.get()).unwrap_or_default(), place: key_node.place() };
             if !keys.insert(key.value.clone()) {
                 let message = format!("\"{}\" appears twice", key.value);
-                key_node.fault(faults, Problem::new(message, "keep one of the two; they cannot both hold"));
+                key_node.fault(faults, Problem::new(message, "keep one of the two"));
             }
             entries.push((key, Node { raw: raw.get(), name, ..*self }));
         }
         Some(entries)
     }
 
-    /// Whether an object stands here.
+    /// Whether this is an object.
     pub(super) fn is_object(&self) -> bool {
         self.raw.starts_with('{')
     }
 
-    /// How messages call this value.
+    /// The name of this value in messages.
     pub(super) fn title(&self) -> String {
         match self.name {
             Name::File => "the file".to_owned(),
@@ -226,7 +226,7 @@ impl<'a> Node<'a> {
         }
     }
 
-    /// The entries of the list that stands here.
+    /// The entries of the list.
     pub(super) fn list(&self, faults: &mut Faults) -> Option<Vec<Node<'a>>> {
         let raws = serde_json::Deserializer::from_str(self.raw).deserialize_seq(ListVisitor);
         match raws {
@@ -248,7 +248,7 @@ impl<'a> Node<'a> {
         }
     }
 
-    /// The entries of the object that stands here, by the keys it may have.
+    /// The entries of the object; `keys` are the valid keys.
     pub(super) fn object(&self, keys: &[&'static str], faults: &mut Faults) -> Option<Object<'a>> {
         let raws = serde_json::Deserializer::from_str(self.raw).deserialize_map(ObjectVisitor);
         let Ok(raws) = raws else {
@@ -260,14 +260,14 @@ impl<'a> Node<'a> {
         for (raw_key, raw) in raws {
             let key_node = Node { raw: raw_key.get(), ..*self };
             let key: String = serde_json::from_str(raw_key.get()).unwrap_or_default();
-            // For editors: where the schema of this file is.
+            // For editors: the address of the schema of this file.
             if key == "$schema" && matches!(self.name, Name::File) {
                 continue;
             }
             match keys.iter().find(|known| **known == key) {
                 None => key_node.fault(faults, unknown_key(&key, keys)),
                 Some(known) if entries.iter().any(|(name, _)| name == known) => {
-                    let help = "keep one of the two; they cannot both hold";
+                    let help = "keep one of the two";
                     key_node.fault(faults, Problem::new(format!("\"{key}\" appears twice"), help));
                 }
                 Some(known) => {
@@ -279,24 +279,24 @@ impl<'a> Node<'a> {
     }
 }
 
-/// An object of the file, taken apart.
+/// The entries of an object of the file.
 pub(super) struct Object<'a> {
     entries: Vec<(&'static str, Node<'a>)>,
 }
 
 impl Object<'_> {
-    /// The value of `key`, if it is there and good.
+    /// The value of `key`, if the key exists and the value is valid.
     pub(super) fn read<T: Read>(&self, key: &str, faults: &mut Faults) -> Option<At<T>> {
         let (_, node) = self.entries.iter().find(|(name, _)| *name == key)?;
         T::read(*node, faults).map(|value| At { value, place: node.place() })
     }
 
-    /// The keys that are there, and where their values stand.
+    /// The keys, and the places of their values.
     pub(super) fn places(&self) -> Vec<(&'static str, Place)> {
         self.entries.iter().map(|(key, node)| (*key, node.place())).collect()
     }
 
-    /// Whether `key` is there, good or not.
+    /// Whether `key` exists, with a valid or an invalid value.
     pub(super) fn has(&self, key: &str) -> bool {
         self.entries.iter().any(|(name, _)| *name == key)
     }
@@ -323,7 +323,7 @@ impl<T: Read> Read for Vec<At<T>> {
     fn read(node: Node<'_>, faults: &mut Faults) -> Option<Self> {
         let nodes = node.list(faults)?;
         let read = |node: Node<'_>| T::read(node, faults).map(|value| At { value, place: node.place() });
-        // A bad entry is told and left out, so that what is wrong among the others is told too.
+        // `read` adds a fault for an invalid entry; the other entries are still read, so that all faults are reported.
         Some(nodes.into_iter().filter_map(read).collect())
     }
 }
@@ -336,7 +336,7 @@ fn unknown_key(key: &str, keys: &[&str]) -> Problem {
     Problem::new(format!("unknown key \"{key}\""), help)
 }
 
-/// The word that was probably meant.
+/// The word that the user probably meant.
 pub(super) fn nearest<'w>(typed: &str, words: &[&'w str]) -> Option<&'w str> {
     let typed = typed.to_ascii_lowercase().replace('-', "_");
     let scored = words.iter().map(|word| (strsim::jaro_winkler(&typed, word), *word));

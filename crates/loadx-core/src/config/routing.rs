@@ -1,4 +1,4 @@
-//! From listeners, routes and clusters as typed to those that run.
+//! Makes the validated listeners and routes of the listeners and routes of the file.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -15,10 +15,10 @@ use crate::route::{
     Share, Template, expression, path,
 };
 
-/// The most segments of a `path_prefix`.
+/// The largest number of segments of a `path_prefix`.
 const PREFIX_SEGMENTS_MAX: usize = crate::route::PREFIX_SEGMENTS_MAX;
 
-/// What routes may name.
+/// The names that routes may use.
 pub(super) struct Names<'n> {
     listeners: &'n [ListenerConfig],
     clusters: &'n [ClusterConfig],
@@ -37,7 +37,7 @@ impl Names<'_> {
     }
 }
 
-/// Every request to the only cluster.
+/// A route that sends every request to the only cluster.
 pub(super) fn route_to_the_only_cluster() -> Route {
     Route {
         name: "default".into(),
@@ -60,17 +60,20 @@ impl Checker<'_> {
             let unnamed = format!("{}:{}", at.host, at.port);
             let name: Arc<str> = listener.name.as_ref().map_or(unnamed.as_str(), |name| &name.value.0).into();
             if at.port != 0 && listeners.iter().any(|other| other.at == at) {
-                self.fault(entry.place, Problem::new(format!("{unnamed} is listened on twice"), "remove one"));
+                self.fault(
+                    entry.place,
+                    Problem::new(format!("two listeners have the address {unnamed}"), "remove one"),
+                );
             } else if listeners.iter().any(|other| other.name == name) {
                 let message = format!("two listeners are named \"{name}\"");
-                self.fault(entry.place, Problem::new(message, "give each listener a name of its own"));
+                self.fault(entry.place, Problem::new(message, "give each listener a different name"));
             }
             let endpoints = listener.endpoints.as_ref().map_or(!chosen, |endpoints| endpoints.value);
             listeners.push(ListenerConfig { name, at, endpoints });
         }
         if listeners.is_empty() {
             let help = "add one: {\"address\": \"0.0.0.0:8080\"}";
-            self.fault(typed.place, Problem::new("\"listeners\" is empty: nobody could connect", help));
+            self.fault(typed.place, Problem::new("\"listeners\" is empty: no client could connect", help));
         }
         listeners
     }
@@ -82,18 +85,21 @@ impl Checker<'_> {
             let Some(route) = self.route(index, entry, names) else { continue };
             if !taken.insert(Arc::clone(&route.name)) {
                 let message = format!("two routes are named \"{}\"", route.name);
-                self.fault(entry.place, Problem::new(message, "give each route a name of its own"));
+                self.fault(entry.place, Problem::new(message, "give each route a different name"));
             }
             routes.push(route);
         }
         let is_regex = |route: &&Route| matches!(route.rules.path, PathRule::Regex(..));
         if routes.iter().filter(is_regex).count() > expression::REGEX_ROUTES_MAX {
             let message = format!("more than {} routes have a \"path_regex\"", expression::REGEX_ROUTES_MAX);
-            self.fault(typed.place, Problem::new(message, "use \"path\" and \"path_prefix\", which have no bound"));
+            self.fault(
+                typed.place,
+                Problem::new(message, "use \"path\" and \"path_prefix\", which have no such limit"),
+            );
         }
         if typed.value.is_empty() {
             let message = "\"routes\" is empty: every request would get 404";
-            self.fault(typed.place, Problem::new(message, "add {\"cluster\": …}, or leave \"routes\" out"));
+            self.fault(typed.place, Problem::new(message, "add {\"cluster\": …}, or remove \"routes\""));
         }
         routes
     }
@@ -184,14 +190,14 @@ impl Checker<'_> {
         }
     }
 
-    /// A path of the config, which must be as requests are matched.
+    /// A path of the config, which must be in its normal form, as in requests.
     fn normal_path(&mut self, typed: &str, place: Place) -> Option<Arc<str>> {
         let mut out = Vec::new();
         let problem = match path::normalise(typed.as_bytes(), &mut out) {
             Ok(path::Normal::Unchanged) if !typed.contains('?') => return Some(typed.into()),
-            Ok(path::Normal::Unchanged) => Problem::new("a path has no query", "match parameters with \"query\""),
+            Ok(path::Normal::Unchanged) => Problem::new("a path cannot have a query", "write parameters in \"query\""),
             Ok(path::Normal::Changed) => Problem::new(
-                "requests are matched by the normal form of their path, which this is not",
+                "the path is not in its normal form, and LoadX compares the normal forms of paths",
                 format!("write \"{}\"", String::from_utf8_lossy(&out)),
             ),
             Err(fault) => Problem::new(fault.as_str(), "write a path such as \"/v1\""),
@@ -206,8 +212,7 @@ impl Checker<'_> {
         let forwards = typed.cluster.is_some() || typed.split.is_some();
         for key in ["mirror", "rewrite", "request_headers", "response_headers", "timeouts", "split_by"] {
             if let (false, Some(place)) = (forwards, typed.place_of(key)) {
-                let message =
-                    format!("\"{key}\" belongs to requests that a backend answers, and this route has no cluster");
+                let message = format!("\"{key}\" needs a cluster, and this route has no cluster");
                 self.fault(place, Problem::new(message, format!("remove \"{key}\"")));
             }
         }
@@ -241,7 +246,7 @@ impl Checker<'_> {
             shares.push(Share { cluster, weight: share.value.weight.0 as u32 });
         }
         if shares.iter().all(|share| share.weight == 0) {
-            let message = "\"split\" gives no cluster any request";
+            let message = "no cluster of \"split\" has a weight above 0";
             self.fault(split.place, Problem::new(message, "give at least one cluster a weight above 0"));
             return None;
         }
@@ -281,11 +286,11 @@ impl Checker<'_> {
         self.checked_rewrite(entry, typed.place, rewrite)
     }
 
-    /// A host to send a request to, which cannot be a pattern for many.
+    /// A host of a redirect, which cannot be a pattern.
     fn one_host(&mut self, typed: &At<HostPattern>) -> Option<Arc<str>> {
         let host = typed.value.0.as_str();
         if host.starts_with('*') {
-            let message = format!("\"{host}\" stands for many hosts");
+            let message = format!("\"{host}\" is a pattern for many hosts");
             self.fault(typed.place, Problem::new(message, "write one host"));
             return None;
         }
@@ -298,10 +303,10 @@ impl Checker<'_> {
             self.fault(place, Problem::new(message, "keep one of the two"));
         }
         if [&rewrite.path, &rewrite.path_prefix].into_iter().flatten().any(|path| path.contains('?')) {
-            self.fault(place, Problem::new("a path that is rewritten has no query", "leave out what follows the ?"));
+            self.fault(place, Problem::new("a rewritten path cannot have a query", "remove the ? and the query"));
         }
         if rewrite.path_prefix.is_some() && entry.value.path_regex.is_some() {
-            let message = "\"path_prefix\" has nothing to replace: this route matches a \"path_regex\"";
+            let message = "\"path_prefix\" has no prefix to replace: this route matches a \"path_regex\"";
             self.fault(place, Problem::new(message, "match a \"path_prefix\", or replace the whole \"path\""));
         }
         rewrite
@@ -321,15 +326,15 @@ impl Checker<'_> {
         FieldEdits { remove, add }
     }
 
-    /// The case of field names does not count (RFC 9110, section 5.1): two spellings of one name would both hold.
+    /// Adds a fault for two spellings of one field name: field names are case-insensitive (RFC 9110, section 5.1).
     fn names_differ(&mut self, key: &str, table: Option<&At<Table<Text>>>) {
         let mut seen: BTreeMap<String, &str> = BTreeMap::new();
         for (name, _) in table.iter().flat_map(|table| &table.value.0) {
             let other = seen.insert(name.value.to_ascii_lowercase(), &name.value);
-            // Two alike were told by the reader.
+            // The reader reports two equal names.
             if let Some(other) = other.filter(|other| *other != name.value) {
                 let message = format!("\"{other}\" and \"{}\" are the same field, twice in one \"{key}\"", name.value);
-                self.fault(name.place, Problem::new(message, "keep one of the two; they cannot both hold"));
+                self.fault(name.place, Problem::new(message, "keep one of the two"));
             }
         }
     }
@@ -345,7 +350,7 @@ impl Checker<'_> {
                 Err(fault) => {
                     let known: Vec<String> =
                         crate::route::Variable::ALL.iter().map(|(name, _)| format!("{{{name}}}")).collect();
-                    let help = format!("a value may name {}; {{{{ stands for a brace", known.join(", "));
+                    let help = format!("a value may contain {}; write {{{{ for a brace", known.join(", "));
                     self.fault(value.place, Problem::new(fault.to_string(), help));
                 }
             }
@@ -353,7 +358,7 @@ impl Checker<'_> {
         out
     }
 
-    /// Fields that frame a message or belong to one connection are LoadX's own.
+    /// Whether a route may change the field. Only LoadX writes fields that frame a message or belong to one connection.
     fn may_edit(&mut self, name: &str, place: Place) -> bool {
         const OWN: [&str; 10] = [
             "connection",
@@ -380,17 +385,17 @@ impl Checker<'_> {
         false
     }
 
-    /// Tells keys of a route that exclude each other. None when there are too many or too few.
+    /// Adds a fault if the route has more than one of the keys, or fewer than `least`; `None` then.
     fn one_of(&mut self, entry: &At<FileRoute>, keys: &[&str], least: usize) -> Option<()> {
         let typed: Vec<&&str> = keys.iter().filter(|key| entry.value.place_of(key).is_some()).collect();
         if typed.len() < least {
-            let message = format!("the route says nothing of where its requests go: {} is missing", keys.join(", "));
+            let message = format!("the route has no action: {} is missing", keys.join(", "));
             self.fault(entry.place, Problem::new(message, format!("add one of {}", keys.join(", "))));
             return None;
         }
         if let [first, second, ..] = typed[..] {
             let place = entry.value.place_of(second).unwrap_or(entry.place);
-            let message = format!("\"{first}\" and \"{second}\" cannot stand in one route");
+            let message = format!("a route cannot have both \"{first}\" and \"{second}\"");
             self.fault(place, Problem::new(message, "keep one of the two"));
             return None;
         }

@@ -1,4 +1,4 @@
-//! Listeners, routes and clusters as they are typed.
+//! The keys of listeners, routes and clusters in the config file.
 
 use serde_json::{Value, json};
 
@@ -12,17 +12,17 @@ use super::values::{Host, Network, Port, Seconds, TargetPath, Text, Token, Whole
 use crate::Algorithm;
 
 file_object! {
-    /// An address to listen on.
+    /// An address on which LoadX accepts connections.
     FileListener {
         required {
-            /// Host and port, such as "0.0.0.0:8080"; ":8080" listens on all addresses.
+            /// Host and port, such as "0.0.0.0:8080"; ":8080" means all addresses.
             address: Address,
         }
         optional {
-            /// What to call it in routes and logs. Without it: the address.
+            /// The name of the listener in routes and logs. Without this key: the address.
             name: Text,
-            /// Whether /__health__, /__metrics__ and /__status__ answer here. Without it: on every listener, or, where
-            /// any listener has this key, only on those with true.
+            /// Whether /__health__, /__metrics__ and /__status__ answer on this listener. Without this key: yes if no
+            /// listener has the key, otherwise no.
             endpoints: bool,
         }
         default {}
@@ -30,55 +30,57 @@ file_object! {
 }
 
 file_object! {
-    /// What a request must look like, and where it then goes.
+    /// The conditions on a request, and the action for a request that meets the conditions.
     FileRoute {
         required {}
         optional {
-            /// What to call it in logs and pages. Without it: route-N, by its place in the list.
+            /// The name of the route in logs and pages. Without this key: route-N, by the position in the list.
             name: Text,
-            /// The listeners whose requests match, by name. Without it: all.
+            /// The names of the listeners whose requests match. Without this key: all listeners.
             listeners: Vec<At<Text>>,
-            /// The hosts that match: a name, or * and a name for everything below that name. Without it: any.
+            /// The hosts that match: a name, or * and a name for all names below that name. Without this key: all
+            /// hosts.
             hosts: Vec<At<HostPattern>>,
-            /// The path that matches, as a whole.
+            /// The whole path that matches.
             path: TargetPath,
-            /// The beginning of the path that matches, by whole segments: /v1 matches /v1 and /v1/a, not /v10.
+            /// The first segments of the paths that match: /v1 matches /v1 and /v1/a, not /v10.
             path_prefix: TargetPath,
-            /// A regular expression that matches the whole path. Its time grows with the path, not beyond.
+            /// A regular expression that matches the whole path. The time of a match grows only linearly with the path.
             path_regex: Text,
-            /// The methods that match. Without it: any.
+            /// The methods that match. Without this key: all methods.
             methods: Vec<At<MethodName>>,
-            /// Request fields that must have these values.
+            /// Request fields and their required values.
             headers: Table<Text>,
-            /// Query parameters that must have these values.
+            /// Query parameters and their required values.
             query: Table<Text>,
             /// The cluster that answers.
             cluster: Text,
             /// The clusters that answer, in proportion to their weights.
             split: Vec<At<FileShare>>,
-            /// Sends the client to another place.
+            /// Answers with a redirect.
             redirect: FileRedirect,
             /// Answers without a backend.
             respond: FileRespond,
-            /// A cluster that gets a copy of each request; what it answers is thrown away.
+            /// The cluster that gets a copy of each request; LoadX discards the responses of this cluster.
             mirror: Text,
-            /// Changes path and host on the way to the backend.
+            /// Changes the path and the host that the backend gets.
             rewrite: FileRewrite,
             /// Changes the fields of the request.
             request_headers: FileEdits,
             /// Changes the fields of the response.
             response_headers: FileEdits,
-            /// Times of this route.
+            /// The timeouts of this route.
             timeouts: FileRouteTimeouts,
-            /// The largest request body of this route, in bytes. Without it: that of the file.
+            /// The largest request body of this route, in bytes. Without this key: max_body_size of the file.
             max_body_size: Whole<0, 9_007_199_254_740_991>,
         }
         default {
-            /// How split draws the cluster: for each request anew, or by the client's address, so that a client stays.
+            /// How LoadX draws the cluster of a split: for each request, or by the client's address, so that all
+            /// requests of a client go to one cluster.
             split_by: SplitWord = SplitWord::Request,
-            /// The client networks that are served; others get 403. Empty means all.
+            /// The client networks that the route serves; other clients get 403. An empty list means all networks.
             allow: Vec<At<Network>> = Vec::new(),
-            /// The client networks that are refused with 403.
+            /// The client networks that get 403.
             deny: Vec<At<Network>> = Vec::new(),
         }
     }
@@ -93,14 +95,14 @@ file_object! {
         }
         optional {}
         default {
-            /// Its share, in proportion to the other weights; 0 means none.
+            /// The share of the cluster, in proportion to the other weights; 0 means no requests.
             weight: Whole<0, 1_000_000> = Whole(1),
         }
     }
 }
 
 file_object! {
-    /// Another place for the client to go; what is left out stays as it was asked.
+    /// The target of a redirect; missing keys keep the part of the request.
     FileRedirect {
         required {}
         optional {
@@ -108,7 +110,8 @@ file_object! {
             scheme: SchemeWord,
             /// The host.
             host: HostPattern,
-            /// The port. Without it: that of the scheme.
+            /// The port. Without this key: the default port of the scheme if the redirect changes the scheme or the
+            /// host, otherwise the port of the request.
             port: Whole<1, 65_535>,
             /// The whole path.
             path: TargetPath,
@@ -123,11 +126,11 @@ file_object! {
 }
 
 file_object! {
-    /// A response that needs no backend.
+    /// A response without a backend.
     FileRespond {
         required {}
         optional {
-            /// The content. Without it: none.
+            /// The content. Without this key: no content.
             body: BodyText,
         }
         default {
@@ -148,7 +151,7 @@ file_object! {
             path: TargetPath,
             /// Replaces the prefix that the route matched.
             path_prefix: TargetPath,
-            /// Replaces the host that the backend reads; a port may follow.
+            /// Replaces the host that the backend gets; a port may follow the host.
             host: HostField,
         }
         default {}
@@ -156,15 +159,15 @@ file_object! {
 }
 
 file_object! {
-    /// Changes to fields. Values may name {client_ip}, {request_id}, {host}, {method}, {path} and {route}.
+    /// Changes to fields. Values may contain {client_ip}, {request_id}, {host}, {method}, {path} and {route}.
     FileEdits {
         required {}
         optional {
-            /// Fields that replace those of the same name.
+            /// Fields that replace the fields of the same name.
             set: Table<Text>,
-            /// Fields that are added beside those of the same name.
+            /// Fields that LoadX adds to the fields of the same name.
             add: Table<Text>,
-            /// Fields that are removed.
+            /// Fields that LoadX removes.
             remove: Vec<At<Token>>,
         }
         default {}
@@ -172,11 +175,11 @@ file_object! {
 }
 
 file_object! {
-    /// Times of one route.
+    /// The timeouts of one route.
     FileRouteTimeouts {
         required {}
         optional {
-            /// Seconds that a whole exchange may take. Without it: exchange_timeout of the file.
+            /// The longest time of an exchange, in seconds. Without this key: exchange_timeout of the file.
             exchange: Seconds,
         }
         default {}
@@ -184,47 +187,48 @@ file_object! {
 }
 
 file_object! {
-    /// A set of backends with one policy. What is left out is as the file says for all clusters.
+    /// A set of backends with one algorithm. For missing keys the values of the file hold.
     FileCluster {
         required {
-            /// The servers that answer requests.
+            /// The backends of the cluster.
             backends: Vec<At<FileBackendEntry>>,
         }
         optional {
-            /// How a backend is chosen.
+            /// How LoadX picks a backend.
             algorithm: Algorithm,
-            /// How backends are probed.
+            /// How LoadX probes the backends.
             health: FileHealth,
-            /// Seconds that opening a connection to a backend may take.
+            /// The longest time to open a connection to a backend, in seconds.
             connection_timeout: Seconds,
-            /// Seconds that a backend may be silent.
+            /// The longest silence of a backend, in seconds.
             request_timeout: Seconds,
         }
         default {
-            /// Whether the addresses of one name are one backend that has several (one), or a backend each (each).
+            /// Whether all addresses of a name are one backend (one), or each address is a backend (each).
             resolve: ResolveWord = ResolveWord::One,
         }
     }
 }
 
 file_object! {
-    /// How the backends of a cluster are probed.
+    /// How LoadX probes the backends of a cluster.
     FileHealth {
         required {}
         optional {
-            /// The path that probes ask for; with it, a status of 200 to 399 is healthy. Without it: that of the file.
+            /// The path of probes; with this key, a status of 200 to 399 is healthy. Without this key:
+            /// health_check_path of the file.
             path: TargetPath,
             /// Seconds between two probes of a backend.
             interval: Seconds,
-            /// Seconds that a probe may take.
+            /// The longest time of a probe, in seconds.
             timeout: Seconds,
-            /// Good probes in a row that bring a backend back.
+            /// The number of good probes in a row after which LoadX admits a backend.
             rise: Whole<1, 100>,
-            /// Bad probes in a row that take a backend out.
+            /// The number of bad probes in a row after which LoadX ejects a backend.
             fall: Whole<1, 100>,
         }
         default {
-            /// What a probe does: a GET (http), only a connection (tcp), or no probes at all (off).
+            /// The kind of probe: a GET (http), only a connection (tcp), or no probes (off).
             probe: HealthWord = HealthWord::Http,
         }
     }
@@ -240,17 +244,17 @@ file_object! {
             port: Port,
         }
         optional {
-            /// What to call it in logs, metrics and pages. Without it: host:port.
+            /// The name of the backend in logs, metrics and pages. Without this key: host:port.
             name: Text,
         }
         default {
-            /// Its share of the traffic, in proportion to the other weights.
+            /// The share of the requests, in proportion to the other weights.
             weight: Whole<1, 1_000> = Whole(1),
         }
     }
 }
 
-/// A backend: an object, or its host and port in one text.
+/// A backend: an object, or host and port in one text.
 #[derive(Clone, Debug)]
 pub(super) enum FileBackendEntry {
     Object(FileBackend),
@@ -276,12 +280,12 @@ impl Read for FileBackendEntry {
     }
 }
 
-/// The content of a response that the config holds.
+/// The content of a response of the config.
 #[derive(Clone, Debug)]
 pub(super) struct BodyText(pub(super) String);
 
 impl BodyText {
-    /// The longest content, in bytes: larger files belong to a server of files.
+    /// The longest content, in bytes; a file server suits larger content.
     const BYTES_MAX: usize = 64 * 1024;
 }
 

@@ -7,7 +7,7 @@ use super::reader::{Node, Problem, Read, nearest};
 use super::values::Text;
 use super::{Faults, HostPort};
 
-/// Declares words that a key may have.
+/// Declares the words that a key accepts.
 macro_rules! words {
     ($( #[doc = $about:literal] )* $name:ident { $( $( #[doc = $doc:literal] )* $variant:ident = $word:literal, )* }) => {
         $( #[doc = $about] )*
@@ -45,8 +45,8 @@ fn word<T: Copy>(node: Node<'_>, faults: &mut Faults, words: &[(&str, T)]) -> Op
     if known.is_none() {
         let all: Vec<&str> = words.iter().map(|(word, _)| *word).collect();
         let help = match nearest(&typed, &all) {
-            Some(near) => format!("did you mean \"{near}\"? It can be: {}", all.join(", ")),
-            None => format!("it can be: {}", all.join(", ")),
+            Some(near) => format!("did you mean \"{near}\"? Known values: {}", all.join(", ")),
+            None => format!("known values: {}", all.join(", ")),
         };
         node.fault(faults, Problem::new(format!("{} cannot be \"{typed}\"", node.title()), help));
     }
@@ -54,7 +54,7 @@ fn word<T: Copy>(node: Node<'_>, faults: &mut Faults, words: &[(&str, T)]) -> Op
 }
 
 words! {
-    /// What a probe does.
+    /// The kind of a probe.
     HealthWord {
         Http = "http",
         Tcp = "tcp",
@@ -63,7 +63,7 @@ words! {
 }
 
 words! {
-    /// What the addresses of one name are.
+    /// Whether the addresses of one name are one backend or several backends.
     ResolveWord {
         One = "one",
         Each = "each",
@@ -71,7 +71,7 @@ words! {
 }
 
 words! {
-    /// What draws the cluster of a split.
+    /// How LoadX draws the cluster of a split.
     SplitWord {
         Request = "request",
         Client = "client",
@@ -118,7 +118,7 @@ impl Read for Address {
 }
 
 impl HostPort {
-    /// Reads `host:port`, `[ipv6]:port` or `:port`, which stands for all addresses.
+    /// Reads `host:port`, `[ipv6]:port`, or `:port` for all addresses.
     pub fn parse(text: &str) -> Option<HostPort> {
         let (host, port) = text.rsplit_once(':')?;
         let port = port.bytes().all(|byte| byte.is_ascii_digit()).then(|| port.parse().ok())??;
@@ -137,7 +137,7 @@ impl HostPort {
     }
 }
 
-/// A host of a route, lower case, perhaps with `*.` before it.
+/// A host of a route in lower case, with or without `*.` before the host.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct HostPattern(pub(super) String);
 
@@ -158,27 +158,27 @@ impl Read for HostPattern {
             return Some(HostPattern(host.to_owned()));
         }
         let help = match typed.contains(':') {
-            true => "leave out the scheme and the port: requests match whatever their port",
-            false => "write a name such as \"shop.example.com\", or \"*.example.com\" for every name below",
+            true => "remove the scheme and the port: LoadX compares hosts without ports",
+            false => "write a name such as \"shop.example.com\", or \"*.example.com\" for all names below example.com",
         };
         node.fault(faults, Problem::new(format!("{} is not a host: \"{typed}\"", node.title()), help));
         None
     }
 }
 
-/// Whether this is a host name, or a name with the labels of one.
+/// Whether this is a host name.
 fn is_name(name: &str) -> bool {
     let fits = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_');
     !name.is_empty() && name.len() <= 253 && name.bytes().all(fits) && !name.starts_with('.')
 }
 
-/// An IPv6 address in brackets, spelled as requests are compared.
+/// An IPv6 address in brackets, in the notation that LoadX uses to compare hosts.
 fn ipv6_literal(host: &str) -> Option<String> {
     let inner = host.strip_prefix('[')?.strip_suffix(']')?;
     inner.parse::<std::net::Ipv6Addr>().ok().map(|ip| format!("[{ip}]"))
 }
 
-/// A host, lower case, and perhaps a port: what a backend reads in Host.
+/// A host in lower case, with or without a port: the value of Host for a backend.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct HostField(pub(super) String);
 
@@ -201,7 +201,7 @@ impl Read for HostField {
             Some(host) => Some(HostField(format!("{host}{port}"))),
             None => {
                 let help = match typed.starts_with('*') {
-                    true => "write one host; a pattern stands for many",
+                    true => "write one host, not a pattern",
                     false => "write \"app.internal\", \"app.internal:8080\" or \"[::1]:8080\"",
                 };
                 let message = format!("{} is not a host, or a host and a port: \"{typed}\"", node.title());
@@ -226,10 +226,10 @@ impl Read for MethodName {
         let name: String = node.scalar(faults, EXPECTED)?;
         let is_token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
         let problem = if name.is_empty() || !name.bytes().all(is_token) {
-            Problem::new(format!("{} is not a method: \"{name}\"", node.title()), format!("expected is {EXPECTED}"))
+            Problem::new(format!("{} is not a method: \"{name}\"", node.title()), format!("write {EXPECTED}"))
         } else if name.bytes().any(|byte| byte.is_ascii_lowercase()) {
             let capitals = name.to_ascii_uppercase();
-            let help = format!("write \"{capitals}\": methods are case-sensitive, and expected is {EXPECTED}");
+            let help = format!("write \"{capitals}\": methods are case-sensitive; LoadX expects {EXPECTED}");
             Problem::new(format!("{} has lower-case letters: \"{name}\"", node.title()), help)
         } else {
             return Some(MethodName(name));
@@ -257,7 +257,10 @@ impl Read for RedirectStatus {
         let status: u16 = node.scalar(faults, "301, 302, 303, 307 or 308")?;
         if !Self::ALL.contains(&status) {
             let message = format!("{} must be 301, 302, 303, 307 or 308, not {status}", node.title());
-            node.fault(faults, Problem::new(message, "308 keeps the method and may be cached; 307 may not"));
+            node.fault(
+                faults,
+                Problem::new(message, "308 is a permanent redirect and 307 a temporary redirect; both keep the method"),
+            );
             return None;
         }
         Some(RedirectStatus(status))

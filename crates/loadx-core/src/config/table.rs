@@ -1,4 +1,4 @@
-//! Objects of the file whose keys the user chooses.
+//! Objects of the file with keys that the user chooses.
 
 use serde::ser::{Serialize, SerializeMap as _, Serializer};
 use serde_json::{Value, json};

@@ -1,4 +1,4 @@
-//! The config as people type it, right and wrong.
+//! Valid and invalid config files.
 
 use std::time::Duration;
 
@@ -9,11 +9,11 @@ use crate::{Accepts, Algorithm, Probe};
 const SEED: &str = include_str!("../../../../config.json");
 
 fn faults(text: &str) -> Vec<String> {
-    let faults = parse(text).expect_err("the config is wrong");
+    let faults = parse(text).expect_err("the config has faults");
     faults.iter().map(|fault| format!("{}:{}: {} | {}", fault.line, fault.column, fault.message, fault.help)).collect()
 }
 
-/// A config with one good backend and `entry` beside it.
+/// A config with one valid backend and `entry`.
 fn with(entry: &str) -> String {
     format!("{{\n  \"backend_servers\": [{{\"host\": \"a\", \"port\": 1}}],\n  {entry}\n}}")
 }
@@ -54,7 +54,7 @@ fn an_algorithm_may_have_parameters() {
 }
 
 #[test]
-fn every_fault_is_told_at_once_with_its_place() {
+fn every_fault_is_reported_at_once_with_its_place() {
     let text = r#"{
   "proxy_port": 80800,
   "algoritm": "round_robin",
@@ -73,14 +73,14 @@ fn every_fault_is_told_at_once_with_its_place() {
         [
             r#"2:17: "proxy_port" must be a whole number from 0 to 65535, not 80800 | write a whole number from 0 to 65535"#,
             r#"3:3: unknown key "algoritm" | did you mean "algorithm"?"#,
-            r#"4:16: "algorithm" cannot be "round_robbin" | did you mean "round_robin"? It can be: round_robin, least_connections, ip_hash"#,
-            r#"6:14: "host" is not a host name or IP address | leave out the scheme and the port: "a""#,
+            r#"4:16: "algorithm" cannot be "round_robbin" | did you mean "round_robin"? Known values: round_robin, least_connections, ip_hash"#,
+            r#"6:14: "host" is not a host name or IP address | remove the scheme and the port: "a""#,
             r#"7:5: entry 2 of "backend_servers" lacks "port" | add "port""#,
             r#"7:19: unknown key "prt" | did you mean "port"?"#,
             r#"8:40: "weight" must be a whole number from 1 to 1000, not 0 | write a whole number from 1 to 1000"#,
             r#"10:21: "enable_logging" must be true or false, not the text "yes" | write true or false"#,
             r#"11:22: "request_timeout" must be a number of seconds from 0.01 to 86400, not -1 | write a number of seconds from 0.01 to 86400"#,
-            r#"12:3: "request_timeout" appears twice | keep one of the two; they cannot both hold"#,
+            r#"12:3: "request_timeout" appears twice | keep one of the two"#,
         ]
     );
 }
@@ -97,7 +97,7 @@ fn backends_must_exist_and_differ() {
 }
 
 #[test]
-fn what_is_no_json_says_where_it_stops_being_json() {
+fn the_fault_of_invalid_json_has_its_place() {
     assert!(faults("{\n  \"proxy_port\": 8080,,\n}")[0].starts_with("3:1: not valid JSON"));
     assert!(faults("")[0].contains("the file is empty"));
     assert!(faults("{\"a\": 1")[0].contains("not closed"));
@@ -115,7 +115,7 @@ fn a_fault_shows_the_line_and_marks_the_text() {
         "config.json:3:16: \"algorithm\" cannot be \"fastest\"\n  \
          3 |   \"algorithm\": \"fastest\"\n    \
            |                ^^^^^^^^^\n  \
-         help: it can be: round_robin, least_connections, ip_hash"
+         help: known values: round_robin, least_connections, ip_hash"
     );
 }
 
@@ -126,7 +126,8 @@ fn hosts_may_be_names_and_addresses_of_both_families() {
         assert!(!config.clusters[0].backends[0].host.contains('['));
     }
     assert!(
-        faults(r#"{"backend_servers": [{"host": "a:80", "port": 80}]}"#)[0].contains("the port has a key of its own")
+        faults(r#"{"backend_servers": [{"host": "a:80", "port": 80}]}"#)[0]
+            .contains("remove the port, which has a separate key")
     );
 }
 
@@ -140,7 +141,7 @@ fn networks_may_be_single_addresses() {
 }
 
 #[test]
-fn the_schema_tells_every_key_with_its_default() {
+fn the_schema_has_every_key_with_its_default() {
     let schema = schema();
     let properties = schema["properties"].as_object().unwrap();
     let seed: serde_json::Value = serde_json::from_str(SEED).unwrap();
@@ -166,7 +167,7 @@ fn arguments_make_a_config() {
 }
 
 #[test]
-fn nothing_typed_can_panic() {
+fn no_text_can_panic() {
     for end in 0..SEED.len() {
         let _ = parse(&SEED[..end]);
         let _ = parse(&format!("{}\u{fffd}{}", &SEED[..end], &SEED[end..]));
@@ -174,7 +175,7 @@ fn nothing_typed_can_panic() {
 }
 
 const MANY: &str = r#"{
-  // An application and its next version behind one address.
+  // An application and its next version on one address.
   "$schema": "https://example.com/loadx.json",
   "listeners": [
     {"name": "web", "address": ":8080"},
@@ -244,38 +245,44 @@ fn hosts_have_one_spelling() {
 }
 
 #[test]
-fn faults_of_routes_say_where_and_how() {
+fn faults_of_routes_have_a_place_and_a_fix() {
     let backends = r#""clusters": {"web": {"backends": ["a:1"]}}"#;
     for (typed, fault) in [
         (r#""routes": [{"cluster": "wbe"}]"#, "there is no cluster named \"wbe\" | the file has: web"),
-        (r#""routes": [{"hosts": ["a"]}]"#, "the route says nothing of where its requests go"),
-        (r#""routes": [{"cluster": "web", "redirect": {}}]"#, "\"cluster\" and \"redirect\" cannot stand in one route"),
-        (r#""routes": [{"cluster": "web", "path": "/a", "path_regex": "/b"}]"#, "cannot stand in one route"),
+        (r#""routes": [{"hosts": ["a"]}]"#, "the route has no action"),
+        (r#""routes": [{"cluster": "web", "redirect": {}}]"#, "a route cannot have both \"cluster\" and \"redirect\""),
+        (r#""routes": [{"cluster": "web", "path": "/a", "path_regex": "/b"}]"#, "a route cannot have both"),
         (r#""routes": [{"cluster": "web", "path_prefix": "/a/../b"}]"#, "write \"/b\""),
         (r#""routes": [{"cluster": "web", "path_regex": "/(a"}]"#, "cannot be compiled"),
-        (r#""routes": [{"cluster": "web", "hosts": ["a:80"]}]"#, "leave out the scheme and the port"),
+        (r#""routes": [{"cluster": "web", "hosts": ["a:80"]}]"#, "remove the scheme and the port"),
         (r#""routes": [{"cluster": "web", "methods": ["get"]}]"#, "write \"GET\""),
         (r#""routes": [{"cluster": "web", "request_headers": {"set": {"host": "a"}}}]"#, "\"host\" cannot be changed"),
         (r#""routes": [{"cluster": "web", "request_headers": {"set": {"a": "{ip}"}}}]"#, "no variable is named \"ip\""),
         (r#""routes": [{"respond": {}, "mirror": "web"}]"#, "this route has no cluster"),
         (r#""routes": [{"respond": {}, "response_headers": {"remove": ["a"]}}]"#, "this route has no cluster"),
-        (r#""routes": [{"redirect": {"host": "*.a"}}]"#, "stands for many hosts | write one host"),
-        (r#""routes": [{"cluster": "web", "rewrite": {"host": "*.a"}}]"#, "write one host; a pattern stands for many"),
+        (r#""routes": [{"redirect": {"host": "*.a"}}]"#, "is a pattern for many hosts | write one host"),
+        (r#""routes": [{"cluster": "web", "rewrite": {"host": "*.a"}}]"#, "write one host, not a pattern"),
         (r#""routes": [{"cluster": "web", "rewrite": {"host": "a:0"}}]"#, "is not a host, or a host and a port"),
         (r#""routes": [{"cluster": "web", "rewrite": {"host": "a:"}}]"#, "is not a host, or a host and a port"),
         (r#""routes": [{"cluster": "web", "rewrite": {"host": "[::1]x"}}]"#, "is not a host, or a host and a port"),
         (r#""routes": [{"cluster": "web", "rewrite": {"host": "::1"}}]"#, "is not a host, or a host and a port"),
         (r#""routes": []"#, "\"routes\" is empty"),
         (r#""listeners": [{"address": "a"}]"#, "is not a host and a port"),
-        (r#""listeners": [{"address": ":1"}], "proxy_port": 2"#, "two ways to say the same | move \"proxy_port\""),
-        (r#""backend_servers": [{"host": "a", "port": 1}]"#, "two ways to say the same | move \"backend_servers\""),
+        (
+            r#""listeners": [{"address": ":1"}], "proxy_port": 2"#,
+            "a file cannot have both \"proxy_port\" and \"listeners\" | move \"proxy_port\"",
+        ),
+        (
+            r#""backend_servers": [{"host": "a", "port": 1}]"#,
+            "both \"backend_servers\" and \"clusters\" | move \"backend_servers\"",
+        ),
         (r#""via": "${NAME}""#, "the environment variable NAME is not set"),
     ] {
-        let told = faults(&format!("{{{typed}, {backends}}}"));
-        assert!(told.iter().any(|one| one.contains(fault)), "{typed}: {told:?}");
+        let reported = faults(&format!("{{{typed}, {backends}}}"));
+        assert!(reported.iter().any(|one| one.contains(fault)), "{typed}: {reported:?}");
     }
     let several = r#"{"clusters": {"a": {"backends": ["a:1"]}, "b": {"backends": ["b:1"]}}}"#;
-    assert!(faults(several)[0].contains("several clusters, and no \"routes\""));
+    assert!(faults(several)[0].contains("several clusters and no \"routes\""));
     let added = r#""routes": [{"cluster": "web", "request_headers": {"add": {"a": "1", "A": "2"}}}]"#;
-    assert!(parse(&format!("{{{added}, {backends}}}")).is_ok(), "what is added may be there more than once");
+    assert!(parse(&format!("{{{added}, {backends}}}")).is_ok(), "a route may add a field more than once");
 }

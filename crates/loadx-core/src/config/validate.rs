@@ -1,4 +1,4 @@
-//! From file types to the values that run, and the faults that only show when values meet.
+//! Makes the `Config` of the file types, and finds the faults that concern several values.
 
 use std::collections::BTreeSet;
 
@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{Accepts, AttemptPolicy, BackendSpec, HealthPolicy, Probe};
 
-/// The most backends of one config; every one is probed and held in every view.
+/// The largest number of backends in one config: LoadX probes every backend, and the views contain every backend.
 const BACKENDS_MAX: usize = 20_000;
 
 pub(super) fn validate(source: &str, file: FileConfig, faults: &mut Faults) -> Config {
@@ -39,7 +39,7 @@ impl Checker<'_> {
             Some(routes) => self.routes(routes, &Names::new(&listeners, &clusters)),
             None => {
                 if let (Some(typed), true) = (&file.clusters, clusters.len() > 1) {
-                    let message = "several clusters, and no \"routes\" that say which requests go where";
+                    let message = "the file has several clusters and no \"routes\"";
                     self.fault(typed.place, Problem::new(message, "add \"routes\": [{\"cluster\": …}]"));
                 }
                 vec![route_to_the_only_cluster()]
@@ -69,11 +69,11 @@ impl Checker<'_> {
         }
     }
 
-    /// One form of the file at a time: keys for one listener or cluster, or lists for many.
+    /// Adds a fault if the file has both keys for one listener or cluster and a list of several.
     fn not_both(&mut self, file: &FileConfig, many: &str, one: &[&str]) {
         for key in one {
             if let Some(place) = file.place_of(key) {
-                let message = format!("\"{key}\" and \"{many}\" are two ways to say the same");
+                let message = format!("a file cannot have both \"{key}\" and \"{many}\"");
                 self.fault(place, Problem::new(message, format!("move \"{key}\" into \"{many}\"")));
             }
         }
@@ -110,7 +110,7 @@ impl Checker<'_> {
             }
             (None, Some(clusters)) => {
                 if clusters.value.0.is_empty() {
-                    let message = "\"clusters\" is empty: nobody could answer";
+                    let message = "\"clusters\" is empty: no backend could answer";
                     self.fault(
                         clusters.place,
                         Problem::new(message, "add one: {\"web\": {\"backends\": [\"localhost:8001\"]}}"),
@@ -123,7 +123,7 @@ impl Checker<'_> {
                 Vec::new()
             }
             (None, None) => {
-                // A value that was typed and is wrong was told already.
+                // The reader has already reported an invalid value.
                 if file.place_of("clusters").is_none() && file.place_of("backend_servers").is_none() {
                     let help = "add \"backend_servers\": [{\"host\": \"localhost\", \"port\": 8001}], or \"clusters\"";
                     self.fault(Place::START, Problem::new("the file lacks \"backend_servers\"", help));
@@ -156,14 +156,14 @@ impl Checker<'_> {
     }
 
     fn backends(&mut self, key: &str, place: Place, typed: &[(Place, FileBackendEntry)]) -> Vec<BackendSpec> {
-        // Entries that were told to be bad are not here, so the text is asked.
+        // `typed` lacks invalid entries, so only the text shows whether the list is empty.
         if place.text(self.source).trim_start_matches('[').trim_start().starts_with(']') {
             let help = "add one: {\"host\": \"localhost\", \"port\": 8001}";
-            self.fault(place, Problem::new(format!("\"{key}\" is empty: nobody could answer"), help));
+            self.fault(place, Problem::new(format!("\"{key}\" is empty: no backend could answer"), help));
         }
         if typed.len() > BACKENDS_MAX {
             let message = format!("\"{key}\" has {} entries; {BACKENDS_MAX} are possible", typed.len());
-            self.fault(place, Problem::new(message, "split them over several LoadX"));
+            self.fault(place, Problem::new(message, "divide the backends among several LoadX processes"));
         }
         let specs: Vec<BackendSpec> = typed.iter().map(|(_, backend)| spec(backend)).collect();
         let mut by_authority = BTreeSet::new();
@@ -172,7 +172,7 @@ impl Checker<'_> {
             let authority = spec.authority().to_ascii_lowercase();
             if !by_authority.insert(authority) {
                 let message = format!("{} is listed twice", spec.authority());
-                let help = "remove one; to send it more requests, raise its \"weight\"";
+                let help = "remove one; to send more requests to the backend, raise its \"weight\"";
                 self.fault(*place, Problem::new(message, help));
             } else if !by_name.insert(spec.name.clone()) {
                 let message = format!("two backends are named \"{}\"", spec.name);
@@ -180,7 +180,7 @@ impl Checker<'_> {
                     FileBackendEntry::Object(backend) => backend.name.as_ref().map(|name| name.place),
                     FileBackendEntry::Short(_) => None,
                 };
-                self.fault(named.unwrap_or(*place), Problem::new(message, "give each backend a name of its own"));
+                self.fault(named.unwrap_or(*place), Problem::new(message, "give each backend a different name"));
             }
         }
         specs
@@ -216,7 +216,7 @@ fn health(file: &FileConfig, typed: Option<&FileHealth>) -> HealthPolicy {
     };
     let interval = span(typed.and_then(|typed| typed.interval.as_ref()), file.health_check_interval);
     let timeout = span(typed.and_then(|typed| typed.timeout.as_ref()), file.health_check_timeout);
-    // A short interval that was typed alone shortens the time of a probe too: probes of a backend never overlap.
+    // A short interval without a timeout also shortens the timeout: probes of one backend never overlap.
     let own_timeout =
         typed.is_some_and(|typed| typed.timeout.is_some()) || file.place_of("health_check_timeout").is_some();
     HealthPolicy {

@@ -1,4 +1,4 @@
-//! The scalar types of the file: each says what it takes, in its schema and to whoever mistypes it.
+//! The scalar types of the file. Each type describes its valid values in the schema and in messages.
 
 use std::time::Duration;
 
@@ -40,7 +40,7 @@ impl<const MIN: u64, const MAX: u64> Read for Whole<MIN, MAX> {
 pub(super) struct Seconds(pub(super) f64);
 
 impl Seconds {
-    /// Shorter spans would make LoadX busy with nothing else.
+    /// LoadX would spend all of its time on shorter spans.
     const MIN: f64 = 0.01;
     /// A day.
     const MAX: f64 = 86_400.0;
@@ -90,7 +90,7 @@ impl Read for Text {
     fn read(node: Node<'_>, faults: &mut Faults) -> Option<Self> {
         let text: String = node.scalar(faults, "a text in double quotes")?;
         if text.is_empty() || text.contains(char::is_control) {
-            let message = format!("{} must not be empty or hold control characters", node.title());
+            let message = format!("{} must not be empty or contain control characters", node.title());
             node.fault(faults, Problem::new(message, "write at least one visible character"));
             return None;
         }
@@ -118,8 +118,10 @@ impl Read for Host {
             return Some(Host(bare.to_owned()));
         }
         let help = match typed.split_once("://") {
-            Some((_, rest)) => format!("leave out the scheme and the port: \"{}\"", host_of(rest)),
-            None if typed.contains(':') => format!("the port has a key of its own: \"{}\"", host_of(&typed)),
+            Some((_, rest)) => format!("remove the scheme and the port: \"{}\"", host_of(rest)),
+            None if typed.contains(':') => {
+                format!("remove the port, which has a separate key: \"{}\"", host_of(&typed))
+            }
             None => "write a name such as \"app.internal\" or an address such as \"10.0.0.7\" or \"::1\"".to_owned(),
         };
         node.fault(faults, Problem::new(format!("{} is not a host name or IP address", node.title()), help));
@@ -131,7 +133,7 @@ fn host_of(authority: &str) -> &str {
     authority.split(['/', ':']).next().unwrap_or_default()
 }
 
-/// A request target in origin-form: a path, beginning with a slash.
+/// A request target in origin-form: a path that begins with a slash.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(transparent)]
 pub(super) struct TargetPath(pub(super) String);
@@ -152,7 +154,7 @@ impl Read for TargetPath {
     }
 }
 
-/// A name that can stand in a field: a token (RFC 9110, section 5.6.2).
+/// A name in a field: a token (RFC 9110, section 5.6.2).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(transparent)]
 pub(super) struct Token(pub(super) String);
@@ -167,7 +169,7 @@ impl Read for Token {
         if name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)) {
             return Some(Token(name));
         }
-        let message = format!("{} may hold letters, digits and a few signs such as - and .", node.title());
+        let message = format!("{} may contain letters, digits and a few signs such as - and .", node.title());
         node.fault(faults, Problem::new(message, "write a name such as \"edge-1\""));
         None
     }
@@ -195,7 +197,8 @@ impl Read for Network {
     }
 }
 
-/// An IPv4 network that was typed as mapped into IPv6 (RFC 4291, section 2.5.5.2): clients are compared as IPv4.
+/// Turns an IPv4-mapped IPv6 network (RFC 4291, section 2.5.5.2) into an IPv4 network: LoadX compares such clients as
+/// IPv4.
 fn canonical(net: IpNet) -> IpNet {
     match net {
         IpNet::V6(v6) if v6.prefix_len() >= 96 => {
@@ -206,14 +209,14 @@ fn canonical(net: IpNet) -> IpNet {
     }
 }
 
-/// How a line of the access log looks.
+/// The format of a line of the access log.
 #[derive(Copy, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum LogFormat {
-    /// For eyes.
+    /// Text for people.
     #[default]
     Human,
-    /// One JSON object a line.
+    /// One JSON object per line.
     Json,
 }
 
@@ -233,11 +236,11 @@ impl Read for LogFormat {
 #[derive(Copy, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum LogField {
-    /// The host that the request is for (RFC 9110, section 7.2).
+    /// The host of the request (RFC 9110, section 7.2).
     Host,
     /// The program that sent the request (RFC 9110, section 10.1.5).
     UserAgent,
-    /// Where the client found the address (RFC 9110, section 10.1.3).
+    /// The page from which the client got the address (RFC 9110, section 10.1.3).
     Referer,
 }
 
@@ -253,15 +256,15 @@ impl Read for LogField {
     }
 }
 
-/// Reads a word that serde knows; `words` are all that it knows.
+/// Reads a word that serde knows; `words` are all known words.
 fn one_of<T: serde::de::DeserializeOwned>(node: Node<'_>, faults: &mut Faults, words: &[&str]) -> Option<T> {
     let typed: String = node.scalar(faults, "a text in double quotes")?;
     let read = serde_json::from_value(typed.as_str().into()).ok();
     if read.is_none() {
         let all = words.join(", ");
         let help = match nearest(&typed, words) {
-            Some(near) => format!("did you mean \"{near}\"? It can be: {all}"),
-            None => format!("it can be: {all}"),
+            Some(near) => format!("did you mean \"{near}\"? Known values: {all}"),
+            None => format!("known values: {all}"),
         };
         node.fault(faults, Problem::new(format!("{} cannot be \"{typed}\"", node.title()), help));
     }

@@ -1,4 +1,4 @@
-//! One route: what a request must look like, and what then becomes of the request.
+//! One route: the conditions on a request, and the action for a request that meets the conditions.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,24 +8,24 @@ use super::{Access, FieldEdits, Rewrite, Rules};
 /// One route of the plan.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Route {
-    /// Shown in logs and pages: the name that the config gives, or `route-N` by position, from 1.
+    /// The name in logs and pages: the name in the config, or `route-N` by position, from 1.
     pub name: Arc<str>,
-    /// What a request must look like.
+    /// The conditions on a request.
     pub rules: Rules,
-    /// What becomes of a request that matches.
+    /// The action for a matching request.
     pub action: Action,
-    /// Which clients are served.
+    /// The clients that the route serves.
     pub access: Access,
-    /// The limit of a whole exchange, where it differs from that of the config.
+    /// The longest time of an exchange; `None` means the limit of the config.
     pub exchange_timeout: Option<Duration>,
-    /// The largest request body in bytes, where it differs from that of the config.
+    /// The largest request body in bytes; `None` means the limit of the config.
     pub body_max: Option<u64>,
     /// Changes to the fields of the response.
     pub response_fields: FieldEdits,
 }
 
 impl Route {
-    /// Whether the backend gets another path than that of the request.
+    /// Whether the backend gets a path other than the path of the request.
     pub(super) fn rewrites_path(&self) -> bool {
         match &self.action {
             Action::Forward(forward) => forward.rewrite.path.is_some() || forward.rewrite.path_prefix.is_some(),
@@ -34,23 +34,23 @@ impl Route {
     }
 }
 
-/// What becomes of a request.
+/// The action of a route.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Action {
-    /// A cluster answers the request.
+    /// A backend of a cluster answers the request.
     Forward(Forward),
-    /// The client is sent to another place.
+    /// LoadX answers with a redirect.
     Redirect(Redirect),
-    /// LoadX answers by itself.
+    /// LoadX answers with a response of the config.
     Respond(Respond),
 }
 
-/// Where a request is forwarded to, and how it is changed on the way.
+/// The clusters for a request, and the changes to the request.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Forward {
-    /// The clusters, of which one is drawn by weight.
+    /// The clusters; LoadX draws one by weight.
     pub split: Vec<Share>,
-    /// Whether the client's address draws the cluster, so that a client stays with its cluster.
+    /// Whether the client's address decides the draw, so that all requests of a client go to one cluster.
     pub sticky: bool,
     /// The cluster that gets a copy, as a position in the plan.
     pub mirror: Option<usize>,
@@ -65,12 +65,12 @@ pub struct Forward {
 pub struct Share {
     /// The cluster, as a position in the plan.
     pub cluster: usize,
-    /// The share, in proportion to the other weights; a weight of 0 gets nothing.
+    /// The share, in proportion to the other weights; a cluster with weight 0 gets no requests.
     pub weight: u32,
 }
 
 impl Forward {
-    /// Everything to one cluster, unchanged.
+    /// Forwards every request to one cluster, unchanged.
     pub fn to(cluster: usize) -> Self {
         Forward {
             split: vec![Share { cluster, weight: 1 }],
@@ -81,7 +81,7 @@ impl Forward {
         }
     }
 
-    /// The cluster for a request. `entropy` is 64 random bits, `client` 64 bits that belong to the client's address.
+    /// The cluster for a request. `entropy` is 64 random bits, `client` gives 64 bits of the client's address.
     pub fn cluster(&self, entropy: u64, client: impl FnOnce() -> u64) -> usize {
         if let [only] = &self.split[..] {
             return only.cluster;
@@ -100,7 +100,7 @@ impl Forward {
     }
 }
 
-/// Another place for the client to go. What is not set stays as it was asked.
+/// A redirect. For parts that are not set, the target has the parts of the request.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Redirect {
     /// The status: 301, 302, 303, 307 or 308.
@@ -109,13 +109,14 @@ pub struct Redirect {
     pub scheme: Option<Arc<str>>,
     /// The host.
     pub host: Option<Arc<str>>,
-    /// The port; without one, the scheme's own when the scheme or the host changes.
+    /// The port; `None` means the default port of the scheme if the scheme or the host changes, otherwise the port of
+    /// the request.
     pub port: Option<u16>,
     /// The path, or the replacement of the matched prefix.
     pub path: Rewrite,
 }
 
-/// A response that the config holds.
+/// A response of the config.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Respond {
     /// The status, 200 to 599.

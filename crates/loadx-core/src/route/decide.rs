@@ -1,4 +1,4 @@
-//! What becomes of a request: the one decision that the proxy carries out and that `loadx route` explains.
+//! The verdict on a request: the proxy carries the verdict out, and `loadx route` explains the verdict.
 
 use std::borrow::Cow;
 use std::io::Write as _;
@@ -7,13 +7,13 @@ use std::net::IpAddr;
 use super::path::{self, PathFault, Target};
 use super::{Action, Asked, Fields, Forward, Match, PathRule, Redirect, Respond, Route, RouteTable, Values, Variable};
 
-/// A request as it came. Each part is asked for only where a decision needs it, so that other requests do not pay for
-/// the part.
+/// A request as the client sent it. [`decide`] reads a part only if the decision needs the part, so that other requests
+/// do not pay for the part.
 pub trait Request: Fields {
     /// The position of the listener in the plan.
     fn listener(&self) -> usize;
 
-    /// The host and port that the request is for, as the client wrote them; empty when the client named none.
+    /// The host and port of the request, as the client wrote them; empty if the request has no host.
     fn authority(&self) -> &[u8];
 
     /// The path and query, as the client wrote them.
@@ -22,14 +22,14 @@ pub trait Request: Fields {
     /// The method.
     fn method(&self) -> &[u8];
 
-    /// The client's address, behind trusted proxies. Without an address, the access rules of a route are passed over
-    /// and `{client_ip}` stays as the config has it.
+    /// The client's address, also behind trusted proxies. Without an address, LoadX does not apply the access rules of
+    /// a route, and `{client_ip}` stays as in the config.
     fn client(&self) -> Option<IpAddr>;
 
-    /// The length of the content in bytes, where the fields tell a length.
+    /// The length of the content in bytes, if the fields have a length.
     fn length(&self) -> Option<u64>;
 
-    /// The largest content in bytes, for routes that have no limit of their own; none means any.
+    /// The largest content in bytes, for routes without a limit; `None` means no limit.
     fn length_max(&self) -> Option<u64>;
 
     /// The scheme that the client used: `http` or `https`.
@@ -38,8 +38,8 @@ pub trait Request: Fields {
     /// Writes the id of the request, as in the access log.
     fn put_request_id(&self, out: &mut Vec<u8>);
 
-    /// The request as routes see it. `host` is what [`path::host`] makes of the authority, `target` what
-    /// [`Target::read`] makes of the target.
+    /// The parts of the request that routes compare. `host` is the result of [`path::host`] for the authority, and
+    /// `target` the result of [`Target::read`] for the target.
     fn asked<'b>(&'b self, host: &'b [u8], target: &'b Target<'_>) -> Asked<'b>
     where
         Self: Sized,
@@ -55,29 +55,29 @@ pub trait Request: Fields {
     }
 }
 
-/// What becomes of a request, and by which route.
+/// The verdict on a request, and the route.
 #[derive(Debug)]
 pub struct Decided<'t> {
-    /// The route that the request matched, also when the route refuses the request.
+    /// The route that the request matched, even if the route refuses the request.
     pub found: Option<Match<'t>>,
-    /// What becomes of the request.
+    /// The verdict.
     pub verdict: Verdict<'t>,
 }
 
-/// What becomes of a request.
+/// The verdict on a request.
 #[derive(Debug)]
 pub enum Verdict<'t> {
-    /// The path cannot have one meaning: 400.
+    /// The path has no single meaning: 400.
     BadPath(PathFault),
     /// No route matches: 404.
     NotFound,
     /// The route does not serve the client: 403.
     Denied,
-    /// The content is longer than the route allows: 413.
+    /// The content is larger than the limit: 413.
     TooLarge,
     /// LoadX answers with a response of the config.
     Respond(&'t Respond),
-    /// The client is sent to another place.
+    /// LoadX answers with a redirect.
     Redirect {
         /// The status: 301, 302, 303, 307 or 308.
         status: u16,
@@ -88,12 +88,12 @@ pub enum Verdict<'t> {
     Forward(Forwarded<'t>),
 }
 
-/// A request on its way to a cluster, and how its route changes the request.
+/// The cluster for a request, and the changes to the request.
 #[derive(Debug)]
 pub struct Forwarded<'t> {
-    /// The clusters, the new host and the names of fields that are removed.
+    /// The clusters, the new host and the names of the removed fields.
     pub to: &'t Forward,
-    /// The path and query that the backend gets, where they differ from those of the request.
+    /// The path and query that the backend gets; `None` means the path and query of the request.
     pub path_and_query: Option<Vec<u8>>,
     /// The field lines that the route adds to the request.
     pub added: Vec<u8>,
@@ -105,17 +105,17 @@ impl<'t> Decided<'t> {
     }
 }
 
-/// The paths of the status endpoints, which LoadX answers itself on listeners that have the endpoints.
+/// The paths of the status endpoints. LoadX itself answers requests for them on listeners with endpoints.
 pub const ENDPOINTS: [&str; 3] = ["/__health__", "/__metrics__", "/__status__"];
 
-/// Whether a request asks for a status endpoint. `target` is the path and query as the client wrote them: the names of
-/// endpoints have one spelling.
+/// Whether the target of a request is a status endpoint. `target` is the path and query as the client wrote them: each
+/// endpoint has one spelling.
 pub fn is_endpoint(method: &[u8], target: &[u8]) -> bool {
     let path = target.split(|byte| *byte == b'?').next().unwrap_or_default();
     matches!(method, b"GET" | b"HEAD") && ENDPOINTS.iter().any(|endpoint| endpoint.as_bytes() == path)
 }
 
-/// Decides what becomes of a request.
+/// Gives the verdict on a request.
 #[inline]
 pub fn decide<'t>(table: &'t RouteTable, request: &impl Request) -> Decided<'t> {
     let target = match Target::read(request.target()) {
@@ -136,7 +136,7 @@ pub fn decide<'t>(table: &'t RouteTable, request: &impl Request) -> Decided<'t> 
     Decided { found: Some(found), verdict: verdict(found.route, request, &target) }
 }
 
-/// What a route makes of a request that the route matched.
+/// The verdict of a route on a matching request.
 #[inline]
 fn verdict<'t>(route: &'t Route, request: &impl Request, target: &Target<'_>) -> Verdict<'t> {
     if request.client().is_some_and(|client| !route.access.permits(client)) {
@@ -166,7 +166,7 @@ fn verdict<'t>(route: &'t Route, request: &impl Request, target: &Target<'_>) ->
     }
 }
 
-/// The path and query for the backend, where they differ from those that came.
+/// The path and query for the backend; `None` means the path and query of the request.
 #[inline]
 fn sent_path(forward: &Forward, rule: &PathRule, target: &Target<'_>) -> Option<Vec<u8>> {
     let mut out = Vec::new();
@@ -185,14 +185,14 @@ fn put_query(query: Option<&[u8]>, out: &mut Vec<u8>) {
     }
 }
 
-/// Where a redirect leads: everything that the redirect does not name stays as it was asked.
+/// The target of a redirect: the parts that the redirect does not set are the parts of the request.
 fn location(redirect: &Redirect, rule: &PathRule, request: &impl Request, target: &Target<'_>) -> Vec<u8> {
     let mut out = Vec::new();
     out.extend_from_slice(redirect.scheme.as_deref().unwrap_or_else(|| request.scheme()).as_bytes());
     out.extend_from_slice(b"://");
     match (&redirect.host, redirect.port) {
         (Some(host), _) => out.extend_from_slice(host.as_bytes()),
-        // A port that was asked for belongs to the scheme that was asked for.
+        // The port of the request belongs to the scheme of the request.
         (None, None) if redirect.scheme.is_none() => out.extend_from_slice(request.authority()),
         (None, _) => out.extend_from_slice(&path::host(request.authority())),
     }
@@ -200,20 +200,20 @@ fn location(redirect: &Redirect, rule: &PathRule, request: &impl Request, target
         out.extend_from_slice(format!(":{port}").as_bytes());
     }
     if !redirect.path.path(rule, &target.path, &mut out) {
-        // OPTIONS * asks for no path.
+        // OPTIONS * has no path.
         out.extend_from_slice(if *target.path == *b"*" { b"/" } else { &target.path });
     }
     put_query(target.query.filter(|query| !query.is_empty()), &mut out);
     out
 }
 
-/// Writes the field lines that a route adds to the response to a request that the route matched.
+/// Writes the field lines that a route adds to the response to a matching request.
 pub fn put_response_lines(route: &Route, request: &impl Request, out: &mut Vec<u8>) {
     if route.response_fields.add.is_empty() {
         return;
     }
     let host = path::host(request.authority());
-    // The request matched the route by its path, so that the path has a normal form.
+    // The request matched the route, so the path has a normal form.
     let path = Target::read(request.target()).map_or(Cow::Borrowed(request.target()), |target| target.path);
     route.response_fields.put_added(&RequestValues { request, host: &host, path: &path, route }, out);
 }
@@ -230,7 +230,7 @@ impl<R: Request> Values for RequestValues<'_, R> {
     fn put(&self, variable: Variable, out: &mut Vec<u8>) {
         match variable {
             Variable::ClientIp => match self.request.client() {
-                Some(ip) => write!(out, "{}", ip.to_canonical()).expect("a Vec takes what is written to it"),
+                Some(ip) => write!(out, "{}", ip.to_canonical()).expect("a write to a Vec succeeds"),
                 None => out.extend_from_slice(b"{client_ip}"),
             },
             Variable::RequestId => self.request.put_request_id(out),
@@ -309,7 +309,7 @@ mod tests {
     }
 
     #[test]
-    fn a_request_that_nothing_changes_is_not_copied() {
+    fn an_unchanged_request_is_not_copied() {
         for (target, sent) in [("/a?b", None), ("*", None), ("/a/../b?", Some("/b?")), ("/%61", Some("/a"))] {
             let table = table(r#"{"cluster": "a"}"#);
             let Verdict::Forward(forwarded) = decide(&table, &request("h", target)).verdict else { panic!("{target}") };
@@ -331,13 +331,13 @@ mod tests {
             (found.map(|found| found.index), verdict)
         };
         assert!(matches!(of("/closed", None), (Some(0), Verdict::Denied)));
-        let anybody = Asking { client: None, ..request("h", "/closed") };
-        assert!(matches!(decide(&table, &anybody).verdict, Verdict::Forward(_)));
+        let unknown = Asking { client: None, ..request("h", "/closed") };
+        assert!(matches!(decide(&table, &unknown).verdict, Verdict::Forward(_)));
         assert!(matches!(of("/small", Some(5)), (Some(1), Verdict::TooLarge)));
         assert!(matches!(of("/small", Some(4)), (Some(1), Verdict::Forward(_))));
         assert!(matches!(of("/large", Some(40)), (Some(2), Verdict::Forward(_))));
         assert!(matches!(of("/other", Some(11)), (Some(3), Verdict::TooLarge)));
-        assert!(matches!(of("/other", None), (Some(3), Verdict::Forward(_))), "chunks are counted as they come");
+        assert!(matches!(of("/other", None), (Some(3), Verdict::Forward(_))), "the proxy counts chunks");
         assert!(matches!(of("/none", None), (None, Verdict::NotFound)));
         assert!(matches!(of("/%zz", None), (None, Verdict::BadPath(PathFault::Escape))));
         assert!(matches!(of("/x/..%2Fsmall", None), (None, Verdict::BadPath(PathFault::Ambiguous))));
@@ -360,7 +360,7 @@ mod tests {
     }
 
     #[test]
-    fn a_redirect_keeps_what_it_does_not_name() {
+    fn a_redirect_keeps_the_parts_that_it_does_not_set() {
         let location = |redirect: &str, authority, target| {
             let table = table(&format!(r#"{{"redirect": {redirect}}}"#));
             let Verdict::Redirect { location, .. } = decide(&table, &request(authority, target)).verdict else {

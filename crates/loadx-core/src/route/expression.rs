@@ -4,16 +4,17 @@ use regex_automata::MatchKind;
 use regex_automata::meta::{BuildError, Regex};
 use regex_automata::util::syntax;
 
-/// The most routes of a config whose path is a regular expression: each makes the automaton of its host larger.
+/// The largest number of routes with a regular expression: each expression makes the automaton of its host larger.
 pub const REGEX_ROUTES_MAX: usize = 1_000;
 
-/// The most memory of one compiled expression, in bytes.
+/// The largest memory of one compiled expression, in bytes.
 pub const REGEX_BYTES_MAX: usize = 64 * 1024;
 
-/// One automaton for expressions that each match a whole path. Paths are ASCII, so that `.` and classes are bytes.
+/// Compiles one automaton for several expressions; each expression matches a whole path. Paths are ASCII, so `.` and
+/// classes match bytes.
 ///
 /// # Errors
-/// When an expression is malformed, or larger than [`REGEX_BYTES_MAX`].
+/// An expression is malformed, or larger than [`REGEX_BYTES_MAX`].
 pub fn compile(patterns: &[&str]) -> Result<Regex, Box<BuildError>> {
     let whole: Vec<String> = patterns.iter().map(|pattern| format!("^(?:{pattern})$")).collect();
     let config = Regex::config()
@@ -28,20 +29,20 @@ fn syntax() -> syntax::Config {
     syntax::Config::new().unicode(false).utf8(false)
 }
 
-/// One expression that a person typed, compiled.
+/// Compiles one expression of the config.
 ///
 /// # Errors
-/// Why the expression cannot be compiled, in one line.
+/// The reason why the expression does not compile, in one line.
 pub fn compile_typed(pattern: &str) -> Result<Regex, String> {
-    // By itself first: a closing parenthesis must not end the group that anchors the expression.
+    // Parses the expression alone first: a closing parenthesis must not end the group that anchors the expression.
     syntax::parse_with(pattern, &syntax()).map_err(|error| reason(&error.to_string()))?;
     compile(&[pattern]).map_err(|error| match error.size_limit() {
-        Some(_) => format!("it takes more than {} KiB", REGEX_BYTES_MAX / 1024),
+        Some(_) => format!("the compiled expression takes more than {} KiB", REGEX_BYTES_MAX / 1024),
         None => reason(&error.to_string()),
     })
 }
 
-/// The reason in the text of a fault, which shows the expression with a mark below and ends with a line for the reason.
+/// The reason in the text of a fault: the text shows the expression with a mark, and ends with the line of the reason.
 fn reason(text: &str) -> String {
     text.rsplit("error: ").next().unwrap_or(text).trim().to_owned()
 }
@@ -57,7 +58,7 @@ mod tests {
         let all: Vec<&str> = std::iter::repeat_n(large.as_str(), REGEX_ROUTES_MAX).collect();
         assert!(compile(&all).is_ok(), "{large}");
         for (pattern, reason) in [
-            ("/[a-z]{10000}", "it takes more than 64 KiB"),
+            ("/[a-z]{10000}", "the compiled expression takes more than 64 KiB"),
             ("/(a", "unclosed group"),
             ("/a)|(/b", "unopened group"),
             ("/[b-a]", "invalid character class range, the start must be <= the end"),

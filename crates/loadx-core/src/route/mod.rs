@@ -1,8 +1,8 @@
-//! Routes: what a request must look like, and where the request then goes.
+//! Routes: the conditions on a request, and the action for a request that meets the conditions.
 //!
-//! A [`RouteTable`] is compiled once from the config. A match takes the same time for one host as for a hundred
-//! thousand. Paths are matched in the form that the backend gets; see [`path`]. What then becomes of a request is said
-//! by [`decide()`].
+//! LoadX compiles a [`RouteTable`] once from the config. A match takes the same time for one host and for a hundred
+//! thousand hosts. Routes match the path in the form that the backend gets; see [`path`]. [`decide()`] gives the
+//! verdict on a request.
 
 pub mod access;
 mod action;

@@ -1,10 +1,10 @@
 //! One meaning of a path: the path that a route matches is the path that the backend reads.
 //!
-//! [`normalise`] applies what every reader of URIs does (RFC 3986, section 6.2.2): escapes of unreserved characters
-//! are decoded, the digits of other escapes become capitals, dot segments are removed. The result is matched and sent.
-//! Other differences servers treat differently: doubled slashes, encoded slashes and backslashes, parameters behind a
-//! semicolon. Such a path is matched in every way in which a server may read it; when the readings lead to different
-//! routes, the request is refused.
+//! [`normalise`] does the steps that do not change the meaning of a URI (RFC 3986, section 6.2.2): `normalise` decodes
+//! escapes of unreserved characters, writes the digits of other escapes in upper case, and removes dot segments. Routes
+//! match the result, and the backend gets the result. Servers differ in the treatment of doubled slashes, encoded
+//! slashes and backslashes, and parameters after a semicolon. LoadX matches such a path in every way in which a server
+//! may read the path, and refuses the request if two readings match different routes.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -12,30 +12,32 @@ use std::net::Ipv6Addr;
 
 use super::{Asked, Match, RouteTable};
 
-/// Why a path is refused.
+/// Why LoadX refuses a path.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub enum PathFault {
-    /// A percent sign is not followed by two hexadecimal digits.
+    /// A percent sign without two hexadecimal digits after it.
     Escape,
-    /// An escape stands for a control character, NUL among them.
+    /// An escaped control character, such as NUL.
     Control,
     /// A backslash, which some servers read as a slash.
     Backslash,
-    /// A byte beyond ASCII, which must be escaped (RFC 3986, section 2.1).
+    /// A byte beyond ASCII; a URI escapes such bytes (RFC 3986, section 2.1).
     NotAscii,
-    /// Servers read the path in ways that lead to different routes.
+    /// Servers read the path in different ways, and two of these ways match different routes.
     Ambiguous,
 }
 
 impl PathFault {
-    /// What is wrong, in words.
+    /// The fault, as text for logs.
     pub fn as_str(self) -> &'static str {
         match self {
-            PathFault::Escape => "the path has a % that two hexadecimal digits do not follow",
+            PathFault::Escape => "the path has a % without two hexadecimal digits",
             PathFault::Control => "the path has an escaped control character",
             PathFault::Backslash => "the path has a backslash",
             PathFault::NotAscii => "the path has a byte that is not ASCII",
-            PathFault::Ambiguous => "servers read the path in ways that lead to different routes",
+            PathFault::Ambiguous => {
+                "servers read the path in different ways, and two of these ways match different routes"
+            }
         }
     }
 }
@@ -48,16 +50,17 @@ impl fmt::Display for PathFault {
 
 impl std::error::Error for PathFault {}
 
-/// What [`normalise`] did with a path.
+/// The result of [`normalise`].
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub enum Normal {
-    /// The path is its own normal form.
+    /// The path is in its normal form.
     Unchanged,
-    /// The normal form was written.
+    /// [`normalise`] wrote the normal form.
     Changed,
 }
 
-/// Bytes that [`normalise`] must look at: all others are copied. Two neighbours make a dot segment or a doubled slash.
+/// Bytes that [`normalise`] must examine; `normalise` copies all other bytes. Two such bytes in a row begin a dot
+/// segment or a doubled slash.
 const PLAIN: [bool; 256] = {
     let mut table = [false; 256];
     let mut byte = 0x21;
@@ -68,25 +71,25 @@ const PLAIN: [bool; 256] = {
     table
 };
 
-/// How many bytes of a path and query need no look: they are their own normal form, and no query begins there.
+/// The number of bytes at the start of a path and query that are in their normal form and before the query.
 pub fn plain_length(path_and_query: &[u8]) -> usize {
     path_and_query.iter().position(|byte| !PLAIN[usize::from(*byte)]).unwrap_or(path_and_query.len())
 }
 
-/// A path and query, taken apart.
+/// A path and a query.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Target<'a> {
-    /// The path in its normal form: owned where the normal form differs from the path that came.
+    /// The path in its normal form: owned if the normal form differs from the path of the request.
     pub path: Cow<'a, [u8]>,
-    /// What follows the question mark, as it came; none when there is no question mark.
+    /// The bytes after the question mark, unchanged; `None` without a question mark.
     pub query: Option<&'a [u8]>,
 }
 
 impl<'a> Target<'a> {
-    /// Takes a path and query apart and normalises the path.
+    /// Splits a path and query, and normalises the path.
     ///
     /// # Errors
-    /// When the path cannot have one meaning; see [`normalise`].
+    /// The path has no single meaning; see [`normalise`].
     #[inline]
     pub fn read(path_and_query: &'a [u8]) -> Result<Self, PathFault> {
         let plain = plain_length(path_and_query);
@@ -112,10 +115,10 @@ impl<'a> Target<'a> {
     }
 }
 
-/// Writes the normal form of `path`, which has no query, to `out`, if the form differs from `path`.
+/// Writes the normal form of `path` to `out`, if the form differs from `path`. `path` has no query.
 ///
 /// # Errors
-/// When the path cannot have one meaning. `out` may then hold a part.
+/// The path has no single meaning. `out` may then contain a part of the normal form.
 pub fn normalise(path: &[u8], out: &mut Vec<u8>) -> Result<Normal, PathFault> {
     if plain_length(path) == path.len() {
         return Ok(Normal::Unchanged);
@@ -139,7 +142,7 @@ pub fn normalise(path: &[u8], out: &mut Vec<u8>) -> Result<Normal, PathFault> {
     Ok(Normal::Changed)
 }
 
-/// Writes an escape: decoded, when the character means the same without one.
+/// Writes an escape; decoded, if the character has the same meaning without the escape.
 fn put_escape(high: Option<u8>, low: Option<u8>, out: &mut Vec<u8>) -> Result<(), PathFault> {
     let digit = |byte: Option<u8>| byte.and_then(|byte| char::from(byte).to_digit(16));
     let (Some(high), Some(low)) = (digit(high), digit(low)) else { return Err(PathFault::Escape) };
@@ -184,7 +187,7 @@ fn remove_dot_segments(path: &mut Vec<u8>, start: usize) {
     }
 }
 
-/// A dot segment at the end of a path leaves its slash.
+/// Keeps the slash before a dot segment at the end of a path.
 fn keep_slash(path: &mut [u8], write: usize, is_last: bool) -> usize {
     if is_last {
         path[write] = b'/';
@@ -192,8 +195,8 @@ fn keep_slash(path: &mut [u8], write: usize, is_last: bool) -> usize {
     write + usize::from(is_last)
 }
 
-/// Whether servers may read a normalised path in other ways than as the path stands. An exact path or a prefix with
-/// such readings matches no request, because the other readings do not lead to the same route.
+/// Whether servers may read a normalised path in several ways. An exact path or a prefix with several readings matches
+/// no request, because the other readings do not match the same route.
 pub fn has_readings(path: &[u8]) -> bool {
     let escaped = |three: &[u8]| matches!(three, b"%2F" | b"%5C");
     path.contains(&b';')
@@ -201,12 +204,11 @@ pub fn has_readings(path: &[u8]) -> bool {
         || (path.contains(&b'%') && path.windows(3).any(escaped))
 }
 
-/// The most readings of a path. Each escape is decoded once, before or behind the cut of parameters, and slashes are
-/// merged before or behind each of these steps; many such orders come to the same.
+/// The largest number of readings of a path. A server decodes each escape once, before or after the cut of parameters,
+/// and merges slashes before or after each of these steps; many such orders give the same reading.
 const READINGS_MAX: usize = 158;
 
-/// What a server may do to a path before it looks for what the path names. Each server takes some of these steps, in an
-/// order of its own.
+/// A step of a server that reads a path. Each server does some of these steps, in some order.
 #[derive(Copy, Clone)]
 enum Step {
     /// Reads encoded slashes as slashes.
@@ -215,14 +217,14 @@ enum Step {
     Backslashes,
     /// Ends the name of a segment at a semicolon.
     Parameters,
-    /// Makes one slash of neighbouring ones.
+    /// Merges neighbouring slashes into one slash.
     Merge,
 }
 
 impl Step {
     const ALL: [Step; 4] = [Step::Slashes, Step::Backslashes, Step::Parameters, Step::Merge];
 
-    /// The path after this step; none when the step changes nothing.
+    /// The path after this step; `None` if the step changes nothing.
     fn apply(self, path: &[u8]) -> Option<Vec<u8>> {
         let changed = match self {
             Step::Slashes => replaced(path, b"%2F"),
@@ -238,7 +240,7 @@ impl Step {
     }
 }
 
-/// A path whose segments end at their first semicolon.
+/// The path with each segment cut at its first semicolon.
 fn without_parameters(path: &[u8]) -> Vec<u8> {
     let mut out = Vec::with_capacity(path.len());
     let mut is_cut = false;
@@ -251,7 +253,7 @@ fn without_parameters(path: &[u8]) -> Vec<u8> {
     out
 }
 
-/// A path in which an escape is a slash.
+/// The path with a slash in place of each `escape`.
 fn replaced(path: &[u8], escape: &[u8; 3]) -> Vec<u8> {
     let mut out = Vec::with_capacity(path.len());
     let mut rest = path;
@@ -274,7 +276,7 @@ impl RouteTable {
     /// The route that a request with a normalised path matches.
     ///
     /// # Errors
-    /// When servers may read the path in ways that lead to different routes, or find dot segments in the path.
+    /// Two readings of the path match different routes, or a reading has dot segments.
     pub fn find_unambiguous(&self, asked: &Asked<'_>) -> Result<Option<Match<'_>>, PathFault> {
         let found = self.find(asked);
         if !has_readings(asked.path) {
@@ -288,7 +290,7 @@ impl RouteTable {
                 if readings.contains(&path) {
                     continue;
                 }
-                // A path with a dot segment leads elsewhere than it seems to, whatever its route.
+                // A server removes a dot segment, so the backend would read another path.
                 let has_dots = path.split(|byte| *byte == b'/').any(|segment| matches!(segment, b"." | b".."));
                 let other = self.find(&Asked { path: &path, ..*asked });
                 if has_dots || other.map(|other| other.index) != found.map(|found| found.index) {
@@ -303,8 +305,8 @@ impl RouteTable {
     }
 }
 
-/// The host that routes match: lower case, without port and trailing dot; an IPv6 address in brackets, as RFC 5952
-/// spells the address.
+/// The host that routes match: lower case, without port and trailing dot; an IPv6 address in brackets, in the notation
+/// of RFC 5952.
 pub fn host(authority: &[u8]) -> Cow<'_, [u8]> {
     if authority.first() == Some(&b'[') {
         return literal(authority);
@@ -318,8 +320,8 @@ pub fn host(authority: &[u8]) -> Cow<'_, [u8]> {
     Cow::Owned(host.to_ascii_lowercase())
 }
 
-/// The host of an authority that begins with a bracket. One address has many spellings; a literal that is no IPv6
-/// address (RFC 3986, section 3.2.2, has others) only loses its case.
+/// The host of an authority that begins with a bracket. An IPv6 address has many spellings and gets one; any other
+/// literal (RFC 3986, section 3.2.2) only becomes lower case.
 #[cold]
 fn literal(authority: &[u8]) -> Cow<'_, [u8]> {
     let end = authority.iter().position(|byte| *byte == b']').unwrap_or(authority.len());

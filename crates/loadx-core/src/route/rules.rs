@@ -1,4 +1,4 @@
-//! What a request must look like to match a route, and how the route changes the request.
+//! The conditions of a route on a request, and the changes of a route to the request.
 
 use std::fmt;
 use std::sync::Arc;
@@ -7,36 +7,36 @@ use regex_automata::meta::Regex;
 
 use super::{Asked, Template, Values};
 
-/// What a request must look like. Every rule must hold.
+/// The conditions on a request. A matching request meets all of them.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Rules {
-    /// The hosts, lower case: exact (`a.example`) or with a wildcard for one or more labels (`*.a.example`). Empty
-    /// means any host.
+    /// The hosts, lower case: exact (`a.example`) or with a wildcard for one or more labels (`*.a.example`). An empty
+    /// list means any host.
     pub hosts: Vec<Arc<str>>,
     /// The path.
     pub path: PathRule,
-    /// The methods; empty means any.
+    /// The methods; an empty list means any method.
     pub methods: Vec<Arc<str>>,
-    /// Fields that must have these values.
+    /// The required values of fields.
     pub fields: Vec<FieldRule>,
-    /// Parameters of the query that must have these values.
+    /// The required values of query parameters.
     pub query: Vec<QueryRule>,
-    /// The listeners, as positions in the plan; empty means any.
+    /// The listeners, as positions in the plan; an empty list means any listener.
     pub listeners: Vec<usize>,
 }
 
-/// What a path must look like.
+/// The condition on a path.
 #[derive(Clone, Debug, Default)]
 pub enum PathRule {
-    /// Any path, and `*`.
+    /// Any path, and also `*`.
     #[default]
     Any,
-    /// This path.
+    /// Exactly this path.
     Exact(Arc<str>),
-    /// This path and what is below it, by whole segments: `/v1` holds `/v1` and `/v1/a`, not `/v10`. Without a
+    /// This path and all paths below, by whole segments: `/v1` matches `/v1` and `/v1/a`, not `/v10`. The prefix has no
     /// trailing slash.
     Prefix(Arc<str>),
-    /// A regular expression that matches all of the path.
+    /// A regular expression that matches the whole path.
     Regex(Arc<str>, Box<Regex>),
 }
 
@@ -52,7 +52,7 @@ impl PartialEq for PathRule {
     }
 }
 
-/// A field that must have a value.
+/// The required value of a field.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FieldRule {
     /// The name, lower case.
@@ -61,7 +61,7 @@ pub struct FieldRule {
     pub value: Arc<str>,
 }
 
-/// A parameter of the query that must have a value.
+/// The required value of a query parameter.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct QueryRule {
     /// The name.
@@ -70,41 +70,41 @@ pub struct QueryRule {
     pub value: Arc<str>,
 }
 
-/// Why a route did not match.
+/// Why a route does not match.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Mismatch {
-    /// The host is another one.
+    /// The host is different.
     Host,
-    /// The path is another one.
+    /// The path is different.
     Path,
     /// The route is not for this listener.
     Listener,
-    /// The method is another one.
+    /// The method is different.
     Method,
     /// This field is missing or has another value.
     Field(Arc<str>),
     /// This query parameter is missing or has another value.
     Query(Arc<str>),
-    /// The route would match, and another one comes first.
+    /// The route matches too, but the chosen route comes first.
     Later,
 }
 
 impl fmt::Display for Mismatch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Mismatch::Host => f.write_str("the host is another one"),
-            Mismatch::Path => f.write_str("the path is another one"),
+            Mismatch::Host => f.write_str("the host is different"),
+            Mismatch::Path => f.write_str("the path is different"),
             Mismatch::Listener => f.write_str("the route is not for this listener"),
-            Mismatch::Method => f.write_str("the method is another one"),
+            Mismatch::Method => f.write_str("the method is different"),
             Mismatch::Field(name) => write!(f, "the field {name} is missing or has another value"),
             Mismatch::Query(name) => write!(f, "the query parameter {name} is missing or has another value"),
-            Mismatch::Later => f.write_str("the route would match, and the chosen one comes first"),
+            Mismatch::Later => f.write_str("the route matches too, but the chosen route comes first"),
         }
     }
 }
 
 impl Rules {
-    /// The first rule, beside host and path, that does not hold.
+    /// The first condition, other than host and path, that the request does not meet.
     pub(super) fn mismatch(&self, asked: &Asked<'_>) -> Option<Mismatch> {
         if !self.listeners.is_empty() && !self.listeners.contains(&asked.listener) {
             return Some(Mismatch::Listener);
@@ -121,7 +121,7 @@ impl Rules {
         self.query.iter().find(query_differs).map(|rule| Mismatch::Query(Arc::clone(&rule.name)))
     }
 
-    /// How much the rules beside host and path ask for; the route that asks for more is looked at first.
+    /// The number of conditions other than host and path; LoadX compares a route with more conditions first.
     pub(super) fn weight(&self) -> (bool, usize, usize) {
         (!self.methods.is_empty(), self.fields.len(), self.query.len())
     }
@@ -137,7 +137,7 @@ fn has_parameter(query: &[u8], name: &str, value: &str) -> bool {
     found.is_some_and(|(_, typed)| decoded_is(typed, value.as_bytes()))
 }
 
-/// Whether `typed`, after decoding of percent escapes and of `+` as a space, is `wanted`.
+/// Whether `typed`, with percent escapes decoded and `+` read as a space, equals `wanted`.
 fn decoded_is(typed: &[u8], wanted: &[u8]) -> bool {
     let mut bytes = typed.iter().copied();
     let mut wanted = wanted.iter().copied();
@@ -170,7 +170,7 @@ pub struct Rewrite {
 }
 
 impl Rewrite {
-    /// Writes the new path for a request that a route with this rule matched; false when the path stays.
+    /// Writes the new path for a request that matched a route with this rule; `false` if the path does not change.
     pub fn path(&self, rule: &PathRule, path: &[u8], out: &mut Vec<u8>) -> bool {
         if let Some(whole) = &self.path {
             out.extend_from_slice(whole.as_bytes());
@@ -184,7 +184,7 @@ impl Rewrite {
         };
         let rest = path.get(matched..).unwrap_or_default();
         out.extend_from_slice(replacement.trim_end_matches('/').as_bytes());
-        // One slash between the parts, however many the request had: `//host` would be another origin to a reader.
+        // Always one slash between the parts: a reader takes `//host` for another origin.
         let slashes = rest.iter().take_while(|byte| **byte == b'/').count();
         let rest = &rest[slashes..];
         if slashes > 0 || !rest.is_empty() || replacement.ends_with('/') || replacement.is_empty() {
@@ -195,22 +195,23 @@ impl Rewrite {
     }
 }
 
-/// Changes to the fields of a message: removals come first. To set a field is to remove it and to add it.
+/// Changes to the fields of a message: LoadX removes fields first and then adds fields. To set a field, LoadX removes
+/// and adds the field.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct FieldEdits {
-    /// Names of fields that are removed, lower case.
+    /// The names of the removed fields, lower case.
     pub remove: Vec<Arc<str>>,
-    /// Fields that are added.
+    /// The added fields.
     pub add: Vec<(Arc<str>, Template)>,
 }
 
 impl FieldEdits {
-    /// Whether nothing is changed.
+    /// Whether there are no changes.
     pub fn is_empty(&self) -> bool {
         self.remove.is_empty() && self.add.is_empty()
     }
 
-    /// Writes the lines of the fields that are added.
+    /// Writes the lines of the added fields.
     pub fn put_added(&self, values: &dyn Values, out: &mut Vec<u8>) {
         for (name, template) in &self.add {
             out.extend_from_slice(name.as_bytes());

@@ -1,13 +1,13 @@
-//! The compiled routes: which one a request matches.
+//! The compiled routes, and the search for the route of a request.
 //!
-//! A host leads to a *group* of routes by one look-up in a hash table, or by one for each label that configured
-//! wildcards have. Within a group, the path is hashed once from left to right; at each slash one look-up tells whether
-//! a route has this prefix. So the cost depends on the request and on the depth of the configured wildcards and
-//! prefixes, not on the number of hosts and routes. Regular expressions of a group run together, in one pass.
+//! One look-up in a hash table finds the *group* of routes for a host; with wildcards, one look-up for each label of
+//! the longest wildcard. Within a group, LoadX hashes the path once from left to right; at each slash, one look-up
+//! finds a route with this prefix. So the cost depends on the request and on the depth of the configured wildcards and
+//! prefixes, not on the number of hosts and routes. The regular expressions of a group run together, in one pass.
 //!
-//! The order is that of the Gateway API (HTTPRoute): exact host, longest wildcard, no host; within a host exact path,
-//! longest prefix, regular expressions in the order of the file; then routes with methods, with more fields, with more
-//! query parameters; then the order of the file. A request that no route of its most specific group matches goes on to
+//! The order is the order of the Gateway API (HTTPRoute): exact host, longest wildcard, no host; within a host exact
+//! path, longest prefix, regular expressions in the order of the file; then routes with methods, with more fields, with
+//! more query parameters; then the order of the file. If no route of the most specific group matches, LoadX searches
 //! the next wider group.
 
 use std::collections::HashMap;
@@ -21,10 +21,10 @@ use super::expression;
 use super::{Asked, Mismatch, PathRule, Route, Rules};
 use crate::stable_hash::Running;
 
-/// Segments of a `path_prefix`, at most.
+/// The largest number of segments of a `path_prefix`.
 pub const PREFIX_SEGMENTS_MAX: usize = 32;
 
-/// The number of the group for requests whose host no route names.
+/// The number of the group for hosts that no route names.
 const ANY_HOST: u32 = 0;
 
 /// All routes of a plan, compiled.
@@ -33,14 +33,14 @@ pub struct RouteTable {
     routes: Box<[Route]>,
     /// Groups by exact host.
     hosts: HashMap<Box<[u8]>, u32, Stable>,
-    /// Groups by what follows the `*` of a wildcard, the dot included.
+    /// Groups by the part after the `*` of a wildcard, with the dot.
     wildcards: HashMap<Box<[u8]>, u32, Stable>,
-    /// The most labels of a wildcard.
+    /// The largest number of labels of a wildcard.
     wildcard_labels: usize,
     groups: Box<[Group]>,
     /// Routes by group and path.
     paths: HashMap<PathKey, Entry, Stable>,
-    /// Whether the only route takes every request.
+    /// Whether there is only one route and every request matches.
     catch_all: bool,
 }
 
@@ -49,18 +49,18 @@ type Stable = BuildHasherDefault<StableHasher>;
 /// The routes of one host.
 #[derive(Debug, Default)]
 struct Group {
-    /// The group that is asked when no route here matches.
+    /// The group to search if no route of this group matches.
     wider: Option<u32>,
-    /// Segments of the longest prefix.
+    /// The number of segments of the longest prefix.
     depth: usize,
-    /// Routes whose path is a regular expression, in the order in which they are asked.
+    /// Routes with a regular expression, in the order of the search.
     regexes: Vec<u32>,
     regex: Option<Box<Regex>>,
     /// Routes for any path.
     any: Vec<u32>,
 }
 
-/// Where the routes of a path are found: the hash is verified by the text of the entry.
+/// The key of the routes of a path; the path in the entry verifies the hash.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, Hash)]
 struct PathKey {
     group: u32,
@@ -84,7 +84,7 @@ pub struct Match<'t> {
 }
 
 impl RouteTable {
-    /// Compiles routes, which are in the order of the config.
+    /// Compiles routes. `routes` are in the order of the config.
     pub fn new(routes: Vec<Route>) -> Self {
         let mut builder = Builder::default();
         builder.groups.push(Group::default());
@@ -99,7 +99,7 @@ impl RouteTable {
         &self.routes
     }
 
-    /// The route that takes every request, if there is no other: then nothing of a request needs to be looked at.
+    /// The only route, if every request matches: LoadX then compares no part of a request.
     pub fn catch_all(&self) -> Option<Match<'_>> {
         let only = self.routes.first().filter(|_| self.catch_all)?;
         Some(Match { index: 0, route: only })
@@ -149,7 +149,8 @@ impl RouteTable {
         has_paths.then(by_path).flatten().or_else(|| self.find_regex(group, asked)).or_else(|| first(&group.any))
     }
 
-    /// The routes for exactly this path; and in `prefixes`, by number of segments, those for a prefix of this path.
+    /// The routes for exactly this path. Writes the routes for prefixes of this path to `prefixes`, by number of
+    /// segments.
     fn look_up_path<'t>(
         &'t self,
         number: u32,
@@ -184,7 +185,7 @@ impl RouteTable {
         matched.iter().map(|pattern| group.regexes[pattern.as_usize()]).find(fits)
     }
 
-    /// Why each route that comes before the chosen one, or every route when none was chosen, did not match.
+    /// The reason why each route before the chosen route, or every route if none is chosen, does not match.
     pub fn explain(&self, asked: &Asked<'_>) -> Vec<(usize, Mismatch)> {
         let chosen = self.find(asked).map(|found| found.index);
         let others = (0..self.routes.len()).filter(|index| Some(*index) != chosen);
@@ -212,7 +213,7 @@ impl RouteTable {
     }
 }
 
-/// Routes on their way into a table.
+/// The state of the compilation of a table.
 #[derive(Default)]
 struct Builder {
     hosts: HashMap<Box<[u8]>, u32, Stable>,
@@ -266,13 +267,14 @@ impl Builder {
         };
         for group in &mut self.groups {
             group.any.sort_by_key(order);
-            // Routes with the same expression are told apart by their other rules, all others by the file.
+            // The other conditions decide between routes with the same expression; the order of the file decides
+            // otherwise.
             let pattern = |index: &u32| match &routes[*index as usize].rules.path {
                 PathRule::Regex(pattern, _) => Some(&**pattern),
                 _ => None,
             };
             let patterns: Vec<&str> = group.regexes.iter().filter_map(pattern).collect();
-            let compiled = || expression::compile(&patterns).expect("every expression was checked by itself");
+            let compiled = || expression::compile(&patterns).expect("each expression has compiled alone");
             group.regex = (!patterns.is_empty()).then(|| Box::new(compiled()));
         }
         for entry in self.paths.values_mut() {
@@ -296,7 +298,7 @@ impl Builder {
             self.groups[*group as usize].wider = Some(table.wildcard_group(host).unwrap_or(ANY_HOST));
         }
         for (suffix, group) in &table.wildcards {
-            // A wildcard is covered by a longer suffix only of itself, so the next wider one is found without it.
+            // Without its first label, the suffix of a wildcard finds the next wider wildcard.
             let wider = suffix[1..].iter().position(|byte| *byte == b'.').map(|dot| &suffix[1 + dot..]);
             let wider =
                 wider.and_then(|rest| table.wildcards.get(rest).copied().or_else(|| table.wildcard_group(rest)));
@@ -308,7 +310,7 @@ impl Builder {
     }
 }
 
-/// Hashes alike in every run: keys come from the config, which no client writes.
+/// A hasher with the same results in every run. The keys come from the config, so no client can choose colliding keys.
 #[derive(Debug, Default)]
 struct StableHasher(Running);
 

@@ -1,4 +1,4 @@
-//! Values with variables: `{client_ip}` in a field that a route sets.
+//! Values with variables, such as `{client_ip}`, in fields that a route sets.
 
 use std::fmt;
 use std::sync::Arc;
@@ -13,14 +13,14 @@ enum Piece {
     Variable(Variable),
 }
 
-/// What a template can name.
+/// A variable of a template.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub enum Variable {
-    /// The client's address, behind trusted proxies.
+    /// The client's address, also behind trusted proxies.
     ClientIp,
     /// The id of the request, as in the access log.
     RequestId,
-    /// The host that the request is for, without port.
+    /// The host of the request, without port.
     Host,
     /// The method.
     Method,
@@ -48,7 +48,7 @@ pub trait Values {
     fn put(&self, variable: Variable, out: &mut Vec<u8>);
 }
 
-/// Why a text is no template.
+/// Why a text is not a template.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum TemplateFault {
     /// No variable has this name.
@@ -69,10 +69,10 @@ impl fmt::Display for TemplateFault {
 impl std::error::Error for TemplateFault {}
 
 impl Template {
-    /// Reads a text; `{{` stands for a brace.
+    /// Reads a text; `{{` means a brace.
     ///
     /// # Errors
-    /// When a variable is unknown or a brace is not closed.
+    /// A variable is unknown, or a brace is not closed.
     pub fn parse(text: &str) -> Result<Self, TemplateFault> {
         let mut pieces = Vec::new();
         let mut plain = String::new();

@@ -1,4 +1,4 @@
-//! Routes, held against a reader that looks at one route after the other.
+//! Tests of routes, with a simple search that compares one route after the other.
 
 use std::borrow::Cow;
 use std::cmp::Reverse;
@@ -62,7 +62,7 @@ fn hosts_are_exact_then_by_the_longest_wildcard_then_any() {
         of(&["*.b.example.com"], PathRule::Any),
     ]);
     assert_eq!(found(&table, "a.example.com", "/only"), Some(2));
-    assert_eq!(found(&table, "a.example.com", "/"), Some(1), "on to the next wider group");
+    assert_eq!(found(&table, "a.example.com", "/"), Some(1), "LoadX searches the next wider group");
     assert_eq!(found(&table, "x.y.example.com", "/"), Some(1), "one or more labels");
     assert_eq!(found(&table, "x.b.example.com", "/"), Some(3));
     assert_eq!(found(&table, "b.example.com", "/"), Some(1));
@@ -90,11 +90,11 @@ fn paths_are_exact_then_by_the_longest_prefix_then_by_expressions() {
     let table = RouteTable::new(vec![of(&[], regex("/v9.*")), of(&[], regex("/v[0-9]+")), of(&[], PathRule::Any)]);
     assert_eq!(found(&table, "", "/v9"), Some(0), "the first in the file");
     assert_eq!(found(&table, "", "/v8"), Some(1));
-    assert_eq!(found(&table, "", "/v8/x"), Some(2), "all of the path");
+    assert_eq!(found(&table, "", "/v8/x"), Some(2), "the whole path");
 }
 
 #[test]
-fn the_route_that_asks_for_more_is_asked_first() {
+fn a_route_with_more_conditions_comes_first() {
     let plain = of(&[], prefix("/a"));
     let mut method = of(&[], prefix("/a"));
     method.rules.methods = vec!["GET".into()];
@@ -149,7 +149,7 @@ fn a_path_has_one_normal_form() {
 }
 
 #[test]
-fn a_path_whose_readings_lead_to_different_routes_is_refused() {
+fn a_path_with_readings_for_different_routes_is_refused() {
     let table = RouteTable::new(vec![of(&[], prefix("/admin")), of(&[], PathRule::Any)]);
     for bad in [
         "//admin",
@@ -176,7 +176,7 @@ fn a_path_whose_readings_lead_to_different_routes_is_refused() {
 #[test]
 fn the_steps_of_a_reading_come_in_any_order() {
     let table = RouteTable::new(vec![of(&[], exact("/s/t/p/r")), of(&[], PathRule::Any)]);
-    // Slashes are decoded, parameters are cut, then backslashes are decoded.
+    // A server decodes slashes, cuts parameters, and then decodes backslashes.
     let path = "/s%5Ct/p;m%5Cq%2Fr";
     assert_eq!(table.find_unambiguous(&asked("", path)).unwrap_err(), PathFault::Ambiguous);
 }
@@ -227,7 +227,7 @@ fn rewrites_cannot_make_another_origin() {
 }
 
 #[test]
-fn a_split_is_in_proportion_and_a_client_stays() {
+fn a_split_is_in_proportion_and_keeps_a_client_at_one_cluster() {
     let mut split = Forward::to(0);
     split.split = vec![Share { cluster: 0, weight: 95 }, Share { cluster: 1, weight: 5 }];
     let to_second = (0..10_000u64).filter(|number| split.cluster(crate::stable_hash::mix(*number), || 0) == 1).count();
@@ -238,7 +238,7 @@ fn a_split_is_in_proportion_and_a_client_stays() {
 }
 
 #[test]
-fn templates_name_what_they_know() {
+fn a_template_refuses_unknown_variables() {
     assert_eq!(Template::parse("{client}").unwrap_err(), TemplateFault::Unknown("client".to_owned()));
     assert_eq!(Template::parse("a{host").unwrap_err(), TemplateFault::Open);
     struct Host;
@@ -253,7 +253,7 @@ fn templates_name_what_they_know() {
     assert_eq!(out, b"x{y}=a.example!");
 }
 
-/// The route for a request, by looking at all of them: the order is written down once more, in another way.
+/// The route for a request, by a simple search of all routes that defines the order independently.
 fn by_hand(routes: &[Route], host: &str, path: &str) -> Option<usize> {
     let rank = |(index, route): (usize, &Route)| {
         let covers = |pattern: &Arc<str>| match pattern.strip_prefix('*') {
@@ -300,7 +300,7 @@ fn any_route() -> impl Strategy<Value = Route> {
 
 proptest! {
     #[test]
-    fn the_table_finds_what_a_reader_by_hand_finds(
+    fn the_table_finds_the_route_of_the_simple_search(
         routes in prop::collection::vec(any_route(), 0..12),
         requests in prop::collection::vec((any_host(), any_path()), 1..20),
     ) {

@@ -1,4 +1,4 @@
-//! `loadx route`: where the config sends a request, and why.
+//! `loadx route`: the route of a request, and the reason.
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
@@ -22,15 +22,15 @@ use super::trouble::{Trouble, print};
 pub(super) struct RouteArguments {
     /// The method of the request, such as GET
     method: String,
-    /// The URL of the request, such as shop.example.com/cart?id=7; a scheme may stand before the host
+    /// The URL of the request, such as shop.example.com/cart?id=7; a scheme may precede the host
     url: String,
     /// A field of the request; repeat the option for more fields
     #[arg(long = "header", short = 'H', value_name = "NAME: VALUE")]
     headers: Vec<String>,
-    /// The listener that the request comes by [default: the first one]
+    /// The listener that gets the request [default: the first listener]
     #[arg(long, value_name = "NAME")]
     listener: Option<String>,
-    /// The address of the client, which the access rules of the route are held against
+    /// The address of the client, for the access rules of the route
     #[arg(long, value_name = "ADDRESS")]
     client: Option<IpAddr>,
     /// The config file
@@ -57,7 +57,7 @@ impl RouteArguments {
         let at = rest.find(['/', '?']).unwrap_or(rest.len());
         let (authority, target) = rest.split_at(at);
         let slash = if target.starts_with('/') { "" } else { "/" };
-        // A Host that was typed is the one that counts, as in a real request.
+        // A Host option replaces the host of the URL.
         let names_host =
             |header: &String| header.split(':').next().is_some_and(|name| name.eq_ignore_ascii_case("host"));
         let host = match self.headers.iter().any(names_host) {
@@ -89,7 +89,7 @@ impl RouteArguments {
     }
 }
 
-/// A request that was typed. What only a real request has stands as the config has it.
+/// A request of the command line. Variables that only a real request has stay as in the config.
 #[derive(Copy, Clone)]
 struct Typed<'t> {
     head: &'t RequestHead,
@@ -147,7 +147,7 @@ impl Request for Typed<'_> {
     }
 }
 
-/// What is told about a request, line by line.
+/// The output about a request.
 struct Explanation<'e> {
     config: &'e Config,
     request: Typed<'e>,
@@ -155,7 +155,7 @@ struct Explanation<'e> {
 }
 
 impl Explanation<'_> {
-    /// What becomes of the request; the exit status is 1 when no route matches or LoadX refuses the request.
+    /// The output and the exit status; the exit status is 1 if no route matches or LoadX refuses the request.
     fn explain(mut self) -> (String, ExitCode) {
         let (config, request) = (self.config, self.request);
         let target = match Target::read(request.target()) {
@@ -169,7 +169,7 @@ impl Explanation<'_> {
         let table = RouteTable::new(config.routes.clone());
         let Decided { found, verdict } = route::decide(&table, &request);
         if listener.endpoints && route::is_endpoint(request.method(), request.target()) {
-            self.out.push_str("answer    LoadX itself, for clients in \"endpoints_allow\"; for others:\n");
+            self.out.push_str("answer    LoadX itself, for clients in \"endpoints_allow\"; for other clients:\n");
         }
         if let Some(Match { index, route }) = found {
             let number = format!("{} (number {} of {})", route.name, index + 1, config.routes.len());
@@ -193,7 +193,7 @@ impl Explanation<'_> {
         (self.out, if refused { ExitCode::FAILURE } else { ExitCode::SUCCESS })
     }
 
-    /// Tells what becomes of the request. Returns whether LoadX refuses the request.
+    /// Writes the verdict. Returns whether LoadX refuses the request.
     fn verdict(&mut self, verdict: &Verdict<'_>) -> bool {
         match verdict {
             Verdict::BadPath(fault) => self.line("answer", &format!("400: {fault}")),
@@ -234,7 +234,7 @@ impl Explanation<'_> {
         }
     }
 
-    /// The request as the backend gets the request.
+    /// Writes the request that the backend gets.
     fn sent(&mut self, forwarded: &Forwarded<'_>) {
         let path = forwarded.path_and_query.as_deref().unwrap_or(self.request.target());
         self.line("sent as", &format!("{} {}", shown(self.request.method()), shown(path)));
@@ -250,7 +250,7 @@ impl Explanation<'_> {
         }
     }
 
-    /// The rules of the route beside its action.
+    /// Writes the limits and the access rules of the route.
     fn limits(&mut self, route: &Route, verdict: &Verdict<'_>) {
         if matches!(verdict, Verdict::Forward(_)) {
             self.response(route);
@@ -263,7 +263,9 @@ impl Explanation<'_> {
         }
         let is_limited = !route.access.allow.is_empty() || !route.access.deny.is_empty();
         match self.request.client() {
-            None if is_limited => self.line("access", "depends on the client's address (--client); others get 403"),
+            None if is_limited => {
+                self.line("access", "depends on the client's address (--client); other clients get 403");
+            }
             Some(client) if is_limited && !matches!(verdict, Verdict::Denied) => {
                 self.line("access", &format!("permits {client}"));
             }
@@ -271,7 +273,7 @@ impl Explanation<'_> {
         }
     }
 
-    /// How the route changes the response.
+    /// Writes the changes of the route to the response.
     fn response(&mut self, route: &Route) {
         let FieldEdits { remove, add } = &route.response_fields;
         let mut added = Vec::new();

@@ -25,7 +25,7 @@ fn waiting(begins: &'static str) -> (Origin, Receiver<&'static str>) {
 }
 
 #[test]
-fn a_client_that_leaves_takes_its_request_along() {
+fn a_client_that_closes_cancels_its_request() {
     let requests = [
         "GET / HTTP/1.1\r\nHost: a\r\n\r\n",
         "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhello",
@@ -59,7 +59,7 @@ fn a_client_that_leaves_takes_its_request_along() {
 }
 
 #[test]
-fn a_request_that_follows_is_no_departure() {
+fn a_pipelined_request_is_not_a_closed_connection() {
     let (arrived, first_arrived) = channel();
     let (go_on, may_go_on) = channel::<()>();
     let gate = Mutex::new((arrived, may_go_on));
@@ -88,7 +88,7 @@ fn a_request_that_follows_is_no_departure() {
 }
 
 #[test]
-fn a_backend_that_resets_is_told_apart_by_when() {
+fn a_reset_is_retried_only_before_the_response() {
     for (response, get, post) in [
         // Before the response: LoadX sends an idempotent request to another backend.
         ("", 200, 502),
@@ -120,7 +120,7 @@ fn a_backend_that_resets_is_told_apart_by_when() {
 }
 
 #[test]
-fn a_response_that_breaks_off_behind_its_head_breaks_off() {
+fn a_body_that_the_backend_truncates_is_truncated_at_the_client() {
     let origin = Origin::start(|connection| {
         connection.request();
         connection.send("HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\npart");
@@ -132,7 +132,7 @@ fn a_response_that_breaks_off_behind_its_head_breaks_off() {
 }
 
 #[test]
-fn options_that_may_not_go_on_end_here() {
+fn loadx_answers_options_with_max_forwards_0() {
     let origin = Origin::answering(OK);
     let loadx = LoadX::with(&[origin.address()], &json!({ "log_file": "LOG" }));
     let mut client = loadx.client();
@@ -146,7 +146,7 @@ fn options_that_may_not_go_on_end_here() {
 }
 
 #[test]
-fn via_and_forwarded_are_there_when_asked_for() {
+fn the_config_adds_via_and_forwarded() {
     let origin = Origin::answering(OK);
     let loadx = LoadX::with(&[origin.address()], &json!({ "via": "edge-1", "forwarded": true }));
     let response = loadx.client().send("GET / HTTP/1.1\r\nHost: a:1\r\nForwarded: for=6.6.6.6\r\n\r\n").response();
@@ -158,7 +158,7 @@ fn via_and_forwarded_are_there_when_asked_for() {
 }
 
 #[test]
-fn a_client_that_leaves_behind_stray_bytes_is_noticed_too() {
+fn a_client_that_closes_after_more_bytes_cancels_its_request() {
     for stray in ["\r\n", "GET /next HTTP/1.1\r\nHost: a\r\n\r\n", "G"] {
         let (origin, told) = waiting("");
         let loadx = LoadX::with(&[origin.address()], &json!({ "request_timeout": 3600 }));
@@ -172,7 +172,7 @@ fn a_client_that_leaves_behind_stray_bytes_is_noticed_too() {
 }
 
 #[test]
-fn a_response_before_the_connection_closes_arrives_whole() {
+fn a_response_before_the_connection_closes_arrives_completely() {
     let body = "x".repeat(3_000_000);
     let response = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}", body.len());
     let origin = Origin::start(move |connection| {
@@ -193,7 +193,7 @@ fn a_response_before_the_connection_closes_arrives_whole() {
 }
 
 #[test]
-fn an_empty_line_behind_a_body_begins_no_request() {
+fn an_empty_line_after_a_body_begins_no_request() {
     let origin = Origin::answering(OK);
     let loadx = LoadX::with(&[origin.address()], &json!({ "request_head_timeout": 0.5, "keepalive_timeout": 1.5 }));
     let mut client = loadx.client();
@@ -208,7 +208,7 @@ fn an_empty_line_behind_a_body_begins_no_request() {
 }
 
 #[test]
-fn a_request_is_not_sent_again_once_a_1xx_is_out() {
+fn a_request_is_not_sent_again_after_a_1xx() {
     let origins: Vec<Origin> = (0..2)
         .map(|_| {
             Origin::start(|connection| {
@@ -225,7 +225,7 @@ fn a_request_is_not_sent_again_once_a_1xx_is_out() {
 }
 
 #[test]
-fn a_1xx_is_a_sign_of_life_and_silence_before_it_the_backends() {
+fn a_1xx_restarts_request_timeout() {
     let origin = Origin::start(|connection| {
         let head = connection.head().unwrap();
         if head.starts_with("GET") {

@@ -26,7 +26,7 @@ fn bad_configs_are_told_clearly() {
         (with(r#""proxy_port": 80.5"#), "\"proxy_port\" must be"),
         (with(r#""proxy_port": null"#), "\"proxy_port\" must be"),
         (with(r#""proxy_host": 7"#), "\"proxy_host\" must be"),
-        (with(r#""algorithm": "random""#), "it can be: round_robin, least_connections, ip_hash"),
+        (with(r#""algorithm": "random""#), "known values: round_robin, least_connections, ip_hash"),
         (
             with(r#""health_check_interval": 0"#),
             "\"health_check_interval\" must be a number of seconds from 0.01 to 86400",
@@ -35,7 +35,7 @@ fn bad_configs_are_told_clearly() {
         (with(r#""max_connections": 0"#), "\"max_connections\" must be"),
         (with(r#""max_connections": -1"#), "\"max_connections\" must be"),
         (with(r#""enable_logging": 1"#), "\"enable_logging\" must be true or false"),
-        (with(r#""log_fields": ["cookie"]"#), "it can be: host, user_agent, referer"),
+        (with(r#""log_fields": ["cookie"]"#), "known values: host, user_agent, referer"),
         (with(r#""log_fields": ["host", "host"]"#), "\"host\" is listed twice"),
         (with(r#""workers": 0"#), "\"workers\" must be"),
         (with(r#""health_check_path": "health""#), "must be a path that begins with /"),
@@ -49,7 +49,7 @@ fn bad_configs_are_told_clearly() {
         (backends(r#"[{"host": "a", "port": 0}]"#), "\"port\" must be"),
         (backends(r#"["a"]"#), "must be an object"),
         (with(r#""routes": []"#), "\"routes\" is empty"),
-        (with(r#""clusters": {}"#), "two ways to say the same"),
+        (with(r#""clusters": {}"#), "a file cannot have both \"backend_servers\" and \"clusters\""),
         (backends(r#"[{"host": "", "port": 1}]"#), "\"host\" must not be empty"),
         ("{}".to_owned(), "lacks \"backend_servers\""),
         (String::new(), "the file is empty"),
@@ -65,23 +65,23 @@ fn bad_configs_are_told_clearly() {
 }
 
 #[test]
-fn what_is_wrong_with_routes_is_told_with_the_reason() {
+fn faults_of_routes_have_a_reason() {
     let route = |keys: &str| {
         format!(r#"{{"clusters": {{"a": {{"backends": ["b:1"]}}}}, "routes": [{{"cluster": "a", {keys}}}]}}"#)
     };
     for (text, told) in [
         (route(r#""path_regex": "/(a""#), "\"path_regex\" cannot be compiled: unclosed group\n"),
         (route(r#""path_regex": "/[b-a]""#), "cannot be compiled: invalid character class range"),
-        (route(r#""path_regex": "/[a-z]{10000}""#), "cannot be compiled: it takes more than 64 KiB\n"),
+        (
+            route(r#""path_regex": "/[a-z]{10000}""#),
+            "cannot be compiled: the compiled expression takes more than 64 KiB\n",
+        ),
         (
             route(r#""methods": ["get"]"#),
-            "help: write \"GET\": methods are case-sensitive, and expected is a method such as GET",
+            "help: write \"GET\": methods are case-sensitive; LoadX expects a method such as GET",
         ),
         (route(r#""methods": ["G T"]"#), "entry 1 of \"methods\" is not a method: \"G T\""),
-        (
-            route(r#""methods": [""]"#),
-            "help: expected is a method such as GET, HEAD, POST, PUT, PATCH, DELETE or OPTIONS",
-        ),
+        (route(r#""methods": [""]"#), "help: write a method such as GET, HEAD, POST, PUT, PATCH, DELETE or OPTIONS"),
         (route(r#""methods": [1]"#), "must be a method such as GET"),
         (
             route(r#""request_headers": {"set": {"x-env": "1", "X-Env": "2"}}"#),

@@ -118,7 +118,7 @@ fn a_body_that_ends_with_its_connection_is_forwarded_in_chunks() {
 }
 
 #[test]
-fn a_body_that_broke_off_never_looks_whole() {
+fn a_truncated_body_never_looks_complete() {
     for (name, response) in [
         ("length", "HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\npart"),
         ("chunked", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\npart\r\n"),
@@ -160,7 +160,7 @@ fn the_bench_does_not_hide_broken_bodies() {
 }
 
 #[test]
-fn bytes_beyond_a_response_reach_nobody() {
+fn bytes_after_a_response_do_not_reach_the_client() {
     let origin = Origin::start(|connection| {
         connection.request();
         connection
@@ -178,7 +178,7 @@ fn bytes_beyond_a_response_reach_nobody() {
 }
 
 #[test]
-fn an_answer_before_the_upload_ends_arrives() {
+fn a_response_before_the_end_of_the_upload_arrives() {
     let origin = Origin::start(|connection| {
         connection.head();
         connection.send("HTTP/1.1 413 Content Too Large\r\nContent-Length: 3\r\nConnection: close\r\n\r\nno!");
@@ -199,7 +199,7 @@ fn an_answer_before_the_upload_ends_arrives() {
 }
 
 #[test]
-fn a_client_that_leaves_in_its_upload_takes_the_backend_connection_along() {
+fn a_client_that_closes_during_an_upload_closes_the_backend_connection() {
     let origin = Origin::start(|connection| {
         connection.head();
         let whole = connection.take(1_000);

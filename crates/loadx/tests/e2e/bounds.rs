@@ -24,7 +24,7 @@ fn is_408(response: &crate::support::Response) {
 }
 
 #[test]
-fn a_head_has_its_time_however_it_trickles() {
+fn a_slow_head_is_408() {
     let origin = Origin::answering(OK);
     let loadx = LoadX::with(&[origin.address()], &json!({ "request_head_timeout": 0.8 }));
     let mut client = loadx.client();
@@ -40,7 +40,7 @@ fn a_head_has_its_time_however_it_trickles() {
 }
 
 #[test]
-fn a_body_must_come_and_not_trickle() {
+fn a_slow_body_is_408() {
     let origin = Origin::start(|connection| {
         connection.head();
         assert_eq!(connection.take(1_000_000), None, "the body must not look whole");
@@ -58,7 +58,7 @@ fn a_body_must_come_and_not_trickle() {
 }
 
 #[test]
-fn a_body_that_keeps_the_rate_is_never_cut() {
+fn a_body_at_the_lowest_rate_is_never_refused() {
     let origin = Origin::answering(OK);
     let loadx = LoadX::with(&[origin.address()], &json!({ "request_timeout": 1, "min_body_rate": 1 }));
     let mut client = loadx.client();
@@ -72,7 +72,7 @@ fn a_body_that_keeps_the_rate_is_never_cut() {
 }
 
 #[test]
-fn whoever_reads_nothing_lets_go_of_the_backend() {
+fn a_client_that_reads_nothing_releases_the_backend() {
     let origin = Origin::start(|connection| {
         connection.request();
         connection.send("HTTP/1.1 200 OK\r\nContent-Length: 1000000000\r\n\r\n");
@@ -88,7 +88,7 @@ fn whoever_reads_nothing_lets_go_of_the_backend() {
 }
 
 #[test]
-fn a_whole_exchange_has_its_time() {
+fn a_whole_exchange_has_a_time_limit() {
     let origin = Origin::start(|connection| match connection.head().unwrap().split(' ').nth(1) {
         Some("/silent") => drop(connection.head()),
         Some("/endless") => {
@@ -127,7 +127,7 @@ fn idle_connections_close_on_both_sides() {
 }
 
 #[test]
-fn a_connection_carries_so_many_requests() {
+fn a_connection_carries_a_limited_number_of_requests() {
     let origin = Origin::answering(OK);
     let loadx = LoadX::with(&[origin.address()], &json!({ "max_requests_per_connection": 3 }));
     let mut client = loadx.client();
@@ -138,7 +138,7 @@ fn a_connection_carries_so_many_requests() {
 }
 
 #[test]
-fn a_body_that_is_too_large_is_told_so_while_it_still_comes() {
+fn a_too_large_body_is_413_during_the_upload() {
     let origin = Origin::start(|connection| {
         if connection.head().unwrap().starts_with("POST /whole") {
             connection.take(1_000);

@@ -11,7 +11,7 @@ pub(crate) struct RequestCase {
 
 /// The expected result of a request.
 pub(crate) enum Then {
-    /// The client gets this status and a closed connection; no backend gets a request.
+    /// The client gets this status and a closed connection; no backend gets a complete request.
     Refused(u16),
     /// A backend gets exactly these bytes, without the X-Forwarded fields.
     Passed(String),
@@ -66,7 +66,7 @@ fn framing() -> Vec<RequestCase> {
     vec![
         refused("length and chunked", 400, body("Content-Length: 5\r\nTransfer-Encoding: chunked\r\n", "0\r\n\r\n")),
         refused("chunked and length", 400, body("Transfer-Encoding: chunked\r\nContent-Length: 5\r\n", "0\r\n\r\n")),
-        refused("lengths that differ", 400, body("Content-Length: 5\r\nContent-Length: 6\r\n", "hello!")),
+        refused("different lengths", 400, body("Content-Length: 5\r\nContent-Length: 6\r\n", "hello!")),
         refused("a length twice", 400, body("Content-Length: 5\r\nContent-Length: 5\r\n", "hello")),
         refused("a list of lengths", 400, body("Content-Length: 5, 5\r\n", "hello")),
         refused("a length with a plus", 400, body("Content-Length: +5\r\n", "hello")),
@@ -78,7 +78,7 @@ fn framing() -> Vec<RequestCase> {
         refused("an empty length", 400, body("Content-Length: \r\n", "hello")),
         refused("an unknown coding", 501, body("Transfer-Encoding: gzip, chunked\r\n", "0\r\n\r\n")),
         refused("a coding that looks like chunked", 501, body("Transfer-Encoding: xchunked\r\n", "0\r\n\r\n")),
-        refused("identity as a coding", 501, body("Transfer-Encoding: identity\r\nContent-Length: 5\r\n", "hello")),
+        refused("the coding identity", 501, body("Transfer-Encoding: identity\r\nContent-Length: 5\r\n", "hello")),
         refused("chunked that is not last", 400, body("Transfer-Encoding: chunked, gzip\r\n", "0\r\n\r\n")),
         refused("chunked twice", 400, body("Transfer-Encoding: chunked, chunked\r\n", "0\r\n\r\n")),
         refused(
@@ -97,19 +97,19 @@ fn framing() -> Vec<RequestCase> {
             "POST / HTTP/1.0\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
         ),
         passed(
-            "chunked in odd case and space",
+            "chunked in mixed case with white space",
             body("tRANSFER-eNCODING: \t CHUNKED \t\r\n", "5\r\nhello\r\n0\r\n\r\n"),
             chunks("5\r\nhello\r\n0\r\n\r\n"),
         ),
         refused("a chunk size beyond 60 bits", 400, chunks("10000000000000005\r\nhello\r\n0\r\n\r\n")),
         refused("a chunk size with a prefix", 400, chunks("0x5\r\nhello\r\n0\r\n\r\n")),
         refused("a chunk size with a sign", 400, chunks("+5\r\nhello\r\n0\r\n\r\n")),
-        refused("a chunk size with a word behind", 400, chunks("5 5\r\nhello\r\n0\r\n\r\n")),
+        refused("a chunk size and a word", 400, chunks("5 5\r\nhello\r\n0\r\n\r\n")),
         refused("no chunk size", 400, chunks("\r\nhello\r\n0\r\n\r\n")),
-        refused("a bare LF behind a chunk size", 400, chunks("5\nhello\r\n0\r\n\r\n")),
-        refused("a bare CR behind a chunk size", 400, chunks("5\rhello\r\n0\r\n\r\n")),
+        refused("a bare LF after a chunk size", 400, chunks("5\nhello\r\n0\r\n\r\n")),
+        refused("a bare CR after a chunk size", 400, chunks("5\rhello\r\n0\r\n\r\n")),
         refused("a chunk longer than its size", 400, chunks("5\r\nhello!!0\r\n\r\n")),
-        refused("a bare LF behind a chunk", 400, chunks("5\r\nhello\n0\r\n\r\n")),
+        refused("a bare LF after a chunk", 400, chunks("5\r\nhello\n0\r\n\r\n")),
         refused("a bare LF in a chunk extension", 400, chunks("5;a\nb\r\nhello\r\n0\r\n\r\n")),
         refused(
             "a chunk extension beyond 256 bytes",
@@ -123,20 +123,20 @@ fn framing() -> Vec<RequestCase> {
             chunks("5\r\nhello\r\n0\r\n\r\n"),
         ),
         refused("a padded chunk size", 400, chunks("5 \r\nhello\r\n0\r\n\r\n")),
-        refused("a tab behind a chunk size", 400, chunks("5\t\r\nhello\r\n0\r\n\r\n")),
+        refused("a tab after a chunk size", 400, chunks("5\t\r\nhello\r\n0\r\n\r\n")),
         refused("a padded last chunk", 400, chunks("5\r\nhello\r\n0 \r\n\r\n")),
-        refused("a bare semicolon behind a chunk size", 400, chunks("5;\r\nhello\r\n0\r\n\r\n")),
-        refused("a bare semicolon behind a chunk extension", 400, chunks("5;a;\r\nhello\r\n0\r\n\r\n")),
-        refused("white space behind a chunk extension", 400, chunks("5;a \r\nhello\r\n0\r\n\r\n")),
+        refused("a bare semicolon after a chunk size", 400, chunks("5;\r\nhello\r\n0\r\n\r\n")),
+        refused("a bare semicolon after a chunk extension", 400, chunks("5;a;\r\nhello\r\n0\r\n\r\n")),
+        refused("white space after a chunk extension", 400, chunks("5;a \r\nhello\r\n0\r\n\r\n")),
         refused("a chunk extension without a name", 400, chunks("5;=a\r\nhello\r\n0\r\n\r\n")),
         refused("a chunk extension without a value", 400, chunks("5;a=\r\nhello\r\n0\r\n\r\n")),
-        refused("a chunk extension of two words", 400, chunks("5;a b\r\nhello\r\n0\r\n\r\n")),
+        refused("a chunk extension with two words", 400, chunks("5;a b\r\nhello\r\n0\r\n\r\n")),
         refused("a chunk extension with an open quote", 400, chunks("5;a=\"b\r\nhello\r\n0\r\n\r\n")),
-        refused("a word behind a quoted chunk extension", 400, chunks("5;a=\"b\"c\r\nhello\r\n0\r\n\r\n")),
+        refused("a word after a quoted chunk extension", 400, chunks("5;a=\"b\"c\r\nhello\r\n0\r\n\r\n")),
         refused("a byte beyond ASCII in a chunk extension", 400, chunks("5;\u{e4}\r\nhello\r\n0\r\n\r\n")),
         same("trailers", chunks("5\r\nhello\r\n0\r\nX-Sum: 1\r\nX-Sum: 2\r\n\r\n")),
         passed(
-            "trailers that would change the message",
+            "trailers that change the message",
             chunks(
                 "5\r\nhello\r\n0\r\nContent-Length: 9\r\nX-Sum: 1\r\nHost: b\r\nAuthorization: c\r\nIf-Match: d\r\nVia: 1.1 e\r\nProxy-Connection: f\r\nX_Forwarded_For: g\r\nContent_Length: 9\r\nProxy_A: i\r\nX_Sum: 2\r\n\r\n",
             ),
@@ -146,12 +146,12 @@ fn framing() -> Vec<RequestCase> {
         refused("a malformed trailer", 400, chunks("0\r\nno colon\r\n\r\n")),
         refused("trailers beyond 8 KiB", 400, chunks(&format!("0\r\nX: {}\r\n\r\n", "x".repeat(9_000)))),
         passed(
-            "a length with a tab before",
+            "a length after a tab",
             body("A:\t1\r\ncontent-LENGTH:\t5 \t\r\nB: 2\r\n", "hello"),
             body("A:\t1\r\ncontent-LENGTH: 5\r\nB: 2\r\n", "hello"),
         ),
         passed(
-            "a length without a space before",
+            "a length directly after the colon",
             body("Content-Length:5\r\n", "hello"),
             body("Content-Length: 5\r\n", "hello"),
         ),
@@ -163,8 +163,8 @@ fn framing() -> Vec<RequestCase> {
 
 fn grammar() -> Vec<RequestCase> {
     vec![
-        refused("a bare LF behind the start line", 400, "GET / HTTP/1.1\nHost: a\r\n\r\n"),
-        refused("a bare LF behind a field", 400, format!("{GET}A: b\nC: d\r\n\r\n")),
+        refused("a bare LF after the start line", 400, "GET / HTTP/1.1\nHost: a\r\n\r\n"),
+        refused("a bare LF after a field", 400, format!("{GET}A: b\nC: d\r\n\r\n")),
         refused("a bare LF as the empty line", 400, format!("{GET}A: b\r\n\n")),
         refused("a bare CR in a value", 400, format!("{GET}A: b\rC: d\r\n\r\n")),
         refused("a NUL in a value", 400, format!("{GET}A: b\0c\r\n\r\n")),
@@ -185,62 +185,62 @@ fn grammar() -> Vec<RequestCase> {
         refused("a control byte in the target", 400, "GET /\x01 HTTP/1.1\r\nHost: a\r\n\r\n"),
         refused("a control byte in the method", 400, "G\x01T / HTTP/1.1\r\nHost: a\r\n\r\n"),
         refused("two spaces before the target", 400, "GET  / HTTP/1.1\r\nHost: a\r\n\r\n"),
-        refused("two spaces behind the target", 400, "GET /  HTTP/1.1\r\nHost: a\r\n\r\n"),
+        refused("two spaces after the target", 400, "GET /  HTTP/1.1\r\nHost: a\r\n\r\n"),
         refused("a space in the target", 400, "GET /a b HTTP/1.1\r\nHost: a\r\n\r\n"),
         refused("a tab in the start line", 400, "GET\t/ HTTP/1.1\r\nHost: a\r\n\r\n"),
         refused("white space before the start line", 400, " GET / HTTP/1.1\r\nHost: a\r\n\r\n"),
-        refused("a space behind the version", 400, "GET / HTTP/1.1 \r\nHost: a\r\n\r\n"),
+        refused("a space after the version", 400, "GET / HTTP/1.1 \r\nHost: a\r\n\r\n"),
         refused("no Host", 400, format!("{LINE}\r\n")),
         refused("Host twice", 400, format!("{GET}Host: b\r\n\r\n")),
         refused("the same Host twice", 400, format!("{GET}Host: a\r\n\r\n")),
         refused("a list of hosts", 400, format!("{LINE}Host: a, b\r\n\r\n")),
         refused("a Host with a path", 400, format!("{LINE}Host: a/b\r\n\r\n")),
-        refused("a Host with a user", 400, format!("{LINE}Host: u@a\r\n\r\n")),
+        refused("a Host with userinfo", 400, format!("{LINE}Host: u@a\r\n\r\n")),
         refused("an empty Host", 400, format!("{LINE}Host:\r\n\r\n")),
         refused("a Host with two ports", 400, format!("{LINE}Host: a:80:90\r\n\r\n")),
-        refused("a Host with a port that is no number", 400, format!("{LINE}Host: a:b\r\n\r\n")),
+        refused("a Host with a port that is not a number", 400, format!("{LINE}Host: a:b\r\n\r\n")),
         refused("a Host with half a bracket", 400, format!("{LINE}Host: [::1\r\n\r\n")),
         refused("a Host with percent-encoding", 400, format!("{LINE}Host: %61.example\r\n\r\n")),
         refused("a Host with an IPv6 zone", 400, format!("{LINE}Host: [fe80::1%25eth0]\r\n\r\n")),
         refused(
-            "an absolute target with percent-encoding in its host",
+            "an absolute-form with percent-encoding in its host",
             400,
             "GET http://%61.example/ HTTP/1.1\r\nHost: a\r\n\r\n",
         ),
         refused("a Host with a port of six digits", 400, format!("{LINE}Host: a:100000\r\n\r\n")),
-        same("a Host in odd case with a trailing dot", format!("{LINE}Host: Www.EXAMPLE.\r\n\r\n")),
+        same("a Host in mixed case with a trailing dot", format!("{LINE}Host: Www.EXAMPLE.\r\n\r\n")),
         same("a Host with port 0", format!("{LINE}Host: a:0\r\n\r\n")),
         same("a Host with a port beyond 65535", format!("{LINE}Host: a:65536\r\n\r\n")),
         same("a Host with an IPv6 address", format!("{LINE}Host: [::1]:8080\r\n\r\n")),
         refused("a # in the target", 400, "GET /a#b HTTP/1.1\r\nHost: a\r\n\r\n"),
         passed(
-            "OPTIONS of a whole server in absolute-form",
+            "OPTIONS in absolute-form without a path",
             "OPTIONS http://b HTTP/1.1\r\nHost: a\r\n\r\n",
             "OPTIONS * HTTP/1.1\r\nHost: b\r\n\r\n",
         ),
         refused("a Host with a space", 400, format!("{LINE}Host: a b\r\n\r\n")),
         passed(
-            "an absolute target against Host",
+            "an absolute-form with a host other than Host",
             "GET http://b:81/x?y HTTP/1.1\r\nHost: a\r\n\r\n",
             "GET /x?y HTTP/1.1\r\nHost: b:81\r\n\r\n",
         ),
         passed(
-            "an absolute target with a query and no path",
+            "an absolute-form with a query and no path",
             "GET http://b?x=1 HTTP/1.1\r\nHost: a\r\n\r\n",
             "GET /?x=1 HTTP/1.1\r\nHost: b\r\n\r\n",
         ),
         passed(
-            "OPTIONS with a query and no path",
+            "OPTIONS in absolute-form with a query and no path",
             "OPTIONS http://b? HTTP/1.1\r\nHost: a\r\n\r\n",
             "OPTIONS /? HTTP/1.1\r\nHost: b\r\n\r\n",
         ),
-        refused("an absolute target with a query and no host", 400, "GET http://?x HTTP/1.1\r\nHost: a\r\n\r\n"),
-        refused("an absolute target with a user", 400, "GET http://u@b/ HTTP/1.1\r\nHost: a\r\n\r\n"),
-        refused("an absolute target without a host", 400, "GET http:///x HTTP/1.1\r\nHost: a\r\n\r\n"),
-        refused("a foreign scheme", 400, "GET ftp://b/ HTTP/1.1\r\nHost: a\r\n\r\n"),
-        refused("a relative target", 400, "GET a HTTP/1.1\r\nHost: a\r\n\r\n"),
-        refused("an asterisk with GET", 400, "GET * HTTP/1.1\r\nHost: a\r\n\r\n"),
-        same("an asterisk with OPTIONS", "OPTIONS * HTTP/1.1\r\nHost: a\r\n\r\n"),
+        refused("an absolute-form with a query and no host", 400, "GET http://?x HTTP/1.1\r\nHost: a\r\n\r\n"),
+        refused("an absolute-form with userinfo", 400, "GET http://u@b/ HTTP/1.1\r\nHost: a\r\n\r\n"),
+        refused("an absolute-form without a host", 400, "GET http:///x HTTP/1.1\r\nHost: a\r\n\r\n"),
+        refused("a scheme other than http", 400, "GET ftp://b/ HTTP/1.1\r\nHost: a\r\n\r\n"),
+        refused("a target that is a relative path", 400, "GET a HTTP/1.1\r\nHost: a\r\n\r\n"),
+        refused("an asterisk-form with GET", 400, "GET * HTTP/1.1\r\nHost: a\r\n\r\n"),
+        same("an asterisk-form with OPTIONS", "OPTIONS * HTTP/1.1\r\nHost: a\r\n\r\n"),
         refused("CONNECT", 501, "CONNECT a:443 HTTP/1.1\r\nHost: a\r\n\r\n"),
         refused("TRACE", 501, "TRACE / HTTP/1.1\r\nHost: a\r\n\r\n"),
         refused("HTTP/0.9", 400, "GET /\r\n\r\n"),
@@ -261,7 +261,7 @@ fn grammar() -> Vec<RequestCase> {
 fn faithful_requests() -> Vec<RequestCase> {
     vec![
         passed(
-            "an odd target",
+            "a target that is not in normal form",
             "GET /a//b/./../%2f%2F;%70?q=%zz&&a=\"|{}[]^`<>\\ HTTP/1.1\r\nHost: a\r\n\r\n",
             "GET /a//%2F%2F;p?q=%zz&&a=\"|{}[]^`<>\\ HTTP/1.1\r\nHost: a\r\n\r\n",
         ),
@@ -276,28 +276,28 @@ fn faithful_requests() -> Vec<RequestCase> {
             format!("{GET}B: 2\r\n\r\n"),
         ),
         passed(
-            "names that servers take for names of LoadX",
+            "names that servers confuse with names of LoadX",
             format!(
                 "{POST}X_Forwarded_For: 1\r\nx-forwarded_proto: https\r\nX.Forwarded.Host: b\r\nX_FORWARDED_PORT: 2\r\nX_Real_IP: 3\r\nX_Request_Id: 4\r\nMax_Forwards: 5\r\nKeep_Alive: 6\r\nProxy_Connection: 7\r\nProxy_Authorization: 8\r\nHTTP2_Settings: 9\r\nX~Forwarded|For: 10\r\nA_b.c: 11\r\nX_Forwarded_Fo: 12\r\n\r\n"
             ),
             format!("{POST}A_b.c: 11\r\nX_Forwarded_Fo: 12\r\n\r\n"),
         ),
         passed(
-            "names that servers take for names that frame a message",
+            "names that servers confuse with names that frame a message",
             format!(
                 "{POST}Content_Length: 9\r\nTransfer_Encoding: chunked\r\nTransfer.Encoding: gzip\r\nContent-Length: 2\r\ncontent.length: 0\r\n\r\nok"
             ),
             format!("{POST}Content-Length: 2\r\n\r\nok"),
         ),
         passed(
-            "fields that a stranger may not send",
+            "fields that an untrusted client may not send",
             format!(
                 "{POST}X-Real-IP: 203.0.113.9\r\nX-Forwarded-Port: 443\r\nProxy: evil.example:80\r\nProxies: 1\r\n\r\n"
             ),
             format!("{POST}Proxies: 1\r\n\r\n"),
         ),
         passed(
-            "Connection that names what it must not",
+            "Connection with fields that must stay",
             format!(
                 "{POST}Connection: Host, Content-Length, Cookie, Authorization, X-Forwarded-For\r\nCookie: c\r\nAuthorization: d\r\nContent-Length: 2\r\n\r\nok"
             ),
@@ -329,7 +329,7 @@ fn faithful_requests() -> Vec<RequestCase> {
             "OPTIONS / HTTP/1.1\r\nHost: a\r\nMax-Forwards: 7\r\n\r\n",
             "OPTIONS / HTTP/1.1\r\nHost: a\r\nMax-Forwards: 6\r\n\r\n",
         ),
-        refused("Max-Forwards that is no number", 400, "OPTIONS / HTTP/1.1\r\nHost: a\r\nMax-Forwards: x\r\n\r\n"),
+        refused("Max-Forwards without a number", 400, "OPTIONS / HTTP/1.1\r\nHost: a\r\nMax-Forwards: x\r\n\r\n"),
     ]
 }
 
@@ -360,7 +360,7 @@ pub(crate) fn responses() -> Vec<ResponseCase> {
             "a response with length and chunked",
             format!("{OK}Content-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"),
         ),
-        bad("a response with lengths that differ", format!("{OK}Content-Length: 2\r\nContent-Length: 3\r\n\r\nabc")),
+        bad("a response with different lengths", format!("{OK}Content-Length: 2\r\nContent-Length: 3\r\n\r\nabc")),
         bad("a response with a length twice", format!("{OK}Content-Length: 2\r\nContent-Length: 2\r\n\r\nab")),
         bad("a response with a negative length", format!("{OK}Content-Length: -2\r\n\r\nab")),
         bad("a response with an unknown coding", format!("{OK}Transfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n")),
@@ -376,36 +376,36 @@ pub(crate) fn responses() -> Vec<ResponseCase> {
         bad("a status of 099", "HTTP/1.1 099 Low\r\nContent-Length: 2\r\n\r\nok"),
         bad("a status of 600", "HTTP/1.1 600 High\r\nContent-Length: 2\r\n\r\nok"),
         bad("a response of HTTP/2", "HTTP/2 200 OK\r\nContent-Length: 2\r\n\r\nok"),
-        bad("another protocol", "SSH-2.0-OpenSSH_9.2\r\n\r\n"),
+        bad("a response of another protocol", "SSH-2.0-OpenSSH_9.2\r\n\r\n"),
         bad("a response head beyond 32 KiB", format!("{OK}A: {}\r\nContent-Length: 2\r\n\r\nok", "x".repeat(33_000))),
         bad("a response with more than 100 fields", format!("{OK}{}\r\n", "A: b\r\n".repeat(101))),
-        bad("interim responses without end", "HTTP/1.1 103 Early Hints\r\n\r\n".repeat(101)),
+        bad("more than 100 interim responses", "HTTP/1.1 103 Early Hints\r\n\r\n".repeat(101)),
         bad(
-            "a 101 that nobody asked for",
+            "an unrequested 101",
             "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n",
         ),
-        bad("half a head", "HTTP/1.1 200 OK\r\nContent-Len"),
-        broken("a length that is not reached", format!("{OK}Content-Length: 9\r\n\r\nok")),
+        bad("a truncated head", "HTTP/1.1 200 OK\r\nContent-Len"),
+        broken("a body shorter than its length", format!("{OK}Content-Length: 9\r\n\r\nok")),
         broken("no last chunk", chunked("2\r\nok\r\n")),
-        broken("half a chunk", chunked("5\r\nok")),
-        bad("a broken chunk size", chunked("2\r\nok\r\nzz\r\n")),
+        broken("a truncated chunk", chunked("5\r\nok")),
+        bad("a malformed chunk size in a response", chunked("2\r\nok\r\nzz\r\n")),
         bad("a padded chunk size in a response", chunked("2 \r\nok\r\n0\r\n\r\n")),
-        bad("a bare semicolon behind a chunk size in a response", chunked("2;\r\nok\r\n0\r\n\r\n")),
+        bad("a bare semicolon after a chunk size in a response", chunked("2;\r\nok\r\n0\r\n\r\n")),
         bad("a malformed chunk extension in a response", chunked("2;a=\r\nok\r\n0\r\n\r\n")),
-        bad("a broken trailer", chunked("2\r\nok\r\n0\r\nX: y\nZ: z\r\n\r\n")),
+        bad("a malformed trailer in a response", chunked("2\r\nok\r\n0\r\nX: y\nZ: z\r\n\r\n")),
         unchanged("a plain response", format!("{OK}Content-Length: 2\r\n\r\nok")),
         unchanged(
-            "fields as they came",
+            "unchanged fields",
             "HTTP/1.1 299 Odd  Reason\r\nset-cookie: a\r\nDate: x\r\nServer: y\r\nSet-Cookie: b\r\nA:\r\nX: \u{e9}\r\nContent-Length: 2\r\n\r\nok",
         ),
         reaches(
-            "a response with odd space around its length",
+            "a response with white space around its length",
             format!("{OK}A:\t1\r\nContent-Length:\t 2 \r\nB: 2\r\n\r\nok"),
             format!("{OK}A:\t1\r\nContent-Length: 2\r\nB: 2\r\n\r\nok"),
         ),
         unchanged("no reason phrase", "HTTP/1.1 200 \r\nContent-Length: 2\r\n\r\nok"),
         reaches(
-            "fields of the backend's hop",
+            "fields for the hop of the backend",
             format!(
                 "{OK}Connection: X-A, close\r\nX-A: 1\r\nKeep-Alive: timeout=5\r\nProxy-Connection: x\r\nUpgrade: h2c\r\nContent-Length: 2\r\n\r\nok"
             ),
@@ -430,7 +430,7 @@ pub(crate) fn responses() -> Vec<ResponseCase> {
             ),
         ),
         reaches(
-            "bytes beyond the response",
+            "bytes after the response",
             format!("{OK}Content-Length: 2\r\n\r\nok{OK}Content-Length: 4\r\n\r\nevil"),
             format!("{OK}Content-Length: 2\r\n\r\nok"),
         ),

@@ -36,7 +36,7 @@ fn a_request_that_matches_is_shown_as_the_backend_gets_it() {
          route     api (number 1 of 2)\n\
          cluster   api: 2 backends, round_robin\n\
          sent as   GET /users?q=1\n          Host: API.example:8080\n          x-env: prod\n\
-         not taken\n  web              the host is another one\n"
+         not taken\n  web              the host is different\n"
     );
 }
 
@@ -45,7 +45,7 @@ fn a_request_that_matches_nothing_says_why_and_exits_1() {
     let output = explain(&config(), &["POST", "api.example/v1"]);
     assert_eq!(output.code, Some(1));
     assert!(output.stdout.contains("answer    404: no route matches"), "{output:?}");
-    assert!(output.stdout.contains("api              the method is another one"), "{output:?}");
+    assert!(output.stdout.contains("api              the method is different"), "{output:?}");
     let ambiguous = explain(&config(), &["GET", "api.example/x/..%2Fv1"]);
     assert_eq!((ambiguous.code, ambiguous.stdout.contains("answer    400")), (Some(1), true));
 }
@@ -111,7 +111,7 @@ fn limits_access_and_changed_fields_are_told() {
              response  server: a.example\n          without x-old\n\
              timeout   2.5 s for the whole exchange\n\
              body      at most 1000 bytes\n\
-             access    depends on the client's address (--client); others get 403\n"
+             access    depends on the client's address (--client); other clients get 403\n"
         )
     );
     let served = explain(&config, &["GET", "a.example/x", "--client", "192.0.2.7"]);

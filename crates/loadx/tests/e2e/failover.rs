@@ -83,7 +83,7 @@ fn closing_after_each() -> Origin {
 }
 
 #[test]
-fn a_stale_idle_connection_is_not_the_clients_problem() {
+fn a_stale_idle_connection_does_not_fail_a_request() {
     let origin = closing_after_each();
     let loadx = LoadX::with(&[origin.address()], &json!({ "workers": 1 }));
     let mut client = loadx.client();
@@ -106,7 +106,7 @@ fn an_idempotent_request_with_its_whole_body_at_hand_is_sent_again() {
 }
 
 #[test]
-fn what_is_safe_twice_is_sent_again_and_a_post_never() {
+fn an_idempotent_request_is_sent_again_and_a_post_never() {
     // The first connection reads a request and resets; later connections answer.
     let breaking = || {
         Origin::start(|connection| {

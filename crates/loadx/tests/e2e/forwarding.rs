@@ -21,7 +21,7 @@ fn without_id(message: &str) -> String {
 }
 
 #[test]
-fn a_request_arrives_as_it_was_sent_plus_where_it_comes_from() {
+fn a_request_arrives_unchanged_with_the_address_of_the_client() {
     assert_eq!(
         forwarded(
             "GET /a//b/../c%2f?q=1&q=%zz HTTP/1.1\r\nHost: Example.com:8080\r\nX-b: 1\r\nX-A:  2 \r\nx-B: 3\r\nConnection: close, X-A\r\nKeep-Alive: 9\r\n\r\n"
@@ -71,7 +71,7 @@ fn pipelined_requests_are_answered_in_order() {
 }
 
 #[test]
-fn a_head_cut_anywhere_is_the_same_head() {
+fn a_head_in_pieces_is_the_same_head() {
     let origin = Origin::answering(OK);
     let loadx = LoadX::before(&[origin.address()]);
     let request = "GET /cut HTTP/1.1\r\nHost: a\r\nX-Y: z\r\n\r\n";
@@ -85,7 +85,7 @@ fn a_head_cut_anywhere_is_the_same_head() {
 }
 
 #[test]
-fn content_that_must_not_come_reaches_nobody() {
+fn forbidden_content_does_not_reach_the_client() {
     let origin = Origin::start(|connection| {
         while let Some(request) = connection.request() {
             connection.send("HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\n");

@@ -114,7 +114,7 @@ fn routes_behind_a_prefix_of_everything_are_worth_a_warning() {
     let all = json!({ "name": "all", "hosts": ["a", "b"], "path_prefix": "/", "cluster": "app" });
     let told = "route \"all\" has \"path_prefix\": \"/\" for the same hosts";
     for (hidden, message) in [
-        (json!({ "name": "x", "hosts": ["a"], "cluster": "app" }), "route \"x\" never gets a request for a path"),
+        (json!({ "name": "x", "hosts": ["a"], "cluster": "app" }), "route \"x\" never gets a request with a path"),
         (json!({ "name": "x", "hosts": ["b", "a"], "methods": ["GET"], "cluster": "app" }), "route \"x\" never gets"),
         (
             json!({ "name": "x", "hosts": ["a"], "path_regex": "/[0-9]+", "cluster": "app" }),
@@ -181,10 +181,10 @@ fn a_path_that_loadx_itself_answers_is_worth_a_warning() {
 }
 
 #[test]
-fn methods_that_nobody_knows_are_worth_a_warning() {
+fn an_unknown_method_is_a_warning() {
     let route = |method: &str| json!([{ "name": "x", "methods": [method], "cluster": "app" }]);
     for (method, told) in [
-        ("GTE", "\"GTE\" is no registered method\n  help: expected is a method such as GET,"),
+        ("GTE", "\"GTE\" is not a registered method\n  help: write a method such as GET,"),
         ("TRACE", "LoadX answers 501 to TRACE"),
     ] {
         let warned = warnings(&route(method), &plain_listeners());

@@ -20,7 +20,7 @@ fn echoing() -> Origin {
 }
 
 #[test]
-fn a_tunnel_carries_everything_both_ways_to_both_ends() {
+fn a_tunnel_carries_all_bytes_in_both_directions() {
     let origin = echoing();
     let loadx = LoadX::with(&[origin.address()], &json!({ "log_file": "LOG", "log_format": "json" }));
     let mut client = loadx.client();
@@ -46,7 +46,7 @@ fn a_tunnel_carries_everything_both_ways_to_both_ends() {
 }
 
 #[test]
-fn either_ends_death_ends_both() {
+fn a_reset_of_one_side_resets_the_other_side() {
     let origin = Origin::start(|connection| {
         connection.head();
         connection.send(SWITCH);
@@ -103,7 +103,7 @@ fn a_backend_may_decline() {
 }
 
 #[test]
-fn nobody_switches_to_what_was_not_offered() {
+fn a_101_for_a_protocol_without_an_offer_is_502() {
     for (request, response) in [
         (ASK, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: other\r\n\r\n"),
         (ASK, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n"),
@@ -124,7 +124,7 @@ fn nobody_switches_to_what_was_not_offered() {
 }
 
 #[test]
-fn a_body_comes_before_the_switch() {
+fn a_body_precedes_the_tunnel() {
     let origin = Origin::start(|connection| {
         let request = connection.request().unwrap();
         assert!(request.ends_with("\r\n\r\nhello"), "{request}");
@@ -142,7 +142,7 @@ fn a_body_comes_before_the_switch() {
 }
 
 #[test]
-fn a_backend_that_ignores_the_clients_end_is_not_held_for_long() {
+fn a_half_closed_tunnel_ends_after_request_timeout() {
     let origin = Origin::start(|connection| {
         connection.head();
         connection.send(SWITCH);

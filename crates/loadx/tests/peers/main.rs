@@ -232,7 +232,7 @@ fn request_cell(proxy: &Proxy, recorder: &Recorder, case: &RequestCase) -> Strin
     match (&case.then, heads) {
         (_, 0) => format!("refused: {}", status(&answer)),
         (_, 2..) => "**passed, as two requests**".to_owned(),
-        (Then::Refused(_), _) if bare(&seen) == case.request => "**passed as it was**".to_owned(),
+        (Then::Refused(_), _) if bare(&seen) == case.request => "**passed unchanged**".to_owned(),
         (Then::Refused(_), _) if !is_whole(seen.as_bytes()) => format!("head passed, then {}", status(&answer)),
         (Then::Refused(_), _) => "passed, mended".to_owned(),
         (Then::Passed(due), _) => comparison(&seen, due).to_owned(),
@@ -250,8 +250,8 @@ fn response_cell(proxy: &Proxy, recorder: &Recorder, case: &ResponseCase) -> Str
         Answer::Passed(due) => comparison(&text, due).to_owned(),
         _ if last.starts_with("HTTP/1.1 502") => "502".to_owned(),
         _ if answer.is_empty() => "closed".to_owned(),
-        _ if reset || !is_whole(last.as_bytes()) => "broken off".to_owned(),
-        _ if bare(&text) == case.response => format!("**passed as it was**: {code}"),
+        _ if reset || !is_whole(last.as_bytes()) => "truncated".to_owned(),
+        _ if bare(&text) == case.response => format!("**passed unchanged**: {code}"),
         _ => format!("passed, mended: {code}"),
     }
 }
@@ -287,7 +287,7 @@ fn side_by_side() {
         let due = match &case.then {
             Answer::Passed(_) => "passed",
             Answer::BadGateway => "502",
-            Answer::Broken => "broken off",
+            Answer::Broken => "truncated",
         };
         let cells = proxies.iter().map(|proxy| response_cell(proxy, &recorder, &case)).collect();
         (case.name, due.to_owned(), cells)

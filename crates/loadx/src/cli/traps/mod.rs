@@ -1,6 +1,6 @@
 //! Traps: configs that are valid and still cannot work.
 //!
-//! The config reader in `loadx-core` does no I/O; this module checks what depends on the machine.
+//! The config reader in `loadx-core` does no I/O; this module makes the checks that depend on the machine.
 
 mod routes;
 mod trap;
@@ -58,7 +58,7 @@ fn half_an_address(whose: &str, host: &str) -> Option<Trap> {
     })
 }
 
-/// A backend that is LoadX itself: LoadX would send each request to itself again and again, and each time open another
+/// A backend that is LoadX itself: LoadX would send each request to itself again and again, each time on another
 /// connection.
 fn loop_to_itself(config: &Config, backend: &BackendSpec) -> Option<Trap> {
     let listener = config.listeners.iter().map(|listener| &listener.at).find(|at| reaches(at, backend))?;

@@ -1,4 +1,4 @@
-//! Routes that follow every rule and still cannot match, or not all that they ask for.
+//! Routes that are valid and still match no requests, or fewer requests than their conditions say.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -19,8 +19,8 @@ pub(super) fn traps(config: &Config) -> Vec<Trap> {
     traps
 }
 
-/// Routes without a path, or with an expression, whose hosts have a route with the prefix `/`: a prefix is asked before
-/// these, wherever the routes stand in the file.
+/// Routes without a path, or with an expression, if another route has the same hosts and the prefix `/`: LoadX compares
+/// a prefix first, in any order of the file.
 fn behind_a_prefix_of_everything(routes: &[Route]) -> Vec<Trap> {
     let takes_all = |route: &&Route| matches!(&route.rules.path, PathRule::Prefix(prefix) if prefix.is_empty());
     let mut by_host: HashMap<&str, Vec<&Route>> = HashMap::new();
@@ -32,33 +32,33 @@ fn behind_a_prefix_of_everything(routes: &[Route]) -> Vec<Trap> {
     let hidden = |route: &Route| {
         let hides = |other: &&&Route| asks_no_more(&other.rules, &route.rules);
         let by = |host: &str| by_host.get(host).and_then(|others| others.iter().find(hides).copied());
-        // For one of the hosts at least the route is asked, unless each has another.
+        // The trap needs such a route for each of the hosts.
         hosts(&route.rules).into_iter().map(by).collect::<Option<Vec<&Route>>>()?.pop()
     };
     let trap = |route: &Route| {
         let other = hidden(route)?;
         let never = match route.rules.path {
-            PathRule::Any => "never gets a request for a path",
+            PathRule::Any => "never gets a request with a path",
             PathRule::Regex(..) => "can never match",
             PathRule::Exact(_) | PathRule::Prefix(_) => return None,
         };
         Some(Trap::warning(
             format!(
-                "route \"{}\" {never}: route \"{}\" has \"path_prefix\": \"/\" for the same hosts, and a prefix is asked first",
+                "route \"{}\" {never}: route \"{}\" has \"path_prefix\": \"/\" for the same hosts, and LoadX compares a prefix first",
                 route.name, other.name
             ),
-            format!("remove \"path_prefix\" from route \"{}\": without a path, a route is asked last", other.name),
+            format!("remove \"path_prefix\" from route \"{}\": LoadX compares a route without a path last", other.name),
         ))
     };
     routes.iter().filter_map(trap).collect()
 }
 
-/// The hosts of a route; any host is the empty name.
+/// The hosts of a route; the empty name means any host.
 fn hosts(rules: &Rules) -> Vec<&str> {
     if rules.hosts.is_empty() { vec![""] } else { rules.hosts.iter().map(|host| &**host).collect() }
 }
 
-/// Whether each request that fits `rules` fits `other` too, as far as neither host nor path decides.
+/// Whether each request that meets the conditions `rules` also meets `other`, apart from host and path.
 fn asks_no_more(other: &Rules, rules: &Rules) -> bool {
     fn covers<T: PartialEq>(wide: &[T], narrow: &[T]) -> bool {
         wide.is_empty() || (!narrow.is_empty() && narrow.iter().all(|one| wide.contains(one)))
@@ -69,8 +69,8 @@ fn asks_no_more(other: &Rules, rules: &Rules) -> bool {
         && other.query.iter().all(|parameter| rules.query.contains(parameter))
 }
 
-/// A path that servers read in several ways: a request for the path is refused, because its other readings do not lead
-/// to this route.
+/// A path that servers read in several ways: LoadX refuses a request for the path, because the other readings do not
+/// match this route.
 fn ambiguous_path(route: &Route) -> Option<Trap> {
     let (key, typed) = match &route.rules.path {
         PathRule::Exact(path) => ("path", path),
@@ -80,8 +80,8 @@ fn ambiguous_path(route: &Route) -> Option<Trap> {
     path::has_readings(typed.as_bytes()).then(|| {
         Trap::warning(
             format!(
-                "route \"{}\" can never match: servers read its \"{key}\" \"{typed}\" in different ways, so that \
-                 LoadX answers 400 to such requests",
+                "route \"{}\" can never match: servers read its \"{key}\" \"{typed}\" in different ways, and LoadX \
+                 answers 400 to such requests",
                 route.name
             ),
             "write a path without //, ;, %2F and %5C",
@@ -101,8 +101,8 @@ fn endpoint(config: &Config, route: &Route) -> Option<Trap> {
     (answers && looks && is_on && !config.endpoints_allow.is_empty()).then(|| {
         Trap::warning(
             format!(
-                "route \"{}\" does not get all of its requests: to clients in \"endpoints_allow\" LoadX itself answers \
-                 GET and HEAD of {path}",
+                "route \"{}\" does not get all of its requests: LoadX itself answers GET and HEAD of {path} to clients \
+                 in \"endpoints_allow\"",
                 route.name
             ),
             "use another path, or set \"endpoints\": false for the listener",
@@ -110,7 +110,7 @@ fn endpoint(config: &Config, route: &Route) -> Option<Trap> {
     })
 }
 
-/// Methods that LoadX refuses, and methods that nobody has registered.
+/// Methods that LoadX refuses, and methods that are not registered.
 fn odd_methods(route: &Route) -> Vec<Trap> {
     let trap = |method: &Arc<str>| {
         let (message, help) = match &**method {
@@ -119,8 +119,8 @@ fn odd_methods(route: &Route) -> Vec<Trap> {
             }
             method if METHODS.contains(&method) => return None,
             method => (
-                format!("\"{method}\" is no registered method"),
-                "expected is a method such as GET, HEAD, POST, PUT, PATCH, DELETE or OPTIONS".to_owned(),
+                format!("\"{method}\" is not a registered method"),
+                "write a method such as GET, HEAD, POST, PUT, PATCH, DELETE or OPTIONS".to_owned(),
             ),
         };
         Some(Trap::warning(format!("route \"{}\": {message}", route.name), help))
