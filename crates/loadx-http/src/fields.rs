@@ -145,6 +145,12 @@ pub(crate) fn reads_as(name: &[u8], known: &str) -> bool {
     name.len() == known.len() && name.iter().map(read).eq(known.bytes())
 }
 
+/// Whether two names are one name to a server that treats every byte that is no letter or digit as a dash.
+pub(crate) fn reads_alike(name: &[u8], other: &[u8]) -> bool {
+    let read = |byte: &u8| if byte.is_ascii_alphanumeric() { byte.to_ascii_lowercase() } else { b'-' };
+    name.len() == other.len() && name.iter().map(read).eq(other.iter().map(read))
+}
+
 /// A set of fields of a head, one bit per field; mostly the fields that LoadX does not forward.
 #[derive(Copy, Clone, Debug, Default)]
 pub(crate) struct FieldSet(u128);

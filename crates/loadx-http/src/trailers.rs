@@ -1,7 +1,9 @@
 //! The trailer section of a chunked body (RFC 9110, section 6.5).
 
+use std::sync::Arc;
+
 use crate::BodyFault;
-use crate::fields::reads_as;
+use crate::fields::{reads_alike, reads_as};
 use crate::limits::TRAILER_BYTES_MAX;
 
 /// The trailer section while LoadX reads it, without the fields that LoadX removes.
@@ -12,9 +14,16 @@ pub(crate) struct Trailers {
     line: usize,
     /// The length of the section so far in bytes, including removed fields.
     section: usize,
+    /// Further fields that LoadX removes.
+    removed: Vec<Arc<str>>,
 }
 
 impl Trailers {
+    /// Removes the fields of these names too, and the fields that a server may read as these.
+    pub(crate) fn remove(&mut self, names: &[Arc<str>]) {
+        self.removed = names.to_vec();
+    }
+
     /// The field lines that LoadX forwards, each with its CR LF.
     pub(crate) fn kept(&self) -> &[u8] {
         &self.kept
@@ -40,7 +49,8 @@ impl Trailers {
         let mut slots = [httparse::EMPTY_HEADER; 1];
         let is_kept = match httparse::parse_headers(&self.kept[self.line..], &mut slots) {
             Ok(httparse::Status::Complete((_, [field]))) if !field.name.is_empty() => {
-                !is_forbidden(field.name.as_bytes())
+                let name = field.name.as_bytes();
+                !is_forbidden(name) && !self.removed.iter().any(|removed| reads_alike(name, removed.as_bytes()))
             }
             _ => return Err(BodyFault::Chunk("a trailer field is malformed")),
         };

@@ -16,6 +16,11 @@ pub trait Request: Fields {
     /// The host and port of the request, as the client wrote them; empty if the request has no host.
     fn authority(&self) -> &[u8];
 
+    /// The host and port that the client asked for, where a trusted proxy names them.
+    fn client_authority(&self) -> &[u8] {
+        self.authority()
+    }
+
     /// The path and query, as the client wrote them.
     fn target(&self) -> &[u8];
 
@@ -188,15 +193,17 @@ fn put_query(query: Option<&[u8]>, out: &mut Vec<u8>) {
 /// The target of a redirect: the parts that the redirect does not set are the parts of the request.
 fn location(redirect: &Redirect, rule: &PathRule, request: &impl Request, target: &Target<'_>) -> Vec<u8> {
     let mut out = Vec::new();
-    out.extend_from_slice(redirect.scheme.as_deref().unwrap_or_else(|| request.scheme()).as_bytes());
+    let scheme = redirect.scheme.as_deref().unwrap_or_else(|| request.scheme());
+    out.extend_from_slice(scheme.as_bytes());
     out.extend_from_slice(b"://");
     match (&redirect.host, redirect.port) {
         (Some(host), _) => out.extend_from_slice(host.as_bytes()),
         // The port of the request belongs to the scheme of the request.
-        (None, None) if redirect.scheme.is_none() => out.extend_from_slice(request.authority()),
-        (None, _) => out.extend_from_slice(&path::host(request.authority())),
+        (None, None) if redirect.scheme.is_none() => out.extend_from_slice(request.client_authority()),
+        (None, _) => out.extend_from_slice(&path::host(request.client_authority())),
     }
-    if let Some(port) = redirect.port {
+    let is_default = |port: &u16| matches!((scheme, port), ("http", 80) | ("https", 443));
+    if let Some(port) = redirect.port.filter(|port| !is_default(port)) {
         out.extend_from_slice(format!(":{port}").as_bytes());
     }
     if !redirect.path.path(rule, &target.path, &mut out) {

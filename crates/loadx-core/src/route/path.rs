@@ -1,10 +1,11 @@
 //! One meaning of a path: the path that a route matches is the path that the backend reads.
 //!
 //! [`normalise`] does the steps that do not change the meaning of a URI (RFC 3986, section 6.2.2): `normalise` decodes
-//! escapes of unreserved characters, writes the digits of other escapes in upper case, and removes dot segments. Routes
-//! match the result, and the backend gets the result. Servers differ in the treatment of doubled slashes, encoded
-//! slashes and backslashes, and parameters after a semicolon. LoadX matches such a path in every way in which a server
-//! may read the path, and refuses the request if two readings match different routes.
+//! escapes of unreserved characters, escapes characters that a URI does not allow, writes the digits of other escapes in
+//! upper case, and removes dot segments. Routes match the result, and the backend gets the result. Servers differ in the
+//! treatment of doubled slashes, encoded slashes and backslashes, other escapes of characters that a segment allows
+//! (`%3A` and `:`), and parameters after a semicolon. LoadX matches such a path in every way in which a server may read
+//! the path, and refuses the request if two readings match different routes.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -65,11 +66,17 @@ const PLAIN: [bool; 256] = {
     let mut table = [false; 256];
     let mut byte = 0x21;
     while byte < 0x7f {
-        table[byte] = !matches!(byte as u8, b'%' | b'.' | b'\\' | b'?');
+        table[byte] = !matches!(byte as u8, b'%' | b'.' | b'\\' | b'?') && !is_excluded(byte as u8);
         byte += 1;
     }
     table
 };
+
+/// Whether a URI does not allow this visible character without an escape in a path (RFC 3986, section 3.3), although
+/// clients send it.
+const fn is_excluded(byte: u8) -> bool {
+    matches!(byte, b'"' | b'<' | b'>' | b'[' | b']' | b'^' | b'`' | b'{' | b'|' | b'}')
+}
 
 /// The number of bytes at the start of a path and query that are in their normal form and before the query.
 pub fn plain_length(path_and_query: &[u8]) -> usize {
@@ -131,6 +138,7 @@ pub fn normalise(path: &[u8], out: &mut Vec<u8>) -> Result<Normal, PathFault> {
             b'\\' => return Err(PathFault::Backslash),
             0x80.. => return Err(PathFault::NotAscii),
             0..=0x20 | 0x7f => return Err(PathFault::Control),
+            byte if is_excluded(byte) => put_escaped(byte, out),
             byte => out.push(byte),
         }
     }
@@ -150,12 +158,14 @@ fn put_escape(high: Option<u8>, low: Option<u8>, out: &mut Vec<u8>) -> Result<()
     match decoded {
         0..=0x1f | 0x7f => return Err(PathFault::Control),
         b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => out.push(decoded),
-        _ => {
-            const DIGITS: &[u8; 16] = b"0123456789ABCDEF";
-            out.extend_from_slice(&[b'%', DIGITS[high as usize], DIGITS[low as usize]]);
-        }
+        _ => put_escaped(decoded, out),
     }
     Ok(())
+}
+
+fn put_escaped(byte: u8, out: &mut Vec<u8>) {
+    const DIGITS: &[u8; 16] = b"0123456789ABCDEF";
+    out.extend_from_slice(&[b'%', DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]]);
 }
 
 /// Removes dot segments from the path that begins at `start` (RFC 3986, section 5.2.4).
@@ -198,15 +208,56 @@ fn keep_slash(path: &mut [u8], write: usize, is_last: bool) -> usize {
 /// Whether servers may read a normalised path in several ways. An exact path or a prefix with several readings matches
 /// no request, because the other readings do not match the same route.
 pub fn has_readings(path: &[u8]) -> bool {
-    let escaped = |three: &[u8]| matches!(three, b"%2F" | b"%5C");
+    let escaped = |three: &[u8]| matches!(three, b"%2F" | b"%5C") || delimiter(three).is_some();
     path.contains(&b';')
         || path.windows(2).any(|two| two == b"//")
         || (path.contains(&b'%') && path.windows(3).any(escaped))
 }
 
-/// The largest number of readings of a path. A server decodes each escape once, before or after the cut of parameters,
-/// and merges slashes before or after each of these steps; many such orders give the same reading.
-const READINGS_MAX: usize = 158;
+/// The character of an escape, if a segment allows the character without the escape and the character may be a delimiter
+/// of the application (RFC 3986, section 2.2). Some servers compare such a path with the escape, others without.
+fn delimiter(escape: &[u8]) -> Option<u8> {
+    Some(match escape {
+        b"%21" => b'!',
+        b"%24" => b'$',
+        b"%26" => b'&',
+        b"%27" => b'\'',
+        b"%28" => b'(',
+        b"%29" => b')',
+        b"%2A" => b'*',
+        b"%2B" => b'+',
+        b"%2C" => b',',
+        b"%3A" => b':',
+        b"%3B" => b';',
+        b"%3D" => b'=',
+        b"%40" => b'@',
+        _ => return None,
+    })
+}
+
+/// The path without the escapes of [`delimiter`].
+fn without_delimiter_escapes(path: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(path.len());
+    let mut rest = path;
+    while let Some(first) = rest.first() {
+        match rest.get(..3).and_then(delimiter) {
+            Some(character) => {
+                out.push(character);
+                rest = &rest[3..];
+            }
+            None => {
+                out.push(*first);
+                rest = &rest[1..];
+            }
+        }
+    }
+    out
+}
+
+/// The most readings of a path that LoadX compares; LoadX refuses a path with more. A server decodes each escape once,
+/// before or after the cut of parameters, and merges slashes before or after each of these steps; many such orders give
+/// the same reading, so that paths of people have fewer than ten.
+const READINGS_MAX: usize = 512;
 
 /// A step of a server that reads a path. Each server does some of these steps, in some order.
 #[derive(Copy, Clone)]
@@ -219,10 +270,12 @@ enum Step {
     Parameters,
     /// Merges neighbouring slashes into one slash.
     Merge,
+    /// Reads the escapes of [`delimiter`] as the characters.
+    Delimiters,
 }
 
 impl Step {
-    const ALL: [Step; 4] = [Step::Slashes, Step::Backslashes, Step::Parameters, Step::Merge];
+    const ALL: [Step; 5] = [Step::Slashes, Step::Backslashes, Step::Parameters, Step::Merge, Step::Delimiters];
 
     /// The path after this step; `None` if the step changes nothing.
     fn apply(self, path: &[u8]) -> Option<Vec<u8>> {
@@ -235,6 +288,7 @@ impl Step {
                 merged.dedup_by(|next, previous| *next == b'/' && *previous == b'/');
                 merged
             }
+            Step::Delimiters => without_delimiter_escapes(path),
         };
         (changed.len() != path.len()).then_some(changed)
     }
@@ -293,14 +347,14 @@ impl RouteTable {
                 // A server removes a dot segment, so the backend would read another path.
                 let has_dots = path.split(|byte| *byte == b'/').any(|segment| matches!(segment, b"." | b".."));
                 let other = self.find(&Asked { path: &path, ..*asked });
-                if has_dots || other.map(|other| other.index) != found.map(|found| found.index) {
+                let agrees = other.map(|other| other.index) == found.map(|found| found.index);
+                if has_dots || !agrees || readings.len() == READINGS_MAX {
                     return Err(PathFault::Ambiguous);
                 }
                 readings.push(path);
             }
             next += 1;
         }
-        debug_assert!(readings.len() <= READINGS_MAX, "{} readings", readings.len());
         Ok(found)
     }
 }

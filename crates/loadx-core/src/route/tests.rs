@@ -134,6 +134,9 @@ fn a_path_has_one_normal_form() {
         ("/a/.", "/a/"),
         ("/a/b/..", "/a/"),
         ("/a//../b", "/a/b"),
+        ("/a|b/{id}/%7bx%7D", "/a%7Cb/%7Bid%7D/%7Bx%7D"),
+        ("/a[0]^\"<>`", "/a%5B0%5D%5E%22%3C%3E%60"),
+        ("/@a:b,c=d&e+f!g$h'i(j)k*l", "/@a:b,c=d&e+f!g$h'i(j)k*l"),
         ("/...", "/..."),
         ("/.a", "/.a"),
         ("//a", "//a"),
@@ -168,6 +171,29 @@ fn a_path_with_readings_for_different_routes_is_refused() {
     }
     for (good, index) in
         [("/x//y", 1), ("/files/a%2Fb", 1), ("/shop;s=1/x", 1), ("/admin/a%2Fb", 0), ("/admin/a;b=1", 0)]
+    {
+        assert_eq!(table.find_unambiguous(&asked("", good)).unwrap().unwrap().index, index, "{good}");
+    }
+}
+
+#[test]
+fn an_escape_cannot_hide_a_character_of_a_route() {
+    let table = RouteTable::new(vec![
+        of(&[], prefix("/wiki/Special:Export")),
+        of(&[], prefix("/$metadata")),
+        of(&[], exact("/@admin")),
+        of(&[], PathRule::Any),
+    ]);
+    for bad in ["/wiki/Special%3AExport", "/wiki/Special%3aExport/x", "/%24metadata", "/%40admin", "/x%3B/..;/@admin"] {
+        let mut normal = Vec::new();
+        let path = match normalise(bad.as_bytes(), &mut normal).unwrap() {
+            Normal::Changed => normal.as_slice(),
+            Normal::Unchanged => bad.as_bytes(),
+        };
+        let asked = Asked { path, ..asked("", bad) };
+        assert_eq!(table.find_unambiguous(&asked).unwrap_err(), PathFault::Ambiguous, "{bad}");
+    }
+    for (good, index) in [("/wiki/Special:Export", 0), ("/@admin", 2), ("/user/a%40b%2Bc", 3), ("/$metadata/a%3Ab", 1)]
     {
         assert_eq!(table.find_unambiguous(&asked("", good)).unwrap().unwrap().index, index, "{good}");
     }

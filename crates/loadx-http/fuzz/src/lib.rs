@@ -22,7 +22,6 @@ const FORWARDING: Forwarding<'static> = Forwarding {
     peer: IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)),
     trusted: false,
     scheme: "http",
-    local_authority: "192.0.2.2:80",
     via: Some("loadx"),
     forwarded: true,
     request_id_line: None,

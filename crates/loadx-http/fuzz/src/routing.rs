@@ -139,8 +139,7 @@ impl Routes {
         let told = format!("{typed:?} {route:?} {:?}", String::from_utf8_lossy(&sent.start));
         assert_eq!((&backend.method, &backend.query), (&typed.method, &typed.query), "{told}");
         let host = route.host.as_ref().unwrap_or(&typed.authority);
-        let local = String::from(FORWARDING.local_authority);
-        assert_eq!(&backend.authority, if host.is_empty() { &local } else { host }, "{told}");
+        assert_eq!(&backend.authority, host, "{told}");
         assert_eq!(
             normal(&backend.path).as_deref(),
             Some(&*backend.path),
@@ -306,6 +305,9 @@ fn normal(path: &str) -> Option<String> {
                 }
                 rest = &rest[2..];
             }
+            '"' | '<' | '>' | '[' | ']' | '^' | '`' | '{' | '|' | '}' => {
+                decoded.push_str(&format!("%{:02X}", first as u32));
+            }
             '!'..='~' if first != '\\' => decoded.push(first),
             _ => return None,
         }
@@ -339,10 +341,20 @@ fn readings(path: &str) -> Vec<String> {
         }
         path
     };
+    let without_delimiter_escapes = |path: &str| {
+        let delimiters = "!$&'()*+,:;=@".chars();
+        delimiters.fold(path.to_owned(), |path, char| path.replace(&format!("%{:02X}", char as u32), &char.to_string()))
+    };
     let mut found = vec![path.to_owned()];
     let mut at = 0;
     while let Some(path) = found.get(at).cloned() {
-        let others = [path.replace("%2F", "/"), path.replace("%5C", "/"), without_parameters(&path), merged(&path)];
+        let others = [
+            path.replace("%2F", "/"),
+            path.replace("%5C", "/"),
+            without_parameters(&path),
+            merged(&path),
+            without_delimiter_escapes(&path),
+        ];
         for other in others {
             if !found.contains(&other) {
                 found.push(other);
@@ -357,7 +369,6 @@ const FORWARDING: Forwarding<'static> = Forwarding {
     peer: IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 1)),
     trusted: false,
     scheme: "http",
-    local_authority: "192.0.2.2:80",
     via: None,
     forwarded: false,
     request_id_line: None,

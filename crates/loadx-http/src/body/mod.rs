@@ -1,6 +1,8 @@
 //! Message bodies: the end of a body, and the content in its bytes.
 
 use crate::BodyFault;
+use std::sync::Arc;
+
 use crate::limits::CHUNK_LINE_BYTES_MAX;
 use crate::trailers::Trailers;
 
@@ -133,6 +135,11 @@ impl BodyDecoder {
     /// framings the caller knows the length before it makes a decoder.
     pub fn set_content_max(&mut self, content_max: u64) {
         self.allowance = content_max;
+    }
+
+    /// Removes trailer fields of these names, and fields that a server may read as these.
+    pub fn remove_trailers(&mut self, names: &[Arc<str>]) {
+        self.trailers.remove(names);
     }
 
     /// Whether the body has ended.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::RequestHead;
 use crate::Framing;
-use crate::fields::{FieldSet, list, put, put_list, put_via};
+use crate::fields::{FieldSet, list, put, put_list, put_via, reads_alike};
 use crate::hop::protocols;
 use crate::lines::{Lines as _, copy_kept};
 
@@ -19,8 +19,6 @@ pub struct Forwarding<'f> {
     pub trusted: bool,
     /// The scheme that the client used, for X-Forwarded-Proto.
     pub scheme: &'f str,
-    /// The address that the client connected to: Host for a request without Host.
-    pub local_authority: &'f str,
     /// The pseudonym of LoadX in Via (RFC 9110, section 7.6.3); `None` adds no Via.
     pub via: Option<&'f str>,
     /// Whether to write Forwarded (RFC 7239) in addition to the X-Forwarded fields.
@@ -44,7 +42,7 @@ pub struct Changes<'c> {
 
 impl Changes<'_> {
     fn removes(&self, name: &[u8]) -> bool {
-        self.removed.iter().any(|removed| removed.as_bytes().eq_ignore_ascii_case(name))
+        self.removed.iter().any(|removed| reads_alike(name, removed.as_bytes()))
     }
 }
 
@@ -61,7 +59,7 @@ impl RequestHead {
         match (changes.host, self.authority, self.host) {
             (Some(host), _, _) => put(out, "Host", host),
             (None, Some(_), _) => put(out, "Host", self.authority()),
-            (None, None, None) => put(out, "Host", forwarding.local_authority.as_bytes()),
+            (None, None, None) => put(out, "Host", self.authority()),
             (None, None, Some(_)) => {}
         }
         copy_kept(self, dropped, self.respaced, out);
@@ -144,7 +142,7 @@ impl RequestHead {
             }
         }
         if !carried(self.claims.host) && !changes.removes(b"x-forwarded-host") {
-            let host = self.authority();
+            let host = self.named_authority();
             if !host.is_empty() {
                 put(out, "X-Forwarded-Host", host);
             }
@@ -165,9 +163,9 @@ impl RequestHead {
             put_ip(out, forwarding.peer);
         }
         // Host contains no quote and no backslash (`is_authority`), so quotes around it are enough.
-        if !self.authority().is_empty() {
+        if !self.named_authority().is_empty() {
             out.extend_from_slice(b";host=\"");
-            out.extend_from_slice(self.authority());
+            out.extend_from_slice(self.named_authority());
             out.extend_from_slice(b"\"");
         }
         out.extend_from_slice(b";proto=");

@@ -29,6 +29,8 @@ pub struct RequestHead {
     path: Span,
     /// In absolute-form, the authority that replaces Host.
     authority: Option<Span>,
+    /// The authority that the caller chose for a request that names none.
+    assumed: Option<Span>,
     version: Option<Version>,
     framing: Option<Framing>,
     connection: ConnectionOptions,
@@ -290,8 +292,25 @@ impl RequestHead {
         self.path.in_bytes(&self.bytes)
     }
 
-    /// The host and port of the request, as the client sent them; empty without a host.
+    /// The host and port of the request: as the client sent them, or as the caller
+    /// [assumes](RequestHead::assume_authority) them; empty without both.
     pub fn authority(&self) -> &[u8] {
+        match self.assumed {
+            Some(assumed) => assumed.in_bytes(&self.bytes),
+            None => self.named_authority(),
+        }
+    }
+
+    /// Chooses the authority of a request that names none, as HTTP/1.0 allows. The backend gets the authority as Host, so
+    /// that the host that a route matched is the host that the backend reads.
+    pub fn assume_authority(&mut self, authority: &[u8]) {
+        let start = self.bytes.len() as u32;
+        self.bytes.extend_from_slice(authority);
+        self.assumed = Some(Span { start, end: self.bytes.len() as u32 });
+    }
+
+    /// The host and port of the request, as the client sent them; empty without a host.
+    fn named_authority(&self) -> &[u8] {
         match (self.authority, self.host) {
             // RFC 9112, section 3.2.2: the authority of the target replaces Host.
             (Some(authority), _) => authority.in_bytes(&self.bytes),
@@ -305,6 +324,23 @@ impl RequestHead {
         let indices =
             (0..self.lines.len()).filter(move |index| self.name(*index).eq_ignore_ascii_case(name.as_bytes()));
         indices.map(|index| self.value(index))
+    }
+
+    /// The values of the fields of this name that a backend gets of the client, in order. Without `trusted`, the fields by
+    /// which a client claims to be a proxy are not among them.
+    pub fn forwarded_values<'h, 'n>(
+        &'h self,
+        name: &'n str,
+        trusted: bool,
+    ) -> impl Iterator<Item = &'h [u8]> + use<'h, 'n> {
+        let mut dropped = self.dropped;
+        if !trusted {
+            let Claims { forwarded_for, carried, host, proto, request_id } = self.claims;
+            [forwarded_for, carried, host, proto, request_id].into_iter().for_each(|claims| dropped.add_all(claims));
+        }
+        let is_asked =
+            move |index: &usize| !dropped.contains(*index) && self.name(*index).eq_ignore_ascii_case(name.as_bytes());
+        (0..self.lines.len()).filter(is_asked).map(|index| self.value(index))
     }
 
     /// The HTTP version of the client.

@@ -7,7 +7,6 @@ const FORWARDING: Forwarding<'static> = Forwarding {
     peer: IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 9)),
     trusted: false,
     scheme: "http",
-    local_authority: "127.0.0.1:8080",
     via: None,
     forwarded: false,
     request_id_line: None,

@@ -58,6 +58,8 @@ where
                     if !self.attempts.may_resend(&failure, self.replay()) {
                         return Err(failure);
                     }
+                    self.tries += 1;
+                    tracing::debug!(request = %self.incoming.id, "sending the request again on a new connection: {failure}");
                 }
                 attempt => return attempt,
             }
@@ -106,7 +108,7 @@ where
     /// Sends the head together with the content that has already arrived.
     async fn send(&mut self, request: &mut impl RequestSink<PipeOf<N>>) -> Result<(), Failure> {
         let Exchange { incoming, forwarded, client: Inbound { request: from_client, pace, .. }, .. } = self;
-        encode(incoming, forwarded, *from_client, |head, forwarding, changes| {
+        encode(incoming, forwarded, |head, forwarding, changes| {
             request.head(head, forwarding, changes);
         });
         let (source, sink) = (from_client.body(), request.body());
@@ -170,7 +172,7 @@ where
         let piece = source.piece();
         let (content, trailers) = (piece.content.to_vec(), piece.end.unwrap_or_default().to_vec());
         let mut head = Vec::new();
-        encode(self.incoming, &self.forwarded, self.client.request, |request, forwarding, changes| {
+        encode(self.incoming, &self.forwarded, |request, forwarding, changes| {
             request.encode(forwarding, changes, &mut head);
         });
         mirror::ask_to_close(&mut head);
@@ -190,24 +192,13 @@ where
 }
 
 /// Calls `write` with the head of a request, the fields that LoadX adds, and the changes of the route.
-fn encode<P>(
-    incoming: &Incoming,
-    forwarded: &Forwarded,
-    client: &impl RequestSource<P>,
-    write: impl FnOnce(&RequestHead, &Forwarding<'_>, &Changes<'_>),
-) {
+fn encode(incoming: &Incoming, forwarded: &Forwarded, write: impl FnOnce(&RequestHead, &Forwarding<'_>, &Changes<'_>)) {
     let signature = &incoming.plan.process.signature;
-    // An HTTP/1.0 request may lack Host.
-    let local_authority = match incoming.head.authority() {
-        b"" => client.local_authority(),
-        _ => String::new(),
-    };
     let mut line = request_id::EMPTY_LINE;
     let forwarding = Forwarding {
         peer: incoming.peer,
         trusted: incoming.peer_trusted,
         scheme: incoming.scheme,
-        local_authority: &local_authority,
         via: signature.via.as_deref(),
         forwarded: signature.forwarded,
         request_id_line: Some(incoming.id.line(&mut line)),

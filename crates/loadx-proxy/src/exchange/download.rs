@@ -100,7 +100,6 @@ impl<P, A: ResponseSource<P>, W: ResponseSink<P>> Download<'_, P, A, W> {
             // No byte was sent, so that an error response is still possible.
             self.progress.answered.set(None);
         }
-        self.progress.content.set(self.client.body().content());
         outcome.map_err(|fault| match fault {
             RelayFault::Source(broken) => Failure::BrokeOff(broken.to_string()),
             RelayFault::Body(fault) => Failure::BrokeOff(fault.as_str().to_owned()),

@@ -23,7 +23,9 @@ use crate::context::Worker;
 use crate::incoming::Incoming;
 use crate::net::{Network, PipeOf};
 use crate::shared::LocalView;
-use crate::sides::{BodySource as _, Ending, Inbound, OwnResponse, RelayFault, RequestSource, ResponseSink};
+use crate::sides::{
+    BodySink as _, BodySource as _, Ending, Inbound, OwnResponse, RelayFault, RequestSource, ResponseSink,
+};
 use crate::telemetry::{Record, Request};
 use crate::upstream::h1::Conversation;
 
@@ -69,8 +71,6 @@ struct Progress {
     answered: Cell<Option<u16>>,
     /// When the head of the final response arrived.
     head_at: Cell<Option<Time>>,
-    /// Content sent to the client, in bytes.
-    content: Cell<u64>,
     /// When the connections switched to another protocol.
     switched_at: Cell<Option<Time>>,
 }
@@ -89,6 +89,10 @@ where
     let (policy, limits) = (incoming.attempt_policy(forwarded.cluster), &incoming.plan.process.client_limits);
     let body_max = incoming.route().and_then(|route| route.body_max).or(limits.body_max).unwrap_or(u64::MAX);
     client.request.set_content_max(body_max);
+    let removed = routing::removed_fields(incoming);
+    if !removed.is_empty() {
+        client.request.remove_trailers(removed);
+    }
     client.pace.from_client.begin(policy.response, limits.body_rate_min);
     client.pace.to_client.begin(policy.response, limits.body_rate_min);
     if incoming.head.expects_continue() {
@@ -104,13 +108,13 @@ where
             upload_done: Cell::new(!incoming.has_body()),
             answered: Cell::new(None),
             head_at: Cell::new(None),
-            content: Cell::new(0),
             switched_at: Cell::new(None),
         },
         policy,
         forwarded,
         incoming,
         attempts: Attempts::new(began),
+        tries: 0,
         served_by: None,
         accounted: false,
     };
@@ -126,7 +130,7 @@ where
     exchange.end(outcome).await
 }
 
-struct Exchange<'e, N: Network, R, W> {
+struct Exchange<'e, N: Network, R, W: ResponseSink<PipeOf<N>>> {
     worker: &'e Rc<Worker<N>>,
     incoming: &'e Incoming,
     client: Inbound<'e, R, W>,
@@ -137,18 +141,20 @@ struct Exchange<'e, N: Network, R, W> {
     began_upload: bool,
     progress: Progress,
     attempts: Attempts,
+    /// How many times the request was sent, or was about to be sent when no connection could be opened.
+    tries: usize,
     /// The backend of the last attempt.
     served_by: Option<ServedBy>,
     accounted: bool,
 }
 
-impl<N: Network, R, W> Drop for Exchange<'_, N, R, W> {
+impl<N: Network, R, W: ResponseSink<PipeOf<N>>> Drop for Exchange<'_, N, R, W> {
     /// Counts and logs an exchange whose task is dropped before its end.
     fn drop(&mut self) {
         if !self.accounted {
             let status = self.progress.answered.get().unwrap_or(503);
             let reason = self.worker.sessions.end_reason(self.incoming.plan.listeners[self.incoming.listener].id);
-            self.account(self.worker.clock.now(), status, Ending::BrokenOff, Some(reason), false);
+            self.account(self.worker.clock.now(), status, Ending::BrokenOff, Some(reason));
         }
     }
 }
@@ -187,6 +193,7 @@ where
             };
             let backend = pick.backend();
             let id = backend.id();
+            self.tries += 1;
             self.served_by = Some(ServedBy { index: pick.index(), view });
             let mut attempt = match self.attempts.exchange_deadline(&self.policy) {
                 None => self.attempt(backend).await,
@@ -238,11 +245,11 @@ where
         let (status, ending, error) = match outcome {
             Ok(Answer { status, tunnel_fault: None, .. }) => {
                 // The clock was read at the end of the response.
-                self.account(timer.latest(), status, Ending::Complete, None, true);
+                self.account(timer.latest(), status, Ending::Complete, None);
                 return Ending::Complete;
             }
             Ok(Answer { status, tunnel_fault, .. }) => {
-                self.account(timer.now(), status, Ending::BrokenOff, tunnel_fault.as_deref(), true);
+                self.account(timer.now(), status, Ending::BrokenOff, tunnel_fault.as_deref());
                 return Ending::BrokenOff;
             }
             Err(Unserved::ClientGone(reason)) => {
@@ -258,7 +265,7 @@ where
                 (error.status, ending, error.message)
             }
         };
-        self.account(timer.now(), status, ending, Some(&error), false);
+        self.account(timer.now(), status, ending, Some(&error));
         ending
     }
 
@@ -268,18 +275,15 @@ where
         let request_complete = self.client.request.body().is_complete();
         self.client.pace.to_client.begin(self.policy.response, 0);
         match self.client.response.own(&response, request_complete).await {
-            Ok(content) => {
-                self.progress.content.set(content);
-                Ending::Complete
-            }
+            Ok(_) => Ending::Complete,
             Err(_) => Ending::BrokenOff,
         }
     }
 }
 
-impl<N: Network, R, W> Exchange<'_, N, R, W> {
-    /// Counts and logs the exchange. `answered`: whether the last attempt succeeded.
-    fn account(&mut self, now: Time, status: u16, ending: Ending, error: Option<&str>, answered: bool) {
+impl<N: Network, R, W: ResponseSink<PipeOf<N>>> Exchange<'_, N, R, W> {
+    /// Counts and logs the exchange.
+    fn account(&mut self, now: Time, status: u16, ending: Ending, error: Option<&str>) {
         self.accounted = true;
         self.worker.account(&Record {
             request: Request::Accepted(self.incoming),
@@ -289,11 +293,10 @@ impl<N: Network, R, W> Exchange<'_, N, R, W> {
             status,
             // A departure of the client (499) and the end of a tunnel (101) are no failures of LoadX or a backend.
             broke_off: ending == Ending::BrokenOff && !matches!(status, 499 | 101),
-            content: self.progress.content.get(),
+            content: self.client.response.body().content(),
             backend: self.served_by.as_ref().map(ServedBy::backend),
             cluster: Some(&self.incoming.plan.clusters[self.forwarded.cluster]),
-            // `failures` does not count the successful attempt.
-            tries: self.attempts.failures() + usize::from(answered),
+            tries: self.tries,
             error,
         });
     }

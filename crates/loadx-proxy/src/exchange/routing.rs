@@ -55,16 +55,20 @@ pub(super) struct Forwarded {
 impl Forwarded {
     /// The changes in the type of the encoder.
     pub(super) fn changes<'f>(&'f self, incoming: &'f Incoming) -> Changes<'f> {
-        let removed = match incoming.route().map(|route| &route.action) {
-            Some(Action::Forward(forward)) => &forward.request_fields.remove[..],
-            _ => &[],
-        };
         Changes {
             path_and_query: self.path_and_query.as_deref(),
             host: self.host.as_deref().map(str::as_bytes),
-            removed,
+            removed: removed_fields(incoming),
             added: &self.added,
         }
+    }
+}
+
+/// The names of the fields that the route of a request removes or sets, in lower case.
+pub(super) fn removed_fields(incoming: &Incoming) -> &[Arc<str>] {
+    match incoming.route().map(|route| &route.action) {
+        Some(Action::Forward(forward)) => &forward.request_fields.remove,
+        _ => &[],
     }
 }
 
@@ -73,7 +77,7 @@ struct RequestView<'i>(&'i Incoming);
 
 impl Fields for RequestView<'_> {
     fn value(&self, name: &str) -> Option<Cow<'_, [u8]>> {
-        let mut values = self.0.head.values(name);
+        let mut values = self.0.head.forwarded_values(name, self.0.peer_trusted);
         let first = values.next()?;
         let mut joined = Cow::Borrowed(first);
         for value in values {
@@ -92,6 +96,11 @@ impl Request for RequestView<'_> {
 
     fn authority(&self) -> &[u8] {
         self.0.head.authority()
+    }
+
+    fn client_authority(&self) -> &[u8] {
+        let told = self.0.head.values("x-forwarded-host").last().filter(|_| self.0.peer_trusted);
+        told.filter(|host| is_plain_authority(host)).unwrap_or_else(|| self.authority())
     }
 
     fn target(&self) -> &[u8] {
@@ -124,6 +133,11 @@ impl Request for RequestView<'_> {
     fn put_request_id(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(self.0.id.spelled(&mut Spelled::default()));
     }
+}
+
+/// Whether this may stand in a URL as the host and port.
+fn is_plain_authority(authority: &[u8]) -> bool {
+    !authority.is_empty() && authority.iter().all(|byte| byte.is_ascii_alphanumeric() || b".-_:[]".contains(byte))
 }
 
 /// Decides on a request, and stores the matched route in `incoming`.

@@ -42,9 +42,8 @@ where
             moved: Cell::new(pace.timer.now()),
             half_closed: Cell::new(false),
         };
-        let content = &self.progress.content;
-        let up = tunnel.relay(request.body(), &mut to_backend, |_| {});
-        let down = tunnel.relay(from_backend.body(), response.body(), |count| content.set(content.get() + count));
+        let up = tunnel.relay(request.body(), &mut to_backend);
+        let down = tunnel.relay(from_backend.body(), response.body());
         let outcome = tokio::try_join!(up, down);
         let broken = outcome.err()?;
         switched.break_off();
@@ -66,14 +65,9 @@ struct Tunnel<'t> {
 }
 
 impl Tunnel<'_> {
-    /// Relays one direction to its end, then ends the direction at the receiver. Calls `moved` with the number of sent
-    /// bytes. An error ends both directions: a connection broke, or no bytes moved until the deadline.
-    async fn relay(
-        &self,
-        from: &mut impl BodySource,
-        to: &mut impl BodySink,
-        moved: impl Fn(u64),
-    ) -> Result<(), Broken> {
+    /// Relays one direction to its end, then ends the direction at the receiver. An error ends both directions: a
+    /// connection broke, or no bytes moved until the deadline.
+    async fn relay(&self, from: &mut impl BodySource, to: &mut impl BodySink) -> Result<(), Broken> {
         let mut since_yield = 0;
         while !from.is_consumed() {
             match from.next_until(|| self.deadline()).await {
@@ -89,7 +83,6 @@ impl Tunnel<'_> {
             if count > 0 {
                 to.send(Piece { content, end: None }).await?;
                 self.moved.set(self.timer.now());
-                moved(count);
                 since_yield += count;
             }
             from.consume();

@@ -1,6 +1,7 @@
 //! Reads a body in the framing of HTTP/1.1 from a stream.
 
 use std::io::ErrorKind;
+use std::sync::Arc;
 
 use loadx_core::Time;
 use loadx_http::{BodyDecoder, BodyFault, Decoded, Framing};
@@ -44,6 +45,11 @@ impl<'r, S: Stream> BodyReader<'r, S> {
         self.decoder = BodyDecoder::new(framing);
         self.piece = Decoded::default();
         self.is_consumed = false;
+    }
+
+    /// Removes the trailer fields of these names.
+    pub(crate) fn remove_trailers(&mut self, names: &[Arc<str>]) {
+        self.decoder.remove_trailers(names);
     }
 
     /// Limits the content of a chunked body; a larger body ends with `BodyFault::TooLarge`.

@@ -69,6 +69,11 @@ impl<'w, S: Stream> BodyWriter<'w, S> {
         write_all(self.stream, pieces, self.waiting.timer, self.patience, &mut self.written).await
     }
 
+    /// Counts content that was sent as a part of the head.
+    pub(crate) fn count_content(&mut self, bytes: u64) {
+        self.content += bytes;
+    }
+
     /// Whether only a part of the message has been sent.
     pub(crate) fn is_unfinished(&self) -> bool {
         self.unfinished.as_deref().is_some_and(|unfinished| *unfinished)

@@ -62,8 +62,8 @@ pub(crate) trait RequestSource<P> {
     /// Waits until the client ends its direction or its connection breaks. Buffers the content that arrives meanwhile.
     async fn departure(&mut self) -> Broken;
 
-    /// The address that the client connected to, as an authority for a request without Host.
-    fn local_authority(&self) -> String;
+    /// Removes the trailer fields of these names.
+    fn remove_trailers(&mut self, names: &[Arc<str>]);
 }
 
 /// The half of the client's side that sends the response.

@@ -20,6 +20,7 @@ mod help;
 mod http;
 mod lifecycle;
 mod logs;
+mod one_meaning;
 mod options;
 mod reload;
 mod routing;

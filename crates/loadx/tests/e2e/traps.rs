@@ -152,7 +152,7 @@ fn paths_that_no_request_can_have_are_worth_a_warning() {
             assert!(warned.len() == 1 && warned[0].contains(&told), "{path}: {warned:?}");
         }
     }
-    let good = json!([{ "path": "/a%3A/b.c/~d", "cluster": "app" }, { "path_prefix": "/x/", "cluster": "app" }]);
+    let good = json!([{ "path": "/a%20b/b.c/~d", "cluster": "app" }, { "path_prefix": "/x/", "cluster": "app" }]);
     assert_eq!(warnings(&good, &plain_listeners()), [""; 0]);
 }
 

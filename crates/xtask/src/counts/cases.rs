@@ -138,7 +138,6 @@ fn encode(head: &[u8], times: u32) {
             peer: [192, 0, 2, 77].into(),
             trusted: false,
             scheme: "http",
-            local_authority: "",
             via: None,
             forwarded: false,
             request_id_line: None,

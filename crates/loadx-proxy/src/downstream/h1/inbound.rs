@@ -3,6 +3,7 @@
 use std::future::poll_fn;
 use std::io::ErrorKind;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Poll, ready};
 
 use loadx_http::{Answering, Framing, Response, Version};
@@ -56,8 +57,8 @@ impl<S: Stream> RequestSource<S::Pipe> for BodyReader<'_, S> {
         .await
     }
 
-    fn local_authority(&self) -> String {
-        self.stream.local_addr().map_or_else(|_| String::new(), |local| local.to_string())
+    fn remove_trailers(&mut self, names: &[Arc<str>]) {
+        Self::remove_trailers(self, names);
     }
 
     fn switch(&mut self) {
@@ -142,7 +143,9 @@ impl<'c, N: Network> ResponseSink<PipeOf<N>> for ResponseWriter<'c, N> {
         self.body.framing = Framing::Length(0);
         let options = ReplyOptions { version: self.version, persistent: self.persistent, to_head: self.to_head };
         let content = write_own(response, options, &mut self.body.head);
-        self.body.send(END).await.map(|()| content)
+        self.body.send(END).await?;
+        self.body.count_content(content);
+        Ok(content)
     }
 
     fn is_unfinished(&self) -> bool {

@@ -262,6 +262,11 @@ impl<S: Stream> Client<S> {
         let mut head = worker.buffers.request();
         let parsed = parse_request(self.input.bytes(), &mut head).map_err(refusal_of)?;
         let Parsed::Complete((), length) = parsed else { return Ok(None) };
+        if head.authority().is_empty()
+            && let Ok(local) = self.wire.stream.local_addr()
+        {
+            head.assume_authority(local.to_string().as_bytes());
+        }
         let Some((plan, listener)) = worker.plan_for(self.listener) else {
             let message = "the listener of this connection was removed; connect again";
             return Err(ProxyError::new(503, "destination_unavailable", message));

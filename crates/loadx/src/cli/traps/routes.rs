@@ -84,7 +84,7 @@ fn ambiguous_path(route: &Route) -> Option<Trap> {
                  answers 400 to such requests",
                 route.name
             ),
-            "write a path without //, ;, %2F and %5C",
+            "write a path without //, ;, %2F, %5C and escapes of other delimiters such as %3A",
         )
     })
 }
