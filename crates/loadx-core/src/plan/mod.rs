@@ -3,6 +3,7 @@
 //! [`Desired`] is the state of control; [`Desired::apply`] turns a config into the next plan. Between two plans only
 //! the views of clusters change.
 
+pub mod compare;
 mod desired;
 mod expansion;
 

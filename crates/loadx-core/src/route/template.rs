@@ -68,6 +68,18 @@ impl fmt::Display for TemplateFault {
 
 impl std::error::Error for TemplateFault {}
 
+impl fmt::Display for Template {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|piece| match piece {
+            Piece::Text(text) => f.write_str(&text.replace('{', "{{")),
+            Piece::Variable(variable) => {
+                let name = Variable::ALL.iter().find(|(_, other)| other == variable).map_or("", |(name, _)| *name);
+                write!(f, "{{{name}}}")
+            }
+        })
+    }
+}
+
 impl Template {
     /// Reads a text; `{{` means a brace.
     ///

@@ -8,6 +8,7 @@ mod config_file;
 mod demo;
 mod health;
 mod open_files;
+mod plan;
 mod route;
 mod run;
 mod sim;
@@ -26,6 +27,7 @@ Examples:
   loadx demo                                           see LoadX at work
   loadx run --to localhost:8001 --to localhost:8002    balance port 8080 over two backends
   loadx check config.json                              check a config file
+  loadx plan new.json                                  see what another config would change
   loadx run --config config.json                       balance as the config file says
 
 Exit status: 0 success, 1 failure, 2 a wrong option, config file or address.
@@ -45,6 +47,10 @@ enum Command {
     Run(run::RunArguments),
     /// Check a config file: print "ok" and exit 0, or print every fault and exit 2
     Check(check::CheckArguments),
+    /// Show what another config would change: listeners, routes, clusters, backends and settings, with the effects
+    ///
+    /// The exit status is that of diff: 0 without differences, 1 with differences, 2 for a faulty file.
+    Plan(plan::PlanArguments),
     /// Show where the config sends a request, what the backend would get, and why other routes do not match
     Route(route::RouteArguments),
     /// Print the JSON Schema of the config file
@@ -71,6 +77,7 @@ impl Arguments {
         match self.command {
             Command::Run(arguments) => run::run(&arguments),
             Command::Check(arguments) => check::check(&arguments),
+            Command::Plan(arguments) => plan::plan(&arguments),
             Command::Route(arguments) => route::route(&arguments),
             Command::Schema => {
                 trouble::print(&format!("{:#}\n", loadx_core::config::schema()))?;

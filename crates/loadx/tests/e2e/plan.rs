@@ -1,0 +1,85 @@
+//! `loadx plan` shows what another config would change.
+
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use crate::support::loadx;
+
+struct Files {
+    directory: TempDir,
+}
+
+impl Files {
+    fn new(old: &Value, new: &str) -> Self {
+        let directory = TempDir::new().unwrap();
+        std::fs::write(directory.path().join("old.json"), old.to_string()).unwrap();
+        std::fs::write(directory.path().join("new.json"), new).unwrap();
+        Files { directory }
+    }
+
+    fn path(&self, name: &str) -> String {
+        self.directory.path().join(name).to_str().unwrap().to_owned()
+    }
+
+    fn plan(&self, options: &[&str]) -> crate::support::Output {
+        let (new, old) = (self.path("new.json"), self.path("old.json"));
+        loadx(&[&["plan", &new, "--from", &old], options].concat())
+    }
+}
+
+fn config() -> Value {
+    json!({
+        "listeners": [{ "name": "web", "address": "127.0.0.1:8080" }],
+        "routes": [{ "name": "all", "cluster": "app" }],
+        "clusters": { "app": { "algorithm": "ip_hash", "backends": ["10.0.0.1:80", "10.0.0.2:80"] } },
+    })
+}
+
+#[test]
+fn equal_configs_give_status_0() {
+    let output = Files::new(&config(), &config().to_string()).plan(&[]);
+    assert_eq!(output.code, Some(0));
+    assert!(output.stdout.ends_with("new.json: no differences\n"), "{}", output.stdout);
+}
+
+#[test]
+fn differences_are_told_with_their_effects_and_give_status_1() {
+    let mut new = config();
+    new["listeners"] = json!([{ "name": "web", "address": "127.0.0.1:8081" }]);
+    new["clusters"]["app"]["backends"] = json!(["10.0.0.1:80", "10.0.0.3:80"]);
+    new["request_timeout"] = json!(5);
+    new["workers"] = json!(7);
+    let files = Files::new(&config(), &new.to_string());
+    let output = files.plan(&[]);
+    assert_eq!((output.code, &*output.stderr), (Some(1), ""));
+    for line in [
+        "  + 127.0.0.1:8081: LoadX accepts clients on this address",
+        "  - 127.0.0.1:8080: idle connections close; running requests and WebSockets have 30 s to finish",
+        "      timeouts.response: 30 s -> 5 s",
+        "      clients that change their backend: ",
+        "  + 10.0.0.3:80 of app: takes requests at once: 50.0 % by weight",
+        "  - 10.0.0.2:80 of app: gets no new requests; running requests and WebSockets finish",
+        "  ~ workers: one for each processor -> 7; needs a restart: threads are started once",
+    ] {
+        assert!(output.stdout.contains(line), "{line}\n{}", output.stdout);
+    }
+    let output = files.plan(&["--json"]);
+    assert_eq!(output.code, Some(1));
+    let printed: Value = serde_json::from_str(&output.stdout).unwrap();
+    let differences = printed["differences"].as_array().unwrap();
+    let backend = differences.iter().find(|difference| difference["name"] == "10.0.0.3:80").unwrap();
+    assert_eq!(
+        (&backend["part"], &backend["cluster"], &backend["change"]),
+        (&json!("backend"), &json!("app"), &json!("added"))
+    );
+}
+
+#[test]
+fn a_faulty_or_missing_file_gives_status_2() {
+    let output = Files::new(&config(), "{").plan(&[]);
+    assert_eq!(output.code, Some(2));
+    assert!(output.stderr.contains("new.json has 1 fault"), "{}", output.stderr);
+    let output = loadx(&["plan", "/no/such/new.json", "--from", "/no/such/old.json"]);
+    assert_eq!(output.code, Some(2));
+    assert!(output.stderr.contains("loadx plan NEW --from FILE"), "{}", output.stderr);
+}
