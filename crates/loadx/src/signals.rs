@@ -56,14 +56,13 @@ impl Signals {
     /// Waits for a signal that means something, and returns its name and what it asks for.
     pub(crate) fn next(&mut self) -> (&'static str, Wish) {
         let Signals { runtime, caught } = self;
-        runtime.block_on(async {
-            loop {
-                match next(caught).await {
-                    (name, Wish::Nothing) => ignore(name),
-                    signal => return signal,
-                }
-            }
-        })
+        runtime.block_on(next_wish(caught))
+    }
+
+    /// The same, but not longer than `limit`.
+    pub(crate) fn next_within(&mut self, limit: Duration) -> Option<(&'static str, Wish)> {
+        let Signals { runtime, caught } = self;
+        runtime.block_on(async { tokio::time::timeout(limit, next_wish(caught)).await.ok() })
     }
 
     /// Waits for a signal that stops LoadX, and returns the name of the signal.
@@ -107,6 +106,16 @@ async fn next_stop(caught: &mut [(&'static str, Signal, Wish)]) -> &'static str 
         match next(caught).await {
             (name, Wish::Stop) => return name,
             (name, _) => ignore(name),
+        }
+    }
+}
+
+/// Waits for a signal that means something; meanwhile each other signal becomes a line of the log.
+async fn next_wish(caught: &mut [(&'static str, Signal, Wish)]) -> (&'static str, Wish) {
+    loop {
+        match next(caught).await {
+            (name, Wish::Nothing) => ignore(name),
+            signal => return signal,
         }
     }
 }

@@ -14,6 +14,7 @@ mod run;
 mod sim;
 mod traps;
 mod trouble;
+mod watch;
 mod words;
 
 use std::process::ExitCode;

@@ -10,6 +10,7 @@ use loadx_core::{Accepts, Algorithm, Probe};
 use loadx_proxy::{Applied, Running};
 
 use super::trouble::{ListenOption, Trouble};
+use super::watch::{self, Watch};
 use super::words::{count, summary};
 use super::{address, config_file, open_files, traps};
 use crate::logging;
@@ -35,6 +36,9 @@ pub(super) struct RunArguments {
     /// /health, and any status below 500 is healthy]
     #[arg(long, value_name = "PATH", value_parser = address::parse_path, requires = "to")]
     health_path: Option<String>,
+    /// Apply the config file whenever the file changes, as after SIGHUP
+    #[arg(long, conflicts_with = "to")]
+    watch: bool,
     /// Log every health probe and every retry as well as the changes of backends
     #[arg(long, short)]
     verbose: bool,
@@ -77,25 +81,38 @@ fn serve_until_stop(
     signals: &mut Signals,
     config: &mut Config,
 ) -> &'static str {
+    let mut watch = arguments.file().filter(|_| arguments.watch).map(Watch::new);
     loop {
-        match signals.next() {
-            (name, Wish::Reload) => reload(name, arguments.file(), running, config),
-            (name, Wish::ReopenLog) => match running.reopen_log() {
+        let signal = match &watch {
+            None => Some(signals.next()),
+            Some(_) => signals.next_within(watch::INTERVAL),
+        };
+        match signal {
+            Some((name, Wish::Reload)) => {
+                watch.iter_mut().for_each(Watch::note_read);
+                reload(name, arguments.file(), running, config);
+            }
+            Some((name, Wish::ReopenLog)) => match running.reopen_log() {
                 Ok(()) => tracing::info!("{name}: the access log is open again"),
                 Err(error) => tracing::error!("{name}: {error}"),
             },
-            (name, Wish::Stop | Wish::Nothing) => return name,
+            Some((name, Wish::Stop | Wish::Nothing)) => return name,
+            None => {
+                if watch.as_mut().is_some_and(Watch::is_due) {
+                    reload("the config file changed", arguments.file(), running, config);
+                }
+            }
         }
     }
 }
 
 /// Takes over the config file as the file is now. A faulty config changes nothing.
-fn reload(signal: &str, file: Option<&Path>, running: &Running, config: &mut Config) {
+fn reload(cause: &str, file: Option<&Path>, running: &Running, config: &mut Config) {
     let Some(file) = file else {
-        tracing::warn!("{signal}: no config file to read again; the options of the command line are the config");
+        tracing::warn!("{cause}: no config file to read again; the options of the command line are the config");
         return;
     };
-    tracing::info!("{signal}: reading {} again", file.display());
+    tracing::info!("{cause}: reading {} again", file.display());
     match read_again(file, running, config) {
         Ok(applied) => {
             for setting in applied.after_restart {

@@ -253,3 +253,22 @@ fn without_a_config_file_there_is_nothing_to_read_again() {
     loadx.wait_for_log("no config file to read again");
     assert_eq!(loadx.get("/").text(), "ok");
 }
+
+#[test]
+fn a_watched_file_is_applied_when_it_changes() {
+    let (first, second) = (Origin::answering(OK), Origin::answering("HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nnew"));
+    let loadx = LoadX::of_with(&config(&[first.address()]), &["--watch"]);
+    // As editors do: a new file takes the place of the old one.
+    let draft = loadx.config_path().with_extension("draft");
+    std::fs::write(&draft, config(&[second.address()]).to_string()).unwrap();
+    std::fs::rename(&draft, loadx.config_path()).unwrap();
+    loadx.wait_for_log("the config file changed: reading");
+    loadx.wait_for_log("the config is applied: plan 2");
+    assert_eq!(loadx.get("/").text(), "new");
+    std::fs::write(loadx.config_path(), "{").unwrap();
+    loadx.wait_for_log("the config is not applied");
+    assert_eq!(loadx.get("/").text(), "new");
+    std::fs::write(loadx.config_path(), config(&[first.address()]).to_string()).unwrap();
+    loadx.wait_for_log("plan 3");
+    assert_eq!(loadx.get("/").text(), "ok");
+}

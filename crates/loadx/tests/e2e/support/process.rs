@@ -163,12 +163,18 @@ impl LoadX {
 
     /// Starts LoadX with this config; `LOG` in it means a file in a temporary folder.
     pub(crate) fn of(config: &Value) -> Self {
+        Self::of_with(config, &[])
+    }
+
+    /// The same, with further options of `loadx run`.
+    pub(crate) fn of_with(config: &Value, options: &[&str]) -> Self {
         let directory = TempDir::new().unwrap();
         let log = directory.path().join("access.log");
         let text = config.to_string().replace("LOG", log.to_str().unwrap());
         let path = directory.path().join("config.json");
         std::fs::write(&path, text).unwrap();
-        Self::start(directory, &["--verbose", "--config", path.to_str().unwrap()])
+        let options = [&["--verbose", "--config", path.to_str().unwrap()], options].concat();
+        Self::start(directory, &options)
     }
 
     /// Writes another config and has LoadX read it; what LoadX's log says of it. `LOG` is as in [`of`](Self::of).
