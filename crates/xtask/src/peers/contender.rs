@@ -7,6 +7,8 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use rustix::process::Signal;
+
 use super::floor::Means;
 
 /// A measured program.
@@ -30,6 +32,8 @@ pub(super) struct Setup<'s> {
     /// Whether the contender logs each request to a file, as JSON if possible.
     pub(super) log: bool,
     pub(super) workers: usize,
+    /// Whether the contender will reload its config.
+    pub(super) reloads: bool,
     /// A folder for the config and the log.
     pub(super) folder: &'s Path,
 }
@@ -44,6 +48,14 @@ impl Contender {
             Contender::HaproxySplice => "HAProxy, splice".to_owned(),
             Contender::Floor(Means::Copy) => "bare copying relay".to_owned(),
             Contender::Floor(Means::Splice) => "bare splicing relay".to_owned(),
+        }
+    }
+
+    /// The signal that makes the contender read its config again.
+    pub(super) fn reload_signal(&self) -> Signal {
+        match self {
+            Contender::Haproxy(_) | Contender::HaproxySplice => Signal::USR2,
+            Contender::LoadX(..) | Contender::Nginx | Contender::Floor(_) => Signal::HUP,
         }
     }
 
@@ -67,6 +79,8 @@ impl Contender {
             }
             Contender::Haproxy(kib) => {
                 let mut command = Command::new("haproxy");
+                // Only a master process can reload.
+                command.args(setup.reloads.then_some("-W"));
                 command.arg("-db").arg("-f").arg(write("haproxy.cfg", haproxy_config(setup, *kib, false))?);
                 command
             }

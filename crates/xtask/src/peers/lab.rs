@@ -16,7 +16,7 @@ use super::report::Sample;
 use crate::Trouble;
 
 const PROXY_PROCESSOR: &str = "0";
-const LOAD_PROCESSOR: usize = 1;
+pub(super) const LOAD_PROCESSOR: usize = 1;
 
 /// The time of requests before the measurement of a turn.
 const WARM_UP: Duration = Duration::from_millis(500);
@@ -86,9 +86,45 @@ impl Lab {
     pub(super) fn start(&self, contender: &Contender, stage: &Stage, log: bool) -> Result<Running, Trouble> {
         let address = free_address()?;
         let backends: Vec<SocketAddr> = (0..stage.backends).map(|number| self.backend(number)).collect();
-        let setup =
-            Setup { listen: address, backends: &backends, log, workers: stage.workers, folder: self.folder.path() };
-        let command = contender.command(&setup)?;
+        let setup = Setup {
+            listen: address,
+            backends: &backends,
+            log,
+            workers: stage.workers,
+            reloads: false,
+            folder: self.folder.path(),
+        };
+        self.launch(contender, &setup, stage)
+    }
+
+    /// Starts a contender that reloads its config. The caller changes the config with [`Lab::configure`].
+    pub(super) fn start_reloadable(&self, contender: &Contender, stage: &Stage) -> Result<Running, Trouble> {
+        let address = free_address()?;
+        let backends: Vec<SocketAddr> = (0..stage.backends).map(|number| self.backend(number)).collect();
+        let setup = self.reloadable(address, &backends, stage);
+        self.launch(contender, &setup, stage)
+    }
+
+    /// Writes the config of a running contender anew, with `count` backends.
+    pub(super) fn configure(
+        &self,
+        contender: &Contender,
+        running: &Running,
+        stage: &Stage,
+        count: usize,
+    ) -> Result<(), Trouble> {
+        let backends: Vec<SocketAddr> = (0..count).map(|number| self.backend(number)).collect();
+        contender.command(&self.reloadable(running.address, &backends, stage))?;
+        Ok(())
+    }
+
+    fn reloadable<'s>(&'s self, listen: SocketAddr, backends: &'s [SocketAddr], stage: &Stage) -> Setup<'s> {
+        Setup { listen, backends, log: false, workers: stage.workers, reloads: true, folder: self.folder.path() }
+    }
+
+    fn launch(&self, contender: &Contender, setup: &Setup<'_>, stage: &Stage) -> Result<Running, Trouble> {
+        let address = setup.listen;
+        let command = contender.command(setup)?;
         let began = Instant::now();
         let process = Process::start(&command, stage.processors)?;
         wait_until_serving(address).map_err(|error| format!("{} does not serve: {error}", contender.name()))?;
@@ -188,7 +224,7 @@ impl Lab {
     }
 }
 
-fn work(case: &Case, target: SocketAddr) -> Result<Work, Trouble> {
+pub(super) fn work(case: &Case, target: SocketAddr) -> Result<Work, Trouble> {
     let content_bytes = origin::content_bytes(case.target).ok_or("a case requests an unknown page")?;
     Ok(Work {
         target,

@@ -10,6 +10,7 @@ mod lab;
 mod load;
 mod origin;
 mod processes;
+mod reloads;
 mod report;
 mod sections;
 

@@ -62,6 +62,16 @@ impl Process {
         std::iter::once(own).chain(children).collect()
     }
 
+    /// The number of processes.
+    pub(super) fn count(&self) -> usize {
+        self.pids().len()
+    }
+
+    /// Sends a signal to the first of the processes.
+    pub(super) fn signal(&self, signal: rustix::process::Signal) -> io::Result<()> {
+        Ok(rustix::process::kill_process(rustix::process::Pid::from_child(&self.child), signal)?)
+    }
+
     pub(super) fn used(&self) -> Used {
         let ticks_per_second = rustix::param::clock_ticks_per_second() as f64;
         let mut used = Used::default();

@@ -7,6 +7,7 @@ use super::PeersArguments;
 use super::case::{self, Case};
 use super::contender::Contender;
 use super::lab::{Lab, Stage};
+use super::reloads;
 use super::report::{Sample, Spread};
 use crate::Trouble;
 
@@ -18,11 +19,12 @@ pub(super) struct Section {
 }
 
 /// Every table other than that of the cases.
-pub(super) const ALL: [Section; 4] = [
+pub(super) const ALL: [Section; 5] = [
     Section { name: "memory", run: memory },
     Section { name: "latency", run: latency },
     Section { name: "start-up", run: start_up },
     Section { name: "scale", run: scale },
+    Section { name: "reloads", run: reloads::reloads },
 ];
 
 /// The number of idle connections for the measurement of memory.
@@ -31,7 +33,7 @@ const HELD: usize = 8_000;
 /// The number of starts of each program.
 const STARTS: usize = 9;
 
-const PEERS: [Contender; 2] = [Contender::Nginx, Contender::Haproxy(16)];
+pub(super) const PEERS: [Contender; 2] = [Contender::Nginx, Contender::Haproxy(16)];
 
 fn memory(lab: &Lab, arguments: &PeersArguments) -> Result<String, Trouble> {
     let mut table = format!(
