@@ -1,18 +1,18 @@
-//! Makes the validated listeners and routes of the listeners and routes of the file.
+//! Makes the validated routes of the routes of the file.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::checker::Checker;
 use super::reader::{At, Place, Problem, Typed as _};
-use super::routing_file::{FileEdits, FileListener, FileRedirect, FileRewrite, FileRoute};
+use super::routing_file::{FileRedirect, FileRewrite, FileRoute};
 use super::routing_values::{HostPattern, SplitWord};
 use super::table::Table;
 use super::values::Text;
 use super::{ClusterConfig, ListenerConfig};
 use crate::route::{
     Access, Action, FieldEdits, FieldRule, Forward, PathRule, QueryRule, Redirect, Respond, Rewrite, Route, Rules,
-    Share, Template, expression, path,
+    Share, expression, path,
 };
 
 /// The largest number of segments of a `path_prefix`.
@@ -51,33 +51,6 @@ pub(super) fn route_to_the_only_cluster() -> Route {
 }
 
 impl Checker<'_> {
-    pub(super) fn listeners(&mut self, typed: &At<Vec<At<FileListener>>>) -> Vec<ListenerConfig> {
-        let chosen = typed.value.iter().any(|listener| listener.value.endpoints.is_some());
-        let mut listeners: Vec<ListenerConfig> = Vec::new();
-        for entry in &typed.value {
-            let listener = &entry.value;
-            let at = listener.address.value.0.clone();
-            let unnamed = format!("{}:{}", at.host, at.port);
-            let name: Arc<str> = listener.name.as_ref().map_or(unnamed.as_str(), |name| &name.value.0).into();
-            if at.port != 0 && listeners.iter().any(|other| other.at == at) {
-                self.fault(
-                    entry.place,
-                    Problem::new(format!("two listeners have the address {unnamed}"), "remove one"),
-                );
-            } else if listeners.iter().any(|other| other.name == name) {
-                let message = format!("two listeners are named \"{name}\"");
-                self.fault(entry.place, Problem::new(message, "give each listener a different name"));
-            }
-            let endpoints = listener.endpoints.as_ref().map_or(!chosen, |endpoints| endpoints.value);
-            listeners.push(ListenerConfig { name, at, endpoints });
-        }
-        if listeners.is_empty() {
-            let help = "add one: {\"address\": \"0.0.0.0:8080\"}";
-            self.fault(typed.place, Problem::new("\"listeners\" is empty: no client could connect", help));
-        }
-        listeners
-    }
-
     pub(super) fn routes(&mut self, typed: &At<Vec<At<FileRoute>>>, names: &Names<'_>) -> Vec<Route> {
         let mut routes: Vec<Route> = Vec::new();
         let mut taken: BTreeSet<Arc<str>> = BTreeSet::new();
@@ -310,79 +283,6 @@ impl Checker<'_> {
             self.fault(place, Problem::new(message, "match a \"path_prefix\", or replace the whole \"path\""));
         }
         rewrite
-    }
-
-    pub(super) fn edits(&mut self, typed: Option<&At<FileEdits>>) -> FieldEdits {
-        let Some(typed) = typed else { return FieldEdits::default() };
-        let remove = typed.value.remove.iter().flat_map(|names| &names.value);
-        let mut remove: Vec<Arc<str>> = remove
-            .filter(|name| self.may_edit(&name.value.0, name.place))
-            .map(|name| name.value.0.to_ascii_lowercase().into())
-            .collect();
-        self.names_differ("set", typed.value.set.as_ref());
-        let mut add = self.templates(typed.value.set.as_ref());
-        remove.extend(add.iter().map(|(name, _)| Arc::from(name.to_ascii_lowercase())));
-        add.extend(self.templates(typed.value.add.as_ref()));
-        FieldEdits { remove, add }
-    }
-
-    /// Adds a fault for two spellings of one field name: field names are case-insensitive (RFC 9110, section 5.1).
-    fn names_differ(&mut self, key: &str, table: Option<&At<Table<Text>>>) {
-        let mut seen: BTreeMap<String, &str> = BTreeMap::new();
-        for (name, _) in table.iter().flat_map(|table| &table.value.0) {
-            let other = seen.insert(name.value.to_ascii_lowercase(), &name.value);
-            // The reader reports two equal names.
-            if let Some(other) = other.filter(|other| *other != name.value) {
-                let message = format!("\"{other}\" and \"{}\" are the same field, twice in one \"{key}\"", name.value);
-                self.fault(name.place, Problem::new(message, "keep one of the two"));
-            }
-        }
-    }
-
-    fn templates(&mut self, table: Option<&At<Table<Text>>>) -> Vec<(Arc<str>, Template)> {
-        let mut out = Vec::new();
-        for (name, value) in table.iter().flat_map(|table| &table.value.0) {
-            if !self.may_edit(&name.value, name.place) {
-                continue;
-            }
-            match Template::parse(&value.value.0) {
-                Ok(template) => out.push((name.value.as_str().into(), template)),
-                Err(fault) => {
-                    let known: Vec<String> =
-                        crate::route::Variable::ALL.iter().map(|(name, _)| format!("{{{name}}}")).collect();
-                    let help = format!("a value may contain {}; write {{{{ for a brace", known.join(", "));
-                    self.fault(value.place, Problem::new(fault.to_string(), help));
-                }
-            }
-        }
-        out
-    }
-
-    /// Whether a route may change the field. Only LoadX writes fields that frame a message or belong to one connection.
-    fn may_edit(&mut self, name: &str, place: Place) -> bool {
-        const OWN: [&str; 10] = [
-            "connection",
-            "content-length",
-            "expect",
-            "host",
-            "keep-alive",
-            "proxy-connection",
-            "te",
-            "trailer",
-            "transfer-encoding",
-            "upgrade",
-        ];
-        let is_token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
-        let problem = if name.is_empty() || !name.bytes().all(is_token) {
-            Problem::new(format!("\"{name}\" is not a field name"), "write a name such as \"x-env\"")
-        } else if OWN.contains(&name.to_ascii_lowercase().as_str()) {
-            let help = "LoadX writes this field itself; to change Host, use \"rewrite\": {\"host\": …}";
-            Problem::new(format!("\"{name}\" cannot be changed"), help)
-        } else {
-            return true;
-        };
-        self.fault(place, problem);
-        false
     }
 
     /// Adds a fault if the route has more than one of the keys, or fewer than `least`; `None` then.
