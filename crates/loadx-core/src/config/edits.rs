@@ -71,16 +71,25 @@ impl Checker<'_> {
             "transfer-encoding",
             "upgrade",
         ];
-        let is_token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
-        let problem = if name.is_empty() || !name.bytes().all(is_token) {
-            Problem::new(format!("\"{name}\" is not a field name"), "write a name such as \"x-env\"")
-        } else if OWN.contains(&name.to_ascii_lowercase().as_str()) {
+        if !self.is_field_name(name, place) {
+            return false;
+        }
+        let is_own = OWN.contains(&name.to_ascii_lowercase().as_str());
+        if is_own {
             let help = "LoadX writes this field itself; to change Host, use \"rewrite\": {\"host\": …}";
-            Problem::new(format!("\"{name}\" cannot be changed"), help)
-        } else {
-            return true;
-        };
-        self.fault(place, problem);
-        false
+            self.fault(place, Problem::new(format!("\"{name}\" cannot be changed"), help));
+        }
+        !is_own
+    }
+
+    /// Whether the text is a field name (RFC 9110, section 5.1); adds a fault otherwise.
+    pub(super) fn is_field_name(&mut self, name: &str, place: Place) -> bool {
+        let is_token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
+        let is_name = !name.is_empty() && name.bytes().all(is_token);
+        if !is_name {
+            let problem = Problem::new(format!("\"{name}\" is not a field name"), "write a name such as \"x-env\"");
+            self.fault(place, problem);
+        }
+        is_name
     }
 }

@@ -27,7 +27,9 @@ use file::FileConfig;
 use reader::Read as _;
 
 pub use fault::{Fault, Faults};
-pub use model::{AccessLogConfig, ClientLimits, ClusterConfig, Config, HostPort, ListenerConfig, Signature, Timeouts};
+pub use model::{
+    AccessLogConfig, ClientLimits, ClusterConfig, Config, HealthKeys, HostPort, ListenerConfig, Signature, Timeouts,
+};
 pub use values::{LogField, LogFormat};
 
 /// Reads a config from the text of a file.

@@ -5,10 +5,10 @@ use std::sync::Arc;
 
 use super::checker::Checker;
 use super::reader::{At, Place, Problem, Typed as _};
-use super::routing_file::{FileRedirect, FileRewrite, FileRoute};
+use super::routing_file::{FileRedirect, FileRespond, FileRewrite, FileRoute};
 use super::routing_values::{HostPattern, SplitWord};
 use super::table::Table;
-use super::values::Text;
+use super::values::{TargetPath, Text};
 use super::{ClusterConfig, ListenerConfig};
 use crate::route::{
     Access, Action, FieldEdits, FieldRule, Forward, PathRule, QueryRule, Redirect, Respond, Rewrite, Route, Rules,
@@ -115,6 +115,15 @@ impl Checker<'_> {
         let hosts = typed.hosts.iter().flat_map(|hosts| &hosts.value);
         let methods = typed.methods.iter().flat_map(|methods| &methods.value);
         self.names_differ("headers", typed.headers.as_ref());
+        for (name, _) in typed.headers.iter().flat_map(|headers| &headers.value.0) {
+            self.is_field_name(&name.value, name.place);
+        }
+        for (name, _) in typed.query.iter().flat_map(|query| &query.value.0) {
+            if name.value.is_empty() {
+                let problem = Problem::new("a query parameter has no name", "write a name such as \"debug\"");
+                self.fault(name.place, problem);
+            }
+        }
         let pairs = |table: &Option<At<Table<Text>>>| -> Vec<(String, Arc<str>)> {
             let entries = table.iter().flat_map(|table| &table.value.0);
             entries.map(|(key, value)| (key.value.clone(), value.value.0.as_str().into())).collect()
@@ -167,8 +176,8 @@ impl Checker<'_> {
     fn normal_path(&mut self, typed: &str, place: Place) -> Option<Arc<str>> {
         let mut out = Vec::new();
         let problem = match path::normalise(typed.as_bytes(), &mut out) {
-            Ok(path::Normal::Unchanged) if !typed.contains('?') => return Some(typed.into()),
-            Ok(path::Normal::Unchanged) => Problem::new("a path cannot have a query", "write parameters in \"query\""),
+            _ if typed.contains('?') => Problem::new("a path cannot have a query", "write parameters in \"query\""),
+            Ok(path::Normal::Unchanged) => return Some(typed.into()),
             Ok(path::Normal::Changed) => Problem::new(
                 "the path is not in its normal form, and LoadX compares the normal forms of paths",
                 format!("write \"{}\"", String::from_utf8_lossy(&out)),
@@ -189,15 +198,15 @@ impl Checker<'_> {
                 self.fault(place, Problem::new(message, format!("remove \"{key}\"")));
             }
         }
+        if let (true, None, Some(place)) = (forwards, &typed.split, typed.place_of("split_by")) {
+            let message = "\"split_by\" needs a \"split\", and this route has one cluster";
+            self.fault(place, Problem::new(message, "remove \"split_by\""));
+        }
         if let Some(redirect) = &typed.redirect {
             return Some(Action::Redirect(self.redirect(entry, redirect)));
         }
         if let Some(respond) = &typed.respond {
-            return Some(Action::Respond(Respond {
-                status: respond.value.status.0 as u16,
-                body: respond.value.body.as_ref().map_or("", |body| &body.value.0).into(),
-                content_type: respond.value.content_type.0.as_str().into(),
-            }));
+            return Some(Action::Respond(self.respond(&respond.value)));
         }
         Some(Action::Forward(Forward {
             split: self.split(typed, names)?,
@@ -206,6 +215,20 @@ impl Checker<'_> {
             rewrite: self.rewrite(entry),
             request_fields: self.edits(typed.request_headers.as_ref()),
         }))
+    }
+
+    fn respond(&mut self, typed: &FileRespond) -> Respond {
+        let status = typed.status.0 as u16;
+        let body = typed.body.as_ref();
+        if let (204 | 205 | 304, Some(body)) = (status, body.filter(|body| !body.value.0.is_empty())) {
+            let message = format!("a response with status {status} has no content");
+            self.fault(body.place, Problem::new(message, "remove \"body\", or use another status"));
+        }
+        Respond {
+            status,
+            body: body.map_or("", |body| &body.value.0).into(),
+            content_type: typed.content_type.0.as_str().into(),
+        }
     }
 
     fn split(&mut self, typed: &FileRoute, names: &Names<'_>) -> Option<Vec<Share>> {
@@ -237,26 +260,22 @@ impl Checker<'_> {
 
     fn redirect(&mut self, entry: &At<FileRoute>, typed: &At<FileRedirect>) -> Redirect {
         let value = &typed.value;
-        let path = FileRewrite::of_redirect(value);
         Redirect {
             status: value.status.0,
             scheme: value.scheme.as_ref().map(|scheme| scheme.value.as_str().into()),
             host: value.host.as_ref().and_then(|host| self.one_host(host)),
             port: value.port.as_ref().map(|port| port.value.0 as u16),
-            path: self.checked_rewrite(entry, typed.place, path),
+            path: self.new_path(entry, typed.place, value.path.as_ref(), value.path_prefix.as_ref()),
         }
     }
 
     fn rewrite(&mut self, entry: &At<FileRoute>) -> Rewrite {
         let Some(typed) = &entry.value.rewrite else { return Rewrite::default() };
-        let text =
-            |path: &Option<At<super::values::TargetPath>>| path.as_ref().map(|path| path.value.0.as_str().into());
-        let rewrite = Rewrite {
-            path: text(&typed.value.path),
-            path_prefix: text(&typed.value.path_prefix),
-            host: typed.value.host.as_ref().map(|host| host.value.0.as_str().into()),
-        };
-        self.checked_rewrite(entry, typed.place, rewrite)
+        let FileRewrite { path, path_prefix, host, .. } = &typed.value;
+        Rewrite {
+            host: host.as_ref().map(|host| host.value.0.as_str().into()),
+            ..self.new_path(entry, typed.place, path.as_ref(), path_prefix.as_ref())
+        }
     }
 
     /// A host of a redirect, which cannot be a pattern.
@@ -270,19 +289,56 @@ impl Checker<'_> {
         Some(host.into())
     }
 
-    fn checked_rewrite(&mut self, entry: &At<FileRoute>, place: Place, rewrite: Rewrite) -> Rewrite {
-        if rewrite.path.is_some() && rewrite.path_prefix.is_some() {
+    /// The path, or the replacement of the matched prefix, of a rewrite or redirect at `place`.
+    fn new_path(
+        &mut self,
+        entry: &At<FileRoute>,
+        place: Place,
+        path: Option<&At<TargetPath>>,
+        path_prefix: Option<&At<TargetPath>>,
+    ) -> Rewrite {
+        if path.is_some() && path_prefix.is_some() {
             let message = "\"path\" and \"path_prefix\" cannot both replace the path";
             self.fault(place, Problem::new(message, "keep one of the two"));
         }
-        if [&rewrite.path, &rewrite.path_prefix].into_iter().flatten().any(|path| path.contains('?')) {
-            self.fault(place, Problem::new("a rewritten path cannot have a query", "remove the ? and the query"));
-        }
-        if rewrite.path_prefix.is_some() && entry.value.path_regex.is_some() {
+        if path_prefix.is_some() && entry.value.path_regex.is_some() {
             let message = "\"path_prefix\" has no prefix to replace: this route matches a \"path_regex\"";
             self.fault(place, Problem::new(message, "match a \"path_prefix\", or replace the whole \"path\""));
         }
-        rewrite
+        Rewrite {
+            path: path.and_then(|path| self.replacement(path)),
+            path_prefix: path_prefix.and_then(|path| self.replacement(path)),
+            host: None,
+        }
+    }
+
+    /// A path that replaces the path of a request. The path must be in its normal form, so that no backend and no client
+    /// reads another path than the config shows.
+    fn replacement(&mut self, typed: &At<TargetPath>) -> Option<Arc<str>> {
+        let text = typed.value.0.as_str();
+        let mut out = Vec::new();
+        let normal = match path::normalise(text.as_bytes(), &mut out) {
+            Ok(path::Normal::Unchanged) => text.to_owned(),
+            Ok(path::Normal::Changed) => String::from_utf8_lossy(&out).into_owned(),
+            Err(fault) => {
+                self.fault(typed.place, Problem::new(fault.as_str(), "write a path such as \"/v1\""));
+                return None;
+            }
+        };
+        // A reader takes `//host` for another origin.
+        let single = format!("/{}", normal.trim_start_matches('/'));
+        let problem = if text.contains('?') {
+            Problem::new("a rewritten path cannot have a query", "remove the ? and the query")
+        } else if single != normal {
+            let message = "the path begins with //, which a reader takes for the beginning of a host";
+            Problem::new(message, format!("write \"{single}\""))
+        } else if normal != text {
+            Problem::new("the path is not in its normal form", format!("write \"{normal}\""))
+        } else {
+            return Some(text.into());
+        };
+        self.fault(typed.place, problem);
+        None
     }
 
     /// Adds a fault if the route has more than one of the keys, or fewer than `least`; `None` then.
@@ -300,13 +356,5 @@ impl Checker<'_> {
             return None;
         }
         Some(())
-    }
-}
-
-impl FileRewrite {
-    fn of_redirect(redirect: &FileRedirect) -> Rewrite {
-        let text =
-            |path: &Option<At<super::values::TargetPath>>| path.as_ref().map(|path| path.value.0.as_str().into());
-        Rewrite { path: text(&redirect.path), path_prefix: text(&redirect.path_prefix), host: None }
     }
 }

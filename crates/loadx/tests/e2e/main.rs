@@ -21,6 +21,7 @@ mod http;
 mod lifecycle;
 mod logs;
 mod options;
+mod own_responses;
 mod reload;
 mod routing;
 mod scenarios;
