@@ -59,15 +59,37 @@ impl Event {
     }
 }
 
+impl Event {
+    fn write(&self, cluster: Option<&str>, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let of = cluster.map_or_else(String::new, |cluster| format!(" of cluster {cluster}"));
+        match self {
+            Event::Added { backend, .. } => write!(f, "backend {backend}{of} added"),
+            Event::Removed { backend, .. } => write!(f, "backend {backend}{of} removed"),
+            Event::Admitted { backend, reason } => write!(f, "backend {backend}{of} is up: {reason}"),
+            Event::Ejected { backend, reason } => write!(f, "backend {backend}{of} is down: {reason}"),
+            Event::Resolved { backend, addresses } => write!(f, "backend {backend}{of} resolves to {addresses}"),
+            Event::Unresolved { backend, reason } => write!(f, "backend {backend}{of} does not resolve: {reason}"),
+        }
+    }
+}
+
 impl fmt::Display for Event {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Event::Added { backend, .. } => write!(f, "backend {backend} added"),
-            Event::Removed { backend, .. } => write!(f, "backend {backend} removed"),
-            Event::Admitted { backend, reason } => write!(f, "backend {backend} is up: {reason}"),
-            Event::Ejected { backend, reason } => write!(f, "backend {backend} is down: {reason}"),
-            Event::Resolved { backend, addresses } => write!(f, "backend {backend} resolves to {addresses}"),
-            Event::Unresolved { backend, reason } => write!(f, "backend {backend} does not resolve: {reason}"),
-        }
+        self.write(None, f)
+    }
+}
+
+/// An event, and the cluster of its backend.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClusterEvent {
+    /// The name of the cluster; `None` if the config has only one cluster.
+    pub cluster: Option<Arc<str>>,
+    /// The event.
+    pub event: Event,
+}
+
+impl fmt::Display for ClusterEvent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.event.write(self.cluster.as_deref(), f)
     }
 }

@@ -44,7 +44,7 @@ pub use attempt::{AttemptPolicy, Attempts, ConnectFailure, ConnectFailureKind, F
 pub use backend::{Backend, BackendSpec};
 pub use balance::{Algorithm, Key, KeyPrefixes, Query};
 pub use cluster::{Cluster, NameAnswer};
-pub use event::Event;
+pub use event::{ClusterEvent, Event};
 pub use health::{Accepts, Evidence, HealthPolicy, Observation, Probe, Standing};
 pub use ids::{BackendId, ClusterId, Ids, ListenerId};
 pub use rng::{Rng, SplitMix64};

@@ -206,13 +206,13 @@ impl<N: Network> Worker<N> {
         &self,
         client: IpAddr,
         id: &RequestId,
-        line: (&[u8], &[u8]),
+        (method, target, host): (&[u8], &[u8], Option<&[u8]>),
         reply: &ProxyError,
         content: u64,
     ) {
         let now = self.clock.now();
         self.account(&Record {
-            request: Request::Refused { client, id, line },
+            request: Request::Refused { client, id, line: (method, target), host },
             began: now,
             ended: now,
             switched_at: None,

@@ -11,9 +11,23 @@ use loadx_core::config::HostPort;
 #[derive(Debug)]
 pub enum StartError {
     /// The name to listen on has no address.
-    ListenName(HostPort, io::Error),
+    ListenName {
+        /// The name and the port.
+        at: HostPort,
+        /// Whether `listeners` of the config has the name; otherwise `proxy_host` has the name.
+        listed: bool,
+        /// Why the look-up failed.
+        error: io::Error,
+    },
     /// The address to listen on cannot be taken.
-    Listen(SocketAddr, io::Error),
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// Whether `listeners` of the config has the address; otherwise `proxy_host` and `proxy_port` have the address.
+        listed: bool,
+        /// Why the system refuses the address.
+        error: io::Error,
+    },
     /// How the system resolves names cannot be read.
     Names(io::Error),
     /// The access log's file cannot be opened.
@@ -25,31 +39,31 @@ pub enum StartError {
 impl fmt::Display for StartError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            StartError::ListenName(at, error) => {
+            StartError::ListenName { at, listed, error } => {
+                let key = host_key(*listed);
                 write!(
                     f,
-                    "cannot listen on \"{}\": {error}\n  help: set \"proxy_host\" to an address of this machine, or to \"0.0.0.0\" for all of them",
+                    "cannot listen on \"{}\": {error}\n  help: set {key} to an address of this machine, or to \"0.0.0.0\" for all of them",
                     at.host
                 )
             }
-            StartError::Listen(address, error) if error.kind() == io::ErrorKind::AddrInUse => {
-                write!(
-                    f,
-                    "cannot listen on {address}: port {port} is in use by another process\n  help: stop that process (`lsof -i :{port}` names it), or choose another \"proxy_port\"",
-                    port = address.port()
-                )
-            }
-            StartError::Listen(address, error) if error.kind() == io::ErrorKind::PermissionDenied => {
-                write!(
-                    f,
-                    "cannot listen on {address}: permission denied\n  help: ports below 1024 need privileges (CAP_NET_BIND_SERVICE); choose another \"proxy_port\", or grant them"
-                )
-            }
-            StartError::Listen(address, error) => {
-                write!(
-                    f,
-                    "cannot listen on {address}: {error}\n  help: \"proxy_host\" must be an address of this machine"
-                )
+            StartError::Listen { address, listed, error } => {
+                let (port, key) = (address.port(), port_key(*listed));
+                match error.kind() {
+                    io::ErrorKind::AddrInUse => write!(
+                        f,
+                        "cannot listen on {address}: port {port} is in use by another process\n  help: stop that process (`lsof -i :{port}` names it), or choose another {key}"
+                    ),
+                    io::ErrorKind::PermissionDenied => write!(
+                        f,
+                        "cannot listen on {address}: permission denied\n  help: ports below 1024 need privileges (CAP_NET_BIND_SERVICE); choose another {key}, or grant them"
+                    ),
+                    _ => write!(
+                        f,
+                        "cannot listen on {address}: {error}\n  help: {} must be an address of this machine",
+                        host_key(*listed)
+                    ),
+                }
             }
             StartError::Names(error) => {
                 write!(
@@ -72,6 +86,16 @@ impl fmt::Display for StartError {
             }
         }
     }
+}
+
+/// The key of the config with the port of a listener.
+fn port_key(listed: bool) -> &'static str {
+    if listed { "port in the \"address\" of the listener" } else { "\"proxy_port\"" }
+}
+
+/// The key of the config with the host of a listener.
+fn host_key(listed: bool) -> &'static str {
+    if listed { "the host in the \"address\" of the listener" } else { "\"proxy_host\"" }
 }
 
 impl std::error::Error for StartError {}

@@ -3,7 +3,7 @@
 use std::io;
 use std::net::{SocketAddr, ToSocketAddrs as _};
 
-use loadx_core::config::HostPort;
+use loadx_core::config::ListenerConfig;
 
 use crate::error::StartError;
 use crate::net::Network;
@@ -20,10 +20,15 @@ pub(crate) struct Opened<S> {
 ///
 /// # Errors
 /// When the name has no address, or an address cannot be taken; nothing is taken then.
-pub(crate) fn open<N: Network>(net: &N, at: &HostPort, workers: usize) -> Result<Opened<N::Socket>, StartError> {
+pub(crate) fn open<N: Network>(
+    net: &N,
+    listener: &ListenerConfig,
+    workers: usize,
+) -> Result<Opened<N::Socket>, StartError> {
+    let (at, listed) = (&listener.at, listener.listed);
     let mut addresses: Vec<SocketAddr> = (at.host.as_str(), at.port)
         .to_socket_addrs()
-        .map_err(|error| StartError::ListenName(at.clone(), error))?
+        .map_err(|error| StartError::ListenName { at: at.clone(), listed, error })?
         .collect();
     addresses.sort_unstable();
     addresses.dedup();
@@ -32,7 +37,7 @@ pub(crate) fn open<N: Network>(net: &N, at: &HostPort, workers: usize) -> Result
         let group = match net.listen(*address, workers) {
             // A name such as localhost has an IPv6 address also where the system has no IPv6.
             Err(error) if error.kind() == io::ErrorKind::AddrNotAvailable && addresses.len() > 1 => continue,
-            group => group.map_err(|error| StartError::Listen(*address, error))?,
+            group => group.map_err(|error| StartError::Listen { address: *address, listed, error })?,
         };
         let first = group.first().expect("there is at least one worker");
         opened.addresses.push(net.address(first).map_err(StartError::System)?);
@@ -41,7 +46,10 @@ pub(crate) fn open<N: Network>(net: &N, at: &HostPort, workers: usize) -> Result
         }
     }
     match (opened.addresses.is_empty(), addresses.first()) {
-        (true, Some(address)) => Err(StartError::Listen(*address, io::ErrorKind::AddrNotAvailable.into())),
+        (true, Some(address)) => {
+            let error = io::ErrorKind::AddrNotAvailable.into();
+            Err(StartError::Listen { address: *address, listed, error })
+        }
         _ => Ok(opened),
     }
 }

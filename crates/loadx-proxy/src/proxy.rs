@@ -213,7 +213,7 @@ fn assemble<N: Network>(config: &Config, net: &N, seed: u64) -> Result<Assembly<
     let opened = config
         .listeners
         .iter()
-        .map(|listener| listening::open(net, &listener.at, workers))
+        .map(|listener| listening::open(net, listener, workers))
         .collect::<Result<Vec<_>, _>>()?;
     let lost = Arc::<LostLines>::default();
     let log = OpenLog::open(config, &lost)?;

@@ -19,6 +19,7 @@ impl Checker<'_> {
     pub(super) fn unknown(&mut self, kind: &str, name: &str, place: Place, known: &[&str]) {
         let help = match nearest(name, known) {
             Some(near) => format!("did you mean \"{near}\"?"),
+            None if known.is_empty() => format!("the file has no {kind}; add one, or remove the name"),
             None => format!("the file has: {}", known.join(", ")),
         };
         self.fault(place, Problem::new(format!("there is no {kind} named \"{name}\""), help));

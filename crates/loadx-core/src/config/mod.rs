@@ -9,9 +9,11 @@ mod object;
 mod algorithm;
 mod checker;
 mod comments;
+mod edits;
 mod environment;
 mod fault;
 mod file;
+mod listeners;
 mod model;
 mod reader;
 mod routing;
@@ -25,7 +27,9 @@ use file::FileConfig;
 use reader::Read as _;
 
 pub use fault::{Fault, Faults};
-pub use model::{AccessLogConfig, ClientLimits, ClusterConfig, Config, HostPort, ListenerConfig, Signature, Timeouts};
+pub use model::{
+    AccessLogConfig, ClientLimits, ClusterConfig, Config, HealthKeys, HostPort, ListenerConfig, Signature, Timeouts,
+};
 pub use values::{LogField, LogFormat};
 
 /// Reads a config from the text of a file.

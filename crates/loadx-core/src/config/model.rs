@@ -1,5 +1,7 @@
 //! The validated config: every value is present and in range.
 
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -48,6 +50,8 @@ pub struct ListenerConfig {
     pub at: HostPort,
     /// Whether the status endpoints answer on this listener.
     pub endpoints: bool,
+    /// Whether the address is an entry of `listeners`; otherwise `proxy_host` and `proxy_port` have the address.
+    pub listed: bool,
 }
 
 /// A set of backends with one algorithm.
@@ -63,6 +67,8 @@ pub struct ClusterConfig {
     pub resolve_each: bool,
     /// How LoadX probes the backends.
     pub health: HealthPolicy,
+    /// Where the file has the times of the probes.
+    pub health_keys: HealthKeys,
     /// The timeouts of attempts.
     pub attempt: AttemptPolicy,
 }
@@ -74,6 +80,16 @@ impl Config {
     }
 }
 
+/// Where the file has the times of the probes of a cluster: in `health` of the cluster, or for all clusters in the keys
+/// `health_check_interval` and `health_check_timeout`. For messages.
+#[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
+pub struct HealthKeys {
+    /// Whether `health` has `interval`.
+    pub own_interval: bool,
+    /// Whether `health` has `timeout`.
+    pub own_timeout: bool,
+}
+
 /// A host and a port.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HostPort {
@@ -81,6 +97,44 @@ pub struct HostPort {
     pub host: String,
     /// The TCP port.
     pub port: u16,
+}
+
+impl fmt::Display for HostPort {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.host.contains(':') {
+            true => write!(f, "[{}]:{}", self.host, self.port),
+            false => write!(f, "{}:{}", self.host, self.port),
+        }
+    }
+}
+
+impl HostPort {
+    /// The addresses of a host that are known without a look-up: those of an IP address and of localhost.
+    pub fn known_addresses(host: &str) -> Vec<IpAddr> {
+        if host.eq_ignore_ascii_case("localhost") {
+            return vec![Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()];
+        }
+        host.parse::<IpAddr>().map(|ip| ip.to_canonical()).into_iter().collect()
+    }
+
+    /// Whether listeners on both addresses would certainly wait for the same connections, so that the system refuses
+    /// the second listener. The system chooses a different port for each port 0.
+    pub fn overlaps(&self, other: &HostPort) -> bool {
+        if self.port != other.port || self.port == 0 {
+            return false;
+        }
+        if self.host.eq_ignore_ascii_case(&other.host) {
+            return true;
+        }
+        let others = Self::known_addresses(&other.host);
+        let mine = Self::known_addresses(&self.host);
+        mine.iter().any(|mine| others.iter().any(|other| includes(*mine, *other) || includes(*other, *mine)))
+    }
+}
+
+/// Whether a listener on `wide` gets the connections to `narrow`. LoadX accepts IPv4 clients on `::` too.
+fn includes(wide: IpAddr, narrow: IpAddr) -> bool {
+    wide == narrow || (wide.is_unspecified() && (wide.is_ipv6() || narrow.is_ipv4()))
 }
 
 /// The timeouts of requests, connections and the shutdown.

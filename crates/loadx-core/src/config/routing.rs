@@ -1,18 +1,18 @@
-//! Makes the validated listeners and routes of the listeners and routes of the file.
+//! Makes the validated routes of the routes of the file.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::checker::Checker;
 use super::reader::{At, Place, Problem, Typed as _};
-use super::routing_file::{FileEdits, FileListener, FileRedirect, FileRewrite, FileRoute};
+use super::routing_file::{FileRedirect, FileRespond, FileRewrite, FileRoute};
 use super::routing_values::{HostPattern, SplitWord};
 use super::table::Table;
-use super::values::Text;
+use super::values::{TargetPath, Text};
 use super::{ClusterConfig, ListenerConfig};
 use crate::route::{
     Access, Action, FieldEdits, FieldRule, Forward, PathRule, QueryRule, Redirect, Respond, Rewrite, Route, Rules,
-    Share, Template, expression, path,
+    Share, expression, path,
 };
 
 /// The largest number of segments of a `path_prefix`.
@@ -51,33 +51,6 @@ pub(super) fn route_to_the_only_cluster() -> Route {
 }
 
 impl Checker<'_> {
-    pub(super) fn listeners(&mut self, typed: &At<Vec<At<FileListener>>>) -> Vec<ListenerConfig> {
-        let chosen = typed.value.iter().any(|listener| listener.value.endpoints.is_some());
-        let mut listeners: Vec<ListenerConfig> = Vec::new();
-        for entry in &typed.value {
-            let listener = &entry.value;
-            let at = listener.address.value.0.clone();
-            let unnamed = format!("{}:{}", at.host, at.port);
-            let name: Arc<str> = listener.name.as_ref().map_or(unnamed.as_str(), |name| &name.value.0).into();
-            if at.port != 0 && listeners.iter().any(|other| other.at == at) {
-                self.fault(
-                    entry.place,
-                    Problem::new(format!("two listeners have the address {unnamed}"), "remove one"),
-                );
-            } else if listeners.iter().any(|other| other.name == name) {
-                let message = format!("two listeners are named \"{name}\"");
-                self.fault(entry.place, Problem::new(message, "give each listener a different name"));
-            }
-            let endpoints = listener.endpoints.as_ref().map_or(!chosen, |endpoints| endpoints.value);
-            listeners.push(ListenerConfig { name, at, endpoints });
-        }
-        if listeners.is_empty() {
-            let help = "add one: {\"address\": \"0.0.0.0:8080\"}";
-            self.fault(typed.place, Problem::new("\"listeners\" is empty: no client could connect", help));
-        }
-        listeners
-    }
-
     pub(super) fn routes(&mut self, typed: &At<Vec<At<FileRoute>>>, names: &Names<'_>) -> Vec<Route> {
         let mut routes: Vec<Route> = Vec::new();
         let mut taken: BTreeSet<Arc<str>> = BTreeSet::new();
@@ -142,6 +115,15 @@ impl Checker<'_> {
         let hosts = typed.hosts.iter().flat_map(|hosts| &hosts.value);
         let methods = typed.methods.iter().flat_map(|methods| &methods.value);
         self.names_differ("headers", typed.headers.as_ref());
+        for (name, _) in typed.headers.iter().flat_map(|headers| &headers.value.0) {
+            self.is_field_name(&name.value, name.place);
+        }
+        for (name, _) in typed.query.iter().flat_map(|query| &query.value.0) {
+            if name.value.is_empty() {
+                let problem = Problem::new("a query parameter has no name", "write a name such as \"debug\"");
+                self.fault(name.place, problem);
+            }
+        }
         let pairs = |table: &Option<At<Table<Text>>>| -> Vec<(String, Arc<str>)> {
             let entries = table.iter().flat_map(|table| &table.value.0);
             entries.map(|(key, value)| (key.value.clone(), value.value.0.as_str().into())).collect()
@@ -194,8 +176,8 @@ impl Checker<'_> {
     fn normal_path(&mut self, typed: &str, place: Place) -> Option<Arc<str>> {
         let mut out = Vec::new();
         let problem = match path::normalise(typed.as_bytes(), &mut out) {
-            Ok(path::Normal::Unchanged) if !typed.contains('?') => return Some(typed.into()),
-            Ok(path::Normal::Unchanged) => Problem::new("a path cannot have a query", "write parameters in \"query\""),
+            _ if typed.contains('?') => Problem::new("a path cannot have a query", "write parameters in \"query\""),
+            Ok(path::Normal::Unchanged) => return Some(typed.into()),
             Ok(path::Normal::Changed) => Problem::new(
                 "the path is not in its normal form, and LoadX compares the normal forms of paths",
                 format!("write \"{}\"", String::from_utf8_lossy(&out)),
@@ -216,15 +198,15 @@ impl Checker<'_> {
                 self.fault(place, Problem::new(message, format!("remove \"{key}\"")));
             }
         }
+        if let (true, None, Some(place)) = (forwards, &typed.split, typed.place_of("split_by")) {
+            let message = "\"split_by\" needs a \"split\", and this route has one cluster";
+            self.fault(place, Problem::new(message, "remove \"split_by\""));
+        }
         if let Some(redirect) = &typed.redirect {
             return Some(Action::Redirect(self.redirect(entry, redirect)));
         }
         if let Some(respond) = &typed.respond {
-            return Some(Action::Respond(Respond {
-                status: respond.value.status.0 as u16,
-                body: respond.value.body.as_ref().map_or("", |body| &body.value.0).into(),
-                content_type: respond.value.content_type.0.as_str().into(),
-            }));
+            return Some(Action::Respond(self.respond(&respond.value)));
         }
         Some(Action::Forward(Forward {
             split: self.split(typed, names)?,
@@ -233,6 +215,20 @@ impl Checker<'_> {
             rewrite: self.rewrite(entry),
             request_fields: self.edits(typed.request_headers.as_ref()),
         }))
+    }
+
+    fn respond(&mut self, typed: &FileRespond) -> Respond {
+        let status = typed.status.0 as u16;
+        let body = typed.body.as_ref();
+        if let (204 | 205 | 304, Some(body)) = (status, body.filter(|body| !body.value.0.is_empty())) {
+            let message = format!("a response with status {status} has no content");
+            self.fault(body.place, Problem::new(message, "remove \"body\", or use another status"));
+        }
+        Respond {
+            status,
+            body: body.map_or("", |body| &body.value.0).into(),
+            content_type: typed.content_type.0.as_str().into(),
+        }
     }
 
     fn split(&mut self, typed: &FileRoute, names: &Names<'_>) -> Option<Vec<Share>> {
@@ -264,26 +260,22 @@ impl Checker<'_> {
 
     fn redirect(&mut self, entry: &At<FileRoute>, typed: &At<FileRedirect>) -> Redirect {
         let value = &typed.value;
-        let path = FileRewrite::of_redirect(value);
         Redirect {
             status: value.status.0,
             scheme: value.scheme.as_ref().map(|scheme| scheme.value.as_str().into()),
             host: value.host.as_ref().and_then(|host| self.one_host(host)),
             port: value.port.as_ref().map(|port| port.value.0 as u16),
-            path: self.checked_rewrite(entry, typed.place, path),
+            path: self.new_path(entry, typed.place, value.path.as_ref(), value.path_prefix.as_ref()),
         }
     }
 
     fn rewrite(&mut self, entry: &At<FileRoute>) -> Rewrite {
         let Some(typed) = &entry.value.rewrite else { return Rewrite::default() };
-        let text =
-            |path: &Option<At<super::values::TargetPath>>| path.as_ref().map(|path| path.value.0.as_str().into());
-        let rewrite = Rewrite {
-            path: text(&typed.value.path),
-            path_prefix: text(&typed.value.path_prefix),
-            host: typed.value.host.as_ref().map(|host| host.value.0.as_str().into()),
-        };
-        self.checked_rewrite(entry, typed.place, rewrite)
+        let FileRewrite { path, path_prefix, host, .. } = &typed.value;
+        Rewrite {
+            host: host.as_ref().map(|host| host.value.0.as_str().into()),
+            ..self.new_path(entry, typed.place, path.as_ref(), path_prefix.as_ref())
+        }
     }
 
     /// A host of a redirect, which cannot be a pattern.
@@ -297,92 +289,56 @@ impl Checker<'_> {
         Some(host.into())
     }
 
-    fn checked_rewrite(&mut self, entry: &At<FileRoute>, place: Place, rewrite: Rewrite) -> Rewrite {
-        if rewrite.path.is_some() && rewrite.path_prefix.is_some() {
+    /// The path, or the replacement of the matched prefix, of a rewrite or redirect at `place`.
+    fn new_path(
+        &mut self,
+        entry: &At<FileRoute>,
+        place: Place,
+        path: Option<&At<TargetPath>>,
+        path_prefix: Option<&At<TargetPath>>,
+    ) -> Rewrite {
+        if path.is_some() && path_prefix.is_some() {
             let message = "\"path\" and \"path_prefix\" cannot both replace the path";
             self.fault(place, Problem::new(message, "keep one of the two"));
         }
-        if [&rewrite.path, &rewrite.path_prefix].into_iter().flatten().any(|path| path.contains('?')) {
-            self.fault(place, Problem::new("a rewritten path cannot have a query", "remove the ? and the query"));
-        }
-        if rewrite.path_prefix.is_some() && entry.value.path_regex.is_some() {
+        if path_prefix.is_some() && entry.value.path_regex.is_some() {
             let message = "\"path_prefix\" has no prefix to replace: this route matches a \"path_regex\"";
             self.fault(place, Problem::new(message, "match a \"path_prefix\", or replace the whole \"path\""));
         }
-        rewrite
-    }
-
-    pub(super) fn edits(&mut self, typed: Option<&At<FileEdits>>) -> FieldEdits {
-        let Some(typed) = typed else { return FieldEdits::default() };
-        let remove = typed.value.remove.iter().flat_map(|names| &names.value);
-        let mut remove: Vec<Arc<str>> = remove
-            .filter(|name| self.may_edit(&name.value.0, name.place))
-            .map(|name| name.value.0.to_ascii_lowercase().into())
-            .collect();
-        self.names_differ("set", typed.value.set.as_ref());
-        let mut add = self.templates(typed.value.set.as_ref());
-        remove.extend(add.iter().map(|(name, _)| Arc::from(name.to_ascii_lowercase())));
-        add.extend(self.templates(typed.value.add.as_ref()));
-        FieldEdits { remove, add }
-    }
-
-    /// Adds a fault for two spellings of one field name: field names are case-insensitive (RFC 9110, section 5.1).
-    fn names_differ(&mut self, key: &str, table: Option<&At<Table<Text>>>) {
-        let mut seen: BTreeMap<String, &str> = BTreeMap::new();
-        for (name, _) in table.iter().flat_map(|table| &table.value.0) {
-            let other = seen.insert(name.value.to_ascii_lowercase(), &name.value);
-            // The reader reports two equal names.
-            if let Some(other) = other.filter(|other| *other != name.value) {
-                let message = format!("\"{other}\" and \"{}\" are the same field, twice in one \"{key}\"", name.value);
-                self.fault(name.place, Problem::new(message, "keep one of the two"));
-            }
+        Rewrite {
+            path: path.and_then(|path| self.replacement(path)),
+            path_prefix: path_prefix.and_then(|path| self.replacement(path)),
+            host: None,
         }
     }
 
-    fn templates(&mut self, table: Option<&At<Table<Text>>>) -> Vec<(Arc<str>, Template)> {
+    /// A path that replaces the path of a request. The path must be in its normal form, so that no backend and no client
+    /// reads another path than the config shows.
+    fn replacement(&mut self, typed: &At<TargetPath>) -> Option<Arc<str>> {
+        let text = typed.value.0.as_str();
         let mut out = Vec::new();
-        for (name, value) in table.iter().flat_map(|table| &table.value.0) {
-            if !self.may_edit(&name.value, name.place) {
-                continue;
+        let normal = match path::normalise(text.as_bytes(), &mut out) {
+            Ok(path::Normal::Unchanged) => text.to_owned(),
+            Ok(path::Normal::Changed) => String::from_utf8_lossy(&out).into_owned(),
+            Err(fault) => {
+                self.fault(typed.place, Problem::new(fault.as_str(), "write a path such as \"/v1\""));
+                return None;
             }
-            match Template::parse(&value.value.0) {
-                Ok(template) => out.push((name.value.as_str().into(), template)),
-                Err(fault) => {
-                    let known: Vec<String> =
-                        crate::route::Variable::ALL.iter().map(|(name, _)| format!("{{{name}}}")).collect();
-                    let help = format!("a value may contain {}; write {{{{ for a brace", known.join(", "));
-                    self.fault(value.place, Problem::new(fault.to_string(), help));
-                }
-            }
-        }
-        out
-    }
-
-    /// Whether a route may change the field. Only LoadX writes fields that frame a message or belong to one connection.
-    fn may_edit(&mut self, name: &str, place: Place) -> bool {
-        const OWN: [&str; 10] = [
-            "connection",
-            "content-length",
-            "expect",
-            "host",
-            "keep-alive",
-            "proxy-connection",
-            "te",
-            "trailer",
-            "transfer-encoding",
-            "upgrade",
-        ];
-        let is_token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
-        let problem = if name.is_empty() || !name.bytes().all(is_token) {
-            Problem::new(format!("\"{name}\" is not a field name"), "write a name such as \"x-env\"")
-        } else if OWN.contains(&name.to_ascii_lowercase().as_str()) {
-            let help = "LoadX writes this field itself; to change Host, use \"rewrite\": {\"host\": …}";
-            Problem::new(format!("\"{name}\" cannot be changed"), help)
-        } else {
-            return true;
         };
-        self.fault(place, problem);
-        false
+        // A reader takes `//host` for another origin.
+        let single = format!("/{}", normal.trim_start_matches('/'));
+        let problem = if text.contains('?') {
+            Problem::new("a rewritten path cannot have a query", "remove the ? and the query")
+        } else if single != normal {
+            let message = "the path begins with //, which a reader takes for the beginning of a host";
+            Problem::new(message, format!("write \"{single}\""))
+        } else if normal != text {
+            Problem::new("the path is not in its normal form", format!("write \"{normal}\""))
+        } else {
+            return Some(text.into());
+        };
+        self.fault(typed.place, problem);
+        None
     }
 
     /// Adds a fault if the route has more than one of the keys, or fewer than `least`; `None` then.
@@ -400,13 +356,5 @@ impl Checker<'_> {
             return None;
         }
         Some(())
-    }
-}
-
-impl FileRewrite {
-    fn of_redirect(redirect: &FileRedirect) -> Rewrite {
-        let text =
-            |path: &Option<At<super::values::TargetPath>>| path.as_ref().map(|path| path.value.0.as_str().into());
-        Rewrite { path: text(&redirect.path), path_prefix: text(&redirect.path_prefix), host: None }
     }
 }

@@ -158,8 +158,12 @@ impl Read for HostPattern {
             return Some(HostPattern(host.to_owned()));
         }
         let help = match typed.contains(':') {
-            true => "remove the scheme and the port: LoadX compares hosts without ports",
-            false => "write a name such as \"shop.example.com\", or \"*.example.com\" for all names below example.com",
+            true if typed.parse::<std::net::Ipv6Addr>().is_ok() => {
+                format!("an IPv6 address stands in brackets: \"[{typed}]\"")
+            }
+            true => "remove the scheme and the port: LoadX compares hosts without ports".to_owned(),
+            false => "write a name such as \"shop.example.com\", or \"*.example.com\" for all names below example.com"
+                .to_owned(),
         };
         node.fault(faults, Problem::new(format!("{} is not a host: \"{typed}\"", node.title()), help));
         None

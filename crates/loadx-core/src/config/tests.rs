@@ -267,6 +267,23 @@ fn faults_of_routes_have_a_place_and_a_fix() {
         (r#""routes": [{"cluster": "web", "rewrite": {"host": "[::1]x"}}]"#, "is not a host, or a host and a port"),
         (r#""routes": [{"cluster": "web", "rewrite": {"host": "::1"}}]"#, "is not a host, or a host and a port"),
         (r#""routes": []"#, "\"routes\" is empty"),
+        (r#""routes": [{"cluster": "web", "rewrite": {"path": "/a/../b"}}]"#, "normal form | write \"/b\""),
+        (r#""routes": [{"cluster": "web", "rewrite": {"path": "//evil"}}]"#, "begins with //"),
+        (r#""routes": [{"cluster": "web", "rewrite": {"path": "/x/..//evil"}}]"#, "write \"/evil\""),
+        (r#""routes": [{"cluster": "web", "rewrite": {"path": "/%zz"}}]"#, "a % without two hexadecimal digits"),
+        (r#""routes": [{"cluster": "web", "rewrite": {"path": "/%61"}}]"#, "normal form | write \"/a\""),
+        (r#""routes": [{"cluster": "web", "rewrite": {"path": "/a?b"}}]"#, "a rewritten path cannot have a query"),
+        (r#""routes": [{"cluster": "web", "rewrite": {"path_prefix": "/x/.."}}]"#, "normal form | write \"/\""),
+        (r#""routes": [{"cluster": "web", "rewrite": {"path_prefix": "//e"}}]"#, "write \"/e\""),
+        (r#""routes": [{"redirect": {"path": "//evil"}}]"#, "write \"/evil\""),
+        (r#""routes": [{"cluster": "web", "path": "/./a?b"}]"#, "a path cannot have a query"),
+        (r#""routes": [{"cluster": "web", "headers": {"x y": "1"}}]"#, "\"x y\" is not a field name"),
+        (r#""routes": [{"cluster": "web", "query": {"": "1"}}]"#, "a query parameter has no name"),
+        (r#""routes": [{"cluster": "web", "split_by": "client"}]"#, "\"split_by\" needs a \"split\""),
+        (r#""routes": [{"respond": {"status": 204, "body": "x"}}]"#, "a response with status 204 has no content"),
+        (r#""routes": [{"respond": {"status": 205, "body": "x"}}]"#, "a response with status 205 has no content"),
+        (r#""routes": [{"respond": {"status": 304, "body": "x"}}]"#, "a response with status 304 has no content"),
+        (r#""routes": [{"cluster": "web", "hosts": ["::1"]}]"#, "\"[::1]\""),
         (r#""listeners": [{"address": "a"}]"#, "is not a host and a port"),
         (
             r#""listeners": [{"address": ":1"}], "proxy_port": 2"#,
@@ -285,4 +302,56 @@ fn faults_of_routes_have_a_place_and_a_fix() {
     assert!(faults(several)[0].contains("several clusters and no \"routes\""));
     let added = r#""routes": [{"cluster": "web", "request_headers": {"add": {"a": "1", "A": "2"}}}]"#;
     assert!(parse(&format!("{{{added}, {backends}}}")).is_ok(), "a route may add a field more than once");
+}
+
+#[test]
+fn a_file_without_forwarding_routes_needs_no_cluster() {
+    let routes = r#""routes": [{"path": "/", "redirect": {"path": "/a"}}, {"respond": {"status": 404}}]"#;
+    for clusters in ["", r#", "clusters": {}"#] {
+        let config = parse(&format!("{{{routes}{clusters}}}")).unwrap();
+        assert_eq!((config.routes.len(), config.clusters.len()), (2, 0));
+    }
+    let forwards = r#""routes": [{"cluster": "web"}]"#;
+    let missing = faults(&format!("{{{forwards}}}"));
+    assert!(missing[0].contains("the file lacks \"backend_servers\""), "{missing:?}");
+    assert!(missing[1].contains("there is no cluster named \"web\" | the file has no cluster"), "{missing:?}");
+    let empty = faults(&format!("{{{forwards}, \"clusters\": {{}}}}"));
+    assert!(empty.iter().any(|fault| fault.contains("\"clusters\" is empty")), "{empty:?}");
+    assert!(faults(r#"{"clusters": {}}"#)[0].contains("\"clusters\" is empty"));
+}
+
+#[test]
+fn listeners_that_wait_for_the_same_connections_are_a_fault() {
+    let parsed = |first: &str, second: &str| {
+        parse(&format!(
+            r#"{{"listeners": [{{"name": "a", "address": "{first}"}}, {{"address": "{second}"}}],
+                "backend_servers": [{{"host": "192.0.2.1", "port": 1}}]}}"#
+        ))
+    };
+    for (first, second) in [
+        ("0.0.0.0:80", "127.0.0.1:80"),
+        (":80", "192.0.2.1:80"),
+        ("[::]:80", "127.0.0.1:80"),
+        ("[::1]:80", "[::]:80"),
+        ("[::]:80", "0.0.0.0:80"),
+        ("localhost:80", "0.0.0.0:80"),
+        ("localhost:80", "[::1]:80"),
+        ("[::ffff:127.0.0.1]:80", "127.0.0.1:80"),
+    ] {
+        let faults = parsed(first, second).unwrap_err();
+        let message = &faults.iter().next().unwrap().message;
+        let second = second.replace("[::ffff:", "");
+        assert!(message.contains("the listeners \"a\" (") && message.contains(&second), "{first} {second}: {message}");
+    }
+    for (first, second) in [
+        ("0.0.0.0:80", "[::1]:80"),
+        ("0.0.0.0:80", "127.0.0.1:81"),
+        ("0.0.0.0:0", "127.0.0.1:0"),
+        ("127.0.0.1:80", "192.0.2.1:80"),
+        ("app.internal:80", "0.0.0.0:80"),
+    ] {
+        assert!(parsed(first, second).is_ok(), "{first} {second}");
+    }
+    let config = parsed("127.0.0.1:80", "[::1]:80").unwrap();
+    assert_eq!(&*config.listeners[1].name, "[::1]:80", "a listener without a name is named as its address");
 }

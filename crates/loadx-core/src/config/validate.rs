@@ -6,11 +6,12 @@ use super::checker::Checker;
 use super::file::FileConfig;
 use super::reader::{At, Place, Problem, Typed as _};
 use super::routing::{Names, route_to_the_only_cluster};
-use super::routing_file::{FileBackendEntry, FileCluster, FileHealth};
+use super::routing_file::{FileBackendEntry, FileCluster, FileHealth, FileRoute};
 use super::routing_values::{HealthWord, ResolveWord};
 use super::values::{LogField, Seconds, Whole};
 use super::{
-    AccessLogConfig, ClientLimits, ClusterConfig, Config, Faults, HostPort, ListenerConfig, Signature, Timeouts,
+    AccessLogConfig, ClientLimits, ClusterConfig, Config, Faults, HealthKeys, HostPort, ListenerConfig, Signature,
+    Timeouts,
 };
 use crate::{Accepts, AttemptPolicy, BackendSpec, HealthPolicy, Probe};
 
@@ -30,7 +31,7 @@ impl Checker<'_> {
             }
             None => {
                 let at = HostPort { host: file.proxy_host.0.clone(), port: file.proxy_port.0 as u16 };
-                vec![ListenerConfig { name: "default".into(), at, endpoints: true }]
+                vec![ListenerConfig { name: "default".into(), at, endpoints: true, listed: false }]
             }
         };
         let clusters = self.clusters(&file);
@@ -105,11 +106,12 @@ impl Checker<'_> {
                     backends: self.backends("backend_servers", servers.place, &backends),
                     resolve_each: false,
                     health: health(file, None),
+                    health_keys: HealthKeys::default(),
                     attempt: timeouts(file).attempt(),
                 }]
             }
             (None, Some(clusters)) => {
-                if clusters.value.0.is_empty() {
+                if clusters.value.0.is_empty() && needs_clusters(file) {
                     let message = "\"clusters\" is empty: no backend could answer";
                     self.fault(
                         clusters.place,
@@ -124,7 +126,8 @@ impl Checker<'_> {
             }
             (None, None) => {
                 // The reader has already reported an invalid value.
-                if file.place_of("clusters").is_none() && file.place_of("backend_servers").is_none() {
+                let has_key = file.place_of("clusters").is_some() || file.place_of("backend_servers").is_some();
+                if !has_key && needs_clusters(file) {
                     let help = "add \"backend_servers\": [{\"host\": \"localhost\", \"port\": 8001}], or \"clusters\"";
                     self.fault(Place::START, Problem::new("the file lacks \"backend_servers\"", help));
                 }
@@ -141,12 +144,17 @@ impl Checker<'_> {
             typed.backends.value.iter().map(|entry| (entry.place, entry.value.clone())).collect();
         let default = timeouts(file).attempt();
         let span = |seconds: &Option<At<Seconds>>| seconds.as_ref().map(|seconds| seconds.value.duration());
+        let health_of_cluster = typed.health.as_ref().map(|health| &health.value);
         ClusterConfig {
             name: name.value.as_str().into(),
             algorithm: typed.algorithm.as_ref().map_or(file.algorithm, |algorithm| algorithm.value),
             backends: self.backends("backends", typed.backends.place, &backends),
             resolve_each: typed.resolve == ResolveWord::Each,
-            health: health(file, typed.health.as_ref().map(|health| &health.value)),
+            health: health(file, health_of_cluster),
+            health_keys: HealthKeys {
+                own_interval: health_of_cluster.is_some_and(|health| health.interval.is_some()),
+                own_timeout: health_of_cluster.is_some_and(|health| health.timeout.is_some()),
+            },
             attempt: AttemptPolicy {
                 connect: span(&typed.connection_timeout).unwrap_or(default.connect),
                 response: span(&typed.request_timeout).unwrap_or(default.response),
@@ -184,6 +192,16 @@ impl Checker<'_> {
             }
         }
         specs
+    }
+}
+
+/// Whether a route forwards requests. Redirects and fixed responses need no cluster.
+fn needs_clusters(file: &FileConfig) -> bool {
+    let forwards = |route: &At<FileRoute>| route.value.cluster.is_some() || route.value.split.is_some();
+    match &file.routes {
+        Some(routes) => routes.value.iter().any(forwards),
+        // The reader has already reported invalid routes.
+        None => file.place_of("routes").is_none(),
     }
 }
 

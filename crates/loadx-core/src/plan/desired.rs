@@ -11,8 +11,8 @@ use super::{ClusterSlot, ListenerPlan, Plan, ProcessPolicy};
 use crate::config::{ClusterConfig, Config, HostPort, ListenerConfig};
 use crate::route::RouteTable;
 use crate::{
-    AttemptPolicy, BackendId, Cluster, ClusterId, Event, HealthPolicy, Ids, ListenerId, NameAnswer, Observation, Rng,
-    Snapshot, Time,
+    AttemptPolicy, BackendId, Cluster, ClusterEvent, ClusterId, Event, HealthPolicy, Ids, ListenerId, NameAnswer,
+    Observation, Rng, Snapshot, Time,
 };
 
 /// The state of control. Only control writes it.
@@ -76,7 +76,7 @@ pub struct ClusterSnapshot {
 
 impl Desired {
     /// Makes the first plan of a process. Returns the state and the events for the log.
-    pub fn new(now: Time, config: &Config) -> (Self, Vec<Event>) {
+    pub fn new(now: Time, config: &Config) -> (Self, Vec<ClusterEvent>) {
         let plan = Plan {
             generation: 0,
             process: ProcessPolicy::new(config),
@@ -114,9 +114,10 @@ impl Desired {
     /// Makes the plan of a config. A listener keeps its id, by its address. A cluster that was there before, by name,
     /// keeps its id; its backends keep their ids, their health and their counts, by host and port. Workers see the views
     /// only after [`publish`](Desired::publish), so that names that are known already can be resolved before.
-    pub fn apply(&mut self, now: Time, config: &Config) -> Vec<Event> {
+    pub fn apply(&mut self, now: Time, config: &Config) -> Vec<ClusterEvent> {
         let mut events = Vec::new();
         let former = std::mem::take(&mut self.clusters);
+        let is_only = former.len().max(config.clusters.len()) == 1;
         let mut former: BTreeMap<Arc<str>, Member> =
             former.into_iter().map(|member| (Arc::clone(&member.name), member)).collect();
         for typed in &config.clusters {
@@ -124,11 +125,13 @@ impl Desired {
                 Some(known) => known,
                 None => Member::new(self.ids.cluster(), typed),
             };
-            events.extend(member.update(now, typed, &mut self.ids));
+            let news = member.update(now, typed, &mut self.ids);
+            events.extend(member.events(is_only, news));
             self.clusters.push(member);
         }
         for mut gone in former.into_values() {
-            events.extend(gone.cluster.update(now, Vec::new(), &mut self.ids));
+            let news = gone.cluster.update(now, Vec::new(), &mut self.ids);
+            events.extend(gone.events(is_only, news));
         }
         self.index();
         let mut listeners = Vec::new();
@@ -188,20 +191,26 @@ impl Desired {
         id: BackendId,
         observation: &Observation,
         rng: &mut impl Rng,
-    ) -> Option<Event> {
-        self.owner(id)?.cluster.observe(now, id, observation, rng)
+    ) -> Option<ClusterEvent> {
+        let is_only = self.clusters.len() == 1;
+        let member = self.owner(id)?;
+        let event = member.cluster.observe(now, id, observation, rng);
+        member.events(is_only, event).pop()
     }
 
     /// Applies an answer of DNS.
-    pub fn resolved(&mut self, now: Time, id: BackendId, answer: NameAnswer) -> Vec<Event> {
+    pub fn resolved(&mut self, now: Time, id: BackendId, answer: NameAnswer) -> Vec<ClusterEvent> {
         let Some(position) = self.owners.get(&id).copied() else { return Vec::new() };
+        let is_only = self.clusters.len() == 1;
         let member = &mut self.clusters[position];
         if member.cluster.spec(id).is_some() {
-            return member.cluster.resolved(id, answer).into_iter().collect();
+            let event = member.cluster.resolved(id, answer);
+            return member.events(is_only, event);
         }
         let Some(event) = member.expansion.resolved(id, &answer) else { return Vec::new() };
         let mut events = vec![event];
         events.extend(member.cluster.update(now, member.expansion.specs(), &mut self.ids));
+        let events = member.events(is_only, events);
         self.index();
         events
     }
@@ -279,6 +288,12 @@ impl Member {
         self.cluster.update(now, self.expansion.specs(), ids)
     }
 
+    /// Events of this cluster; `is_only`: whether the config has no other cluster.
+    fn events(&self, is_only: bool, events: impl IntoIterator<Item = Event>) -> Vec<ClusterEvent> {
+        let cluster = (!is_only).then_some(&self.name);
+        events.into_iter().map(|event| ClusterEvent { cluster: cluster.cloned(), event }).collect()
+    }
+
     fn slot(&self) -> Arc<ClusterSlot> {
         Arc::new(ClusterSlot {
             id: self.id,
@@ -329,7 +344,7 @@ mod tests {
         desired.publish();
         assert_eq!(
             events.iter().map(ToString::to_string).collect::<Vec<_>>(),
-            ["backend 127.0.0.1:4 added", "backend 127.0.0.1:3 removed"]
+            ["backend 127.0.0.1:4 of cluster b added", "backend 127.0.0.1:3 of cluster b removed"]
         );
         let second = Arc::clone(desired.plan());
         assert_eq!((first.generation, second.generation), (1, 2));

@@ -12,7 +12,9 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use loadx_core::plan::{Desired, ProbeToRun};
-use loadx_core::{BackendId, ClusterId, Event, Evidence, ListenerId, NameAnswer, Observation, SplitMix64};
+use loadx_core::{
+    BackendId, ClusterEvent, ClusterId, Event, Evidence, ListenerId, NameAnswer, Observation, SplitMix64,
+};
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::task::spawn_local;
 
@@ -155,7 +157,7 @@ impl<N: Network> Control<N> {
                 self.tell_of_default_path(&observation);
                 let event = self.desired.observe(now, id, &observation, &mut self.rng);
                 if let Some(event) = &event {
-                    self.note_standing(id, event.is_warning());
+                    self.note_standing(id, event.event.is_warning());
                 }
                 event.into_iter().collect()
             }
@@ -179,8 +181,8 @@ impl<N: Network> Control<N> {
     }
 
     /// Has workers let go of what they keep about backends and clusters that left the plan.
-    fn forget_removed(&self, events: &[Event], clusters: Vec<ClusterId>) {
-        let removed = events.iter().filter_map(|event| match event {
+    fn forget_removed(&self, events: &[ClusterEvent], clusters: Vec<ClusterId>) {
+        let removed = events.iter().filter_map(|event| match &event.event {
             Event::Removed { id, .. } => Some(*id),
             _ => None,
         });
@@ -231,8 +233,8 @@ impl<N: Network> Control<N> {
     }
 }
 
-fn tell(event: &Event) {
-    if event.is_warning() {
+fn tell(event: &ClusterEvent) {
+    if event.event.is_warning() {
         tracing::warn!("{event}");
     } else {
         tracing::info!("{event}");

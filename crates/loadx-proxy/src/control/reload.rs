@@ -128,7 +128,7 @@ impl<N: Network> Control<N> {
     fn open_listeners(&self, config: &Config) -> Result<Vec<Opened<N::Socket>>, ApplyError> {
         let workers = self.mailboxes.len();
         let new = self.desired.new_listeners(config);
-        new.map(|listener| listening::open(&self.net, &listener.at, workers).map_err(ApplyError::Open)).collect()
+        new.map(|listener| listening::open(&self.net, listener, workers).map_err(ApplyError::Open)).collect()
     }
 
     /// Opens the access log of the config, if the config has another one than is open.

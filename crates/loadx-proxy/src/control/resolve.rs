@@ -56,7 +56,7 @@ impl<N: Network> Control<N> {
     fn take_in_quietly(&mut self, finding: Finding) {
         if let Finding::Resolved(id, answer) = finding {
             let events = self.desired.resolved(self.clock.now(), id, answer);
-            events.iter().filter(|event| event.is_warning()).for_each(tell);
+            events.iter().filter(|event| event.event.is_warning()).for_each(tell);
         }
     }
 

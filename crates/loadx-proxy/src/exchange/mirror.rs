@@ -2,8 +2,9 @@
 //! make it fail: each copy is a separate task, and above [`MIRRORS_MAX`] no copy is made.
 
 use std::rc::Rc;
+use std::time::Duration;
 
-use loadx_core::{Attempts, Choice, Ended, Outcome};
+use loadx_core::{Attempts, Backend, Choice, Ended, Outcome};
 use loadx_http::Framing;
 
 use crate::buffers::Input;
@@ -49,30 +50,40 @@ pub(super) fn send<N: Network>(worker: &Rc<Worker<N>>, copy: Copy) {
     worker.metrics.borrow_mut().mirrored += 1;
     let worker = Rc::clone(worker);
     tokio::task::spawn_local(async move {
-        let limit = copy.plan.clusters[copy.cluster].attempt.response;
-        // A copy has as much time in total as a backend has for its silence.
-        let _ = tokio::time::timeout(limit, send_copy(&worker, &copy)).await;
+        send_copy(&worker, &copy).await;
         worker.mirrors.set(worker.mirrors.get() - 1);
     });
 }
 
 async fn send_copy<N: Network>(worker: &Rc<Worker<N>>, copy: &Copy) {
+    let cluster = &copy.plan.clusters[copy.cluster];
     let began = worker.clock.now();
     let view = worker.view(&copy.plan, copy.cluster);
-    let Choice::Picked(pick) = Attempts::new(began).choose(view, began, copy.entropy, None) else { return };
-    let id = pick.backend().id();
-    let outcome = match connect::connect(worker, (&copy.plan, copy.cluster), pick.backend()).await {
-        Ok(connection) => exchange(worker, copy, &connection.stream).await,
-        Err(failure) => failure.outcome(),
+    let Choice::Picked(pick) = Attempts::new(began).choose(view, began, copy.entropy, None) else {
+        worker.metrics.borrow_mut().record_copy(cluster, None, None, Duration::ZERO);
+        return;
     };
+    // A copy has as much time in total as a backend has for its silence.
+    let attempt = tokio::time::timeout(cluster.attempt.response, attempt(worker, copy, pick.backend())).await;
+    let (outcome, status) = attempt.unwrap_or((Outcome::Cancelled, None));
     let took = worker.clock.now().since(began);
+    worker.metrics.borrow_mut().record_copy(cluster, Some(pick.backend()), status, took);
+    let id = pick.backend().id();
     if let Some(observation) = pick.finish(Ended::unanswered(outcome, took)) {
         worker.report(id, observation);
     }
 }
 
+/// Returns the outcome, and the status of the response if there was a response.
+async fn attempt<N: Network>(worker: &Rc<Worker<N>>, copy: &Copy, backend: &Backend) -> (Outcome, Option<u16>) {
+    match connect::connect(worker, (&copy.plan, copy.cluster), backend).await {
+        Ok(connection) => exchange(worker, copy, &connection.stream).await,
+        Err(failure) => (failure.outcome(), None),
+    }
+}
+
 /// Sends the copy and reads the response, up to [`MIRROR_RESPONSE_BYTES_MAX`].
-async fn exchange<N: Network>(worker: &Rc<Worker<N>>, copy: &Copy, stream: &N::Stream) -> Outcome {
+async fn exchange<N: Network>(worker: &Rc<Worker<N>>, copy: &Copy, stream: &N::Stream) -> (Outcome, Option<u16>) {
     let timer = Timer::new(worker.clock);
     let waiting = Waiting { timer: &timer, buffers: &worker.buffers };
     let patience = Patience::idle(copy.plan.clusters[copy.cluster].attempt.response);
@@ -80,19 +91,62 @@ async fn exchange<N: Network>(worker: &Rc<Worker<N>>, copy: &Copy, stream: &N::S
     writer.framing = copy.framing;
     writer.head.extend_from_slice(&copy.head);
     if writer.send(Piece { content: &copy.content, end: Some(&copy.trailers) }).await.is_err() {
-        return Outcome::Broke;
+        return (Outcome::Broke, None);
     }
     let mut input = Input::default();
     let mut left = MIRROR_RESPONSE_BYTES_MAX;
+    let mut line = StatusLine::default();
     while left > 0 {
         match fill(stream, &mut input, waiting, &patience).await {
-            Ok(0) => return Outcome::Answered,
+            Ok(0) => break,
             Ok(count) => {
+                line.take(input.bytes());
                 left = left.saturating_sub(count);
                 input.consume(count);
             }
-            Err(_) => return Outcome::Broke,
+            Err(_) => return (Outcome::Broke, None),
         }
     }
-    Outcome::Cancelled
+    let status = line.status();
+    (if status.is_some() { Outcome::Answered } else { Outcome::Broke }, status)
+}
+
+/// The beginning of a response, up to its status code. LoadX discards the rest.
+#[derive(Default)]
+struct StatusLine {
+    bytes: [u8; "HTTP/1.1 200".len()],
+    length: usize,
+}
+
+impl StatusLine {
+    fn take(&mut self, bytes: &[u8]) {
+        let room = &mut self.bytes[self.length..];
+        let count = room.len().min(bytes.len());
+        room[..count].copy_from_slice(&bytes[..count]);
+        self.length += count;
+    }
+
+    fn status(&self) -> Option<u16> {
+        let code = self.bytes.strip_prefix(b"HTTP/1.")?.get(2..)?;
+        std::str::from_utf8(code).ok()?.parse().ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_status_is_read_from_pieces() {
+        let status = |pieces: &[&str]| {
+            let mut line = StatusLine::default();
+            pieces.iter().for_each(|piece| line.take(piece.as_bytes()));
+            line.status()
+        };
+        assert_eq!(status(&["HTTP/1.1 503 Service Unavailable\r\n\r\n"]), Some(503));
+        assert_eq!(status(&["HTTP/1", ".0 2", "0", "4\r\n"]), Some(204));
+        assert_eq!(status(&[]), None);
+        assert_eq!(status(&["HTTP/1.1 20"]), None);
+        assert_eq!(status(&["SSH-2.0-OpenSSH"]), None);
+    }
 }

@@ -55,11 +55,11 @@ impl<'o> OwnResponse<'o> {
 
     /// The fixed response of a route.
     pub(crate) fn fixed(respond: &'o Respond, id: &RequestId) -> Self {
-        // A 204 or 304 has no content (RFC 9110, section 6.4.1).
-        let content = if matches!(respond.status, 204 | 304) { "" } else { &respond.body };
+        // A 204, 205 or 304 has no content (RFC 9110, sections 6.4.1 and 15.3.6).
+        let content = if matches!(respond.status, 204 | 205 | 304) { "" } else { &respond.body };
         OwnResponse {
             status: respond.status,
-            content_type: (!respond.body.is_empty()).then_some(&respond.content_type),
+            content_type: (!content.is_empty()).then_some(&respond.content_type),
             fields: format!("X-Request-Id: {id}\r\n"),
             content: Cow::Borrowed(content.as_bytes()),
         }

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hdrhistogram::Histogram;
+use loadx_core::plan::ClusterSlot;
 use loadx_core::{Backend, BackendId, ClusterId, Time};
 
 use super::latency::{LATENCY_MAX_US, Latency};
@@ -36,6 +37,8 @@ pub(crate) struct Shard {
     pub(crate) mirrored: u64,
     /// Requests of a route with a mirror that were not copied.
     pub(crate) mirrors_skipped: u64,
+    /// Copies that got no response.
+    pub(crate) mirrors_failed: u64,
     pub(crate) connections: u64,
     pub(crate) holdings: Holdings,
     pub(super) statuses: Box<[u64; 600]>,
@@ -103,6 +106,7 @@ impl Shard {
             retries: 0,
             mirrored: 0,
             mirrors_skipped: 0,
+            mirrors_failed: 0,
             connections: 0,
             holdings: Holdings::default(),
             statuses: Box::new([0; 600]),
@@ -133,12 +137,33 @@ impl Shard {
         slot.requests += 1;
         slot.errors += errors;
         slot.latency.saturating_record(took_us.max(1));
-        if let Some(counts) = record.cluster.and_then(|cluster| self.cluster_mut(cluster.id.number() as usize)) {
+        self.count(record.cluster, record.backend, errors, took_us);
+    }
+
+    /// Counts a copy for a mirror in the figures of its cluster and backend; `status` is the status of the response, if
+    /// there was a response. The totals count only requests of clients.
+    pub(crate) fn record_copy(
+        &mut self,
+        cluster: &ClusterSlot,
+        backend: Option<&Backend>,
+        status: Option<u16>,
+        took: Duration,
+    ) {
+        self.mirrors_failed += u64::from(status.is_none());
+        let errors = u64::from(status.is_none_or(|status| status >= 500));
+        let took_us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX).min(LATENCY_MAX_US);
+        self.count(Some(cluster), backend, errors, took_us);
+    }
+
+    /// Counts an exchange in the figures of its cluster and backend.
+    #[inline]
+    fn count(&mut self, cluster: Option<&ClusterSlot>, backend: Option<&Backend>, errors: u64, took_us: u64) {
+        if let Some(counts) = cluster.and_then(|cluster| self.cluster_mut(cluster.id.number() as usize)) {
             counts.requests += 1;
             counts.errors += errors;
             counts.latency.record(took_us);
         }
-        if let Some(counts) = record.backend.and_then(|backend| self.backend_mut(backend)) {
+        if let Some(counts) = backend.and_then(|backend| self.backend_mut(backend)) {
             counts.requests += 1;
             counts.errors += errors;
             counts.latency_sum_us += took_us;
@@ -179,6 +204,7 @@ impl Shard {
         self.retries += other.retries;
         self.mirrored += other.mirrored;
         self.mirrors_skipped += other.mirrors_skipped;
+        self.mirrors_failed += other.mirrors_failed;
         self.connections += other.connections;
         self.holdings.idle_to_backends += other.holdings.idle_to_backends;
         self.holdings.buffers += other.holdings.buffers;
@@ -210,11 +236,7 @@ impl Shard {
                 None => {
                     self.backends.insert(*id, counts.clone());
                 }
-                Some(mine) => {
-                    mine.requests += counts.requests;
-                    mine.errors += counts.errors;
-                    mine.latency_sum_us += counts.latency_sum_us;
-                }
+                Some(mine) => mine.add(counts),
             }
         }
     }
@@ -268,6 +290,14 @@ impl Shard {
             ClusterEntry::Counted(counts) => Some(counts),
             ClusterEntry::Nothing | ClusterEntry::Forgotten => None,
         }
+    }
+}
+
+impl BackendCounts {
+    pub(super) fn add(&mut self, other: &BackendCounts) {
+        self.requests += other.requests;
+        self.errors += other.errors;
+        self.latency_sum_us += other.latency_sum_us;
     }
 }
 

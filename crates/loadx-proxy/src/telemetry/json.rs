@@ -1,9 +1,12 @@
 //! Prints the counts for `/__metrics__`.
 
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+
 use hdrhistogram::Histogram;
 use loadx_core::Time;
 
-use super::counters::{ClusterCounts, RECENT_SLOT, RECENT_SLOTS, Shard, recent_slot_number};
+use super::counters::{BackendCounts, ClusterCounts, RECENT_SLOT, RECENT_SLOTS, Shard, recent_slot_number};
 use super::latency::{LATENCY_MAX_US, Latency};
 
 impl Latency {
@@ -40,18 +43,6 @@ impl Shard {
     /// The object of `/__metrics__`: the keys of the Python version with the same meanings, and further keys.
     pub(crate) fn to_json(&self, now: Time) -> serde_json::Value {
         let uptime = now.since(Time::ZERO).as_secs_f64();
-        let backends: serde_json::Map<_, _> = self
-            .backends
-            .values()
-            .map(|counts| {
-                let counted = serde_json::json!({
-                    "requests": counts.requests,
-                    "errors": counts.errors,
-                    "average_ms": ms_exact(average(counts.latency_sum_us, counts.requests)),
-                });
-                (counts.name.to_string(), counted)
-            })
-            .collect();
         serde_json::json!({
             "uptime_seconds": round(uptime, 2),
             "total_requests": self.requests,
@@ -64,10 +55,35 @@ impl Shard {
             "retries": self.retries,
             "mirrored": self.mirrored,
             "mirrors_skipped": self.mirrors_skipped,
+            "mirrors_failed": self.mirrors_failed,
             "client_connections": self.connections,
             "recent": { "10s": self.recent(now, 1), "60s": self.recent(now, RECENT_SLOTS as u64 - 1) },
-            "backends": backends,
+            "backends": self.backends_by_name(),
         })
+    }
+
+    /// The counts of backends with one name together: two clusters may have the same backend.
+    fn backends_by_name(&self) -> serde_json::Map<String, serde_json::Value> {
+        let mut sums: Vec<BackendCounts> = Vec::new();
+        let mut positions: HashMap<&str, usize> = HashMap::new();
+        for counts in self.backends.values() {
+            match positions.entry(&counts.name) {
+                Entry::Occupied(position) => sums[*position.get()].add(counts),
+                Entry::Vacant(place) => {
+                    place.insert(sums.len());
+                    sums.push(counts.clone());
+                }
+            }
+        }
+        let described = |counts: BackendCounts| {
+            let counted = serde_json::json!({
+                "requests": counts.requests,
+                "errors": counts.errors,
+                "average_ms": ms_exact(average(counts.latency_sum_us, counts.requests)),
+            });
+            (counts.name.to_string(), counted)
+        };
+        sums.into_iter().map(described).collect()
     }
 
     /// The present slot and the `whole` slots before it. The rate is over the time that these slots cover.
@@ -118,6 +134,12 @@ pub(crate) fn round(value: f64, digits: i32) -> f64 {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
+    use loadx_core::config::parse;
+    use loadx_core::plan::Desired;
+
+    use super::super::record::Record;
     use super::super::testing::{at, refused};
     use super::*;
 
@@ -166,5 +188,30 @@ mod tests {
         assert_eq!(rate(25, "60s"), 0.8);
         assert_eq!(rate(31, "10s"), 0.0);
         assert_eq!(rate(200, "60s"), 0.0);
+    }
+
+    #[test]
+    fn backends_of_one_name_count_together_and_copies_do_not_count_as_requests() {
+        let text = r#"{"clusters": {"a": {"backends": ["192.0.2.9:1"]}, "b": {"backends": ["192.0.2.9:1", "192.0.2.9:2"]}},
+                       "routes": [{"cluster": "a", "mirror": "b"}]}"#;
+        let (desired, _) = Desired::new(at(0), &parse(text).unwrap());
+        let [a, b] = &desired.plan().clusters[..] else { panic!("there are two clusters") };
+        let (in_a, in_b) = (a.view.load(), b.view.load());
+        let mut shards = [Shard::new(), Shard::new()];
+        for shard in &mut shards {
+            shard.record(&Record { cluster: Some(a), backend: Some(&in_a.backends()[0]), ..refused(at(1), 5, 200) });
+            shard.record_copy(b, Some(&in_b.backends()[0]), None, Duration::from_millis(15));
+            shard.record_copy(b, Some(&in_b.backends()[1]), Some(503), Duration::from_millis(15));
+        }
+        let all = Shard::merged(&shards);
+        let json = all.to_json(at(2));
+        let counts =
+            |requests, errors, ms| serde_json::json!({"requests": requests, "errors": errors, "average_ms": ms});
+        assert_eq!(
+            json["backends"],
+            serde_json::json!({"192.0.2.9:1": counts(4, 2, 10.0), "192.0.2.9:2": counts(2, 2, 15.0)})
+        );
+        assert_eq!((&json["total_requests"], &json["mirrors_failed"]), (&2.into(), &2.into()));
+        assert_eq!((all.cluster(b.id).requests, all.cluster(b.id).errors), (4, 4));
     }
 }

@@ -32,6 +32,10 @@ pub(super) fn write_human(out: &mut Vec<u8>, time: &Stamp<'_>, record: &Record<'
     if let Some(route) = record.request.route().filter(|route| *route != "default") {
         out.extend_from_slice(b" route=");
         put_escaped(out, route.as_bytes(), put_hex_escape);
+        if let Some(cluster) = record.cluster {
+            out.extend_from_slice(b" cluster=");
+            put_escaped(out, cluster.name.as_bytes(), put_hex_escape);
+        }
     }
     out.extend_from_slice(b" tries=");
     put_number(out, record.tries as u64);
@@ -137,6 +141,8 @@ mod tests {
     use std::sync::Arc;
     use std::time::Duration;
 
+    use loadx_core::plan::Desired;
+
     use super::super::testing::{at, incoming, plan, refused};
     use super::*;
     use crate::telemetry::Request;
@@ -172,6 +178,22 @@ mod tests {
         assert_eq!(json["duration_ms"], 1.234);
         assert_eq!((&json["route"], &json["cluster"]), (&"default".into(), &"default".into()));
         assert_eq!(json["backend"], "backend-1");
+    }
+
+    #[test]
+    fn a_line_names_the_route_and_the_cluster_of_a_config_with_routes() {
+        let text =
+            r#"{"clusters": {"web": {"backends": ["192.0.2.9:80"]}}, "routes": [{"name": "r", "cluster": "web"}]}"#;
+        let (desired, _) = Desired::new(at(0), &loadx_core::config::parse(text).unwrap());
+        let plan = Arc::clone(desired.plan());
+        let incoming = incoming(Arc::clone(&plan), b"GET /a HTTP/1.1\r\nHost: a\r\n\r\n");
+        let record = Record {
+            request: Request::Accepted(&incoming),
+            cluster: Some(&plan.clusters[0]),
+            ..refused(at(1), 0, 200)
+        };
+        let line = written(write_human, &record);
+        assert!(line.contains("ms - route=r cluster=web tries=0 "), "{line}");
     }
 
     #[test]

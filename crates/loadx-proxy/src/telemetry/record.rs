@@ -40,8 +40,10 @@ pub(crate) enum Request<'a> {
     Refused {
         client: IpAddr,
         id: &'a RequestId,
-        /// The method and the rest of the first line of the request, as far as received.
+        /// The method and the target, as far as received.
         line: (&'a [u8], &'a [u8]),
+        /// The value of Host, as far as received.
+        host: Option<&'a [u8]>,
     },
 }
 
@@ -78,7 +80,7 @@ impl<'a> Request<'a> {
         }
     }
 
-    /// The method and the target; for a refused request, the method and the rest of its first line.
+    /// The method and the target.
     pub(crate) fn line(&self) -> (&'a [u8], &'a [u8]) {
         match self {
             Request::Accepted(incoming) => (incoming.head.method(), incoming.head.path_and_query()),
@@ -88,11 +90,14 @@ impl<'a> Request<'a> {
 
     /// The value of the first field of a name, cut to [`LOGGED_FIELD_BYTES_MAX`].
     pub(crate) fn field(&self, field: LogField) -> Option<&'a [u8]> {
-        let Request::Accepted(Incoming { head, .. }) = self else { return None };
-        let value = match field {
-            LogField::Host => Some(head.authority()).filter(|host| !host.is_empty()),
-            LogField::UserAgent => head.values("user-agent").next(),
-            LogField::Referer => head.values("referer").next(),
+        let value = match (self, field) {
+            (Request::Refused { host, .. }, LogField::Host) => *host,
+            (Request::Refused { .. }, LogField::UserAgent | LogField::Referer) => None,
+            (Request::Accepted(Incoming { head, .. }), field) => match field {
+                LogField::Host => Some(head.authority()).filter(|host| !host.is_empty()),
+                LogField::UserAgent => head.values("user-agent").next(),
+                LogField::Referer => head.values("referer").next(),
+            },
         };
         value.map(|value| &value[..value.len().min(LOGGED_FIELD_BYTES_MAX)])
     }

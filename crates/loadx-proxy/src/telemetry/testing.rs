@@ -23,7 +23,8 @@ pub(super) fn at(seconds: u64) -> Time {
 
 /// A record of a refused request with this end, duration and status.
 pub(super) fn refused(ended: Time, took_ms: u64, status: u16) -> Record<'static> {
-    let request = Request::Refused { client: [192, 0, 2, 1].into(), id: &ID, line: (b"GET", b"/a\"b\n\xe9") };
+    let request =
+        Request::Refused { client: [192, 0, 2, 1].into(), id: &ID, line: (b"GET", b"/a\"b\n\xe9"), host: None };
     let began = Time::from_nanos(ended.as_nanos().saturating_sub(took_ms * 1_000_000));
     Record {
         request,

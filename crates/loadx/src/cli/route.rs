@@ -22,7 +22,7 @@ use super::trouble::{Trouble, print};
 pub(super) struct RouteArguments {
     /// The method of the request, such as GET
     method: String,
-    /// The URL of the request, such as shop.example.com/cart?id=7; a scheme may precede the host
+    /// The URL of the request, such as shop.example.com/cart?id=7; a scheme may precede the host; OPTIONS also takes *
     url: String,
     /// A field of the request; repeat the option for more fields
     #[arg(long = "header", short = 'H', value_name = "NAME: VALUE")]
@@ -53,18 +53,32 @@ pub(super) fn route(arguments: &RouteArguments) -> Result<ExitCode, Trouble> {
 impl RouteArguments {
     /// The request as LoadX would read the request from a connection.
     fn head(&self) -> Result<RequestHead, Trouble> {
-        let rest = self.url.split_once("://").map_or(self.url.as_str(), |(_, rest)| rest);
-        let at = rest.find(['/', '?']).unwrap_or(rest.len());
-        let (authority, target) = rest.split_at(at);
-        let slash = if target.starts_with('/') { "" } else { "/" };
+        let parts = [("method", &self.method), ("URL", &self.url)].into_iter();
+        for (part, text) in parts.chain(self.headers.iter().map(|header| ("field", header))) {
+            if text.contains(['\r', '\n']) {
+                return Err(Trouble::Input(format!(
+                    "a line break in a {part} would begin another line of the request"
+                )));
+            }
+        }
+        let (authority, target) = self.target();
         // A Host option replaces the host of the URL.
         let names_host =
-            |header: &String| header.split(':').next().is_some_and(|name| name.eq_ignore_ascii_case("host"));
-        let host = match self.headers.iter().any(names_host) {
-            true => String::new(),
-            false => format!("Host: {authority}\r\n"),
+            |header: &String| header.split(':').next().is_some_and(|name| name.trim().eq_ignore_ascii_case("host"));
+        let host = if self.headers.iter().any(names_host) {
+            String::new()
+        } else if authority.is_empty() {
+            let with_host =
+                if target == "*" { "shop.example.com".to_owned() } else { format!("shop.example.com{target}") };
+            return Err(Trouble::Input(format!(
+                "the URL \"{}\" has no host\n  help: write the host too, such as {with_host}, or add -H \"Host: \
+                 shop.example.com\"",
+                self.url
+            )));
+        } else {
+            format!("Host: {authority}\r\n")
         };
-        let mut text = format!("{} {slash}{target} HTTP/1.1\r\n{host}", self.method);
+        let mut text = format!("{} {target} HTTP/1.1\r\n{host}", self.method);
         for header in &self.headers {
             let _ = write!(text, "{header}\r\n");
         }
@@ -74,6 +88,21 @@ impl RouteArguments {
             Err(fault) => Err(Trouble::Input(format!("LoadX answers {} to this request: {fault}", fault.status()))),
             Ok(_) => Err(Trouble::Input("the method, the URL and the fields do not make one request".to_owned())),
         }
+    }
+
+    /// The host, and the target as a client sends it: `*` for an OPTIONS of a whole server (RFC 9112, section 3.2.4).
+    fn target(&self) -> (&str, String) {
+        let rest = self.url.split_once("://").map_or(self.url.as_str(), |(_, rest)| rest);
+        if rest == "*" {
+            return ("", rest.to_owned());
+        }
+        let (authority, target) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
+        let target = match target {
+            "" if self.method == "OPTIONS" => "*".to_owned(),
+            path if path.starts_with('/') => path.to_owned(),
+            query => format!("/{query}"),
+        };
+        (authority, target)
     }
 
     fn listener(&self, config: &Config) -> Result<usize, Trouble> {

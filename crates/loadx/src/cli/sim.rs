@@ -95,6 +95,9 @@ impl SimArguments {
         found.ok_or_else(|| {
             let names: Vec<&str> = config.clusters.iter().map(|cluster| &*cluster.name).collect();
             let help = format!("name one of the clusters with --cluster: {}", names.join(", "));
+            if names.is_empty() {
+                return Trouble::Input("the config has no cluster\n  help: add \"clusters\"".to_owned());
+            }
             Trouble::Input(match &self.cluster {
                 Some(name) => format!("there is no cluster named \"{name}\"\n  help: {help}"),
                 None => format!("the config has several clusters\n  help: {help}"),

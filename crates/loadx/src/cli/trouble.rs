@@ -58,8 +58,8 @@ impl ListenOption {
     /// Why LoadX could not start, with help for this option.
     pub(crate) fn explain(self, error: &StartError) -> Trouble {
         let help = match error {
-            StartError::Listen(address, cause) => self.help(address.port(), cause.kind()),
-            StartError::ListenName(at, _) => self.help(at.port, io::ErrorKind::AddrNotAvailable),
+            StartError::Listen { address, error, .. } => self.help(address.port(), error.kind()),
+            StartError::ListenName { at, .. } => self.help(at.port, io::ErrorKind::AddrNotAvailable),
             _ => return Trouble::new(error),
         };
         let told = error.to_string();

@@ -124,3 +124,43 @@ fn limits_access_and_changed_fields_are_told() {
     let large = explain(&config, &["POST", "a.example/x", "-H", "Content-Length: 1001"]);
     assert!(large.code == Some(1) && large.stdout.contains("answer    413: "), "{large:?}");
 }
+
+#[test]
+fn options_of_a_whole_server_has_the_target_of_the_asterisk_form() {
+    let config = json!({ "backend_servers": [{ "host": "10.0.0.1", "port": 80 }] });
+    for (arguments, request) in [
+        (&["OPTIONS", "http://a.com"][..], "OPTIONS * for host a.com\n"),
+        (&["OPTIONS", "a.com/"], "OPTIONS / for host a.com\n"),
+        (&["OPTIONS", "*", "-H", "Host: a.com"], "OPTIONS * for host a.com\n"),
+        (&["GET", "a.com?x=1"], "GET / for host a.com\n"),
+    ] {
+        let output = explain(&config, arguments);
+        assert_eq!(output.code, Some(0), "{output:?}");
+        assert!(output.stdout.contains(&format!("request   {request}")), "{arguments:?}: {output:?}");
+    }
+    assert!(explain(&config, &["OPTIONS", "http://a.com"]).stdout.contains("sent as   OPTIONS *\n"));
+}
+
+#[test]
+fn a_url_without_a_host_and_a_field_with_a_line_break_are_refused() {
+    for (arguments, told) in [
+        (
+            &["GET", "/cart"][..],
+            "the URL \"/cart\" has no host\n  help: write the host too, such as shop.example.com/cart",
+        ),
+        (&["GET", "http:///cart"], "has no host"),
+        (
+            &["OPTIONS", "*"],
+            "the URL \"*\" has no host\n  help: write the host too, such as shop.example.com, or add -H",
+        ),
+        (&["GET", "web.example/", "-H", "X: a\r\nHost: b"], "a line break in a field"),
+        (&["GET", "web.example/", "-H", "X: a\nY: b"], "a line break in a field"),
+        (&["GET", "web.example/ HTTP/1.1\r\nX: y"], "a line break in a URL"),
+        (&["GET / HTTP/1.1\r\nX:", "web.example/"], "a line break in a method"),
+    ] {
+        let output = explain(&config(), arguments);
+        assert_eq!((output.code, output.stdout.as_str()), (Some(2), ""), "{arguments:?}: {output:?}");
+        assert!(output.stderr.contains(told), "{arguments:?}: {output:?}");
+    }
+    assert_eq!(explain(&config(), &["GET", "/cart", "-H", "host: web.example"]).code, Some(0));
+}

@@ -115,3 +115,43 @@ fn libraries_do_not_write_their_debug_text_into_the_log() {
     loadx.wait_for_log("backend no-such-host.invalid:80 does not resolve");
     assert!(!loadx.log().contains(" { "), "{}", loadx.log());
 }
+
+#[test]
+fn a_refused_request_is_logged_with_its_target_and_its_host() {
+    let origin = Origin::answering("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok");
+    let settings = json!({ "log_file": "LOG", "log_format": "json", "log_fields": ["host"], "workers": 1 });
+    let loadx = LoadX::with(&[origin.address()], &settings);
+    let requests = [
+        ("GET /a?d HTTP/1.1\r\nHost: a.example\r\nContent-Length: x\r\n\r\n", "GET", "/a?d", json!("a.example")),
+        ("GET /a b HTTP/1.1\r\nhost:b\r\n\r\n", "GET", "/a b", json!("b")),
+        ("POST /c HTTP/1.1\nHost: d\n\n", "POST", "/c", json!("d")),
+        ("GET /e HTTP/1.1\r\nX: y\r\n\r\n", "GET", "/e", Value::Null),
+        ("GET /f HTTP/3.0\r\nHost: g\r\n\r\n", "GET", "/f", json!("g")),
+        ("garbage\r\n\r\n", "garbage", "-", Value::Null),
+    ];
+    for (request, ..) in &requests {
+        assert!(loadx.client().send(request).response().status >= 400, "{request}");
+    }
+    let lines = eventually("all lines are written", || {
+        let lines: Vec<Value> = loadx.access_log().lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        (lines.len() == requests.len()).then_some(lines)
+    });
+    for ((request, method, target, host), line) in requests.iter().zip(&lines) {
+        assert_eq!((&line["method"], &line["target"]), (&json!(method), &json!(target)), "{request}");
+        assert_eq!(line["host"], *host, "{request}");
+    }
+}
+
+#[test]
+fn events_name_the_cluster_when_there_are_several() {
+    let refusing = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let cluster = json!({ "backends": [refusing.to_string()] });
+    let loadx = LoadX::of(&json!({
+        "listeners": [{ "address": "127.0.0.1:0" }],
+        "clusters": { "web": cluster, "api": cluster },
+        "routes": [{ "path": "/a", "cluster": "web" }, { "path": "/b", "cluster": "api" }],
+    }));
+    for name in ["web", "api"] {
+        loadx.wait_for_log(&format!("backend {refusing} of cluster {name} is down: probe failed: connection refused"));
+    }
+}

@@ -22,6 +22,7 @@ mod lifecycle;
 mod logs;
 mod one_meaning;
 mod options;
+mod own_responses;
 mod plan;
 mod reload;
 mod routing;

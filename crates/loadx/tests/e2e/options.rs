@@ -70,6 +70,14 @@ fn a_taken_port_is_told_with_the_option_that_gave_the_port() {
     std::fs::write(file.path(), config.to_string()).unwrap();
     let output = loadx(&["run", "--config", file.path().to_str().unwrap()]);
     assert!(output.stderr.contains("\"proxy_port\""), "{output:?}");
+    let listed = json!({
+        "listeners": [{ "address": taken.local_addr().unwrap().to_string() }],
+        "clusters": { "web": { "backends": ["127.0.0.1:1"] } },
+    });
+    std::fs::write(file.path(), listed.to_string()).unwrap();
+    let output = loadx(&["run", "--config", file.path().to_str().unwrap()]);
+    assert!(output.stderr.contains("choose another port in the \"address\" of the listener"), "{output:?}");
+    assert!(!output.stderr.contains("proxy_port"), "{output:?}");
 }
 
 #[test]

@@ -387,6 +387,45 @@ fn a_mirror_gets_a_copy_and_never_fails_the_request() {
 }
 
 #[test]
+fn copies_count_in_the_figures_of_their_cluster_and_fail_visibly() {
+    let origin = Origin::answering("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok");
+    let answers = Origin::start(|connection| {
+        connection.request();
+        connection.send("HTTP/1.1 503 No\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
+        connection.end();
+    });
+    let closes = Origin::start(|connection| {
+        connection.request();
+        connection.end();
+    });
+    let loadx = LoadX::of(&json!({
+        "listeners": [{ "address": "127.0.0.1:0" }], "workers": 1,
+        "clusters": {
+            "app": { "backends": [origin.address().to_string()] },
+            "answers": { "backends": [answers.address().to_string()], "health": { "probe": "off" } },
+            "closes": { "backends": [closes.address().to_string()], "health": { "probe": "off" } }
+        },
+        "routes": [
+            { "path": "/a", "cluster": "app", "mirror": "answers" },
+            { "path": "/c", "cluster": "app", "mirror": "closes" },
+        ],
+    }));
+    let mut client = loadx.client();
+    for path in ["/a", "/c", "/c"] {
+        assert_eq!(client.get(path).response().text(), "ok");
+    }
+    let metrics = crate::support::eventually("all copies ended", || {
+        let metrics = loadx.metrics();
+        let ended = |cluster: &str| metrics["clusters"][cluster]["requests"].as_u64().unwrap();
+        (ended("answers") == 1 && ended("closes") == 2).then_some(metrics)
+    });
+    assert_eq!((&metrics["mirrored"], &metrics["mirrors_failed"]), (&json!(3), &json!(2)));
+    assert_eq!(metrics["clusters"]["answers"]["errors"], 1);
+    assert_eq!(metrics["backends"][closes.address().to_string()]["errors"], 2);
+    assert_eq!((&metrics["total_requests"], &metrics["total_errors"]), (&json!(3), &json!(0)));
+}
+
+#[test]
 fn listeners_have_routes_and_endpoints_of_their_own() {
     let origin = Origin::answering("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok");
     let loadx = LoadX::of(&json!({

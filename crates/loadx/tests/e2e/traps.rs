@@ -45,6 +45,25 @@ fn loadx_as_its_own_backend_is_refused() {
 }
 
 #[test]
+fn a_backend_named_like_this_machine_is_refused_on_a_port_of_loadx() {
+    let name = rustix::system::uname().nodename().to_str().unwrap().to_owned();
+    let config = |port: u16| json!({ "listeners": [{ "address": ":8080" }], "backend_servers": [{ "host": name, "port": port }] });
+    refused(&config(8080), &["has 1 fault", ":8080 is LoadX itself"]);
+    assert_eq!(check(&config(8081)).code, Some(0));
+}
+
+#[test]
+fn listeners_that_overlap_are_refused_with_their_names() {
+    for (first, second) in [("0.0.0.0:8080", "127.0.0.1:8080"), ("[::]:8080", "127.0.0.1:8080")] {
+        let config = json!({
+            "listeners": [{ "name": "web", "address": first }, { "name": "internal", "address": second }],
+            "backend_servers": [{ "host": "192.0.2.1", "port": 80 }],
+        });
+        refused(&config, &[&format!("the listeners \"web\" ({first}) and \"internal\" ({second}) overlap")]);
+    }
+}
+
+#[test]
 fn a_host_that_only_looks_like_an_address_is_refused() {
     let config = json!({ "backend_servers": [{ "host": "127.0.0.1.5", "port": 80 }] });
     refused(&config, &["backend 127.0.0.1.5:80: \"127.0.0.1.5\" looks like an IP address, but is not one"]);
@@ -84,6 +103,23 @@ fn a_probe_that_may_outlast_the_interval_is_worth_a_warning() {
     let told = "\"health_check_timeout\" (3 s) is longer than \"health_check_interval\" (2 s)";
     assert!(output.stderr.starts_with("warning: ") && output.stderr.contains(told), "{output:?}");
     assert!(output.stderr.contains("help: set \"health_check_timeout\" to 2 or less"), "{output:?}");
+
+    for (health, told) in [
+        (
+            json!({ "timeout": 3, "interval": 2 }),
+            "cluster \"web\": \"timeout\" (3 s) is longer than \"interval\" (2 s)",
+        ),
+        (json!({ "timeout": 9 }), "cluster \"web\": \"timeout\" (9 s) is longer than \"health_check_interval\" (8 s)"),
+        (json!({ "interval": 2 }), "cluster \"web\": \"health_check_timeout\" (3 s) is longer than \"interval\" (2 s)"),
+    ] {
+        let output = check(&json!({
+            "health_check_interval": 8,
+            "health_check_timeout": 3,
+            "clusters": { "web": { "backends": ["a:1"], "health": health } },
+        }));
+        assert!(output.stderr.contains(told), "{output:?}");
+        assert!(output.stderr.contains("help: set \"timeout\" in \"health\" of the cluster to "), "{output:?}");
+    }
 
     let origin = Origin::answering("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok");
     let settings = json!({ "health_check_interval": 2, "health_check_timeout": 3 });
@@ -191,4 +227,38 @@ fn an_unknown_method_is_a_warning() {
         assert!(warned.len() == 1 && warned[0].contains(told), "{warned:?}");
     }
     assert_eq!(warnings(&route("PROPFIND"), &plain_listeners()), [""; 0]);
+}
+
+#[test]
+fn a_redirect_that_leads_to_its_own_route_is_a_warning() {
+    let listeners = json!([{ "address": ":8080" }, { "name": "plain", "address": ":80" }]);
+    for route in [
+        json!({ "redirect": {} }),
+        json!({ "path_regex": "/[0-9]+", "redirect": {} }),
+        json!({ "hosts": ["a.example"], "redirect": { "host": "a.example" } }),
+        json!({ "hosts": ["b.example", "a.example"], "redirect": { "host": "a.example", "status": 303 } }),
+        json!({ "hosts": ["*.example"], "redirect": { "host": "www.example" } }),
+        json!({ "redirect": { "path": "/welcome" } }),
+        json!({ "path_regex": "/w.*", "redirect": { "path": "/welcome" } }),
+        json!({ "path_prefix": "/", "redirect": { "path_prefix": "/v2" } }),
+        json!({ "path": "/a", "query": { "x y": "1&2" }, "headers": { "x": "1" }, "redirect": { "path": "/a" } }),
+        json!({ "redirect": { "port": 8080 } }),
+        json!({ "redirect": { "scheme": "http" } }),
+    ] {
+        let mut named = route.clone();
+        named["name"] = "x".into();
+        let warned = warnings(&json!([named, { "hosts": ["app"], "cluster": "app" }]), &listeners);
+        assert!(warned.len() == 1 && warned[0].contains("route \"x\" redirects to itself: "), "{route}: {warned:?}");
+    }
+    for route in [
+        json!({ "redirect": { "scheme": "https" } }),
+        json!({ "redirect": { "port": 8443 } }),
+        json!({ "hosts": ["a.example"], "redirect": { "host": "b.example" } }),
+        json!({ "path": "/old", "redirect": { "path": "/new" } }),
+        json!({ "path_prefix": "/v1", "redirect": { "path_prefix": "/v2" } }),
+        json!({ "listeners": ["0.0.0.0:8080"], "redirect": { "port": 80 } }),
+        json!({ "methods": ["POST"], "redirect": { "status": 303, "path": "/done" } }),
+    ] {
+        assert_eq!(warnings(&json!([route, { "hosts": ["app"], "cluster": "app" }]), &listeners), [""; 0], "{route}");
+    }
 }

@@ -364,11 +364,18 @@ fn refusal_of(fault: Fault) -> ProxyError {
     ProxyError::new(fault.status(), "http_request_error", fault.to_string())
 }
 
-/// The method of a refused request and the rest of its first line, for the access log; `-` for a missing part.
-fn start_line(bytes: &[u8]) -> (&[u8], &[u8]) {
-    let bytes = &bytes[..bytes.len().min(REFUSED_LINE_BYTES_MAX)];
-    let line = bytes.trim_ascii_start().split(|byte| matches!(byte, b'\r' | b'\n')).next().unwrap_or_default();
-    let mut words = line.splitn(2, |byte| *byte == b' ');
+/// The method and the target of a refused request, for the access log, with `-` for a missing part; and the value of
+/// Host, if there is one. The target may contain spaces, because the request may be refused for them.
+fn start_line(bytes: &[u8]) -> (&[u8], &[u8], Option<&[u8]>) {
+    let head = &bytes.trim_ascii_start();
+    let mut lines = head.split(|byte| *byte == b'\n').map(|line| line.strip_suffix(b"\r").unwrap_or(line));
+    let line = lines.next().unwrap_or_default();
+    let line = &line[..line.len().min(REFUSED_LINE_BYTES_MAX)];
+    let version = line.iter().rposition(|byte| *byte == b' ').filter(|at| line[at + 1..].starts_with(b"HTTP/"));
+    let mut words = line[..version.unwrap_or(line.len())].splitn(2, |byte| *byte == b' ');
     let mut word = || words.next().filter(|word| !word.is_empty()).unwrap_or(b"-");
-    (word(), word())
+    let of_host =
+        |line: &'_ [u8]| line.split_at_checked(5).is_some_and(|(name, _)| name.eq_ignore_ascii_case(b"host:"));
+    let host = lines.take_while(|line| !line.is_empty()).find(|line| of_host(line));
+    (word(), word(), host.map(|line| line[5..].trim_ascii()).filter(|host| !host.is_empty()))
 }

@@ -2,13 +2,14 @@
 //!
 //! The config reader in `loadx-core` does no I/O; this module makes the checks that depend on the machine.
 
+mod redirects;
 mod routes;
 mod trap;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::path::Path;
 
-use loadx_core::config::{ClusterConfig, Config, HostPort};
+use loadx_core::config::{ClusterConfig, Config, HealthKeys, HostPort};
 use loadx_core::route::Action;
 use loadx_core::{BackendSpec, Probe};
 
@@ -44,7 +45,7 @@ fn find(config: &Config) -> Vec<Trap> {
     let log = config.access_log.as_ref().and_then(|log| log.file.as_deref()).and_then(unwritable_log);
     let clusters = config.clusters.iter().map(|cluster| slow_probes(config, cluster));
     let found = listen.chain([log]).chain(backends).chain(clusters).flatten();
-    found.chain(unused(config)).chain(routes::traps(config)).collect()
+    found.chain(unused(config)).chain(routes::traps(config)).chain(redirects::traps(config)).collect()
 }
 
 /// A host of numbers and dots that is no IP address: no name in the DNS ends with a number.
@@ -65,23 +66,17 @@ fn loop_to_itself(config: &Config, backend: &BackendSpec) -> Option<Trap> {
     Some({
         Trap::error(
             format!(
-                "backend {} is LoadX itself, which listens on {}:{}: LoadX would send each request to itself until the \
-                 request fails",
-                backend.name,
-                bracketed(&listener.host),
-                listener.port
+                "backend {} is LoadX itself, which listens on {listener}: LoadX would send each request to itself until \
+                 the request fails",
+                backend.name
             ),
             "remove this backend, or let LoadX listen on another port",
         )
     })
 }
 
-fn bracketed(host: &str) -> String {
-    if host.contains(':') { format!("[{host}]") } else { host.to_owned() }
-}
-
-/// Whether a connection to the backend certainly reaches the listener. Looks up no names except localhost: DNS may
-/// answer differently on the machine where LoadX runs.
+/// Whether a connection to the backend certainly reaches the listener. Looks up no names except localhost and the name
+/// of this machine: DNS may answer differently on the machine where LoadX runs.
 fn reaches(listen: &HostPort, backend: &BackendSpec) -> bool {
     if listen.port != backend.port {
         return false;
@@ -89,8 +84,12 @@ fn reaches(listen: &HostPort, backend: &BackendSpec) -> bool {
     if listen.host.eq_ignore_ascii_case(&backend.host) {
         return true;
     }
-    let listening = addresses(&listen.host);
-    let targets = addresses(&backend.host);
+    let listening = HostPort::known_addresses(&listen.host);
+    let targets = HostPort::known_addresses(&backend.host);
+    if targets.is_empty() && is_name_of_this_machine(&backend.host) {
+        // Which of its addresses the machine has under this name is unknown.
+        return listening.iter().any(IpAddr::is_unspecified);
+    }
     targets.iter().any(|target| {
         // A connection to "all addresses" reaches this machine.
         let here = target.is_unspecified() || is_of_this_machine(*target);
@@ -102,12 +101,9 @@ fn reaches(listen: &HostPort, backend: &BackendSpec) -> bool {
     })
 }
 
-/// The addresses of a host that are known without DNS.
-fn addresses(host: &str) -> Vec<IpAddr> {
-    if host.eq_ignore_ascii_case("localhost") {
-        return vec![Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()];
-    }
-    host.parse::<IpAddr>().map(|ip| ip.to_canonical()).into_iter().collect()
+/// Whether this is the host name of this machine.
+fn is_name_of_this_machine(host: &str) -> bool {
+    rustix::system::uname().nodename().to_str().is_ok_and(|name| name.eq_ignore_ascii_case(host))
 }
 
 /// Whether packets to this address stay on this machine: the system then uses the same address as their source. Sends
@@ -128,17 +124,28 @@ fn is_of_this_machine(ip: IpAddr) -> bool {
 /// A probe timeout longer than the interval: probes of one backend never overlap, so a slow probe extends the interval.
 fn slow_probes(config: &Config, cluster: &ClusterConfig) -> Option<Trap> {
     let (timeout, interval) = (cluster.health.timeout, cluster.health.interval);
-    let whose = if config.clusters.len() == 1 { String::new() } else { format!("cluster \"{}\": ", cluster.name) };
-    (timeout > interval && cluster.health.probe != Probe::Off).then(|| {
-        let (timeout, interval) = (timeout.as_secs_f64(), interval.as_secs_f64());
-        Trap::warning(
-            format!(
-                "{whose}\"health_check_timeout\" ({timeout} s) is longer than \"health_check_interval\" ({interval} s): \
-                 a backend that does not answer is probed every {timeout} s only"
-            ),
-            format!("set \"health_check_timeout\" to {interval} or less"),
-        )
-    })
+    if timeout <= interval || cluster.health.probe == Probe::Off {
+        return None;
+    }
+    let (timeout, interval) = (timeout.as_secs_f64(), interval.as_secs_f64());
+    let HealthKeys { own_interval, own_timeout } = cluster.health_keys;
+    let key = |own: bool, word: &str| if own { format!("\"{word}\"") } else { format!("\"health_check_{word}\"") };
+    let whose = match config.clusters.len() {
+        1 if !own_interval && !own_timeout => String::new(),
+        _ => format!("cluster \"{}\": ", cluster.name),
+    };
+    let help = match own_interval || own_timeout {
+        true => format!("set \"timeout\" in \"health\" of the cluster to {interval} or less"),
+        false => format!("set \"health_check_timeout\" to {interval} or less"),
+    };
+    let (timeout_key, interval_key) = (key(own_timeout, "timeout"), key(own_interval, "interval"));
+    Some(Trap::warning(
+        format!(
+            "{whose}{timeout_key} ({timeout} s) is longer than {interval_key} ({interval} s): a backend that does not \
+             answer is probed every {timeout} s only"
+        ),
+        help,
+    ))
 }
 
 /// Clusters that no route names.
@@ -227,6 +234,13 @@ mod tests {
         ] {
             assert!(!listens((listen, 80), (backend, 80)), "{listen} {backend}");
         }
+    }
+
+    #[test]
+    fn the_name_of_this_machine_is_loadx_itself() {
+        let name = rustix::system::uname().nodename().to_str().unwrap().to_owned();
+        assert!(listens(("0.0.0.0", 80), (&name, 80)) && listens(("::", 80), (&name.to_uppercase(), 80)));
+        assert!(!listens(("0.0.0.0", 80), (&name, 81)) && !listens(("192.0.2.1", 80), (&name, 80)));
     }
 
     #[test]

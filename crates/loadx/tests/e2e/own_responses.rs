@@ -1,0 +1,38 @@
+//! Responses that LoadX gives without a backend.
+
+use serde_json::json;
+
+use crate::support::LoadX;
+
+#[test]
+fn a_config_without_clusters_redirects_and_answers() {
+    let loadx = LoadX::of(&json!({
+        "listeners": [{ "address": "127.0.0.1:0" }],
+        "routes": [
+            { "path": "/old", "redirect": { "path": "/new" } },
+            { "path_prefix": "/", "respond": { "status": 404, "body": "nothing\n" } },
+        ],
+    }));
+    let moved = loadx.get("/old");
+    assert_eq!((moved.status, moved.field("location")), (308, Some("http://test/new")));
+    assert_eq!(loadx.get("/x").text(), "nothing\n");
+    let health = loadx.get("/__health__");
+    assert_eq!((health.status, &health.json()["status"]), (200, &json!("healthy")));
+    assert_eq!(loadx.status()["total_backends"], 0);
+    assert_eq!(loadx.metrics()["total_requests"], 2);
+}
+
+#[test]
+fn responses_without_content_are_framed_as_their_status_says() {
+    let respond = |status: u16| json!({ "path": format!("/{status}"), "respond": { "status": status } });
+    let loadx = LoadX::of(&json!({
+        "listeners": [{ "address": "127.0.0.1:0" }],
+        "routes": [respond(204), respond(205), respond(200)],
+    }));
+    let mut client = loadx.client();
+    for (status, length) in [(204, None), (205, Some("0")), (200, Some("0"))] {
+        let response = client.get(&format!("/{status}")).response();
+        assert_eq!((response.status, response.field("content-length")), (status, length));
+        assert_eq!(response.field("content-type"), None, "{}", response.head);
+    }
+}
