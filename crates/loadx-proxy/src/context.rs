@@ -7,6 +7,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
 
+use loadx_core::route::Endpoint;
 use loadx_core::{BackendId, ListenerId, Observation, ProxyError, Rng as _, SplitMix64};
 use tokio::sync::{mpsc, oneshot};
 
@@ -15,7 +16,7 @@ use crate::clock::Clock;
 use crate::date::Date;
 use crate::downstream::parking::Parking;
 use crate::downstream::sessions::Sessions;
-use crate::messages::{Endpoint, Mailbox, Question, Report};
+use crate::messages::{Mailbox, Question, Report};
 use crate::net::{Network, PipeOf, Stream as _};
 use crate::pipes::Pipes;
 use crate::request_id::RequestId;

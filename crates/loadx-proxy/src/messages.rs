@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use loadx_core::config::Config;
+use loadx_core::route::Endpoint;
 use loadx_core::{BackendId, ListenerId, Observation};
 use tokio::sync::{mpsc, oneshot};
 
@@ -77,26 +78,4 @@ pub struct Applied {
 pub(crate) struct Question {
     pub(crate) endpoint: Endpoint,
     pub(crate) reply: oneshot::Sender<(u16, Vec<u8>)>,
-}
-
-/// The status endpoints on the proxy's port.
-#[derive(Copy, Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Endpoint {
-    /// `/__health__`
-    Health,
-    /// `/__metrics__`
-    Metrics,
-    /// `/__status__`
-    Status,
-}
-
-impl Endpoint {
-    pub(crate) fn of_path(path: &[u8]) -> Option<Endpoint> {
-        match path {
-            b"/__health__" => Some(Endpoint::Health),
-            b"/__metrics__" => Some(Endpoint::Metrics),
-            b"/__status__" => Some(Endpoint::Status),
-            _ => None,
-        }
-    }
 }

@@ -110,14 +110,39 @@ impl<'t> Decided<'t> {
     }
 }
 
-/// The paths of the status endpoints. LoadX itself answers requests for them on listeners with endpoints.
-pub const ENDPOINTS: [&str; 3] = ["/__health__", "/__metrics__", "/__status__"];
+/// A status endpoint. LoadX itself answers requests for endpoints on listeners with endpoints.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum Endpoint {
+    /// `/__health__`
+    Health,
+    /// `/__metrics__`
+    Metrics,
+    /// `/__status__`
+    Status,
+}
 
-/// Whether the target of a request is a status endpoint. `target` is the path and query as the client wrote them: each
-/// endpoint has one spelling.
-pub fn is_endpoint(method: &[u8], target: &[u8]) -> bool {
-    let path = target.split(|byte| *byte == b'?').next().unwrap_or_default();
-    matches!(method, b"GET" | b"HEAD") && ENDPOINTS.iter().any(|endpoint| endpoint.as_bytes() == path)
+impl Endpoint {
+    /// Every endpoint.
+    pub const ALL: [Endpoint; 3] = [Endpoint::Health, Endpoint::Metrics, Endpoint::Status];
+
+    /// The path.
+    pub const fn path(self) -> &'static str {
+        match self {
+            Endpoint::Health => "/__health__",
+            Endpoint::Metrics => "/__metrics__",
+            Endpoint::Status => "/__status__",
+        }
+    }
+
+    /// The endpoint that a request asks for. `target` is the path and query as the client wrote them: each endpoint has
+    /// one spelling.
+    pub fn of(method: &[u8], target: &[u8]) -> Option<Endpoint> {
+        if !target.starts_with(b"/__") || !matches!(method, b"GET" | b"HEAD") {
+            return None;
+        }
+        let path = target.split(|byte| *byte == b'?').next().unwrap_or_default();
+        Endpoint::ALL.into_iter().find(|endpoint| endpoint.path().as_bytes() == path)
+    }
 }
 
 /// Gives the verdict on a request.
@@ -384,7 +409,9 @@ mod tests {
 
     #[test]
     fn endpoints_have_one_spelling() {
-        assert!(is_endpoint(b"GET", b"/__status__?x") && is_endpoint(b"HEAD", b"/__health__"));
-        assert!(!is_endpoint(b"POST", b"/__status__") && !is_endpoint(b"GET", b"/./__status__"));
+        assert_eq!(Endpoint::of(b"GET", b"/__status__?x"), Some(Endpoint::Status));
+        assert_eq!(Endpoint::of(b"HEAD", b"/__health__"), Some(Endpoint::Health));
+        assert_eq!(Endpoint::of(b"POST", b"/__status__"), None);
+        assert_eq!(Endpoint::of(b"GET", b"/./__status__"), None);
     }
 }

@@ -194,7 +194,21 @@ fn other_forms_and_versions_become_plain_http_1_1() {
             .starts_with("OPTIONS /?x HTTP/1.1\r\nHost: b\r\n")
     );
     assert!(encoded("OPTIONS * HTTP/1.1\r\nHost: a\r\n\r\n", &FORWARDING).starts_with("OPTIONS * HTTP/1.1\r\n"));
-    assert!(encoded("GET / HTTP/1.0\r\n\r\n", &FORWARDING).starts_with("GET / HTTP/1.1\r\nHost: 127.0.0.1:8080\r\n"));
+}
+
+#[test]
+fn a_request_without_a_host_has_the_assumed_authority() {
+    let Ok(Parsed::Complete(mut request, _)) = RequestHead::read(b"GET / HTTP/1.0\r\nA: 1\r\n\r\n") else {
+        panic!("the head is complete and sound")
+    };
+    assert_eq!(request.authority(), b"");
+    request.assume_authority(b"127.0.0.1:8080");
+    assert_eq!(request.authority(), b"127.0.0.1:8080");
+    let mut out = Vec::new();
+    request.encode(&FORWARDING, &Changes::default(), &mut out);
+    let head = String::from_utf8(out).unwrap();
+    assert!(head.starts_with("GET / HTTP/1.1\r\nHost: 127.0.0.1:8080\r\nA: 1\r\n"), "{head}");
+    assert!(!head.contains("X-Forwarded-Host"), "the client named no host: {head}");
 }
 
 #[test]

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use loadx_core::plan::ClusterSnapshot;
+use loadx_core::route::Endpoint;
 use loadx_core::{Attempts, BackendSnapshot, HealthPolicy, Time};
 use serde_json::{Value, json};
 use tokio::sync::{Mutex, oneshot};
@@ -13,7 +14,7 @@ use tokio::sync::{Mutex, oneshot};
 use super::reload::ConfigStatus;
 use crate::clock::Clock;
 use crate::limits;
-use crate::messages::{Endpoint, Mailbox, Order};
+use crate::messages::{Mailbox, Order};
 use crate::net::Network;
 use crate::shared::{Shared, WorkerLoad};
 use crate::telemetry::{LostLines, Shard, round};

@@ -5,12 +5,11 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use loadx_core::ProxyError;
-use loadx_core::route::{self, Action, Decided, Fields, Forward, Request, Respond, Verdict};
+use loadx_core::route::{self, Action, Decided, Endpoint, Fields, Forward, Request, Respond, Verdict};
 use loadx_http::{Changes, Framing};
 
 use crate::context::Worker;
 use crate::incoming::Incoming;
-use crate::messages::Endpoint;
 use crate::net::Network;
 use crate::request_id::Spelled;
 
@@ -175,12 +174,7 @@ fn own(incoming: &Incoming) -> Option<Own> {
     if incoming.head.max_forwards() == Some(0) {
         return Some(Own::Options);
     }
-    let path = incoming.head.path_and_query();
-    if !path.starts_with(b"/__") || !matches!(incoming.head.method(), b"GET" | b"HEAD") {
-        return None;
-    }
-    let path = path.split(|byte| *byte == b'?').next().unwrap_or_default();
-    let endpoint = Endpoint::of_path(path)?;
+    let endpoint = Endpoint::of(incoming.head.method(), incoming.head.path_and_query())?;
     let process = &incoming.plan.process;
     // With a forwarding field of an untrusted peer, the address of the original client is unknown.
     let client_known = incoming.peer_trusted || !incoming.head.claims_forwarded();

@@ -10,7 +10,7 @@ use clap::Args;
 use loadx_core::config::Config;
 use loadx_core::route::path::{self, Target};
 use loadx_core::route::{
-    self, Decided, FieldEdits, Fields, Forward, Forwarded, Match, Request, Route, RouteTable, Verdict,
+    self, Decided, Endpoint, FieldEdits, Fields, Forward, Forwarded, Match, Request, Route, RouteTable, Verdict,
 };
 use loadx_http::{Framing, Parsed, RequestHead};
 
@@ -197,7 +197,7 @@ impl Explanation<'_> {
         self.line("request", &format!("{} {} for host {}", shown(request.method()), shown(&target.path), shown(&host)));
         let table = RouteTable::new(config.routes.clone());
         let Decided { found, verdict } = route::decide(&table, &request);
-        if listener.endpoints && route::is_endpoint(request.method(), request.target()) {
+        if listener.endpoints && Endpoint::of(request.method(), request.target()).is_some() {
             self.out.push_str("answer    LoadX itself, for clients in \"endpoints_allow\"; for other clients:\n");
         }
         if let Some(Match { index, route }) = found {

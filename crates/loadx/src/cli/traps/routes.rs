@@ -5,7 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use loadx_core::config::Config;
-use loadx_core::route::{ENDPOINTS, PathRule, Route, Rules, path};
+use loadx_core::route::{Endpoint, PathRule, Route, Rules, path};
 
 use super::Trap;
 
@@ -93,7 +93,7 @@ fn ambiguous_path(route: &Route) -> Option<Trap> {
 fn endpoint(config: &Config, route: &Route) -> Option<Trap> {
     let rules = &route.rules;
     let (PathRule::Exact(typed) | PathRule::Prefix(typed)) = &rules.path else { return None };
-    let path = ENDPOINTS.into_iter().find(|endpoint| **endpoint == **typed)?;
+    let path = Endpoint::ALL.into_iter().map(Endpoint::path).find(|path| **path == **typed)?;
     let listens = |index: usize| rules.listeners.is_empty() || rules.listeners.contains(&index);
     let answers = config.listeners.iter().enumerate().any(|(index, listener)| listener.endpoints && listens(index));
     let looks = rules.methods.is_empty() || rules.methods.iter().any(|method| matches!(&**method, "GET" | "HEAD"));
