@@ -2,6 +2,9 @@
 
 use proptest::prelude::*;
 
+#[path = "../fuzz/src/local.rs"]
+mod local;
+
 #[path = "../fuzz/src/plain.rs"]
 #[expect(dead_code, reason = "other checks use the rest")]
 mod plain;

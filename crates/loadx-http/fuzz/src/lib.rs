@@ -4,6 +4,7 @@
 //! The parser `Plain` reads the output of LoadX. `Plain` shares no code with LoadX and accepts one spelling only: if
 //! the output had two readings, `Plain` would disagree.
 
+mod local;
 mod plain;
 mod routing;
 
@@ -14,6 +15,7 @@ use loadx_http::{
     RequestHead, Response, Version, parse_response,
 };
 
+use local::assume_host;
 use plain::{Plain, head_length};
 
 pub use routing::routing;
@@ -33,8 +35,9 @@ pub fn request_head(bytes: &[u8]) {
     cuts_change_nothing(bytes, &parsed, |bytes| {
         outcome(&RequestHead::read(bytes), |request: &RequestHead| request.method().to_owned())
     });
-    let Ok(Parsed::Complete(request, length)) = parsed else { return };
+    let Ok(Parsed::Complete(mut request, length)) = parsed else { return };
     assert!(bytes[..length].ends_with(b"\r\n\r\n"));
+    assume_host(&mut request);
     let mut out = Vec::new();
     request.encode(&FORWARDING, &Changes::default(), &mut out);
     let plain = Plain::read(&out).expect("what LoadX writes is plain");
@@ -185,7 +188,8 @@ fn pass_on(bytes: &[u8], pieces: &[&[u8]]) -> (Vec<Message>, Vec<u8>) {
         let head = loop {
             match RequestHead::read(&arrived) {
                 Err(_) => return (sent, onward),
-                Ok(Parsed::Complete(request, length)) => {
+                Ok(Parsed::Complete(mut request, length)) => {
+                    assume_host(&mut request);
                     let mut out = Vec::new();
                     request.encode(&FORWARDING, &Changes::default(), &mut out);
                     let start = [request.method(), b" ", request.path_and_query(), b" HTTP/1.1"].concat();

@@ -8,6 +8,7 @@ use loadx_core::config;
 use loadx_core::route::{self, Decided, Fields, Request, RouteTable, Verdict};
 use loadx_http::{Changes, Forwarding, Parsed, RequestHead};
 
+use super::local::assume_host;
 use super::plain::Plain;
 
 /// A route, as the plain reader knows it.
@@ -92,9 +93,13 @@ impl Routes {
 
     /// What must hold for a request with this head.
     pub fn check(&self, head: &[u8]) {
-        let Ok(Parsed::Complete(request, length)) = RequestHead::read(head) else { return };
+        let Ok(Parsed::Complete(mut request, length)) = RequestHead::read(head) else { return };
         let lead = if head.starts_with(b"\r\n") { 2 } else { 0 };
-        let typed = Typed::read(&Plain::read(&head[lead..length]).expect("what LoadX takes is plain"));
+        let mut typed = Typed::read(&Plain::read(&head[lead..length]).expect("what LoadX takes is plain"));
+        assume_host(&mut request);
+        if typed.authority.is_empty() {
+            typed.authority = String::from_utf8_lossy(request.authority()).into_owned();
+        }
         let Decided { found, verdict } = route::decide(&self.table, &Asking(&request));
         let told = format!("{typed:?} {:?}", self.plain);
         let found = found.map(|found| found.index);
