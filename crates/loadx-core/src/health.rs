@@ -274,6 +274,13 @@ impl Health {
     /// Applies another policy. Limits the count of contrary probes, so that probes under the former policy do not
     /// exceed what the new policy needs.
     pub(crate) fn reconfigure(&mut self, policy: &HealthPolicy) {
+        if policy.probe == Probe::Off {
+            // Nothing would admit an ejected backend, and the result of a running probe is ignored.
+            self.standing = Standing::Unproven;
+            self.reason = "not probed yet".into();
+            self.refused = false;
+            self.schedule = ProbeSchedule::Due(Time::ZERO);
+        }
         self.dissent = self.dissent.min(policy.rise.min(policy.fall).saturating_sub(1));
     }
 

@@ -37,8 +37,8 @@ pub struct BackendSnapshot {
     pub weight: u32,
     /// The addresses that the host name resolved to.
     pub addresses: Arc<[SocketAddr]>,
-    /// The health of the backend.
-    pub standing: Standing,
+    /// The health of the backend; `None` when its cluster makes no probes.
+    pub standing: Option<Standing>,
     /// Whether the backend is in rotation.
     pub admitted: bool,
     /// The reason for the standing, as text.

@@ -74,7 +74,17 @@ async fn accept<N: Network>(worker: Rc<Worker<N>>, id: ListenerId, listener: Rc<
             }
             next
         });
-        let next = next.await;
+        let next = match failures.over_at() {
+            None => next.await,
+            Some(at) => tokio::select! {
+                biased;
+                next = next => next,
+                () = tokio::time::sleep_until(worker.clock.instant(at)) => {
+                    failures.are_over(worker.clock.now());
+                    continue;
+                }
+            },
+        };
         if let Some(mark) = silent_at {
             worker.pool.polled_since(mark);
         }
@@ -96,7 +106,7 @@ async fn accept<N: Network>(worker: Rc<Worker<N>>, id: ListenerId, listener: Rc<
     }
 }
 
-/// Failures to accept. The log tells their beginning and their end, however many they are, and no more than that once in
+/// Failures to accept. The log tells their beginning and their end with their number, and no more than that once in
 /// [`ACCEPT_QUIET`]: near the limit of descriptors, accepting fails and succeeds in turns.
 #[derive(Default)]
 struct AcceptFailures {
@@ -104,6 +114,8 @@ struct AcceptFailures {
     /// Whether the log has told the beginning.
     told: bool,
     quiet_until: Time,
+    /// The time of the last failure.
+    last: Time,
 }
 
 impl AcceptFailures {
@@ -114,6 +126,22 @@ impl AcceptFailures {
             self.quiet_until = now + ACCEPT_QUIET;
         }
         self.count += 1;
+        self.last = now;
+    }
+
+    /// When the failures are over if none follows: perhaps no client comes, so that none is accepted.
+    fn over_at(&self) -> Option<Time> {
+        (self.count > 0).then(|| self.quiet_until.max(self.last + ACCEPT_QUIET))
+    }
+
+    /// Nothing failed for [`ACCEPT_QUIET`].
+    fn are_over(&mut self, now: Time) {
+        tracing::info!(
+            "no client failed to be accepted for {} s, after {} failed attempts",
+            ACCEPT_QUIET.as_secs(),
+            self.count
+        );
+        *self = AcceptFailures { quiet_until: now, ..AcceptFailures::default() };
     }
 
     /// A client was accepted.
@@ -204,5 +232,23 @@ mod tests {
             told = failures.told;
         }
         assert!((2..=6).contains(&lines), "{lines}");
+    }
+
+    #[test]
+    fn failures_are_over_when_none_follows() {
+        let error = std::io::Error::other("too many open files");
+        let at = |seconds| Time::ZERO + Duration::from_secs(seconds);
+        let mut failures = AcceptFailures::default();
+        assert_eq!(failures.over_at(), None);
+        failures.note(&error, at(1));
+        failures.note(&error, at(3));
+        failures.end(at(4));
+        assert_eq!(failures.over_at(), Some(at(13)), "the client at 4 s came too soon for the second line");
+        failures.are_over(at(13));
+        assert!(failures.is_empty() && failures.over_at().is_none());
+        failures.note(&error, at(14));
+        assert!(failures.told, "another flood is told at once");
+        failures.end(at(25));
+        assert_eq!(failures.over_at(), None);
     }
 }

@@ -111,7 +111,8 @@ impl Member {
         }
     }
 
-    pub(super) fn snapshot(&self, now: Time) -> BackendSnapshot {
+    /// The state for status pages; `is_probed`: whether the cluster makes probes.
+    pub(super) fn snapshot(&self, now: Time, is_probed: bool) -> BackendSnapshot {
         BackendSnapshot {
             id: self.id,
             name: Arc::clone(&self.spec.name),
@@ -119,12 +120,13 @@ impl Member {
             port: self.spec.port,
             weight: self.spec.weight,
             addresses: Arc::clone(&self.addresses),
-            standing: self.health.standing(),
+            standing: is_probed.then(|| self.health.standing()),
             admitted: self.admitted(),
-            reason: self.unreachable().map_or_else(
-                || Arc::clone(self.health.reason()),
-                |reason| format!("does not resolve: {reason}").into(),
-            ),
+            reason: match self.unreachable() {
+                Some(reason) => format!("does not resolve: {reason}").into(),
+                None if is_probed => Arc::clone(self.health.reason()),
+                None => "probes are off".into(),
+            },
             since: now.since(self.health.since()),
             in_flight: self.load.in_flight(),
             last_probe: self.health.last_probe().map(|at| now.since(at)),

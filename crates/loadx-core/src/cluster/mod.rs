@@ -64,7 +64,8 @@ impl Cluster {
         &self.policy
     }
 
-    /// Changes the algorithm and the health policy. The health of the backends stays.
+    /// Changes the algorithm and the health policy. The health of the backends stays, unless the policy makes no probes:
+    /// then every backend gets requests.
     pub fn reconfigure(&mut self, algorithm: Algorithm, policy: HealthPolicy) {
         if algorithm != self.factory.algorithm() {
             self.factory = BalancerFactory::new(algorithm);
@@ -74,6 +75,7 @@ impl Cluster {
             for member in &mut self.members {
                 member.health.reconfigure(&policy);
             }
+            self.view_is_stale |= policy.probe == Probe::Off;
             self.policy = policy;
         }
     }
@@ -193,7 +195,8 @@ impl Cluster {
 
     /// The state of the cluster, for status pages.
     pub fn snapshot(&self, now: Time) -> Snapshot {
-        let backends = self.members.iter().map(|member| member.snapshot(now)).collect();
+        let is_probed = self.policy.probe != Probe::Off;
+        let backends = self.members.iter().map(|member| member.snapshot(now, is_probed)).collect();
         Snapshot { algorithm: self.factory.algorithm(), backends }
     }
 }
@@ -345,6 +348,25 @@ mod tests {
         assert_eq!(cluster.next_deadline(), Some(Time::ZERO));
         cluster.resolved(id, NameAnswer::Failed("server failure".into()));
         assert_eq!(cluster.view().backends().len(), 1);
+    }
+
+    #[test]
+    fn without_probes_every_backend_serves_and_later_probes_begin_at_once() {
+        let mut fixture = Fixture::new(&[1, 2]);
+        fixture.cluster.tick(at(0));
+        fixture.shows(2, at(0), refused());
+        assert_eq!(fixture.serving(), [1]);
+        let off = HealthPolicy { probe: Probe::Off, ..HealthPolicy::default() };
+        fixture.cluster.reconfigure(Algorithm::RoundRobin, off);
+        fixture.update(at(1), &[1, 2]);
+        assert_eq!(fixture.serving(), [1, 2]);
+        let snapshot = fixture.cluster.snapshot(at(1));
+        let shown = snapshot.backends.iter().map(|backend| (backend.standing, &*backend.reason));
+        assert_eq!(shown.collect::<Vec<_>>(), [(None, "probes are off"); 2]);
+        assert_eq!(fixture.cluster.next_deadline(), None);
+        fixture.cluster.reconfigure(Algorithm::RoundRobin, HealthPolicy::default());
+        fixture.update(at(2), &[1, 2]);
+        assert_eq!(fixture.cluster.tick(at(2)).len(), 2, "the probe that ran when probes went off is forgotten");
     }
 
     #[test]

@@ -7,7 +7,7 @@ use super::checker::Checker;
 use super::reader::{At, Place, Problem};
 use super::routing_file::FileEdits;
 use super::table::Table;
-use super::values::Text;
+use super::values::FieldText;
 use crate::route::{FieldEdits, Template};
 
 impl Checker<'_> {
@@ -26,7 +26,7 @@ impl Checker<'_> {
     }
 
     /// Adds a fault for two spellings of one field name: field names are case-insensitive (RFC 9110, section 5.1).
-    pub(super) fn names_differ(&mut self, key: &str, table: Option<&At<Table<Text>>>) {
+    pub(super) fn names_differ<T>(&mut self, key: &str, table: Option<&At<Table<T>>>) {
         let mut seen: BTreeMap<String, &str> = BTreeMap::new();
         for (name, _) in table.iter().flat_map(|table| &table.value.0) {
             let other = seen.insert(name.value.to_ascii_lowercase(), &name.value);
@@ -38,7 +38,7 @@ impl Checker<'_> {
         }
     }
 
-    fn templates(&mut self, table: Option<&At<Table<Text>>>) -> Vec<(Arc<str>, Template)> {
+    fn templates(&mut self, table: Option<&At<Table<FieldText>>>) -> Vec<(Arc<str>, Template)> {
         let mut out = Vec::new();
         for (name, value) in table.iter().flat_map(|table| &table.value.0) {
             if !self.may_edit(&name.value, name.place) {

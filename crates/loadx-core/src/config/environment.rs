@@ -1,5 +1,6 @@
 //! Variables of the environment in the values of the config: `${NAME}` and `${NAME:-default}`.
 
+use std::borrow::Cow;
 use std::fmt;
 
 /// The function that looks up a variable of the environment.
@@ -39,12 +40,22 @@ impl std::error::Error for VariableFault {}
 
 /// Replaces the variables in `text` by their values, and `$${` by `${`.
 pub(super) fn expand(text: &str, environment: Environment<'_>) -> Result<String, VariableFault> {
+    expand_literally(text, environment, |value| Cow::Borrowed(value))
+}
+
+/// Expands a text as [`expand`] does. `literally` writes a value so that a later reader of the text takes the value as
+/// it is.
+pub(super) fn expand_literally(
+    text: &str,
+    environment: Environment<'_>,
+    literally: impl Fn(&str) -> Cow<'_, str>,
+) -> Result<String, VariableFault> {
     let mut out = String::with_capacity(text.len());
     let mut rest = text;
     while let Some(at) = rest.find("${") {
         if rest[..at].ends_with('$') {
             out.push_str(&rest[..at - 1]);
-            out.push_str("${");
+            out.push_str(&literally("${"));
             rest = &rest[at + 2..];
             continue;
         }
@@ -64,7 +75,7 @@ pub(super) fn expand(text: &str, environment: Environment<'_>) -> Result<String,
         // With a default, an empty variable counts as not set, as in a shell.
         let value = environment(name).filter(|value| !value.is_empty() || default.is_none());
         match (value, default) {
-            (Some(value), _) => out.push_str(&value),
+            (Some(value), _) => out.push_str(&literally(&value)),
             (None, Some(default)) => out.push_str(default),
             (None, None) => return Err(VariableFault::Unset(name.to_owned())),
         }

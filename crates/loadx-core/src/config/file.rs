@@ -58,8 +58,8 @@ file_object! {
             /// The number of bad probes in a row after which LoadX ejects a backend. When LoadX cannot open a
             /// connection for a request, LoadX ejects the backend at once.
             health_check_fall: Whole<1, 100> = Whole(3),
-            /// The largest number of client connections at the same time; further clients wait until LoadX accepts
-            /// them.
+            /// The largest number of client connections at the same time. For a further client, LoadX closes a
+            /// connection that is idle; if no connection is idle, further clients wait until LoadX accepts them.
             max_connections: Whole<1, 10_000_000> = Whole(1_000),
             /// The longest time to open a connection to a backend, in seconds; LoadX then tries another backend.
             connection_timeout: Seconds = Seconds(5.0),

@@ -10,8 +10,9 @@ use serde::ser::{Serialize, Serializer};
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
-use super::environment::{Environment, expand};
+use super::environment::{Environment, expand, expand_literally};
 use super::{Fault, Faults};
+use crate::route::Template;
 
 /// A value of the file and its place.
 #[derive(Clone, Debug, PartialEq)]
@@ -145,8 +146,25 @@ impl<'a> Node<'a> {
             Ok(text) => {
                 // The value of a variable may be a number, true or false.
                 let read = serde_json::from_value(text.as_str().into()).or_else(|_| serde_json::from_str(&text));
-                self.fault_of(read, faults, wanted)
+                if read.is_err() {
+                    let message =
+                        format!("{} must be {wanted}, not \"{text}\", the value of {}", self.title(), self.raw);
+                    self.fault(faults, Problem::new(message, format!("write {wanted}, or change the variable")));
+                }
+                read.ok()
             }
+            Err(fault) => {
+                self.fault(faults, Problem::new(format!("{}: {fault}", self.title()), fault.help()));
+                None
+            }
+        }
+    }
+
+    /// A text that is read as a template. Values of variables have no variables of the template.
+    pub(super) fn template(&self, faults: &mut Faults) -> Option<String> {
+        let Some(typed) = self.text_with_variables() else { return self.scalar(faults, "a text in double quotes") };
+        match expand_literally(&typed, self.environment, Template::literal) {
+            Ok(text) => Some(text),
             Err(fault) => {
                 self.fault(faults, Problem::new(format!("{}: {fault}", self.title()), fault.help()));
                 None

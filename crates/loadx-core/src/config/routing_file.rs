@@ -8,7 +8,7 @@ use super::routing_values::{
     Address, HealthWord, HostField, HostPattern, MethodName, RedirectStatus, ResolveWord, SchemeWord, SplitWord,
 };
 use super::table::Table;
-use super::values::{Host, Network, Port, Seconds, TargetPath, Text, Token, Whole};
+use super::values::{FieldText, Host, Network, Port, Seconds, TargetPath, Text, Token, Whole};
 use crate::Algorithm;
 
 file_object! {
@@ -164,9 +164,9 @@ file_object! {
         required {}
         optional {
             /// Fields that replace the fields of the same name.
-            set: Table<Text>,
+            set: Table<FieldText>,
             /// Fields that LoadX adds to the fields of the same name.
-            add: Table<Text>,
+            add: Table<FieldText>,
             /// Fields that LoadX removes.
             remove: Vec<At<Token>>,
         }

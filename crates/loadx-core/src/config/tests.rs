@@ -355,3 +355,41 @@ fn listeners_that_wait_for_the_same_connections_are_a_fault() {
     let config = parsed("127.0.0.1:80", "[::1]:80").unwrap();
     assert_eq!(&*config.listeners[1].name, "[::1]:80", "a listener without a name is named as its address");
 }
+
+#[test]
+fn a_wrong_value_of_the_environment_is_shown() {
+    let environment = |name: &str| Some(if name == "PORT" { "80a" } else { "" }.to_owned());
+    let fault = |port: &str| {
+        let text = format!(r#"{{"backend_servers": [{{"host": "a", "port": "{port}"}}]}}"#);
+        parse_with(&text, &environment).unwrap_err().iter().next().unwrap().message.clone()
+    };
+    let wanted = "\"port\" must be a whole number from 1 to 65535, not";
+    assert_eq!(fault("${PORT}"), format!("{wanted} \"80a\", the value of \"${{PORT}}\""));
+    assert_eq!(fault("x${EMPTY}"), format!("{wanted} \"x\", the value of \"x${{EMPTY}}\""));
+}
+
+#[test]
+fn a_value_of_the_environment_is_never_a_template() {
+    struct Never;
+    impl crate::route::Values for Never {
+        fn put(&self, _: crate::route::Variable, out: &mut Vec<u8>) {
+            out.extend_from_slice(b"VALUE");
+        }
+    }
+    let environment = |name: &str| (name == "SECRET").then(|| "a{host}{{{".to_owned());
+    let written = |value: &str| {
+        let text = format!(
+            r#"{{"routes": [{{"cluster": "a", "request_headers": {{"set": {{"x": "{value}"}}}}}}],
+                "clusters": {{"a": {{"backends": ["b:1"]}}}}}}"#
+        );
+        let config = parse_with(&text, &environment).unwrap();
+        let Action::Forward(forward) = &config.routes[0].action else { panic!("{config:?}") };
+        let mut out = Vec::new();
+        forward.request_fields.put_added(&Never, &mut out);
+        String::from_utf8(out).unwrap()
+    };
+    assert_eq!(written("${SECRET} {host}"), "x: a{host}{{{ VALUE\r\n");
+    assert_eq!(written("{{host}"), "x: {host}\r\n");
+    assert_eq!(written("$${host}"), "x: ${host}\r\n");
+    assert_eq!(written("${NONE:-b}"), "x: b\r\n");
+}

@@ -89,12 +89,34 @@ impl Read for Text {
 
     fn read(node: Node<'_>, faults: &mut Faults) -> Option<Self> {
         let text: String = node.scalar(faults, "a text in double quotes")?;
+        Text::checked(text, node, faults)
+    }
+}
+
+impl Text {
+    fn checked(text: String, node: Node<'_>, faults: &mut Faults) -> Option<Self> {
         if text.is_empty() || text.contains(char::is_control) {
             let message = format!("{} must not be empty or contain control characters", node.title());
             node.fault(faults, Problem::new(message, "write at least one visible character"));
             return None;
         }
         Some(Text(text))
+    }
+}
+
+/// A value of a field, which may have the variables of a template.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(transparent)]
+pub(super) struct FieldText(pub(super) String);
+
+impl Read for FieldText {
+    fn schema() -> Value {
+        Text::schema()
+    }
+
+    fn read(node: Node<'_>, faults: &mut Faults) -> Option<Self> {
+        let text = node.template(faults)?;
+        Text::checked(text, node, faults).map(|Text(text)| FieldText(text))
     }
 }
 

@@ -1,5 +1,6 @@
 //! Values with variables, such as `{client_ip}`, in fields that a route sets.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
 
@@ -111,6 +112,11 @@ impl Template {
             pieces.push(Piece::Text(plain.into()));
         }
         Ok(Template(pieces))
+    }
+
+    /// The text for [`parse`](Template::parse) that stands for `text` itself.
+    pub fn literal(text: &str) -> Cow<'_, str> {
+        if text.contains('{') { text.replace('{', "{{").into() } else { text.into() }
     }
 
     /// Writes the text with the values of its variables.

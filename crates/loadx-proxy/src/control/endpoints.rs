@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use loadx_core::plan::ClusterSnapshot;
 use loadx_core::route::Endpoint;
-use loadx_core::{Attempts, BackendSnapshot, HealthPolicy, Time};
+use loadx_core::{Attempts, BackendSnapshot, HealthPolicy, Standing, Time};
 use serde_json::{Value, json};
 use tokio::sync::{Mutex, oneshot};
 
@@ -230,7 +230,7 @@ fn describe(cluster: &str, backend: &BackendSnapshot, counts: &Shard) -> Value {
         "port": backend.port,
         "weight": backend.weight,
         "healthy": backend.admitted,
-        "state": backend.standing.as_str(),
+        "state": backend.standing.map_or("not probed", Standing::as_str),
         "reason": &*backend.reason,
         "since_seconds": seconds(backend.since),
         "addresses": backend.addresses.iter().map(ToString::to_string).collect::<Vec<_>>(),

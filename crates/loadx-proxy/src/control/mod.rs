@@ -175,7 +175,8 @@ impl<N: Network> Control<N> {
         {
             tracing::info!(
                 "a health probe of /health was answered {status}, which counts as alive; \
-                 set \"health_check_path\" to a path of the application that reports its health"
+                 name a path of the application that reports its health: \"health_check_path\" in the config, or \
+                 --health-path on the command line"
             );
         }
     }

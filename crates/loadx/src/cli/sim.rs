@@ -157,11 +157,11 @@ fn parse_algorithm(text: &str) -> Result<Algorithm, String> {
 }
 
 fn parse_seconds(text: &str) -> Result<f64, String> {
-    number(text, 0.001, 1e9).ok_or_else(|| "write a number of seconds above 0".to_owned())
+    number(text, 0.001, 1e9).ok_or_else(|| "write a number of seconds from 0.001 to 1000000000".to_owned())
 }
 
 fn parse_milliseconds(text: &str) -> Result<f64, String> {
-    number(text, 0.001, 1e9).ok_or_else(|| "write a number of milliseconds above 0".to_owned())
+    number(text, 0.001, 1e9).ok_or_else(|| "write a number of milliseconds from 0.001 to 1000000000".to_owned())
 }
 
 fn number(text: &str, min: f64, max: f64) -> Option<f64> {

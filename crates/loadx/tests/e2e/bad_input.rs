@@ -158,6 +158,8 @@ fn arguments_are_checked() {
         (vec!["bench", "--compare", "/no/such/file"], "--compare takes a file that --output wrote"),
         (vec!["bench", "-o", "/no/such/dir/x.json"], "cannot write"),
         (vec!["backend", "--fail-rate", "2"], "from 0 (never) to 1 (always)"),
+        (vec!["sim", "--duration", "1e18"], "write a number of seconds from 0.001 to 1000000000"),
+        (vec!["sim", "--service-ms", "0"], "write a number of milliseconds from 0.001 to 1000000000"),
         (vec!["frobnicate"], "unrecognized subcommand"),
         (vec![], "Usage"),
     ] {

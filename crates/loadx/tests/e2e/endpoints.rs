@@ -87,3 +87,15 @@ fn metrics_can_be_switched_off() {
     assert_eq!(loadx.get("/__metrics__").text(), "origin");
     assert_eq!(loadx.get("/__health__").status, 200);
 }
+
+#[test]
+fn backends_without_probes_are_shown_as_not_probed() {
+    let origin = Origin::answering(OK);
+    let loadx = LoadX::of(&json!({
+        "listeners": [{ "address": "127.0.0.1:0" }],
+        "clusters": { "web": { "backends": [origin.address().to_string()], "health": { "probe": "off" } } },
+    }));
+    let backend = &loadx.status()["backends"][0];
+    assert_eq!((&backend["healthy"], &backend["state"]), (&json!(true), &json!("not probed")));
+    assert_eq!(backend["reason"], "probes are off");
+}

@@ -87,3 +87,18 @@ fn one_backend_is_written_in_the_singular() {
     let loadx = LoadX::run(&["--listen", "127.0.0.1:0", "--to", &to]);
     loadx.wait_for_log("round_robin over 1 backend, ");
 }
+
+#[test]
+fn the_advice_about_the_path_of_probes_names_the_option_too() {
+    // An `Origin` would answer probes of /health with 200.
+    let backend = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = backend.local_addr().unwrap();
+    std::thread::spawn(move || {
+        for client in backend.incoming() {
+            let mut client = Client::over(client.unwrap());
+            client.send("HTTP/1.1 404 No\r\nContent-Length: 0\r\n\r\n").until_end();
+        }
+    });
+    let loadx = LoadX::run(&["--listen", "127.0.0.1:0", "--to", &address.to_string()]);
+    loadx.wait_for_log("\"health_check_path\" in the config, or --health-path on the command line");
+}
