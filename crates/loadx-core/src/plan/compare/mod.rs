@@ -1,6 +1,6 @@
 //! What would change if another config replaced a config.
 //!
-//! Each config becomes a list of parts with their settings ([`describe()`]); [`compare()`] matches the parts as
+//! Each config becomes a list of parts with their settings (`describe`); [`compare()`] matches the parts as
 //! [`Desired::apply`](super::Desired::apply) does: listeners by address, routes and clusters by name, backends by host and
 //! port within their cluster.
 
