@@ -41,7 +41,7 @@ pub struct Answering<'a> {
     pub via: Option<&'a str>,
     /// The Date for a response without Date; `None` adds no Date.
     pub date: Option<&'a str>,
-    /// The field line X-Request-Id with its CR LF; `None` leaves the field unchanged.
+    /// The field line X-Request-Id with its CR LF, for final responses and 101; `None` leaves the field unchanged.
     pub request_id_line: Option<&'a [u8]>,
     /// The names of fields to remove, in lower case.
     pub removed: &'a [Arc<str>],
@@ -144,6 +144,11 @@ impl Response<'_, '_> {
         self.status < 200
     }
 
+    /// Whether LoadX adds X-Request-Id: the last response to a request has the field, and a 101 is the last.
+    fn carries_request_id(&self) -> bool {
+        !self.is_interim() || self.status == 101
+    }
+
     /// Whether the response lacks Date; a recipient must add Date (RFC 9110, section 6.6.1).
     pub fn lacks_date(&self) -> bool {
         !self.has_date && !self.is_interim()
@@ -192,7 +197,7 @@ impl Response<'_, '_> {
         out.extend_from_slice(b"HTTP/1.1");
         out.extend_from_slice(&head[version_length..line_end]);
         let mut dropped = self.dropped;
-        if answering.request_id_line.is_some() && !self.is_interim() {
+        if answering.request_id_line.is_some() && self.carries_request_id() {
             dropped.add_all(self.request_ids);
         }
         let removes =
@@ -215,10 +220,10 @@ impl Response<'_, '_> {
         if let Some(pseudonym) = answering.via {
             put_via(out, self.version, pseudonym);
         }
+        if self.carries_request_id() && !removes(b"x-request-id") {
+            out.extend_from_slice(answering.request_id_line.unwrap_or_default());
+        }
         if !self.is_interim() {
-            if !removes(b"x-request-id") {
-                out.extend_from_slice(answering.request_id_line.unwrap_or_default());
-            }
             out.extend_from_slice(answering.added);
             match (answering.persistent, answering.version) {
                 (false, _) => out.extend_from_slice(b"Connection: close\r\n"),

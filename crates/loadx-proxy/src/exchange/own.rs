@@ -24,9 +24,9 @@ where
     let response = match own {
         Own::Endpoint(endpoint) => {
             let (status, json) = worker.ask(*endpoint).await;
-            OwnResponse::endpoint(status, json)
+            OwnResponse::endpoint(status, json, id)
         }
-        Own::Options => OwnResponse::options(),
+        Own::Options => OwnResponse::options(id),
         Own::Error(error) => OwnResponse::error(error, id),
         Own::Redirect(status, location) => OwnResponse::redirect(*status, location, id),
         Own::Fixed(respond) => OwnResponse::fixed(respond, id),

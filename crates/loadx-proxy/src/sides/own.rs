@@ -36,14 +36,14 @@ impl<'o> OwnResponse<'o> {
     }
 
     /// The response to an OPTIONS with Max-Forwards 0 (RFC 9110, section 9.3.7).
-    pub(crate) fn options() -> Self {
-        let fields = "Allow: GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS\r\n".to_owned();
+    pub(crate) fn options(id: &RequestId) -> Self {
+        let fields = format!("Allow: GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS\r\nX-Request-Id: {id}\r\n");
         OwnResponse { status: 200, content_type: None, fields, content: Cow::Borrowed(b"") }
     }
 
     /// The response of a status endpoint.
-    pub(crate) fn endpoint(status: u16, json: Vec<u8>) -> Self {
-        let fields = "Cache-Control: no-store\r\n".to_owned();
+    pub(crate) fn endpoint(status: u16, json: Vec<u8>, id: &RequestId) -> Self {
+        let fields = format!("Cache-Control: no-store\r\nX-Request-Id: {id}\r\n");
         OwnResponse { status, content_type: JSON, fields, content: Cow::Owned(json) }
     }
 

@@ -36,3 +36,20 @@ fn responses_without_content_are_framed_as_their_status_says() {
         assert_eq!(response.field("content-type"), None, "{}", response.head);
     }
 }
+
+#[test]
+fn every_response_of_loadx_has_the_id_of_its_request() {
+    let loadx = LoadX::of(&json!({
+        "listeners": [{ "address": "127.0.0.1:0" }],
+        "routes": [{ "path": "/old", "redirect": { "path": "/new" } }, { "path": "/", "respond": {} }],
+        "trusted_proxies": ["127.0.0.1"],
+    }));
+    let mut client = loadx.client();
+    for request in
+        ["GET /__status__", "GET /__health__", "GET /__metrics__", "GET /old", "GET /", "GET /none", "OPTIONS /"]
+    {
+        client.send(format!("{request} HTTP/1.1\r\nHost: a\r\nX-Request-Id: mine\r\nMax-Forwards: 0\r\n\r\n"));
+        let response = client.response();
+        assert_eq!(response.field("x-request-id"), Some("mine"), "{request}: {}", response.head);
+    }
+}

@@ -26,9 +26,13 @@ fn a_tunnel_carries_all_bytes_in_both_directions() {
     let mut client = loadx.client();
     // The client sends before the 101.
     client.send(format!("{ASK}first "));
+    let switched = client.response();
+    let id = switched.field("x-request-id").unwrap();
     assert_eq!(
-        client.response().head,
-        "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n"
+        switched.head,
+        format!(
+            "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nX-Request-Id: {id}\r\n\r\n"
+        )
     );
     assert_eq!(client.bytes(11), b"earlyfirst ");
     assert_eq!(loadx.status()["backends"][0]["active_connections"], 1, "it counts for as long as it lasts");
@@ -40,7 +44,7 @@ fn a_tunnel_carries_all_bytes_in_both_directions() {
     let line = eventually("it is logged when it ends", || loadx.access_log().lines().next().map(str::to_owned));
     let line: serde_json::Value = serde_json::from_str(&line).unwrap();
     assert_eq!((&line["status"], &line["bytes"]), (&json!(101), &json!(5 + 6 + (1 << 20) + 3)));
-    assert!(line["error"].is_null(), "{line}");
+    assert_eq!((&line["id"], &line["error"]), (&json!(id), &serde_json::Value::Null), "{line}");
     assert_eq!(loadx.status()["backends"][0]["active_connections"], 0);
     assert_eq!(loadx.metrics()["total_errors"], 0);
 }
