@@ -84,7 +84,11 @@ where
 {
     let forwarded = match routing::decide(worker, incoming) {
         Decision::Forward(forwarded) => forwarded,
-        Decision::Answer(own) => return own::answer(worker, incoming, client, &own).await,
+        Decision::Answer(own) => {
+            // Content that is here already need not end the connection. Invalid content does.
+            let _ = client.request.body().decode_buffered();
+            return own::answer(worker, incoming, client, &own).await;
+        }
     };
     let (policy, limits) = (incoming.attempt_policy(forwarded.cluster), &incoming.plan.process.client_limits);
     let body_max = incoming.route().and_then(|route| route.body_max).or(limits.body_max).unwrap_or(u64::MAX);

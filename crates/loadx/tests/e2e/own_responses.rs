@@ -53,3 +53,27 @@ fn every_response_of_loadx_has_the_id_of_its_request() {
         assert_eq!(response.field("x-request-id"), Some("mine"), "{request}: {}", response.head);
     }
 }
+
+#[test]
+fn content_that_is_here_already_does_not_end_the_connection() {
+    let loadx = LoadX::of(&json!({
+        "listeners": [{ "address": "127.0.0.1:0" }],
+        "routes": [{ "path": "/old", "redirect": { "path": "/new" } }],
+    }));
+    let smuggled = "GET /old HTTP/1.1\r\nHost: a\r\n\r\n";
+    let mut client = loadx.client();
+    for (path, status) in [("/old", 308), ("/none", 404)] {
+        let length = smuggled.len();
+        client.send(format!("POST {path} HTTP/1.1\r\nHost: a\r\nContent-Length: {length}\r\n\r\n{smuggled}"));
+        let response = client.response();
+        assert_eq!((response.status, response.field("connection")), (status, None), "{path}");
+        client
+            .send(format!("POST {path} HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\n\r\n"));
+        assert_eq!(client.response().status, status, "the content is no request");
+    }
+    for body in ["Content-Length: 9\r\n\r\npart", "Transfer-Encoding: chunked\r\n\r\nzz\r\n"] {
+        let mut client = loadx.client();
+        client.send(format!("POST /old HTTP/1.1\r\nHost: a\r\n{body}"));
+        assert_eq!(client.response().field("connection"), Some("close"), "{body}");
+    }
+}
