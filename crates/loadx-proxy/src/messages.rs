@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::mpsc::SyncSender;
 
 use loadx_core::config::Config;
 use loadx_core::route::Endpoint;
@@ -58,6 +59,8 @@ pub(crate) struct Report {
 pub(crate) enum Command {
     /// Make this config the plan, and say what came of it.
     Apply(Box<Config>, oneshot::Sender<Result<Applied, ApplyError>>),
+    /// Answer, as a sign of life.
+    Ping(SyncSender<()>),
     /// Show in the status that a config could not be taken over, with the reason.
     NoteFailure(String),
     /// Close the file of the access log and open it again, and say what came of it.

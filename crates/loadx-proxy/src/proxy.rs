@@ -5,6 +5,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use loadx_core::ListenerId;
 use loadx_core::config::Config;
@@ -72,6 +73,12 @@ impl Running {
         let (reply, outcome) = oneshot::channel();
         self.command(Command::ReopenLog(reply))?;
         outcome.blocking_recv().unwrap_or(Err(ApplyError::Stopping))
+    }
+
+    /// Whether control answers within `limit`.
+    pub fn answers_within(&self, limit: Duration) -> bool {
+        let (reply, answer) = std::sync::mpsc::sync_channel(1);
+        self.command(Command::Ping(reply)).is_ok() && answer.recv_timeout(limit).is_ok()
     }
 
     fn command(&self, command: Command) -> Result<(), ApplyError> {

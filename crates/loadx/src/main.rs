@@ -4,6 +4,7 @@ mod backend;
 mod cli;
 mod logging;
 mod signals;
+mod systemd;
 
 use std::process::ExitCode;
 

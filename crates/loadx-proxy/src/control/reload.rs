@@ -51,6 +51,8 @@ impl<N: Network> Control<N> {
     pub(super) fn obey(&mut self, command: Command) {
         match command {
             Command::Apply(config, reply) => self.prepare(config, reply),
+            // The caller may have given up waiting.
+            Command::Ping(reply) => drop(reply.try_send(())),
             Command::NoteFailure(reason) => self.status.failure = Some((self.clock.now(), reason)),
             Command::ReopenLog(reply) => self.reopen_log(reply),
         }

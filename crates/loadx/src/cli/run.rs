@@ -15,6 +15,7 @@ use super::words::{count, summary};
 use super::{address, config_file, open_files, traps};
 use crate::logging;
 use crate::signals::{Signals, Wish};
+use crate::systemd::Systemd;
 
 /// The options of `loadx run`.
 #[derive(Debug, Args)]
@@ -62,79 +63,95 @@ pub(super) fn run(arguments: &RunArguments) -> Result<ExitCode, Trouble> {
         tracing::info!("listening on http://{address}");
     }
     tracing::info!("{}, {}", over(&config), count(running.workers(), "worker"));
-    let signal = serve_until_stop(arguments, &running, &mut signals, &mut config);
+    let systemd = Systemd::from_environment();
+    systemd.ready();
+    let signal = Serving { file: arguments.file(), running: &running, config: &mut config, systemd: &systemd }
+        .until_stop(&mut signals, arguments.watch);
     let grace = config.timeouts.shutdown_grace.as_secs_f64();
     tracing::info!(
         "{signal}: accepting no more clients; running requests have {grace} s to finish (a signal after more than a \
          second ends LoadX at once)"
     );
+    systemd.stopping();
     signals.second_ends_at_once();
     running.stop();
     tracing::info!("stopped");
     Ok(ExitCode::SUCCESS)
 }
 
-/// Obeys the signals that change what runs, until a signal stops LoadX. Returns the name of that signal.
-fn serve_until_stop(
-    arguments: &RunArguments,
-    running: &Running,
-    signals: &mut Signals,
-    config: &mut Config,
-) -> &'static str {
-    let mut watch = arguments.file().filter(|_| arguments.watch).map(Watch::new);
-    loop {
-        let signal = match &watch {
-            None => Some(signals.next()),
-            Some(_) => signals.next_within(watch::INTERVAL),
-        };
-        match signal {
-            Some((name, Wish::Reload)) => {
-                watch.iter_mut().for_each(Watch::note_read);
-                reload(name, arguments.file(), running, config);
-            }
-            Some((name, Wish::ReopenLog)) => match running.reopen_log() {
-                Ok(()) => tracing::info!("{name}: the access log is open again"),
-                Err(error) => tracing::error!("{name}: {error}"),
-            },
-            Some((name, Wish::Stop | Wish::Nothing)) => return name,
-            None => {
-                if watch.as_mut().is_some_and(Watch::is_due) {
-                    reload("the config file changed", arguments.file(), running, config);
+/// A LoadX that runs, with all that may change while it runs.
+struct Serving<'s> {
+    /// The config file; none when options replace the file.
+    file: Option<&'s Path>,
+    running: &'s Running,
+    /// The config that runs.
+    config: &'s mut Config,
+    systemd: &'s Systemd,
+}
+
+impl Serving<'_> {
+    /// Obeys signals, and changes of the config file if `watches` is set, until a signal stops LoadX. Returns the name of
+    /// that signal.
+    fn until_stop(&mut self, signals: &mut Signals, watches: bool) -> &'static str {
+        let mut watch = self.file.filter(|_| watches).map(Watch::new);
+        let interval = watch.as_ref().map(|_| watch::INTERVAL).into_iter().chain(self.systemd.interval()).min();
+        loop {
+            let signal = match interval {
+                None => Some(signals.next()),
+                Some(interval) => signals.next_within(interval),
+            };
+            match signal {
+                Some((name, Wish::Reload)) => {
+                    watch.iter_mut().for_each(Watch::note_read);
+                    self.reload(name);
+                }
+                Some((name, Wish::ReopenLog)) => match self.running.reopen_log() {
+                    Ok(()) => tracing::info!("{name}: the access log is open again"),
+                    Err(error) => tracing::error!("{name}: {error}"),
+                },
+                Some((name, Wish::Stop | Wish::Nothing)) => return name,
+                None => {
+                    if watch.as_mut().is_some_and(Watch::is_due) {
+                        self.reload("the config file changed");
+                    }
+                    self.systemd.sign_of_life(self.running);
                 }
             }
         }
     }
-}
 
-/// Takes over the config file as the file is now. A faulty config changes nothing.
-fn reload(cause: &str, file: Option<&Path>, running: &Running, config: &mut Config) {
-    let Some(file) = file else {
-        tracing::warn!("{cause}: no config file to read again; the options of the command line are the config");
-        return;
-    };
-    tracing::info!("{cause}: reading {} again", file.display());
-    match read_again(file, running, config) {
-        Ok(applied) => {
-            for setting in applied.after_restart {
-                tracing::warn!("{setting}; restart LoadX to change the setting");
+    /// Takes over the config file as the file is now. A faulty config changes nothing.
+    fn reload(&mut self, cause: &str) {
+        let Some(file) = self.file else {
+            tracing::warn!("{cause}: no config file to read again; the options of the command line are the config");
+            return;
+        };
+        tracing::info!("{cause}: reading {} again", file.display());
+        self.systemd.reloading();
+        match self.read_again(file) {
+            Ok(applied) => {
+                for setting in applied.after_restart {
+                    tracing::warn!("{setting}; restart LoadX to change the setting");
+                }
+            }
+            Err(reason) => {
+                tracing::error!("the config is not applied, LoadX goes on with the former one: {reason}");
+                self.running.note_failure(reason);
             }
         }
-        Err(reason) => {
-            tracing::error!("the config is not applied, LoadX goes on with the former one: {reason}");
-            running.note_failure(reason);
-        }
+        self.systemd.ready();
     }
-}
 
-fn read_again(file: &Path, running: &Running, config: &mut Config) -> Result<Applied, String> {
-    let new = config_file::load(file).map_err(|trouble| trouble.to_string())?;
-    for warning in traps::warnings(&new, Some(file)).map_err(|trouble| trouble.to_string())? {
-        tracing::warn!("{}", warning.line());
+    fn read_again(&mut self, file: &Path) -> Result<Applied, String> {
+        let new = config_file::load(file).map_err(|trouble| trouble.to_string())?;
+        for warning in traps::warnings(&new, Some(file)).map_err(|trouble| trouble.to_string())? {
+            tracing::warn!("{}", warning.line());
+        }
+        allow_files(&new);
+        let applied = self.running.apply(new.clone()).map_err(|error| error.to_string())?;
+        *self.config = new;
+        Ok(applied)
     }
-    allow_files(&new);
-    let applied = running.apply(new.clone()).map_err(|error| error.to_string())?;
-    *config = new;
-    Ok(applied)
 }
 
 /// A client connection takes two files: its own and the backend's.

@@ -30,6 +30,7 @@ mod scenarios;
 mod signals;
 mod simulator;
 mod support;
+mod systemd;
 mod terminal;
 mod traps;
 mod upgrade;

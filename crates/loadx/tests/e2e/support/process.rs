@@ -168,13 +168,18 @@ impl LoadX {
 
     /// The same, with further options of `loadx run`.
     pub(crate) fn of_with(config: &Value, options: &[&str]) -> Self {
+        Self::of_within(config, options, &[])
+    }
+
+    /// The same, with further variables of the environment.
+    pub(crate) fn of_within(config: &Value, options: &[&str], variables: &[(&str, &str)]) -> Self {
         let directory = TempDir::new().unwrap();
         let log = directory.path().join("access.log");
         let text = config.to_string().replace("LOG", log.to_str().unwrap());
         let path = directory.path().join("config.json");
         std::fs::write(&path, text).unwrap();
         let options = [&["--verbose", "--config", path.to_str().unwrap()], options].concat();
-        Self::start(directory, &options)
+        Self::start(directory, &options, variables)
     }
 
     /// Writes another config and has LoadX read it; what LoadX's log says of it. `LOG` is as in [`of`](Self::of).
@@ -197,12 +202,12 @@ impl LoadX {
 
     /// Starts LoadX with these options of `loadx run`.
     pub(crate) fn run(options: &[&str]) -> Self {
-        Self::start(TempDir::new().unwrap(), options)
+        Self::start(TempDir::new().unwrap(), options, &[])
     }
 
-    fn start(directory: TempDir, options: &[&str]) -> Self {
+    fn start(directory: TempDir, options: &[&str], variables: &[(&str, &str)]) -> Self {
         let mut run = command();
-        run.arg("run").args(options);
+        run.arg("run").args(options).envs(variables.iter().copied());
         let mut process = Process::start(run, File::create(directory.path().join("stdout")).unwrap());
         let address = process.address();
         LoadX { process, directory, address }
