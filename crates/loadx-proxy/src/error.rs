@@ -105,6 +105,8 @@ impl std::error::Error for StartError {}
 pub enum ApplyError {
     /// A listener or the access log of the config cannot be opened.
     Open(StartError),
+    /// A new listener needs a port that LoadX itself holds by a listener of the present config: the two addresses.
+    Overlap(SocketAddr, SocketAddr),
     /// The proxy is stopping, or too many commands wait.
     Stopping,
 }
@@ -113,6 +115,10 @@ impl fmt::Display for ApplyError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             ApplyError::Open(error) => error.fmt(f),
+            ApplyError::Overlap(new, old) => write!(
+                f,
+                "cannot listen on {new}: LoadX listens on {old}\n  help: apply a config without the listener {old} first, and then the config with {new}"
+            ),
             ApplyError::Stopping => f.write_str("LoadX is stopping"),
         }
     }

@@ -130,7 +130,20 @@ impl<N: Network> Control<N> {
     fn open_listeners(&self, config: &Config) -> Result<Vec<Opened<N::Socket>>, ApplyError> {
         let workers = self.mailboxes.len();
         let new = self.desired.new_listeners(config);
-        new.map(|listener| listening::open(&self.net, listener, workers).map_err(ApplyError::Open)).collect()
+        new.map(|listener| listening::open(&self.net, listener, workers).map_err(|error| self.explain(error))).collect()
+    }
+
+    /// Names the listener of LoadX itself that holds the port of a new listener, if there is one.
+    fn explain(&self, error: StartError) -> ApplyError {
+        let in_use = match &error {
+            StartError::Listen { address, error, .. } if error.kind() == io::ErrorKind::AddrInUse => Some(*address),
+            _ => None,
+        };
+        let mut held = self.listening.iter().flat_map(|(_, addresses)| addresses);
+        match in_use.and_then(|new| Some((new, held.find(|old| old.port() == new.port())?))) {
+            Some((new, old)) => ApplyError::Overlap(new, *old),
+            None => ApplyError::Open(error),
+        }
     }
 
     /// Opens the access log of the config, if the config has another one than is open.

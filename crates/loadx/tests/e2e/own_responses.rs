@@ -27,10 +27,10 @@ fn responses_without_content_are_framed_as_their_status_says() {
     let respond = |status: u16| json!({ "path": format!("/{status}"), "respond": { "status": status } });
     let loadx = LoadX::of(&json!({
         "listeners": [{ "address": "127.0.0.1:0" }],
-        "routes": [respond(204), respond(205), respond(200)],
+        "routes": [respond(204), respond(304), respond(205), respond(200)],
     }));
     let mut client = loadx.client();
-    for (status, length) in [(204, None), (205, Some("0")), (200, Some("0"))] {
+    for (status, length) in [(204, None), (304, None), (205, Some("0")), (200, Some("0"))] {
         let response = client.get(&format!("/{status}")).response();
         assert_eq!((response.status, response.field("content-length")), (status, length));
         assert_eq!(response.field("content-type"), None, "{}", response.head);

@@ -128,6 +128,20 @@ fn a_faulty_config_changes_nothing_and_the_status_says_why() {
 }
 
 #[test]
+fn a_listener_cannot_take_a_port_that_loadx_itself_holds() {
+    let origin = Origin::answering(OK);
+    let address = free_address();
+    let loadx = LoadX::of(&with_second(&[origin.address()], &address));
+    let everywhere = address.replace("127.0.0.1", "0.0.0.0");
+    let said = loadx.reload(&with_second(&[origin.address()], &everywhere));
+    assert!(said.contains(&format!("cannot listen on {everywhere}: LoadX listens on {address}")), "{said}");
+    assert_eq!(Client::connect(address.parse().unwrap()).get("/").response().text(), "ok");
+    loadx.reload(&config(&[origin.address()]));
+    loadx.reload(&with_second(&[origin.address()], &everywhere));
+    assert_eq!(Client::connect(address.parse().unwrap()).get("/").response().text(), "ok");
+}
+
+#[test]
 fn a_removed_listener_lets_its_clients_finish() {
     let (answer, wait) = channel::<()>();
     let wait = std::sync::Mutex::new(wait);

@@ -25,7 +25,11 @@ pub(crate) fn write_own(own: &OwnResponse<'_>, options: ReplyOptions, out: &mut 
         (true, Version::Http11) => "",
     };
     let kind = own.content_type.map_or_else(String::new, |kind| format!("Content-Type: {kind}\r\n"));
-    let length = if own.status == 204 { String::new() } else { format!("Content-Length: {}\r\n", own.content.len()) };
+    let length = if matches!(own.status, 204 | 304) {
+        String::new()
+    } else {
+        format!("Content-Length: {}\r\n", own.content.len())
+    };
     write!(
         out,
         "HTTP/1.1 {} {}\r\n{kind}{length}{}Date: {}\r\n{connection}\r\n",
