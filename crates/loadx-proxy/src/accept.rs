@@ -5,8 +5,9 @@ use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
 use loadx_core::{ListenerId, Time};
-use tokio::sync::OwnedSemaphorePermit;
+use tokio::sync::{Notify, OwnedSemaphorePermit, oneshot};
 use tokio::task::{JoinHandle, spawn_local};
+use tokio::time::Instant;
 
 use crate::context::Worker;
 use crate::downstream::client::Client;
@@ -19,12 +20,15 @@ use crate::shared::Place;
 /// The sockets on which a worker accepts clients.
 pub(crate) struct Accepting<N: Network> {
     worker: Rc<Worker<N>>,
-    sockets: Vec<Socket<N::Listener>>,
+    sockets: Vec<Socket>,
 }
 
-struct Socket<L> {
+struct Socket {
     listener: ListenerId,
-    stream: Rc<L>,
+    /// Told to end the socket.
+    end: Rc<Notify>,
+    /// Fails when the socket is closed.
+    closed: oneshot::Receiver<()>,
     accepting: JoinHandle<()>,
 }
 
@@ -38,33 +42,66 @@ impl<N: Network> Accepting<N> {
     /// # Errors
     /// When the system has no room for the socket.
     pub(crate) fn add(&mut self, listener: ListenerId, socket: N::Socket) -> std::io::Result<()> {
-        let stream = Rc::new(self.worker.net.adopt(socket)?);
-        let accepting = spawn_local(accept(Rc::clone(&self.worker), listener, Rc::clone(&stream)));
-        self.sockets.push(Socket { listener, stream, accepting });
+        let stream = self.worker.net.adopt(socket)?;
+        let end = Rc::<Notify>::default();
+        let (open, closed) = oneshot::channel();
+        let accepting = spawn_local(accept(Rc::clone(&self.worker), listener, stream, Rc::clone(&end), open));
+        self.sockets.push(Socket { listener, end, closed, accepting });
         Ok(())
     }
 
     /// Accepts no more clients on the sockets of the listeners that `ends` names. Clients that the system has accepted
     /// already are served: closing the socket would reset connections on which requests may have been sent.
-    pub(crate) fn end(&mut self, ends: impl Fn(ListenerId) -> bool) {
+    pub(crate) fn end(&mut self, ends: impl Fn(ListenerId) -> bool) -> Ended {
         let (ended, kept) = std::mem::take(&mut self.sockets).into_iter().partition(|socket| ends(socket.listener));
         self.sockets = kept;
-        let ended: Vec<Socket<N::Listener>> = ended;
-        let mut cx = Context::from_waker(Waker::noop());
-        for Socket { listener, stream, accepting } in ended {
-            accepting.abort();
-            while let Some(permit) = self.worker.shared.places.try_take() {
-                let Poll::Ready(Ok((client, peer))) = stream.poll_accept(&mut cx) else { break };
-                let place = self.worker.shared.place(self.worker.index, permit);
-                serve(&self.worker, client, Accepted { peer, listener }, place);
-            }
+        Ended(ended)
+    }
+}
+
+/// Sockets on which a worker accepts no more clients.
+pub(crate) struct Ended(Vec<Socket>);
+
+impl Ended {
+    /// Waits until the sockets are closed. Other processes may take their addresses then.
+    pub(crate) async fn closed(&mut self) {
+        self.0.iter().for_each(|socket| socket.end.notify_one());
+        for socket in &mut self.0 {
+            // The sender is dropped with the socket, and never sends.
+            let _ = (&mut socket.closed).await;
+        }
+    }
+
+    /// Waits, after [`closed`](Self::closed), until each client that the system had accepted has a place and is served.
+    /// Dropping this future closes the clients that still wait for a place.
+    pub(crate) async fn served(self) {
+        let tasks: Vec<AbortOnDrop> = self.0.into_iter().map(|socket| AbortOnDrop(socket.accepting)).collect();
+        for mut task in tasks {
+            // A task that panicked serves nobody.
+            let _ = (&mut task.0).await;
         }
     }
 }
 
-/// Accepts clients until aborted.
-async fn accept<N: Network>(worker: Rc<Worker<N>>, id: ListenerId, listener: Rc<N::Listener>) {
+struct AbortOnDrop(JoinHandle<()>);
+
+impl Drop for AbortOnDrop {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// Accepts clients until `end`. Then closes the socket, of which dropping `open` tells, and serves the clients that the
+/// system has accepted.
+async fn accept<N: Network>(
+    worker: Rc<Worker<N>>,
+    id: ListenerId,
+    listener: N::Listener,
+    end: Rc<Notify>,
+    open: oneshot::Sender<()>,
+) {
     let mut failures = AcceptFailures::default();
+    let mut waiting = Vec::new();
     loop {
         let mut silent_at = None;
         let next = poll_fn(|cx| {
@@ -74,16 +111,15 @@ async fn accept<N: Network>(worker: Rc<Worker<N>>, id: ListenerId, listener: Rc<
             }
             next
         });
-        let next = match failures.over_at() {
-            None => next.await,
-            Some(at) => tokio::select! {
-                biased;
-                next = next => next,
-                () = tokio::time::sleep_until(worker.clock.instant(at)) => {
-                    failures.are_over(worker.clock.now());
-                    continue;
-                }
-            },
+        let over = failures.over_at().map(|at| worker.clock.instant(at));
+        let next = tokio::select! {
+            biased;
+            next = next => next,
+            () = end.notified() => break,
+            () = sleep_until(over) => {
+                failures.are_over(worker.clock.now());
+                continue;
+            }
         };
         if let Some(mark) = silent_at {
             worker.pool.polled_since(mark);
@@ -93,7 +129,14 @@ async fn accept<N: Network>(worker: Rc<Worker<N>>, id: ListenerId, listener: Rc<
                 if !failures.is_empty() {
                     failures.end(worker.clock.now());
                 }
-                let permit = permit(&worker).await;
+                let permit = tokio::select! {
+                    biased;
+                    permit = permit(&worker) => permit,
+                    () = end.notified() => {
+                        waiting.push((stream, peer));
+                        break;
+                    }
+                };
                 worker.metrics.borrow_mut().connections += 1;
                 place_client(&worker, stream, Accepted { peer, listener: id }, permit);
             }
@@ -103,6 +146,25 @@ async fn accept<N: Network>(worker: Rc<Worker<N>>, id: ListenerId, listener: Rc<
                 tokio::time::sleep(ACCEPT_PAUSE).await;
             }
         }
+    }
+    let mut cx = Context::from_waker(Waker::noop());
+    while let Poll::Ready(Ok(client)) = listener.poll_accept(&mut cx) {
+        waiting.push(client);
+    }
+    drop((listener, open));
+    for (stream, peer) in waiting {
+        let permit = permit(&worker).await;
+        worker.metrics.borrow_mut().connections += 1;
+        // Not by another worker: the others may be stopping, too.
+        let place = worker.shared.place(worker.index, permit);
+        serve(&worker, stream, Accepted { peer, listener: id }, place);
+    }
+}
+
+async fn sleep_until(at: Option<Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at).await,
+        None => std::future::pending().await,
     }
 }
 

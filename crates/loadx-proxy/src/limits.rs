@@ -58,6 +58,9 @@ pub const LINGER_BYTES_MAX: usize = 1024 * 1024;
 /// The longest time of a lingering close.
 pub const LINGER: Duration = Duration::from_secs(2);
 
+/// How long the sockets of a removed listener may take to close before the next config is applied.
+pub const LISTENER_CLOSE: Duration = Duration::from_secs(1);
+
 /// How long the rest of a request head may take to arrive when LoadX stops or the listener was removed.
 pub const HEAD_AT_END: Duration = Duration::from_secs(1);
 

@@ -20,8 +20,9 @@ pub(crate) enum Order<N: Network> {
     Serve(N::Parcel, Accepted, Place),
     /// Accept clients on these sockets, each of the listener with this id.
     Listen(Vec<(ListenerId, N::Socket)>),
-    /// Accept no more clients on these listeners. Their clients are closed when their exchanges have ended.
-    Leave(Arc<[ListenerId]>),
+    /// Accept no more clients on these listeners. Their clients are closed when their exchanges have ended. The sender is
+    /// dropped when the sockets are closed.
+    Leave(Arc<[ListenerId]>, mpsc::Sender<()>),
     /// End what still runs on these listeners, whose drain is over.
     Cut(Arc<[ListenerId]>),
     /// Write the access log there from now on.

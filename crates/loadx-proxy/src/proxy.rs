@@ -216,7 +216,7 @@ struct Crew<N: Network> {
 }
 
 fn assemble<N: Network>(config: &Config, net: &N, seed: u64) -> Result<Assembly<N>, StartError> {
-    let workers = config.workers.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, Into::into));
+    let workers = worker::count(config);
     let opened = config
         .listeners
         .iter()

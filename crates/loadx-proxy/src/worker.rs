@@ -5,16 +5,22 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use loadx_core::ListenerId;
+use loadx_core::config::Config;
 use tokio::sync::mpsc;
 use tokio::task::spawn_local;
 
-use crate::accept::{Accepting, serve};
+use crate::accept::{Accepting, Ended, serve};
 use crate::context::{Parts, Worker};
 use crate::downstream::client::Client;
 use crate::downstream::h1;
 use crate::downstream::parking::Parked;
 use crate::messages::Order;
 use crate::net::Network;
+
+/// The number of workers that a config asks for.
+pub(crate) fn count(config: &Config) -> usize {
+    config.workers.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, Into::into))
+}
 
 /// Runs a worker until it is told to stop and what runs has finished, or the grace is over.
 ///
@@ -42,7 +48,8 @@ pub(crate) async fn run<N: Network>(
         }
         obey(&worker, &mut accepting, order);
     }
-    accepting.end(|_| true);
+    let mut ended = accepting.end(|_| true);
+    ended.closed().await;
     orders.close();
     while let Ok(order) = orders.try_recv() {
         // Clients on their way to this worker may have sent requests.
@@ -53,7 +60,7 @@ pub(crate) async fn run<N: Network>(
     drop(accepting);
     // Who speaks just now is heard of first: the runtime polls the system before it goes on here.
     tokio::task::yield_now().await;
-    finish(&worker).await;
+    finish(&worker, ended).await;
     for task in [flushing, sweeping, attending] {
         task.abort();
     }
@@ -77,8 +84,13 @@ fn obey<N: Network>(worker: &Rc<Worker<N>>, accepting: &mut Accepting<N>, order:
                 }
             }
         }
-        Order::Leave(listeners) => {
-            accepting.end(|listener| listeners.contains(&listener));
+        Order::Leave(listeners, open) => {
+            let mut ended = accepting.end(|listener| listeners.contains(&listener));
+            spawn_local(async move {
+                ended.closed().await;
+                drop(open);
+                ended.served().await;
+            });
             worker.sessions.leave(&listeners);
             for parked in worker.parking.take(|listener| listeners.contains(&listener)) {
                 wake(worker, parked);
@@ -95,13 +107,17 @@ fn obey<N: Network>(worker: &Rc<Worker<N>>, accepting: &mut Accepting<N>, order:
 }
 
 /// Lets what runs finish within the grace, and cuts the rest.
-async fn finish<N: Network>(worker: &Rc<Worker<N>>) {
+async fn finish<N: Network>(worker: &Rc<Worker<N>>, ended: Ended) {
     let grace = worker.plan().process.timeouts.shutdown_grace;
     worker.sessions.stop();
     for parked in worker.parking.take(|_| true) {
         wake(worker, parked);
     }
-    if tokio::time::timeout(grace, worker.sessions.all_ended()).await.is_err() {
+    let all_ended = async {
+        ended.served().await;
+        worker.sessions.all_ended().await;
+    };
+    if tokio::time::timeout(grace, all_ended).await.is_err() {
         tracing::warn!(
             connections = worker.sessions.len(),
             "the shutdown grace of {} s is over; what still runs is cut",

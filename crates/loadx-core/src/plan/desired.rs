@@ -101,14 +101,36 @@ impl Desired {
         &self.plan
     }
 
-    /// The listeners of `config` whose addresses are not those of a listener of the present plan.
+    /// The listeners of `config` whose addresses are not those of a listener of the present plan, in the order of the
+    /// config.
     pub fn new_listeners<'c>(&self, config: &'c Config) -> impl Iterator<Item = &'c ListenerConfig> {
-        config.listeners.iter().filter(|listener| self.listener(&listener.at).is_none())
+        let matched = self.matching_listeners(config);
+        config.listeners.iter().zip(matched).filter(|(_, id)| id.is_none()).map(|(listener, _)| listener)
     }
 
-    /// The listener of the present plan with this address.
-    pub fn listener(&self, at: &HostPort) -> Option<ListenerId> {
-        self.listeners.iter().find(|(_, known)| known == at).map(|(id, _)| *id)
+    /// For each listener of `config`, the listener of the present plan with the same address. Several listeners may have
+    /// the same address with port 0; they match in their order.
+    fn matching_listeners(&self, config: &Config) -> Vec<Option<ListenerId>> {
+        let mut left = self.listeners.clone();
+        let listeners = config.listeners.iter();
+        let matched = listeners.map(|typed| {
+            let position = left.iter().position(|(_, known)| *known == typed.at)?;
+            Some(left.remove(position).0)
+        });
+        matched.collect()
+    }
+
+    /// The names of the present plan that have addresses, with host and port.
+    pub fn known_addresses(&self) -> impl Iterator<Item = ((Arc<str>, u16), Arc<[SocketAddr]>)> {
+        self.clusters.iter().flat_map(|member| {
+            let of_backends = member.cluster.ids().filter_map(|id| {
+                let spec = member.cluster.spec(id).filter(|spec| spec.literal_addresses().is_none())?;
+                Some((spec, member.cluster.addresses(id)?))
+            });
+            let known = of_backends.chain(member.expansion.known_addresses());
+            let known = known.filter(|(_, addresses)| !addresses.is_empty());
+            known.map(|(spec, addresses)| ((Arc::clone(&spec.host), spec.port), addresses)).collect::<Vec<_>>()
+        })
     }
 
     /// Makes the plan of a config. A listener keeps its id, by its address. A cluster that was there before, by name,
@@ -134,10 +156,10 @@ impl Desired {
             events.extend(gone.events(is_only, news));
         }
         self.index();
+        let matched = self.matching_listeners(config);
         let mut listeners = Vec::new();
-        for typed in &config.listeners {
-            let id = self.listener(&typed.at).unwrap_or_else(|| self.ids.listener());
-            listeners.push((id, typed.at.clone()));
+        for (typed, id) in config.listeners.iter().zip(matched) {
+            listeners.push((id.unwrap_or_else(|| self.ids.listener()), typed.at.clone()));
         }
         self.listeners = listeners;
         self.plan = Arc::new(Plan {

@@ -49,6 +49,11 @@ impl Expansion {
         self.entries.iter().filter_map(|entry| Some((entry.name.as_ref()?.id, &entry.spec)))
     }
 
+    /// The names that stand for several backends, with their addresses.
+    pub(super) fn known_addresses(&self) -> impl Iterator<Item = (&BackendSpec, Arc<[SocketAddr]>)> {
+        self.entries.iter().filter_map(|entry| Some((&entry.spec, entry.name.as_ref()?.addresses.as_slice().into())))
+    }
+
     /// Applies an answer of DNS for a name. Returns an event when the addresses changed.
     ///
     /// A failed look-up and an answer without addresses keep the known addresses: health checks eject the backends that

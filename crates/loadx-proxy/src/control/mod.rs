@@ -125,6 +125,8 @@ enum Finding {
     Resolved(BackendId, NameAnswer),
     /// The names of a config that is to be taken over have been looked up.
     Prepared(Prepared),
+    /// A config was taken over, and its former listeners are closed.
+    Applied,
 }
 
 struct Control<N: Network> {
@@ -163,6 +165,10 @@ impl<N: Network> Control<N> {
             }
             Finding::Resolved(id, answer) => self.desired.resolved(now, id, answer),
             Finding::Prepared(prepared) => return self.take_over(prepared),
+            Finding::Applied => {
+                self.is_preparing = false;
+                return;
+            }
         };
         events.iter().for_each(tell);
         self.forget_removed(&events, Vec::new());

@@ -7,17 +7,18 @@ use std::sync::Arc;
 use loadx_core::config::{AccessLogConfig, Config};
 use loadx_core::plan::Plan;
 use loadx_core::{ClusterId, ListenerId, NameAnswer, Time};
-use tokio::sync::oneshot;
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::{JoinSet, spawn_local};
 
 use super::resolve::look_up;
 use super::{Control, Finding, tell};
 use crate::error::{ApplyError, StartError};
-use crate::limits::{LOG_REOPEN, RESOLVE_AT_START};
+use crate::limits::{LISTENER_CLOSE, LOG_REOPEN, RESOLVE_AT_START};
 use crate::listening::{self, Opened};
 use crate::messages::{Applied, Command, Order};
 use crate::net::Network;
 use crate::telemetry::{self, LogSender, LogWriter};
+use crate::worker;
 
 /// What DNS answered for the names of a config, by host and port.
 pub(super) type Answers = HashMap<(Arc<str>, u16), NameAnswer>;
@@ -69,6 +70,9 @@ impl<N: Network> Control<N> {
             .filter(|name| !known.contains(name))
             .collect();
         self.is_preparing = true;
+        // A name that moves to another cluster goes on with the addresses that are known.
+        let mut answers: Answers =
+            self.desired.known_addresses().map(|(name, addresses)| (name, NameAnswer::Addresses(addresses))).collect();
         let (net, found) = (self.net.clone(), self.found.clone());
         spawn_local(async move {
             let mut look_ups = JoinSet::new();
@@ -79,7 +83,7 @@ impl<N: Network> Control<N> {
                     Some(((host, port), answer.ok()?.0))
                 });
             }
-            let answers = look_ups.join_all().await.into_iter().flatten().collect();
+            answers.extend(look_ups.join_all().await.into_iter().flatten());
             // Control may have stopped meanwhile.
             let _ = found.send(Finding::Prepared(Prepared { config, answers, reply })).await;
         });
@@ -88,16 +92,36 @@ impl<N: Network> Control<N> {
     /// Makes a config the plan, or tells why not.
     pub(super) fn take_over(&mut self, prepared: Prepared) {
         let Prepared { config, answers, reply } = prepared;
-        self.is_preparing = false;
-        let outcome = self.apply(&config, &answers);
-        if let Err(error) = &outcome {
-            self.status.failure = Some((self.clock.now(), error.to_string()));
+        match self.apply(&config, &answers) {
+            Ok((applied, closing)) => self.finish_closing(closing, applied, reply),
+            Err(error) => {
+                self.status.failure = Some((self.clock.now(), error.to_string()));
+                self.is_preparing = false;
+                // The caller may have given up waiting.
+                let _ = reply.send(Err(error));
+            }
         }
-        // The caller may have given up waiting.
-        let _ = reply.send(outcome);
     }
 
-    fn apply(&mut self, config: &Config, answers: &Answers) -> Result<Applied, ApplyError> {
+    /// Answers when workers have closed the sockets of the removed listeners, of which `closing` tells by its end. The next
+    /// config waits for that, because the config may need the addresses.
+    fn finish_closing(
+        &mut self,
+        mut closing: mpsc::Receiver<()>,
+        applied: Applied,
+        reply: oneshot::Sender<Result<Applied, ApplyError>>,
+    ) {
+        let found = self.found.clone();
+        spawn_local(async move {
+            // Workers only drop their senders.
+            let _ = tokio::time::timeout(LISTENER_CLOSE, closing.recv()).await;
+            // Control may have stopped, and the caller may have given up waiting.
+            let _ = found.send(Finding::Applied).await;
+            let _ = reply.send(Ok(applied));
+        });
+    }
+
+    fn apply(&mut self, config: &Config, answers: &Answers) -> Result<(Applied, mpsc::Receiver<()>), ApplyError> {
         let opened = self.open_listeners(config)?;
         let log = self.open_log(config)?;
         // Nothing can fail from here on.
@@ -108,8 +132,8 @@ impl<N: Network> Control<N> {
         let plan = Arc::clone(self.desired.plan());
         self.shared.places.resize(former.process.max_connections, plan.process.max_connections);
         self.shared.publish(Arc::clone(&plan));
-        self.listen(config, opened);
-        self.leave(&former, &plan);
+        self.listen(opened);
+        let closing = self.leave(&former, &plan);
         if let Some(log) = log {
             self.mailboxes.iter().for_each(|mailbox| drop(mailbox.send(Order::Log(log.sender.clone()))));
             // The former thread ends when the last worker lets go of it.
@@ -121,7 +145,8 @@ impl<N: Network> Control<N> {
         self.forget_removed(&events, departed.collect());
         self.status = ConfigStatus { since: self.clock.now(), failure: None };
         tracing::info!("the config is applied: plan {}", plan.generation);
-        Ok(Applied { generation: plan.generation, after_restart: self.after_restart(config) })
+        let applied = Applied { generation: plan.generation, after_restart: self.after_restart(config) };
+        Ok((applied, closing))
     }
 
     /// Takes the addresses of the listeners that are new, in the order of [`new_listeners`].
@@ -155,9 +180,9 @@ impl<N: Network> Control<N> {
     }
 
     /// Has workers accept clients on the listeners that are new in the plan.
-    fn listen(&mut self, config: &Config, opened: Vec<Opened<N::Socket>>) {
+    fn listen(&mut self, opened: Vec<Opened<N::Socket>>) {
         let known: HashSet<ListenerId> = self.listening.iter().map(|(id, _)| *id).collect();
-        let ids = config.listeners.iter().filter_map(|listener| self.desired.listener(&listener.at));
+        let ids = self.desired.plan().listeners.iter().map(|listener| listener.id);
         let new: Vec<ListenerId> = ids.filter(|id| !known.contains(id)).collect();
         let mut by_worker: Vec<Vec<(ListenerId, N::Socket)>> = self.mailboxes.iter().map(|_| Vec::new()).collect();
         for (id, Opened { addresses, by_worker: sockets }) in new.into_iter().zip(opened) {
@@ -176,12 +201,13 @@ impl<N: Network> Control<N> {
     }
 
     /// Has workers let go of the listeners that are no more in the plan, and cuts what still runs there after the
-    /// shutdown grace.
-    fn leave(&mut self, former: &Plan, plan: &Plan) {
+    /// shutdown grace. The end of the receiver tells that workers have closed the sockets.
+    fn leave(&mut self, former: &Plan, plan: &Plan) -> mpsc::Receiver<()> {
+        let (open, closing) = mpsc::channel(1);
         let gone = former.listeners.iter().filter(|listener| plan.listener(listener.id).is_none());
         let gone: Arc<[ListenerId]> = gone.map(|listener| listener.id).collect();
         if gone.is_empty() {
-            return;
+            return closing;
         }
         let grace = former.process.timeouts.shutdown_grace;
         for (_, addresses) in self.listening.extract_if(.., |(id, _)| gone.contains(id)) {
@@ -189,20 +215,23 @@ impl<N: Network> Control<N> {
                 tracing::info!("no longer listening on {address}; running requests have {} s", grace.as_secs_f64());
             }
         }
-        self.mailboxes.iter().for_each(|mailbox| drop(mailbox.send(Order::Leave(Arc::clone(&gone)))));
+        for mailbox in &self.mailboxes {
+            // A worker that ended has no sockets.
+            let _ = mailbox.send(Order::Leave(Arc::clone(&gone), open.clone()));
+        }
         let mailboxes = self.mailboxes.clone();
         spawn_local(async move {
             tokio::time::sleep(grace).await;
             mailboxes.iter().for_each(|mailbox| drop(mailbox.send(Order::Cut(Arc::clone(&gone)))));
         });
+        closing
     }
 
     /// Settings that take effect only after a restart.
     fn after_restart(&self, config: &Config) -> Vec<String> {
-        let workers = config.workers.filter(|workers| *workers != self.mailboxes.len());
-        let notes = workers.map(|workers| {
-            format!("\"workers\" stays {}, not {workers}: worker threads are started once", self.mailboxes.len())
-        });
+        let (running, wanted) = (self.mailboxes.len(), worker::count(config));
+        let notes = (wanted != running)
+            .then(|| format!("\"workers\" stays {running}, not {wanted}: worker threads are started once"));
         notes.into_iter().collect()
     }
 

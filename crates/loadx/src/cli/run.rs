@@ -46,6 +46,8 @@ pub(super) struct RunArguments {
 }
 
 pub(super) fn run(arguments: &RunArguments) -> Result<ExitCode, Trouble> {
+    // Before the file is read: a change that comes while LoadX starts must not be missed.
+    let watch = arguments.file().filter(|_| arguments.watch).map(Watch::new);
     let mut config = arguments.config()?;
     let warnings = traps::warnings(&config, arguments.file())?;
     let _events = logging::start(arguments.verbose);
@@ -66,7 +68,7 @@ pub(super) fn run(arguments: &RunArguments) -> Result<ExitCode, Trouble> {
     let systemd = Systemd::from_environment();
     systemd.ready();
     let signal = Serving { file: arguments.file(), running: &running, config: &mut config, systemd: &systemd }
-        .until_stop(&mut signals, arguments.watch);
+        .until_stop(&mut signals, watch);
     let grace = config.timeouts.shutdown_grace.as_secs_f64();
     tracing::info!(
         "{signal}: accepting no more clients; running requests have {grace} s to finish (a signal after more than a \
@@ -90,10 +92,9 @@ struct Serving<'s> {
 }
 
 impl Serving<'_> {
-    /// Obeys signals, and changes of the config file if `watches` is set, until a signal stops LoadX. Returns the name of
-    /// that signal.
-    fn until_stop(&mut self, signals: &mut Signals, watches: bool) -> &'static str {
-        let mut watch = self.file.filter(|_| watches).map(Watch::new);
+    /// Obeys signals, and changes of the config file if there is a `watch`, until a signal stops LoadX. Returns the name
+    /// of that signal.
+    fn until_stop(&mut self, signals: &mut Signals, mut watch: Option<Watch>) -> &'static str {
         let interval = watch.as_ref().map(|_| watch::INTERVAL).into_iter().chain(self.systemd.interval()).min();
         loop {
             let signal = match interval {
@@ -143,6 +144,10 @@ impl Serving<'_> {
     }
 
     fn read_again(&mut self, file: &Path) -> Result<Applied, String> {
+        // Reading a pipe could wait for ever, and no signal would be obeyed meanwhile.
+        if std::fs::metadata(file).is_ok_and(|metadata| !metadata.is_file()) {
+            return Err(format!("{} is not a regular file, and LoadX reads only regular files again", file.display()));
+        }
         let new = config_file::load(file).map_err(|trouble| trouble.to_string())?;
         for warning in traps::warnings(&new, Some(file)).map_err(|trouble| trouble.to_string())? {
             tracing::warn!("{}", warning.line());

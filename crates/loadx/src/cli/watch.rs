@@ -8,8 +8,9 @@ use std::time::Duration;
 /// The time between two looks at the file. Polling needs no watch on each folder of a path with symbolic links.
 pub(super) const INTERVAL: Duration = Duration::from_millis(500);
 
-/// The identity and the age of a file: device, inode, length, and the time of the last change in seconds and nanoseconds.
-type Version = (u64, u64, u64, i64, i64);
+/// The identity and the age of a file: device, inode, length, and the times of the last change of the content and of the
+/// file's attributes, in nanoseconds. The attributes tell of new permissions, and of changes that keep the first time.
+type Version = (u64, u64, u64, [i128; 2]);
 
 /// Watches one file.
 pub(super) struct Watch {
@@ -48,11 +49,16 @@ impl Watch {
 
 fn version(path: &Path) -> Option<Version> {
     let metadata = std::fs::metadata(path).ok()?;
-    Some((metadata.dev(), metadata.ino(), metadata.len(), metadata.mtime(), metadata.mtime_nsec()))
+    let nanos = |seconds: i64, nanos: i64| i128::from(seconds) * 1_000_000_000 + i128::from(nanos);
+    let changed = nanos(metadata.mtime(), metadata.mtime_nsec());
+    let touched = nanos(metadata.ctime(), metadata.ctime_nsec());
+    Some((metadata.dev(), metadata.ino(), metadata.len(), [changed, touched]))
 }
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
     use super::*;
 
     #[test]
@@ -70,6 +76,10 @@ mod tests {
         let other = directory.path().join("other");
         std::fs::write(&other, "renamed").unwrap();
         std::fs::rename(&other, &path).unwrap();
+        due([false, true, false]);
+        let mut readable = std::fs::metadata(&path).unwrap().permissions();
+        readable.set_mode(0o640);
+        std::fs::set_permissions(&path, readable).unwrap();
         due([false, true, false]);
         std::fs::remove_file(&path).unwrap();
         due([false; 3]);

@@ -122,6 +122,10 @@ fn a_faulty_config_changes_nothing_and_the_status_says_why() {
     std::fs::remove_file(loadx.config_path()).unwrap();
     loadx.signal(Signal::HUP);
     loadx.wait_for_log("cannot read");
+    std::os::unix::fs::symlink("/dev/zero", loadx.config_path()).unwrap();
+    loadx.signal(Signal::HUP);
+    loadx.wait_for_log("is not a regular file");
+    std::fs::remove_file(loadx.config_path()).unwrap();
     loadx.reload(&first);
     let status = loadx.status();
     assert_eq!((&status["config"]["generation"], &status["config"]["last_failure"]), (&json!(2), &Value::Null));
@@ -285,4 +289,81 @@ fn a_watched_file_is_applied_when_it_changes() {
     std::fs::write(loadx.config_path(), config(&[first.address()]).to_string()).unwrap();
     loadx.wait_for_log("plan 3");
     assert_eq!(loadx.get("/").text(), "ok");
+}
+
+#[test]
+fn a_name_that_moves_to_another_cluster_keeps_its_addresses() {
+    let origin = Origin::answering(OK);
+    let named = |cluster: &str, resolve: &str| {
+        json!({
+            "listeners": [{ "address": "127.0.0.1:0" }],
+            "routes": [{ "cluster": cluster }],
+            "clusters": { cluster: { "backends": [format!("localhost:{}", origin.address().port())], "resolve": resolve } },
+        })
+    };
+    let loadx = LoadX::of(&named("a", "one"));
+    assert_eq!(loadx.get("/").text(), "ok");
+    let bench = loadx.bench(5_000, 4, "/");
+    for (cluster, resolve) in [("b", "one"), ("b", "each"), ("c", "each"), ("c", "one"), ("a", "one")] {
+        loadx.reload(&named(cluster, resolve));
+        assert_eq!(loadx.get("/").status, 200, "{cluster} {resolve}");
+    }
+    assert_eq!(bench.results()["failed"], 0);
+}
+
+#[test]
+fn listeners_on_ports_that_the_system_chooses_stay_apart() {
+    let origin = Origin::answering(OK);
+    let two = with_second(&[origin.address()], "127.0.0.1:0");
+    let loadx = LoadX::of(&two);
+    let addresses = loadx.addresses();
+    assert_eq!(addresses.len(), 2);
+    loadx.reload(&two);
+    for address in addresses {
+        assert_eq!(Client::connect(address).get("/").response().text(), "ok");
+    }
+    assert!(!loadx.log().contains("no longer listening"));
+}
+
+#[test]
+fn an_address_can_be_taken_again_at_once() {
+    let origin = Origin::answering(OK);
+    let address = free_address();
+    let loadx = LoadX::of(&config(&[origin.address()]));
+    for _ in 0..10 {
+        assert!(loadx.reload(&with_second(&[origin.address()], &address)).contains("is applied"));
+        assert!(loadx.reload(&config(&[origin.address()])).contains("is applied"));
+    }
+}
+
+#[test]
+fn clients_that_wait_for_a_place_are_served_when_their_listener_is_removed() {
+    let (answer, wait) = channel::<()>();
+    let wait = std::sync::Mutex::new(wait);
+    let origin = Origin::start(move |connection| {
+        if connection.request().is_some_and(|request| request.starts_with("GET /slow")) {
+            wait.lock().unwrap().recv().unwrap();
+        }
+        connection.send(OK);
+    });
+    let address = free_address();
+    let mut both = with_second(&[origin.address()], &address);
+    both["max_connections"] = json!(2);
+    let mut first = config(&[origin.address()]);
+    first["max_connections"] = json!(2);
+    let loadx = LoadX::of(&both);
+    let second: SocketAddr = address.parse().unwrap();
+    let mut slow: Vec<Client> = (0..2).map(|_| Client::connect(second)).collect();
+    slow.iter_mut().for_each(|client| drop(client.get("/slow")));
+    eventually("the slow requests are with the origin", || {
+        (origin.requests().iter().filter(|request| request.starts_with("GET /slow")).count() == 2).then_some(())
+    });
+    let mut waiting: Vec<Client> = (0..4).map(|_| Client::connect(second)).collect();
+    waiting.iter_mut().for_each(|client| drop(client.get("/")));
+    loadx.reload(&first);
+    answer.send(()).unwrap();
+    answer.send(()).unwrap();
+    for mut client in slow.into_iter().chain(waiting) {
+        assert_eq!(client.response().text(), "ok");
+    }
 }

@@ -223,8 +223,15 @@ impl<S: Stream> Client<S> {
             (plan.process.timeouts.keepalive, plan.process.timeouts.request_head)
         };
         let patience = if idle { REST_AFTER.min(keepalive) } else { head_timeout };
-        match self.wait_readable(worker, session, self.idle_since + patience, true).await {
+        let mut deadline = self.idle_since + patience;
+        // A client that was just accepted may have sent its request, which the runtime does not know yet.
+        let is_leaving = !idle && session.should_close();
+        if is_leaving {
+            deadline = deadline.min(self.timer.now() + HEAD_AT_END);
+        }
+        match self.wait_readable(worker, session, deadline, !is_leaving).await {
             Ok(()) => Ok(()),
+            Err(Broken::Closed) if !idle && !is_leaving => Ok(()),
             Err(Broken::TimedOut) if idle && patience < keepalive && !session.should_close() => Err(Head::Idle),
             Err(_) => Err(Head::Closed),
         }
