@@ -354,12 +354,16 @@ fn clients_that_wait_for_a_place_are_served_when_their_listener_is_removed() {
     let loadx = LoadX::of(&both);
     let second: SocketAddr = address.parse().unwrap();
     let mut slow: Vec<Client> = (0..2).map(|_| Client::connect(second)).collect();
-    slow.iter_mut().for_each(|client| drop(client.get("/slow")));
+    for client in &mut slow {
+        client.get("/slow");
+    }
     eventually("the slow requests are with the origin", || {
         (origin.requests().iter().filter(|request| request.starts_with("GET /slow")).count() == 2).then_some(())
     });
     let mut waiting: Vec<Client> = (0..4).map(|_| Client::connect(second)).collect();
-    waiting.iter_mut().for_each(|client| drop(client.get("/")));
+    for client in &mut waiting {
+        client.get("/");
+    }
     loadx.reload(&first);
     answer.send(()).unwrap();
     answer.send(()).unwrap();

@@ -83,9 +83,12 @@ impl Shell {
         let output = std::fs::File::create(directory.path().join("output")).unwrap();
         let binary = PathBuf::from(env!("CARGO_BIN_EXE_loadx"));
         let path = format!("{}:{}", binary.parent().unwrap().display(), std::env::var("PATH").unwrap());
+        // On a terminal, curl shows no progress beside what it prints; in a file the two would share a line.
+        std::fs::write(directory.path().join(".curlrc"), "no-progress-meter\n").unwrap();
         let bash = Command::new("bash")
             .current_dir(directory.path())
             .env("PATH", path)
+            .env("CURL_HOME", directory.path())
             .env("NO_COLOR", "1")
             .stdin(Stdio::piped())
             .stdout(output.try_clone().unwrap())
