@@ -8,8 +8,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use loadx_core::config::{AccessLogConfig, LogField, LogFormat};
 use tokio::sync::oneshot;
 
+use super::log_lines::{Unwritten, count};
 use super::log_output::Output;
-
 use crate::limits::{LOG_BATCH_BYTES, LOG_BATCHES_MAX, LOG_LAST_WRITE, LOG_SPARE_BATCHES_MAX};
 
 /// The number of lost lines, over all workers.
@@ -21,8 +21,7 @@ impl LostLines {
         self.0.load(Ordering::Relaxed)
     }
 
-    fn add(&self, batch: &[u8]) {
-        let lines = batch.iter().filter(|byte| **byte == b'\n').count();
+    fn add(&self, lines: usize) {
         self.0.fetch_add(lines as u64, Ordering::Relaxed);
     }
 }
@@ -67,7 +66,7 @@ impl LogSender {
     pub(super) fn send(&self, batch: Vec<u8>) -> Sent {
         match self.sender.try_send(Message::Batch(batch)) {
             Err(TrySendError::Full(Message::Batch(batch)) | TrySendError::Disconnected(Message::Batch(batch))) => {
-                self.lost.add(&batch);
+                self.lost.add(count(&batch));
                 Sent::Lost
             }
             Ok(()) | Err(_) => Sent::Taken,
@@ -130,8 +129,8 @@ fn write_all(receiver: &Receiver<Message>, mut output: Output, emptied: &Mutex<V
         };
         match output.write(&batch) {
             Ok(()) => failing = false,
-            Err(error) => {
-                lost.add(&batch);
+            Err(Unwritten { lines, error }) => {
+                lost.add(lines);
                 if !std::mem::replace(&mut failing, true) {
                     tracing::error!("the access log cannot be written, lines are lost: {error}");
                 }
