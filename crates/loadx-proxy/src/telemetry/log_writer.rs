@@ -2,8 +2,9 @@
 
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TryRecvError, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
 
 use loadx_core::config::{AccessLogConfig, LogField, LogFormat};
 use tokio::sync::oneshot;
@@ -145,12 +146,23 @@ fn write_all(receiver: &Receiver<Message>, mut output: Output, emptied: &Mutex<V
 }
 
 impl LogWriter {
-    /// Waits until all lines are written, at most [`LOG_LAST_WRITE`]: a blocked terminal or pipe must not keep LoadX
-    /// from ending.
-    pub(crate) fn join(self) {
-        if self.done.recv_timeout(LOG_LAST_WRITE) == Err(RecvTimeoutError::Timeout) {
-            tracing::warn!("the last lines of the access log were not written in time and may be lost");
-        }
+    pub(crate) fn is_writing(&self) -> bool {
+        self.done.try_recv() == Err(TryRecvError::Empty)
+    }
+
+    /// Waits until all lines are written; false if they are not by `deadline`.
+    fn ends_by(&self, deadline: Instant) -> bool {
+        let rest = deadline.saturating_duration_since(Instant::now());
+        self.done.recv_timeout(rest) != Err(RecvTimeoutError::Timeout)
+    }
+}
+
+/// Waits until all lines of all writers are written, at most [`LOG_LAST_WRITE`] together: a blocked terminal or pipe
+/// must not keep LoadX from ending.
+pub(crate) fn join(writers: &[LogWriter]) {
+    let deadline = Instant::now() + LOG_LAST_WRITE;
+    if writers.iter().filter(|writer| !writer.ends_by(deadline)).count() > 0 {
+        tracing::warn!("the last lines of the access log were not written in time and may be lost");
     }
 }
 
