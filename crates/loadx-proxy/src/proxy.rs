@@ -117,12 +117,7 @@ pub fn start(config: &Config) -> Result<Running, StartError> {
     let Assembly { addresses, mailboxes, control, ready, workers, command, stop_control } =
         assemble(config, &net, seed)?;
     let control = spawn("loadx-control", move |runtime| {
-        let OpenLog { sender, writer, .. } = runtime.block_on(control::run(control));
-        // The thread that writes ends with the last sender.
-        drop(sender);
-        if let Some(writer) = writer {
-            writer.join();
-        }
+        runtime.block_on(control::run(control)).finish();
     })?;
     // Control is the only one to drop this early, by a panic that it has logged.
     let _ = ready.blocking_recv();

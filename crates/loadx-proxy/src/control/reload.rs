@@ -36,7 +36,8 @@ pub(super) struct Prepared {
 pub(crate) struct OpenLog {
     pub(crate) config: Option<AccessLogConfig>,
     pub(crate) sender: Option<LogSender>,
-    pub(crate) writer: Option<LogWriter>,
+    /// The thread that writes the log, and those of former logs that may still write their last lines.
+    writers: Vec<LogWriter>,
 }
 
 /// What the status shows of the config.
@@ -136,8 +137,7 @@ impl<N: Network> Control<N> {
         let closing = self.leave(&former, &plan);
         if let Some(log) = log {
             self.mailboxes.iter().for_each(|mailbox| drop(mailbox.send(Order::Log(log.sender.clone()))));
-            // The former thread ends when the last worker lets go of it.
-            self.log = log;
+            self.log.replace_with(log);
         }
         events.iter().for_each(tell);
         let kept: BTreeSet<ClusterId> = plan.clusters.iter().map(|cluster| cluster.id).collect();
@@ -265,6 +265,19 @@ impl OpenLog {
         let (sender, writer) = telemetry::start_log(log, lost).map_err(|error| {
             StartError::LogFile(log.file.clone().unwrap_or_else(|| "standard output".into()), error)
         })?;
-        Ok(OpenLog { config: Some(log.clone()), sender: Some(sender), writer: Some(writer) })
+        Ok(OpenLog { config: Some(log.clone()), sender: Some(sender), writers: vec![writer] })
+    }
+
+    /// Makes another log the one that is written. The former thread ends when the last worker lets go of it.
+    fn replace_with(&mut self, next: OpenLog) {
+        let former = std::mem::replace(self, next);
+        self.writers.extend(former.writers.into_iter().filter(LogWriter::is_writing));
+    }
+
+    /// Waits for the last lines, also those of former logs, once no worker writes any more.
+    pub(crate) fn finish(self) {
+        // A thread that writes ends with the last sender.
+        drop(self.sender);
+        telemetry::join_logs(&self.writers);
     }
 }

@@ -2,14 +2,15 @@
 
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TryRecvError, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
 
 use loadx_core::config::{AccessLogConfig, LogField, LogFormat};
 use tokio::sync::oneshot;
 
+use super::log_lines::{Unwritten, count};
 use super::log_output::Output;
-
 use crate::limits::{LOG_BATCH_BYTES, LOG_BATCHES_MAX, LOG_LAST_WRITE, LOG_SPARE_BATCHES_MAX};
 
 /// The number of lost lines, over all workers.
@@ -21,8 +22,7 @@ impl LostLines {
         self.0.load(Ordering::Relaxed)
     }
 
-    fn add(&self, batch: &[u8]) {
-        let lines = batch.iter().filter(|byte| **byte == b'\n').count();
+    fn add(&self, lines: usize) {
         self.0.fetch_add(lines as u64, Ordering::Relaxed);
     }
 }
@@ -67,7 +67,7 @@ impl LogSender {
     pub(super) fn send(&self, batch: Vec<u8>) -> Sent {
         match self.sender.try_send(Message::Batch(batch)) {
             Err(TrySendError::Full(Message::Batch(batch)) | TrySendError::Disconnected(Message::Batch(batch))) => {
-                self.lost.add(&batch);
+                self.lost.add(count(&batch));
                 Sent::Lost
             }
             Ok(()) | Err(_) => Sent::Taken,
@@ -130,8 +130,8 @@ fn write_all(receiver: &Receiver<Message>, mut output: Output, emptied: &Mutex<V
         };
         match output.write(&batch) {
             Ok(()) => failing = false,
-            Err(error) => {
-                lost.add(&batch);
+            Err(Unwritten { lines, error }) => {
+                lost.add(lines);
                 if !std::mem::replace(&mut failing, true) {
                     tracing::error!("the access log cannot be written, lines are lost: {error}");
                 }
@@ -146,12 +146,23 @@ fn write_all(receiver: &Receiver<Message>, mut output: Output, emptied: &Mutex<V
 }
 
 impl LogWriter {
-    /// Waits until all lines are written, at most [`LOG_LAST_WRITE`]: a blocked terminal or pipe must not keep LoadX
-    /// from ending.
-    pub(crate) fn join(self) {
-        if self.done.recv_timeout(LOG_LAST_WRITE) == Err(RecvTimeoutError::Timeout) {
-            tracing::warn!("the last lines of the access log were not written in time and may be lost");
-        }
+    pub(crate) fn is_writing(&self) -> bool {
+        self.done.try_recv() == Err(TryRecvError::Empty)
+    }
+
+    /// Waits until all lines are written; false if they are not by `deadline`.
+    fn ends_by(&self, deadline: Instant) -> bool {
+        let rest = deadline.saturating_duration_since(Instant::now());
+        self.done.recv_timeout(rest) != Err(RecvTimeoutError::Timeout)
+    }
+}
+
+/// Waits until all lines of all writers are written, at most [`LOG_LAST_WRITE`] together: a blocked terminal or pipe
+/// must not keep LoadX from ending.
+pub(crate) fn join(writers: &[LogWriter]) {
+    let deadline = Instant::now() + LOG_LAST_WRITE;
+    if writers.iter().filter(|writer| !writer.ends_by(deadline)).count() > 0 {
+        tracing::warn!("the last lines of the access log were not written in time and may be lost");
     }
 }
 

@@ -2,13 +2,14 @@
 //!
 //! `record` has the facts about one exchange. `counters` and `latency` have the counts of a worker, `json` prints the
 //! counts. `access_log` collects the lines of a worker, `log_line` formats a line with the parts of `log_text` and
-//! `wall_clock`, `log_writer` is the writing thread, and `log_output` is the file.
+//! `wall_clock`, `log_writer` is the writing thread, `log_output` is the file, and `log_lines` keeps its lines whole.
 
 mod access_log;
 mod counters;
 mod json;
 mod latency;
 mod log_line;
+mod log_lines;
 mod log_output;
 mod log_text;
 mod log_writer;
@@ -20,5 +21,5 @@ mod wall_clock;
 pub(crate) use access_log::AccessLog;
 pub(crate) use counters::{Departed, Holdings, Shard};
 pub(crate) use json::round;
-pub(crate) use log_writer::{LogSender, LogWriter, LostLines, start as start_log};
+pub(crate) use log_writer::{LogSender, LogWriter, LostLines, join as join_logs, start as start_log};
 pub(crate) use record::{Record, Request};

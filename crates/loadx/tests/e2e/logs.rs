@@ -155,3 +155,103 @@ fn events_name_the_cluster_when_there_are_several() {
         loadx.wait_for_log(&format!("backend {refusing} of cluster {name} is down: probe failed: connection refused"));
     }
 }
+
+#[test]
+fn without_the_folder_of_the_log_lines_go_on_to_the_former_file() {
+    let origin = Origin::answering("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok");
+    let temporary = tempfile::TempDir::new().unwrap();
+    let (folder, moved) = (temporary.path().join("logs"), temporary.path().join("moved"));
+    std::fs::create_dir(&folder).unwrap();
+    let file = folder.join("access.log");
+    let loadx = LoadX::with(&[origin.address()], &json!({ "log_file": file }));
+    let mut sent = 0;
+    let mut get = || {
+        sent += 1;
+        assert_eq!(loadx.get("/").status, 200);
+    };
+    get();
+    std::fs::rename(&folder, &moved).unwrap();
+    eventually("the missing folder is noticed", || {
+        get();
+        loadx.log().contains("lines go on to the former file").then_some(())
+    });
+    std::fs::create_dir(&folder).unwrap();
+    eventually("the new file is open", || {
+        get();
+        file.exists().then_some(())
+    });
+    eventually("every line is in one of the files", || {
+        let lines = |file| std::fs::read_to_string(file).unwrap().lines().count();
+        (lines(file.clone()) + lines(moved.join("access.log")) == sent).then_some(())
+    });
+    assert_eq!(loadx.status()["access_log"]["lost_lines"], 0);
+    assert_eq!(loadx.log().matches("the access log cannot").count(), 1, "{}", loadx.log());
+}
+
+/// A process that ends with the test.
+#[cfg(target_os = "linux")]
+struct Killed(std::process::Child);
+
+#[cfg(target_os = "linux")]
+impl Drop for Killed {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[cfg(target_os = "linux")]
+impl Killed {
+    /// Limits the size of the files that the process writes, which fails in the middle of a line like a full disk.
+    fn limit_files(&self, bytes: Option<u64>) {
+        use rustix::process::{Pid, Resource, Rlimit, prlimit};
+
+        let limit = Rlimit { current: bytes, maximum: None };
+        prlimit(Some(Pid::from_child(&self.0)), Resource::Fsize, limit).unwrap();
+    }
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_full_disk_tears_no_line_and_each_lost_line_is_counted() {
+    let origin = Origin::answering("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok");
+    let address = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let folder = tempfile::TempDir::new().unwrap();
+    let (file, config) = (folder.path().join("access.log"), folder.path().join("config.json"));
+    let settings = json!({
+        "proxy_port": address.port(), "proxy_host": "127.0.0.1", "workers": 1, "log_file": file, "log_format": "json",
+        "backend_servers": [{ "host": "127.0.0.1", "port": origin.address().port() }],
+    });
+    std::fs::write(&config, settings.to_string()).unwrap();
+    // The signal of the limit would end the process.
+    let child = std::process::Command::new("sh")
+        .args(["-c", "trap '' XFSZ; exec \"$0\" run --config \"$1\"", env!("CARGO_BIN_EXE_loadx")])
+        .arg(&config)
+        .stdout(std::process::Stdio::null())
+        .stderr(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
+    let loadx = Killed(child);
+    let mut client = Client::over(eventually("it listens", || std::net::TcpStream::connect(address).ok()));
+    loadx.limit_files(Some(1_000));
+    let requests: String = (0..20).map(|index| format!("GET /{index} HTTP/1.1\r\nHost: a\r\n\r\n")).collect();
+    client.send(&requests);
+    for _ in 0..20 {
+        assert_eq!(client.response().status, 200);
+    }
+    let mut lost =
+        || client.get("/__status__").response().json()["access_log"]["lost_lines"].as_u64().unwrap() as usize;
+    let text = || std::fs::read_to_string(&file).unwrap();
+    eventually("each line is whole or counted as lost", || {
+        let written = text();
+        let whole = written.is_empty() || written.ends_with('\n');
+        (whole && lost() + written.lines().count() == 20).then_some(())
+    });
+    assert!(lost() > 0 && !text().is_empty(), "{}", text());
+    loadx.limit_files(None);
+    client.get("/last").response();
+    eventually("lines are written again", || text().contains("\"/last\"").then_some(()));
+    for line in text().lines() {
+        serde_json::from_str::<Value>(line).unwrap_or_else(|error| panic!("{error}: {line}"));
+    }
+}

@@ -371,3 +371,35 @@ fn clients_that_wait_for_a_place_are_served_when_their_listener_is_removed() {
         assert_eq!(client.response().text(), "ok");
     }
 }
+
+#[test]
+fn at_the_end_the_lines_of_a_former_log_that_was_blocked_are_written() {
+    const REQUESTS: usize = 800;
+    let origin = Origin::answering(OK);
+    let folder = tempfile::TempDir::new().unwrap();
+    let pipe = folder.path().join("pipe");
+    assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    // Open for both, a pipe does not wait for its other end.
+    let both = std::fs::File::options().read(true).write(true).open(&pipe).unwrap();
+    let reader = std::fs::File::open(&pipe).unwrap();
+    let mut logged = config(&[origin.address()]);
+    (logged["log_file"], logged["workers"]) = (json!(pipe), json!(1));
+    let mut loadx = LoadX::of(&logged);
+    drop(both);
+    // More than the pipe holds: the thread that writes is blocked.
+    let long = format!("/{}", "a".repeat(7_000));
+    let mut client = loadx.client();
+    for _ in 0..REQUESTS {
+        client.get(&long).response();
+    }
+    logged["log_file"] = json!("LOG");
+    loadx.reload(&logged);
+    client.get("/after").response();
+    eventually("the new log is written", || loadx.access_log().contains("/after").then_some(()));
+    assert_eq!(loadx.status()["access_log"]["lost_lines"], 0);
+    loadx.terminate();
+    let stopped = || std::net::TcpStream::connect(loadx.address).is_err();
+    eventually("LoadX accepts no more clients", || stopped().then_some(()));
+    assert_eq!(std::io::read_to_string(reader).unwrap().lines().count(), REQUESTS);
+    assert!(loadx.wait().success());
+}
