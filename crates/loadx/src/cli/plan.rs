@@ -1,6 +1,7 @@
 //! `loadx plan`: shows what another config would change, before it does.
 
 use std::fmt::Write as _;
+use std::io::{self, Write as _};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -8,7 +9,7 @@ use clap::Args;
 use loadx_core::plan::compare::{Change, Detail, Difference, Part, compare};
 use serde_json::{Value, json};
 
-use super::trouble::{Trouble, print};
+use super::trouble::Trouble;
 use super::words::count;
 use super::{config_file, traps};
 
@@ -25,7 +26,7 @@ pub(super) struct PlanArguments {
     json: bool,
 }
 
-/// The exit status is that of `diff`: 0 without differences, 1 with differences, 2 for a faulty file.
+/// The exit status is that of `diff`: 0 without differences, 1 with differences, 2 for a faulty file or without an output.
 pub(super) fn plan(arguments: &PlanArguments) -> Result<ExitCode, Trouble> {
     let old =
         config_file::load_or_advise(&arguments.from, "name the config file that runs: loadx plan NEW --from FILE")?;
@@ -41,8 +42,23 @@ pub(super) fn plan(arguments: &PlanArguments) -> Result<ExitCode, Trouble> {
         let heading = format!("{} -> {}", arguments.from.display(), arguments.new.display());
         to_text(&heading, &differences)
     };
-    print(&text)?;
-    Ok(if differences.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(match write_out(&text)? {
+        false => ExitCode::from(2),
+        true if differences.is_empty() => ExitCode::SUCCESS,
+        true => ExitCode::FAILURE,
+    })
+}
+
+/// Returns whether the reader got the whole text. A script must not take a plan that nobody could read for "differences"
+/// or "no differences"; a reader that has closed the pipe (`loadx plan … | head`) needs no message.
+fn write_out(text: &str) -> Result<bool, Trouble> {
+    let mut out = io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(false),
+        // A failure would have the exit status of differences.
+        Err(error) => Err(Trouble::Input(format!("cannot write to standard output: {error}"))),
+    }
 }
 
 fn to_text(heading: &str, differences: &[Difference]) -> String {

@@ -1,5 +1,7 @@
 //! `loadx plan` shows what another config would change.
 
+use std::process::{Command, Stdio};
+
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -24,6 +26,14 @@ impl Files {
     fn plan(&self, options: &[&str]) -> crate::support::Output {
         let (new, old) = (self.path("new.json"), self.path("old.json"));
         loadx(&[&["plan", &new, "--from", &old], options].concat())
+    }
+
+    /// The exit status and the messages with this standard output.
+    fn plan_to(&self, stdout: impl Into<Stdio>) -> (Option<i32>, String) {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_loadx"));
+        command.args(["plan", &self.path("new.json"), "--from", &self.path("old.json")]);
+        let output = command.stdout(stdout).stderr(Stdio::piped()).spawn().unwrap().wait_with_output().unwrap();
+        (output.status.code(), String::from_utf8(output.stderr).unwrap())
     }
 }
 
@@ -59,6 +69,7 @@ fn differences_are_told_with_their_effects_and_give_status_1() {
         "      clients that change their backend: ",
         "  + 10.0.0.3:80 of app: takes requests at once: 50.0 % by weight",
         "  - 10.0.0.2:80 of app: gets no new requests; running requests and WebSockets finish",
+        "  ~ request_timeout: 30 s -> 5 s; holds for clients from the next request on",
         "  ~ workers: one for each processor -> 7; needs a restart: threads are started once",
     ] {
         assert!(output.stdout.contains(line), "{line}\n{}", output.stdout);
@@ -82,4 +93,29 @@ fn a_faulty_or_missing_file_gives_status_2() {
     let output = loadx(&["plan", "/no/such/new.json", "--from", "/no/such/old.json"]);
     assert_eq!(output.code, Some(2));
     assert!(output.stderr.contains("loadx plan NEW --from FILE"), "{}", output.stderr);
+}
+
+#[test]
+fn an_output_that_cannot_be_written_gives_status_2() {
+    let mut new = config();
+    new["workers"] = json!(7);
+    for new in [config(), new] {
+        let files = Files::new(&config(), &new.to_string());
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        assert_eq!(files.plan_to(writer), (Some(2), String::new()));
+        let Ok(full) = std::fs::OpenOptions::new().write(true).open("/dev/full") else { continue };
+        let (code, message) = files.plan_to(full);
+        assert_eq!(code, Some(2));
+        assert!(message.contains("cannot write to standard output"), "{message}");
+    }
+}
+
+#[test]
+fn a_listener_on_a_held_port_needs_two_reloads() {
+    let mut new = config();
+    new["listeners"] = json!([{ "name": "web", "address": "0.0.0.0:8080" }]);
+    let output = Files::new(&config(), &new.to_string()).plan(&[]);
+    let line = "  + 0.0.0.0:8080: a reload refuses this config, because 127.0.0.1:8080 holds the port";
+    assert!(output.stdout.contains(line), "{}", output.stdout);
 }

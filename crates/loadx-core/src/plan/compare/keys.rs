@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
-use super::describe::percent;
+use super::describe::words::percent;
 use super::{Change, Detail, Difference, Part};
 use crate::config::{ClusterConfig, Config};
 use crate::{Algorithm, Cluster, Ids, NameAnswer, Query, Rng as _, SplitMix64, Time, View};
@@ -17,6 +17,10 @@ pub(super) fn add_moves(old: &Config, new: &Config, differences: &mut Vec<Differ
         let Some(former) = old.clusters.iter().find(|other| other.name == cluster.name) else { continue };
         let is_hashed = |cluster: &ClusterConfig| matches!(cluster.algorithm, Algorithm::IpHash(_));
         if !is_hashed(cluster) || !is_hashed(former) || former == cluster {
+            continue;
+        }
+        // Only DNS knows how many backends a name becomes.
+        if cluster.resolve_each != former.resolve_each && [cluster, former].into_iter().any(has_names) {
             continue;
         }
         let share = moved(former, cluster);
@@ -36,6 +40,10 @@ pub(super) fn add_moves(old: &Config, new: &Config, differences: &mut Vec<Differ
             None => {}
         }
     }
+}
+
+fn has_names(cluster: &ClusterConfig) -> bool {
+    cluster.backends.iter().any(|backend| backend.literal_addresses().is_none())
 }
 
 /// The share of clients that get another backend.
@@ -61,7 +69,8 @@ fn view(cluster: &ClusterConfig) -> std::sync::Arc<View> {
     members.view()
 }
 
+/// The backend of a client by host and port, as ip_hash takes them: another name in logs moves no client.
 fn backend(view: &View, client: IpAddr) -> Option<String> {
     let query = Query { now: Time::ZERO, entropy: 0, key: view.key(client), tried: &[] };
-    view.pick(&query).picked().map(|pick| pick.backend().name().to_owned())
+    view.pick(&query).picked().map(|pick| pick.backend().spec.authority().to_ascii_lowercase())
 }

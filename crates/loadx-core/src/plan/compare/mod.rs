@@ -1,15 +1,17 @@
 //! What would change if another config replaced a config.
 //!
-//! Each config becomes a list of parts with their settings (`describe`); [`compare()`] matches the parts as
-//! [`Desired::apply`](super::Desired::apply) does: listeners by address, routes and clusters by name, backends by host and
-//! port within their cluster.
+//! Each config becomes a list of parts with their settings (`describe`), after its lists without an order are sorted
+//! (`normal`); [`compare()`] matches the parts as [`Desired::apply`](super::Desired::apply) does: listeners by address,
+//! routes and clusters by name, backends by host and port within their cluster.
 
 mod describe;
 mod keys;
+mod normal;
+mod refusals;
 
 use crate::config::Config;
 
-use describe::{Entry, describe};
+use describe::{Entry, Settings, describe};
 
 /// The kind of a part of a config.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -66,20 +68,16 @@ pub struct Difference {
 }
 
 /// The differences between the config `old` and the config `new`, ordered by kind: listeners, routes, clusters with their
-/// backends, settings.
+/// backends, settings. Only configs with the same behaviour have no differences.
 pub fn compare(old: &Config, new: &Config) -> Vec<Difference> {
-    let (before, after) = (describe(old), describe(new));
-    let mut differences = Vec::new();
-    for entry in &after {
-        match before.iter().find(|other| other.is_same_part(entry)) {
-            None => differences.push(whole(entry, Change::Added, entry.effects.added.clone())),
-            Some(former) => differences.extend(changed(former, entry)),
-        }
-    }
-    let gone = before.iter().filter(|entry| !after.iter().any(|other| other.is_same_part(entry)));
-    differences.extend(gone.map(|entry| whole(entry, Change::Removed, entry.effects.removed.clone())));
+    let (old, new) = (&normal::normal(old), &normal::normal(new));
+    let mut differences = parts(&describe(old), &describe(new));
     differences.extend(order_of_routes(old, new));
     keys::add_moves(old, new, &mut differences);
+    refusals::add_refusals(old, new, &mut differences);
+    if differences.is_empty() && old != new {
+        differences.push(unnamed());
+    }
     // A backend stands behind its cluster, whether the cluster differs or not.
     let place = |difference: &Difference| {
         let part = if difference.part == Part::Backend { Part::Cluster } else { difference.part };
@@ -91,23 +89,55 @@ pub fn compare(old: &Config, new: &Config) -> Vec<Difference> {
     differences
 }
 
+fn parts(before: &[Entry], after: &[Entry]) -> Vec<Difference> {
+    let mut differences = Vec::new();
+    for entry in after {
+        match before.iter().find(|other| other.is_same_part(entry)) {
+            None => differences.push(whole(entry, Change::Added, entry.effects.added.clone())),
+            Some(former) => differences.extend(changed(former, entry)),
+        }
+    }
+    let gone = before.iter().filter(|entry| !after.iter().any(|other| other.is_same_part(entry)));
+    differences.extend(gone.map(|entry| whole(entry, Change::Removed, entry.effects.removed.clone())));
+    // `enable_logging` tells that the access log begins or ends; without a log its settings mean nothing.
+    differences.retain(|difference| difference.part != Part::Setting || difference.change == Change::Changed);
+    differences
+}
+
 fn whole(entry: &Entry, change: Change, effect: String) -> Difference {
     let (of, name) = (entry.of.clone(), entry.name.clone());
     Difference { part: entry.part, of, name, change, details: Vec::new(), effect }
 }
 
 fn changed(former: &Entry, entry: &Entry) -> Option<Difference> {
-    let value = |entry: &Entry, key: &str| {
-        entry.settings.iter().find(|(other, _)| other == key).map(|(_, value)| value.clone())
+    let (before, after) = (former.settings_beside(entry), entry.settings_beside(former));
+    let value = |settings: &Settings, key: &str| {
+        settings.iter().find(|(other, _)| other == key).map(|(_, value)| value.clone())
     };
-    let mut keys: Vec<&String> = former.settings.iter().chain(&entry.settings).map(|(key, _)| key).collect();
+    let mut keys: Vec<&String> = before.iter().chain(&after).map(|(key, _)| key).collect();
     keys.sort_unstable();
     keys.dedup();
     let details =
-        keys.into_iter().map(|key| Detail { key: key.clone(), old: value(former, key), new: value(entry, key) });
+        keys.into_iter().map(|key| Detail { key: key.clone(), old: value(&before, key), new: value(&after, key) });
     let details: Vec<Detail> = details.filter(|detail| detail.old != detail.new).collect();
-    let effect = entry.effects.changed.clone();
+    let has = |key: &str| details.iter().any(|detail| detail.key == key);
+    let effect = match &entry.effects.changed_with {
+        Some((key, effect)) if has(key) => effect.clone(),
+        _ => entry.effects.changed.clone(),
+    };
     (!details.is_empty()).then(|| Difference { details, ..whole(entry, Change::Changed, effect) })
+}
+
+/// "No differences" must not be said of configs that differ, even if a part has no words for its difference.
+fn unnamed() -> Difference {
+    Difference {
+        part: Part::Setting,
+        of: None,
+        name: "config".to_owned(),
+        change: Change::Changed,
+        details: Vec::new(),
+        effect: "the configs differ in something that has no words here; compare the files".to_owned(),
+    }
 }
 
 /// Routes that are in both configs, in another order. The order decides between routes of the same precedence.

@@ -1,4 +1,10 @@
+//! The tests of [`compare()`].
+
 use super::*;
+
+mod behaviour;
+mod order;
+mod state;
 
 fn differences(old: &str, new: &str) -> Vec<Difference> {
     compare(&crate::config::parse(old).unwrap(), &crate::config::parse(new).unwrap())
@@ -55,7 +61,7 @@ fn parts_are_added_removed_and_changed() {
             "Changed Route rest",
             "  timeouts.exchange: none -> 10 s",
             "Changed Route api",
-            "  cluster: app -> app 75.0 %, new 25.0 %",
+            "  cluster: \"app\" -> \"app\" weight 3 (75.0 %), \"new\" weight 1 (25.0 %)",
             "Added Route gone",
             "Changed Route order",
             "  order: api, rest -> rest, api",

@@ -1,0 +1,86 @@
+//! Clusters and their backends.
+
+use super::words::{limit, percent, quote, seconds};
+use super::{Effects, Entry, settings};
+use crate::config::ClusterConfig;
+use crate::plan::compare::Part;
+use crate::{Accepts, Algorithm, BackendSpec, Probe};
+
+/// The cluster and its backends.
+pub(super) fn entries(cluster: &ClusterConfig) -> Vec<Entry> {
+    let total: u64 = cluster.backends.iter().map(|backend| u64::from(backend.weight)).sum();
+    let backends = cluster.backends.iter().map(|backend| backend_entry(cluster, backend, total));
+    std::iter::once(cluster_entry(cluster)).chain(backends).collect()
+}
+
+fn cluster_entry(cluster: &ClusterConfig) -> Entry {
+    let health = &cluster.health;
+    Entry {
+        part: Part::Cluster,
+        of: None,
+        name: cluster.name.to_string(),
+        settings: settings([
+            ("algorithm", algorithm(cluster.algorithm)),
+            ("resolve", if cluster.resolve_each { "each" } else { "one" }.to_owned()),
+            ("health.probe", probe(&health.probe)),
+            ("health.interval", seconds(health.interval)),
+            ("health.timeout", seconds(health.timeout)),
+            ("health.rise", health.rise.to_string()),
+            ("health.fall", health.fall.to_string()),
+            ("timeouts.connect", seconds(cluster.attempt.connect)),
+            ("timeouts.response", seconds(cluster.attempt.response)),
+            ("timeouts.exchange", limit(cluster.attempt.exchange)),
+        ]),
+        action: None,
+        effects: cluster_effects(),
+    }
+}
+
+fn cluster_effects() -> Effects {
+    // A name is one backend, or each of its addresses is one: none of the former backends is among the new ones.
+    const REPLACED: &str = "replaces the backends that are names: their health and counts start anew, running requests \
+                            finish; the rest holds from the next request or probe on";
+    let effects = Effects::new(
+        "its backends take requests at once",
+        "its backends get no new requests; running requests and WebSockets finish",
+        "holds from the next request or probe on; health and counts stay",
+    );
+    Effects { changed_with: Some(("resolve", REPLACED.to_owned())), ..effects }
+}
+
+fn algorithm(algorithm: Algorithm) -> String {
+    match algorithm {
+        Algorithm::IpHash(prefixes) => format!("ip_hash of /{} and /{}", prefixes.ipv4, prefixes.ipv6),
+        other => other.as_str().to_owned(),
+    }
+}
+
+fn probe(probe: &Probe) -> String {
+    match probe {
+        // A config that names a path accepts fewer statuses, even if it names the default path.
+        Probe::Get { path, accepts: Accepts::Success } => format!("GET {path}, healthy with 200 to 399"),
+        Probe::Get { path, accepts: Accepts::AnyAnswer } => format!("GET {path}, healthy below 500"),
+        Probe::Connect => "tcp".to_owned(),
+        Probe::Off => "off".to_owned(),
+    }
+}
+
+fn backend_entry(cluster: &ClusterConfig, backend: &BackendSpec, total: u64) -> Entry {
+    let share = percent(f64::from(backend.weight) / total as f64);
+    Entry {
+        part: Part::Backend,
+        of: Some(cluster.name.to_string()),
+        name: backend.authority(),
+        settings: settings([
+            ("name", quote(&backend.name)),
+            ("weight", backend.weight.to_string()),
+            ("share by weight", share.clone()),
+        ]),
+        action: None,
+        effects: Effects::new(
+            &format!("takes requests at once: {share} by weight"),
+            "gets no new requests; running requests and WebSockets finish; idle connections close within a second",
+            "health, counts and connections stay",
+        ),
+    }
+}

@@ -1,0 +1,83 @@
+//! The settings of the whole process.
+
+use super::words::{list, networks, quote, seconds};
+use super::{Effects, Entry, settings};
+use crate::config::{AccessLogConfig, Config, LogField, LogFormat};
+use crate::plan::compare::Part;
+
+const NEXT_REQUEST: &str = "holds from the next request on";
+const NEXT_LINE: &str = "holds from the next line on";
+
+pub(super) fn entries(config: &Config) -> Vec<Entry> {
+    let threads = config.workers.map_or_else(|| "one for each processor".to_owned(), |workers| workers.to_string());
+    let mut entries = vec![setting("workers", threads, "needs a restart: threads are started once")];
+    entries.extend(times(config));
+    entries.extend(limits(config));
+    entries.extend([
+        setting("via", config.signature.via.as_deref().map_or_else(|| "off".to_owned(), quote), NEXT_REQUEST),
+        setting("forwarded", config.signature.forwarded.to_string(), NEXT_REQUEST),
+        setting("enable_metrics", config.metrics.to_string(), NEXT_REQUEST),
+        setting("trusted_proxies", networks(&config.trusted_proxies, "none"), NEXT_REQUEST),
+        setting("endpoints_allow", networks(&config.endpoints_allow, "none"), NEXT_REQUEST),
+        setting("enable_logging", config.access_log.is_some().to_string(), NEXT_LINE),
+    ]);
+    entries.extend(config.access_log.iter().flat_map(log));
+    entries
+}
+
+fn setting(name: &str, value: String, effect: &str) -> Entry {
+    Entry {
+        part: Part::Setting,
+        of: None,
+        name: name.to_owned(),
+        settings: settings([(name, value)]),
+        action: None,
+        effects: Effects::new("", "", effect),
+    }
+}
+
+fn times(config: &Config) -> [Entry; 6] {
+    let times = &config.timeouts;
+    [
+        setting("request_head_timeout", seconds(times.request_head), "holds from the next request head on"),
+        // Each cluster has its own limit for backends; the limit for clients is this one.
+        setting("request_timeout", seconds(times.request), "holds for clients from the next request on"),
+        setting("keepalive_timeout", seconds(times.keepalive), "holds from the next idle period on"),
+        setting("backend_keepalive_timeout", seconds(times.backend_keepalive), "holds within a second"),
+        setting("tunnel_timeout", seconds(times.tunnel), "holds for tunnels that begin from now on"),
+        setting("shutdown_grace", seconds(times.shutdown_grace), "holds for the next stop or removed listener"),
+    ]
+}
+
+fn limits(config: &Config) -> [Entry; 4] {
+    let limits = &config.client_limits;
+    let body_max = limits.body_max.map_or_else(|| "none".to_owned(), |bytes| format!("{bytes} bytes"));
+    [
+        setting(
+            "max_connections",
+            config.max_connections.to_string(),
+            "connected clients stay; LoadX accepts new clients below the new limit",
+        ),
+        setting("max_requests_per_connection", limits.requests_per_connection.to_string(), NEXT_REQUEST),
+        setting("max_body_size", body_max, NEXT_REQUEST),
+        setting("min_body_rate", format!("{} bytes per second", limits.body_rate_min), NEXT_REQUEST),
+    ]
+}
+
+fn log(log: &AccessLogConfig) -> [Entry; 3] {
+    let file = log.file.as_ref().map_or_else(|| "standard output".to_owned(), |file| format!("{file:?}"));
+    let format = match log.format {
+        LogFormat::Human => "human",
+        LogFormat::Json => "json",
+    };
+    let field = |field: &LogField| match field {
+        LogField::Host => "host".to_owned(),
+        LogField::UserAgent => "user_agent".to_owned(),
+        LogField::Referer => "referer".to_owned(),
+    };
+    [
+        setting("log_file", file, NEXT_LINE),
+        setting("log_format", format.to_owned(), NEXT_LINE),
+        setting("log_fields", list(log.fields.iter().map(field), "none"), NEXT_LINE),
+    ]
+}
