@@ -30,7 +30,8 @@ pub struct Decoded {
 #[derive(Debug)]
 pub struct BodyDecoder {
     state: State,
-    trailers: Trailers,
+    /// Boxed, and only made for a body that has or may have trailers: a decoder is moved often.
+    trailers: Option<Box<Trailers>>,
     /// The bytes of content that further chunks may announce.
     allowance: u64,
 }
@@ -128,7 +129,7 @@ impl BodyDecoder {
             Framing::Chunked => State::Size { size: 0, digits: 0 },
             Framing::UntilClose => State::UntilClose,
         };
-        BodyDecoder { state, trailers: Trailers::default(), allowance: u64::MAX }
+        BodyDecoder { state, trailers: None, allowance: u64::MAX }
     }
 
     /// Limits the content of a chunked body, in bytes; `decode` then fails with [`BodyFault::TooLarge`]. For other
@@ -139,7 +140,7 @@ impl BodyDecoder {
 
     /// Removes trailer fields of these names, and fields that a server may read as these.
     pub fn remove_trailers(&mut self, names: &[Arc<str>]) {
-        self.trailers.remove(names);
+        self.trailers.get_or_insert_default().remove(names);
     }
 
     /// Whether the body has ended.
@@ -159,7 +160,7 @@ impl BodyDecoder {
     /// The field lines of the trailer section that LoadX forwards, each with its CR LF. Complete only when the body is
     /// complete.
     pub fn trailers(&self) -> &[u8] {
-        self.trailers.kept()
+        self.trailers.as_ref().map_or(&[], |trailers| trailers.kept())
     }
 
     /// Reads the next bytes: moves the content in `input` together at the start of `input`. Consumes all of `input`,
@@ -272,11 +273,11 @@ impl BodyDecoder {
             (State::TrailerLine, b'\r') => State::TrailerLf,
             // A less strict parser would take a bare LF for the end of the line, and read another field after it.
             (State::TrailerStart | State::TrailerLine, b'\t' | b' '..=b'~' | 0x80..) => {
-                self.trailers.push(byte)?;
+                self.trailers.get_or_insert_default().push(byte)?;
                 State::TrailerLine
             }
             (State::TrailerLf, b'\n') => {
-                self.trailers.end_line()?;
+                self.trailers.get_or_insert_default().end_line()?;
                 State::TrailerStart
             }
             (State::LastLf, b'\n') => State::Complete,

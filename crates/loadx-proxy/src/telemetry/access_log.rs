@@ -37,7 +37,14 @@ impl AccessLog {
     }
 
     /// Adds the line of a record. Sends the batch when it reaches [`LOG_BATCH_BYTES`].
+    #[inline]
     pub(crate) fn write(&self, record: &Record<'_>) {
+        if self.sender.borrow().is_some() {
+            self.write_line(record);
+        }
+    }
+
+    fn write_line(&self, record: &Record<'_>) {
         let sender = self.sender.borrow();
         let Some(sender) = &*sender else { return };
         let mut batch = self.batch.borrow_mut();
