@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use crate::context::Worker;
 use crate::downstream::client::Client;
 use crate::downstream::h1;
-use crate::limits::{ACCEPT_PAUSE, ACCEPT_QUIET};
+use crate::limits::{ACCEPT_BACKLOG, ACCEPT_PAUSE, ACCEPT_QUIET};
 use crate::messages::{Accepted, Order};
 use crate::net::{Listener as _, Network};
 use crate::shared::Place;
@@ -113,9 +113,10 @@ async fn accept<N: Network>(
         });
         let over = failures.over_at().map(|at| worker.clock.instant(at));
         let next = tokio::select! {
+            // The end first: clients may come without a pause.
             biased;
-            next = next => next,
             () = end.notified() => break,
+            next = next => next,
             () = sleep_until(over) => {
                 failures.are_over(worker.clock.now());
                 continue;
@@ -148,7 +149,10 @@ async fn accept<N: Network>(
         }
     }
     let mut cx = Context::from_waker(Waker::noop());
-    while let Poll::Ready(Ok(client)) = listener.poll_accept(&mut cx) {
+    // As many as the system may have accepted before the end; clients that come later find no listener soon.
+    while waiting.len() <= ACCEPT_BACKLOG as usize
+        && let Poll::Ready(Ok(client)) = listener.poll_accept(&mut cx)
+    {
         waiting.push(client);
     }
     drop((listener, open));
