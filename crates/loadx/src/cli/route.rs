@@ -30,7 +30,7 @@ pub(super) struct RouteArguments {
     /// The listener that gets the request [default: the first listener]
     #[arg(long, value_name = "NAME")]
     listener: Option<String>,
-    /// The address of the client, for the access rules of the route
+    /// The address of the client, for access rules and "trusted_proxies"
     #[arg(long, value_name = "ADDRESS")]
     client: Option<IpAddr>,
     /// The config file
@@ -43,8 +43,10 @@ pub(super) fn route(arguments: &RouteArguments) -> Result<ExitCode, Trouble> {
     let head = arguments.head()?;
     let listener = arguments.listener(&config)?;
     let scheme = if arguments.url.starts_with("https://") { "https" } else { "http" };
-    let request =
-        Typed { head: &head, listener, scheme, client: arguments.client, length_max: config.client_limits.body_max };
+    let client = arguments.client.map(|client| client.to_canonical());
+    let client_trusted = client.is_some_and(|client| config.trusted_proxies.iter().any(|net| net.contains(&client)));
+    let length_max = config.client_limits.body_max;
+    let request = Typed { head: &head, listener, scheme, client, client_trusted, length_max };
     let (text, code) = Explanation { config: &config, request, out: String::new() }.explain();
     print(&text)?;
     Ok(code)
@@ -125,12 +127,14 @@ struct Typed<'t> {
     listener: usize,
     scheme: &'t str,
     client: Option<IpAddr>,
+    /// Whether "trusted_proxies" names the client. From other clients, LoadX ignores X-Forwarded-For and the like.
+    client_trusted: bool,
     length_max: Option<u64>,
 }
 
 impl Fields for Typed<'_> {
     fn value(&self, name: &str) -> Option<Cow<'_, [u8]>> {
-        let values: Vec<&[u8]> = self.head.values(name).collect();
+        let values: Vec<&[u8]> = self.head.forwarded_values(name, self.client_trusted).collect();
         (!values.is_empty()).then(|| values.join(b", ".as_slice()).into())
     }
 }

@@ -164,3 +164,23 @@ fn a_url_without_a_host_and_a_field_with_a_line_break_are_refused() {
     }
     assert_eq!(explain(&config(), &["GET", "/cart", "-H", "host: web.example"]).code, Some(0));
 }
+
+#[test]
+fn a_field_that_the_proxy_does_not_believe_matches_no_route() {
+    let config = json!({
+        "trusted_proxies": ["10.1.0.0/16"],
+        "clusters": { "web": { "backends": ["10.0.0.3:80"] } },
+        "routes": [
+            { "name": "secure", "headers": { "x-forwarded-proto": "https" }, "cluster": "web" },
+            { "name": "plain", "cluster": "web" }
+        ]
+    });
+    let route_of = |client: &[&str]| {
+        let request = ["GET", "web.example/", "-H", "X-Forwarded-Proto: https"];
+        let output = explain(&config, &[&request, client].concat());
+        output.stdout.lines().find_map(|line| line.strip_prefix("route     ").map(str::to_owned))
+    };
+    assert_eq!(route_of(&[]).as_deref(), Some("plain (number 2 of 2)"));
+    assert_eq!(route_of(&["--client", "192.0.2.1"]).as_deref(), Some("plain (number 2 of 2)"));
+    assert_eq!(route_of(&["--client", "10.1.0.9"]).as_deref(), Some("secure (number 1 of 2)"));
+}
