@@ -8,15 +8,7 @@ const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
 
 #[test]
 fn sigterm_finishes_running_requests_and_closes_idle_connections() {
-    let (answer, wait) = std::sync::mpsc::channel::<()>();
-    let wait = std::sync::Mutex::new(wait);
-    let origin = Origin::start(move |connection| {
-        let request = connection.request().unwrap();
-        if request.starts_with("GET /slow ") {
-            wait.lock().unwrap().recv().unwrap();
-        }
-        connection.send(OK);
-    });
+    let (origin, answer) = Origin::with_slow_path();
     let mut loadx = LoadX::with(&[origin.address()], &json!({ "workers": 2 }));
     let mut idle = loadx.client();
     assert_eq!(idle.get("/").response().status, 200);

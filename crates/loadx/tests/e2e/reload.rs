@@ -1,7 +1,6 @@
-//! SIGHUP takes over another config, SIGUSR1 opens the access log anew, and nobody notices.
+//! SIGHUP applies another config, SIGUSR1 opens the access log again, and clients see no error.
 
 use std::net::{SocketAddr, TcpListener};
-use std::sync::mpsc::channel;
 
 use rustix::process::Signal;
 use serde_json::{Value, json};
@@ -147,15 +146,7 @@ fn a_listener_cannot_take_a_port_that_loadx_itself_holds() {
 
 #[test]
 fn a_removed_listener_lets_its_clients_finish() {
-    let (answer, wait) = channel::<()>();
-    let wait = std::sync::Mutex::new(wait);
-    let origin = Origin::start(move |connection| {
-        let request = connection.request().unwrap();
-        if request.starts_with("GET /slow ") {
-            wait.lock().unwrap().recv().unwrap();
-        }
-        connection.send(OK);
-    });
+    let (origin, answer) = Origin::with_slow_path();
     let address = free_address();
     let loadx = LoadX::of(&config(&[origin.address()]));
     loadx.reload(&with_second(&[origin.address()], &address));
@@ -338,14 +329,7 @@ fn an_address_can_be_taken_again_at_once() {
 
 #[test]
 fn clients_that_wait_for_a_place_are_served_when_their_listener_is_removed() {
-    let (answer, wait) = channel::<()>();
-    let wait = std::sync::Mutex::new(wait);
-    let origin = Origin::start(move |connection| {
-        if connection.request().is_some_and(|request| request.starts_with("GET /slow")) {
-            wait.lock().unwrap().recv().unwrap();
-        }
-        connection.send(OK);
-    });
+    let (origin, answer) = Origin::with_slow_path();
     let address = free_address();
     let mut both = with_second(&[origin.address()], &address);
     both["max_connections"] = json!(2);

@@ -3,6 +3,7 @@
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Mutex};
 
 use super::PATIENCE;
@@ -49,6 +50,19 @@ impl Origin {
             }
         });
         Origin { address, record }
+    }
+
+    /// An origin that answers `ok`. Each request for `/slow` waits until the sender sends once.
+    pub(crate) fn with_slow_path() -> (Self, Sender<()>) {
+        let (answer, wait) = channel::<()>();
+        let wait = Mutex::new(wait);
+        let origin = Self::start(move |connection| {
+            if connection.request().is_some_and(|request| request.starts_with("GET /slow ")) {
+                wait.lock().unwrap().recv().unwrap();
+            }
+            connection.send("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok");
+        });
+        (origin, answer)
     }
 
     /// An origin that answers every request with these bytes.
