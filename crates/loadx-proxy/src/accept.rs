@@ -77,7 +77,7 @@ impl Ended {
     pub(crate) async fn served(self) {
         let tasks: Vec<AbortOnDrop> = self.0.into_iter().map(|socket| AbortOnDrop(socket.accepting)).collect();
         for mut task in tasks {
-            // A task that panicked serves nobody.
+            // A task that panicked has no clients left to serve.
             let _ = (&mut task.0).await;
         }
     }

@@ -123,7 +123,7 @@ impl<N: Network> Worker<N> {
         Some((plan.clone(), plan.listener(listener)?))
     }
 
-    /// Ends the clients of listeners whose drain is over, and lets go of what was kept for them.
+    /// Closes the clients of listeners whose drain is over, and drops the plans that were kept for these listeners.
     pub(crate) fn cut(&self, listeners: &[ListenerId]) {
         let count = self.sessions.cut_listeners(listeners);
         if count > 0 {

@@ -1,4 +1,4 @@
-//! What threads say to one another. They share nothing else but [`Shared`](crate::shared::Shared).
+//! The messages between threads. Besides messages, threads share only [`Shared`](crate::shared::Shared).
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use crate::net::Network;
 use crate::shared::Place;
 use crate::telemetry::{Departed, LogSender, Shard};
 
-/// What others ask of a worker.
+/// A message to a worker, from control or from another worker.
 pub(crate) enum Order<N: Network> {
     /// Take over a client that another worker accepted.
     Serve(N::Parcel, Accepted, Place),
@@ -23,17 +23,17 @@ pub(crate) enum Order<N: Network> {
     /// Accept no more clients on these listeners. Their clients are closed when their exchanges have ended. The sender is
     /// dropped when the sockets are closed.
     Leave(Arc<[ListenerId]>, mpsc::Sender<()>),
-    /// End what still runs on these listeners, whose drain is over.
+    /// Close the connections that are still open on these listeners, because their drain is over.
     Cut(Arc<[ListenerId]>),
-    /// Write the access log there from now on.
+    /// Send the lines of the access log to this writer from now on; without a writer, write none.
     Log(Option<LogSender>),
-    /// Close an idle client connection, if there is one: somebody waits for its place.
+    /// Close an idle client connection, if there is one, because a new client waits for a place.
     Shed,
-    /// Let go of what is kept about these.
+    /// Free the counts that the worker keeps for these backends and clusters, because they left the plan.
     Forget(Arc<Departed>),
-    /// Tell what was counted.
+    /// Send a copy of the counters of the worker.
     Measure(oneshot::Sender<Box<Shard>>),
-    /// Accept no more, finish what runs, end.
+    /// Accept no more clients, finish the running exchanges, then end the worker.
     Stop,
 }
 
@@ -48,27 +48,27 @@ pub(crate) struct Accepted {
 /// orders are bounded by the places for connections and by the commands of operators.
 pub(crate) type Mailbox<N> = mpsc::UnboundedSender<Order<N>>;
 
-/// What a worker saw of a backend.
+/// An observation of a backend by a worker, for control.
 #[derive(Debug)]
 pub(crate) struct Report {
     pub(crate) backend: BackendId,
     pub(crate) observation: Observation,
 }
 
-/// What control is told to do.
+/// A message to control.
 #[derive(Debug)]
 pub(crate) enum Command {
-    /// Make this config the plan, and say what came of it.
+    /// Apply this config. The sender gets the result.
     Apply(Box<Config>, oneshot::Sender<Result<Applied, ApplyError>>),
     /// Answer, as a sign of life.
     Ping(SyncSender<()>),
-    /// Show in the status that a config could not be taken over, with the reason.
+    /// Show in the status that a config could not be applied, with the reason.
     NoteFailure(String),
-    /// Close the file of the access log and open it again, and say what came of it.
+    /// Open the file of the access log again, by its path. The sender gets the result.
     ReopenLog(oneshot::Sender<Result<(), ApplyError>>),
 }
 
-/// What came of a config that a running proxy has taken over.
+/// The result of applying a config to a running proxy.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Applied {
     /// The number of the plan, from 1.

@@ -47,7 +47,7 @@ impl Running {
         self.workers.len()
     }
 
-    /// Makes another config the plan. What did not change keeps its health, counts and connections; exchanges that run
+    /// Applies another config. What did not change keeps its health, counts and connections; exchanges that run
     /// keep the plan that they began with; clients of a listener that is no more in the config have the shutdown grace
     /// of the former config to finish.
     ///
@@ -119,7 +119,7 @@ pub fn start(config: &Config) -> Result<Running, StartError> {
     let control = spawn("loadx-control", move |runtime| {
         runtime.block_on(control::run(control)).finish();
     })?;
-    // Control is the only one to drop this early, by a panic that it has logged.
+    // Control drops this early only if control panics, which the log tells.
     let _ = ready.blocking_recv();
     let mut threads = Vec::new();
     for (index, Crew { parts, sockets, orders }) in workers.into_iter().enumerate() {

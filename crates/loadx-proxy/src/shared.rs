@@ -132,7 +132,7 @@ impl Deref for LocalView {
 #[derive(Debug)]
 pub(crate) struct Places {
     free: Arc<Semaphore>,
-    /// Places that are taken and that nobody gets when they come free, because there are fewer places now.
+    /// Taken places that are not given out again when they come free, because the limit was lowered.
     surplus: AtomicUsize,
     /// Clients that were accepted and wait for a place.
     awaited: AtomicUsize,
@@ -170,7 +170,7 @@ impl Places {
         Arc::clone(&self.free).acquire_owned().await.expect("the places are never closed")
     }
 
-    /// Lets everybody know, while the guard lives, that somebody waits.
+    /// Counts a waiting client, as long as the guard lives.
     pub(crate) fn wait(&self) -> Awaiting<'_> {
         self.awaited.fetch_add(1, Ordering::Relaxed);
         Awaiting(self)

@@ -58,7 +58,7 @@ pub(crate) async fn run<N: Network>(
         }
     }
     drop(accepting);
-    // Who speaks just now is heard of first: the runtime polls the system before it goes on here.
+    // The runtime polls the system before this task goes on, so that requests that have just come are seen first.
     tokio::task::yield_now().await;
     finish(&worker, ended).await;
     for task in [flushing, sweeping, attending] {
@@ -128,7 +128,7 @@ async fn finish<N: Network>(worker: &Rc<Worker<N>>, ended: Ended) {
     }
 }
 
-/// Has clients served again that have rested and speak.
+/// Resumes parked clients that have sent bytes.
 async fn attend<N: Network>(worker: Rc<Worker<N>>) {
     loop {
         let parked = poll_fn(|cx| worker.parking.poll_awake(cx)).await;

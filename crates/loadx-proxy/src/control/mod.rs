@@ -123,7 +123,7 @@ async fn sleep_until(clock: Clock, deadline: Option<loadx_core::Time>) {
 enum Finding {
     Observed(BackendId, Observation),
     Resolved(BackendId, NameAnswer),
-    /// The names of a config that is to be taken over have been looked up.
+    /// The lookups of the names of a new config have ended.
     Prepared(Prepared),
     /// A config was taken over, and its former listeners are closed.
     Applied,
@@ -187,7 +187,7 @@ impl<N: Network> Control<N> {
         }
     }
 
-    /// Has workers let go of what they keep about backends and clusters that left the plan.
+    /// Makes workers free the counts of backends and clusters that left the plan.
     fn forget_removed(&self, events: &[ClusterEvent], clusters: Vec<ClusterId>) {
         let removed = events.iter().filter_map(|event| match &event.event {
             Event::Removed { id, .. } => Some(*id),
@@ -199,7 +199,7 @@ impl<N: Network> Control<N> {
         }
         let departed = Arc::new(Departed { backends, clusters });
         for mailbox in &self.mailboxes {
-            // A worker that ended keeps nothing.
+            // A worker that ended has no counts to free.
             let _ = mailbox.send(Order::Forget(Arc::clone(&departed)));
         }
     }

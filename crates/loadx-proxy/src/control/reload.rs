@@ -1,4 +1,4 @@
-//! Taking over another config: everything that can fail is done first, then the plan is swapped.
+//! Applying another config: control does everything that can fail first, then publishes the new plan.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::io;
@@ -179,7 +179,7 @@ impl<N: Network> Control<N> {
         OpenLog::open(config, &self.lost_log_lines).map(Some).map_err(ApplyError::Open)
     }
 
-    /// Has workers accept clients on the listeners that are new in the plan.
+    /// Makes workers accept clients on the listeners that are new in the plan.
     fn listen(&mut self, opened: Vec<Opened<N::Socket>>) {
         let known: HashSet<ListenerId> = self.listening.iter().map(|(id, _)| *id).collect();
         let ids = self.desired.plan().listeners.iter().map(|listener| listener.id);
@@ -195,13 +195,13 @@ impl<N: Network> Control<N> {
             }
         }
         for (mailbox, sockets) in self.mailboxes.iter().zip(by_worker).filter(|(_, sockets)| !sockets.is_empty()) {
-            // A worker that ended accepts nobody.
+            // A worker that ended accepts no clients.
             let _ = mailbox.send(Order::Listen(sockets));
         }
     }
 
-    /// Has workers let go of the listeners that are no more in the plan, and cuts what still runs there after the
-    /// shutdown grace. The end of the receiver tells that workers have closed the sockets.
+    /// Makes workers close the sockets of the listeners that left the plan, and closes the connections that are still
+    /// open there after the shutdown grace. The receiver ends when all workers have closed the sockets.
     fn leave(&mut self, former: &Plan, plan: &Plan) -> mpsc::Receiver<()> {
         let (open, closing) = mpsc::channel(1);
         let gone = former.listeners.iter().filter(|listener| plan.listener(listener.id).is_none());
@@ -268,7 +268,7 @@ impl OpenLog {
         Ok(OpenLog { config: Some(log.clone()), sender: Some(sender), writers: vec![writer] })
     }
 
-    /// Makes another log the one that is written. The former thread ends when the last worker lets go of it.
+    /// Makes workers write to another access log. The thread of the former log ends when no worker sends to that thread.
     fn replace_with(&mut self, next: OpenLog) {
         let former = std::mem::replace(self, next);
         self.writers.extend(former.writers.into_iter().filter(LogWriter::is_writing));
@@ -276,7 +276,7 @@ impl OpenLog {
 
     /// Waits for the last lines, also those of former logs, once no worker writes any more.
     pub(crate) fn finish(self) {
-        // A thread that writes ends with the last sender.
+        // The thread of a log ends when its last sender is dropped.
         drop(self.sender);
         telemetry::join_logs(&self.writers);
     }
