@@ -18,12 +18,14 @@ pub struct BackendSpec {
     pub port: u16,
     /// The share of the traffic, in proportion to the other weights; at least 1.
     pub weight: u32,
+    /// Whether the backend gets no new requests.
+    pub drain: bool,
 }
 
 impl BackendSpec {
     /// A backend of weight 1, named by its address.
     pub fn new(host: &str, port: u16) -> Self {
-        BackendSpec { name: authority(host, port).into(), host: host.into(), port, weight: 1 }
+        BackendSpec { name: authority(host, port).into(), host: host.into(), port, weight: 1, drain: false }
     }
 
     /// `host:port`. Two entries with the same `host:port` are the same backend.
@@ -86,6 +88,11 @@ impl Backend {
     pub fn has_left(&self) -> bool {
         self.load.has_left.load(Ordering::Relaxed)
     }
+
+    /// Whether the drain of the backend is over, so that the exchanges that still run must end.
+    pub fn is_cut(&self) -> bool {
+        self.load.is_cut.load(Ordering::Relaxed)
+    }
 }
 
 /// The counts of one backend, which every worker writes. `Load` fills two cache lines (the second because of the
@@ -96,6 +103,8 @@ pub(crate) struct Load {
     in_flight: AtomicU32,
     /// Written once, by control.
     has_left: AtomicBool,
+    /// Written by control, at the end of a drain and when a drained backend gets requests again.
+    is_cut: AtomicBool,
 }
 
 impl Load {
@@ -106,6 +115,11 @@ impl Load {
     /// Notes that the backend has left its cluster.
     pub(crate) fn leave(&self) {
         self.has_left.store(true, Ordering::Relaxed);
+    }
+
+    /// Sets whether the exchanges that still run must end.
+    pub(crate) fn set_cut(&self, is_cut: bool) {
+        self.is_cut.store(is_cut, Ordering::Relaxed);
     }
 
     pub(crate) fn begin(&self) {

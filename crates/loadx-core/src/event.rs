@@ -22,6 +22,23 @@ pub enum Event {
         /// The backend's name.
         backend: Arc<str>,
     },
+    /// A backend gets no new requests, because the config drains the backend; its running exchanges finish.
+    Drained {
+        /// The backend's name.
+        backend: Arc<str>,
+    },
+    /// The config no longer drains a backend, which gets requests again if healthy.
+    Undrained {
+        /// The backend's name.
+        backend: Arc<str>,
+    },
+    /// The drain of a backend is over, and LoadX ends the exchanges that still run.
+    Cut {
+        /// The backend's name.
+        backend: Arc<str>,
+        /// The number of exchanges.
+        exchanges: u32,
+    },
     /// Control admitted a healthy backend.
     Admitted {
         /// The backend's name.
@@ -53,9 +70,9 @@ pub enum Event {
 }
 
 impl Event {
-    /// Whether the event is a warning: a backend stopped serving.
+    /// Whether the event is a warning: a backend stopped serving, or exchanges were cut.
     pub fn is_warning(&self) -> bool {
-        matches!(self, Event::Ejected { .. } | Event::Unresolved { .. })
+        matches!(self, Event::Ejected { .. } | Event::Unresolved { .. } | Event::Cut { .. })
     }
 }
 
@@ -65,6 +82,11 @@ impl Event {
         match self {
             Event::Added { backend, .. } => write!(f, "backend {backend}{of} added"),
             Event::Removed { backend, .. } => write!(f, "backend {backend}{of} removed"),
+            Event::Drained { backend } => write!(f, "backend {backend}{of} is drained: no new requests"),
+            Event::Undrained { backend } => write!(f, "backend {backend}{of} is no longer drained"),
+            Event::Cut { backend, exchanges } => {
+                write!(f, "the drain of backend {backend}{of} is over; LoadX ends its running exchanges ({exchanges})")
+            }
             Event::Admitted { backend, reason } => write!(f, "backend {backend}{of} is up: {reason}"),
             Event::Ejected { backend, reason } => write!(f, "backend {backend}{of} is down: {reason}"),
             Event::Resolved { backend, addresses } => write!(f, "backend {backend}{of} resolves to {addresses}"),

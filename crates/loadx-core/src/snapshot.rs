@@ -35,6 +35,8 @@ pub struct BackendSnapshot {
     pub port: u16,
     /// The weight in the config.
     pub weight: u32,
+    /// Whether the backend is drained.
+    pub drained: bool,
     /// The addresses that the host name resolved to.
     pub addresses: Arc<[SocketAddr]>,
     /// The health of the backend; `None` when its cluster makes no probes.

@@ -29,6 +29,8 @@ pub(crate) enum Order<N: Network> {
     Log(Option<LogSender>),
     /// Close an idle client connection, if there is one, because a new client waits for a place.
     Shed,
+    /// Wake all exchanges, because the drain of a backend is over and its exchanges must end.
+    EndDrains,
     /// Free the counts that the worker keeps for these backends and clusters, because they left the plan.
     Forget(Arc<Departed>),
     /// Send a copy of the counters of the worker.

@@ -99,6 +99,7 @@ fn obey<N: Network>(worker: &Rc<Worker<N>>, accepting: &mut Accepting<N>, order:
         Order::Cut(listeners) => worker.cut(&listeners),
         Order::Log(sender) => worker.log.redirect(sender),
         Order::Shed => drop(worker.shed()),
+        Order::EndDrains => worker.sessions.wake_all(),
         Order::Forget(departed) => worker.metrics.borrow_mut().forget(&departed),
         Order::Measure(reply) => drop(reply.send(Box::new(worker.measure()))),
         // The caller has ended the loop already.

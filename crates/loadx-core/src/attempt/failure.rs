@@ -55,6 +55,8 @@ pub enum Failure {
     Unrequested(&'static str),
     /// The backend sent bytes, or closed the connection, before the request was sent.
     Premature,
+    /// The drain of the backend was over before the response began.
+    DrainOver,
     /// The response ended before it was complete; the client may have received a part. With the reason, as text for
     /// logs.
     BrokeOff(String),
@@ -114,9 +116,11 @@ impl Failure {
             Failure::Connect(failure) if failure.kind != ConnectFailureKind::Local => {
                 Outcome::ConnectFailed(Arc::clone(&failure.reason))
             }
-            Failure::Connect(_) | Failure::TookTooLong { .. } | Failure::ClientGone(_) | Failure::ClientBody { .. } => {
-                Outcome::Cancelled
-            }
+            Failure::Connect(_)
+            | Failure::DrainOver
+            | Failure::TookTooLong { .. }
+            | Failure::ClientGone(_)
+            | Failure::ClientBody { .. } => Outcome::Cancelled,
             Failure::Unanswered { .. }
             | Failure::Silent
             | Failure::BadResponse(_)
@@ -139,6 +143,7 @@ impl Failure {
             Failure::Silent => (504, "http_response_timeout"),
             Failure::BadResponse(_) | Failure::Unrequested(_) | Failure::Premature => (502, "http_protocol_error"),
             Failure::BrokeOff(_) => (502, "http_response_incomplete"),
+            Failure::DrainOver => (503, "destination_unavailable"),
             Failure::TookTooLong { uploading: true, .. } => (408, "http_request_error"),
             Failure::TookTooLong { uploading: false, .. } => (504, "http_response_timeout"),
             Failure::ClientBody { status, .. } => (*status, "http_request_error"),
@@ -160,6 +165,7 @@ impl fmt::Display for Failure {
             Failure::BadResponse(reason) => write!(f, "the backend's response is not valid HTTP: {reason}"),
             Failure::Unrequested(what) => write!(f, "the backend {what}"),
             Failure::Premature => f.write_str("the backend sent bytes, or closed the connection, before the request"),
+            Failure::DrainOver => f.write_str("the drain of the backend was over before the backend answered"),
             Failure::BrokeOff(reason) => write!(f, "the backend's response was truncated: {reason}"),
             Failure::TookTooLong { limit, .. } => {
                 write!(f, "the exchange took longer than {} s", limit.as_secs_f64())

@@ -91,7 +91,8 @@ impl Attempts {
         if failure.left_no_trace() {
             return true;
         }
-        let repeatable = matches!(failure, Failure::Unanswered { .. }) && replay.idempotent && replay.whole;
+        let unanswered = matches!(failure, Failure::Unanswered { .. } | Failure::DrainOver);
+        let repeatable = unanswered && replay.idempotent && replay.whole;
         let allowed = repeatable && self.resends < Self::RESENDS_MAX;
         self.resends += usize::from(allowed);
         allowed

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use super::Leaving;
 use crate::backend::{Backend, Load};
 use crate::health::Health;
 use crate::{BackendId, BackendSnapshot, BackendSpec, Event, Standing, Time};
@@ -48,7 +49,7 @@ impl Member {
 
     /// Whether the backend gets requests.
     pub(super) fn admitted(&self) -> bool {
-        self.health.standing() != Standing::Down && self.unreachable().is_none()
+        !self.spec.drain && self.health.standing() != Standing::Down && self.unreachable().is_none()
     }
 
     /// When the next probe of the backend is due; `None` without an address or while a probe runs.
@@ -91,6 +92,24 @@ impl Member {
         self.unresolved.as_ref().filter(|_| self.addresses.is_empty())
     }
 
+    /// The event that reports the begin or the end of a drain. At the end of a drain, running exchanges are no longer cut.
+    pub(super) fn drain_event(&self, was_drained: bool) -> Option<Event> {
+        let backend = Arc::clone(&self.spec.name);
+        match (was_drained, self.spec.drain) {
+            (false, true) => Some(Event::Drained { backend }),
+            (true, false) => {
+                self.load.set_cut(false);
+                Some(Event::Undrained { backend })
+            }
+            _ => None,
+        }
+    }
+
+    /// The backend for its drain.
+    pub(super) fn leaving(&self) -> Leaving {
+        Leaving { id: self.id, name: Arc::clone(&self.spec.name), load: Arc::clone(&self.load) }
+    }
+
     /// The event that reports the present standing.
     pub(super) fn standing_event(&self) -> Event {
         let backend = Arc::clone(&self.spec.name);
@@ -119,6 +138,7 @@ impl Member {
             host: Arc::clone(&self.spec.host),
             port: self.spec.port,
             weight: self.spec.weight,
+            drained: self.spec.drain,
             addresses: Arc::clone(&self.addresses),
             standing: is_probed.then(|| self.health.standing()),
             admitted: self.admitted(),

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use crate::backend::Backend;
+use crate::backend::{Backend, Load};
 use crate::balance::{Algorithm, BalancerFactory};
 use crate::{
     BackendId, BackendSpec, Event, HealthPolicy, Ids, Observation, Probe, Rng, Snapshot, Standing, Time, View,
@@ -31,6 +31,16 @@ pub struct Cluster {
     view: Arc<View>,
     /// Whether the set of admitted backends has changed since the view was made.
     view_is_stale: bool,
+    /// The backends that began to leave and whose drains nobody has taken over.
+    leaving: Vec<Leaving>,
+}
+
+/// A backend that gets no new requests, because the backend was removed or is drained.
+#[derive(Debug)]
+pub(crate) struct Leaving {
+    pub(crate) id: BackendId,
+    pub(crate) name: Arc<str>,
+    pub(crate) load: Arc<Load>,
 }
 
 impl Cluster {
@@ -46,6 +56,7 @@ impl Cluster {
             factory,
             view,
             view_is_stale: false,
+            leaving: Vec::new(),
         }
     }
 
@@ -90,7 +101,11 @@ impl Cluster {
         for spec in specs {
             let member = match former.remove(&(Arc::clone(&spec.host), spec.port)) {
                 Some(mut known) => {
-                    known.spec = spec;
+                    let was_drained = std::mem::replace(&mut known.spec, spec).drain;
+                    events.extend(known.drain_event(was_drained));
+                    if known.spec.drain && !was_drained {
+                        self.leaving.push(known.leaving());
+                    }
                     known
                 }
                 None => {
@@ -101,16 +116,24 @@ impl Cluster {
             };
             self.members.push(member);
         }
-        let removed = former.into_values().map(|member| {
+        for member in former.into_values() {
             member.load.leave();
-            Event::Removed { id: member.id, backend: member.spec.name }
-        });
-        events.extend(removed);
+            // The drain of a drained backend has begun already.
+            if !member.spec.drain {
+                self.leaving.push(member.leaving());
+            }
+            events.push(Event::Removed { id: member.id, backend: member.spec.name });
+        }
         self.positions = self.members.iter().enumerate().map(|(position, member)| (member.id, position)).collect();
         let due = self.members.iter().filter_map(|member| Some((probe_due(&self.policy, member)?, member.id)));
         self.due = due.collect();
         self.view_is_stale = true;
         events
+    }
+
+    /// The backends that began to leave since the last call.
+    pub(crate) fn take_leaving(&mut self) -> Vec<Leaving> {
+        std::mem::take(&mut self.leaving)
     }
 
     /// Applies an answer of DNS for the name of a backend.

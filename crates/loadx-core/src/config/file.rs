@@ -87,6 +87,9 @@ file_object! {
             tunnel_timeout: Seconds = Seconds(3_600.0),
             /// The longest time that running exchanges may take after LoadX gets the signal to stop, in seconds.
             shutdown_grace: Seconds = Seconds(30.0),
+            /// The longest time, in seconds, that running exchanges and tunnels may go on at a backend that was removed or
+            /// drained; LoadX then ends them.
+            drain_timeout: Seconds = Seconds(600.0),
             /// Whether LoadX logs each request.
             enable_logging: bool = true,
             /// The format of the access log.

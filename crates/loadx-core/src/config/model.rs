@@ -156,6 +156,8 @@ pub struct Timeouts {
     pub tunnel: Duration,
     /// The longest time of running exchanges after the shutdown begins.
     pub shutdown_grace: Duration,
+    /// The longest time of running exchanges at a backend that was removed or drained.
+    pub drain: Duration,
 }
 
 impl Timeouts {

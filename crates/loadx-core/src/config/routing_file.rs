@@ -250,6 +250,8 @@ file_object! {
         default {
             /// The share of the requests, in proportion to the other weights.
             weight: Whole<1, 1_000> = Whole(1),
+            /// Whether the backend gets no new requests; running exchanges have drain_timeout to finish.
+            drain: bool = false,
         }
     }
 }

@@ -215,6 +215,7 @@ fn timeouts(file: &FileConfig) -> Timeouts {
         backend_keepalive: file.backend_keepalive_timeout.duration(),
         tunnel: file.tunnel_timeout.duration(),
         shutdown_grace: file.shutdown_grace.duration(),
+        drain: file.drain_timeout.duration(),
     }
 }
 
@@ -255,6 +256,7 @@ fn spec(backend: &FileBackendEntry) -> BackendSpec {
             BackendSpec {
                 name: name.unwrap_or_else(|| unnamed.name.clone()),
                 weight: backend.weight.0 as u32,
+                drain: backend.drain,
                 ..unnamed
             }
         }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 
+use super::drains::{DrainSnapshot, Drains};
 use super::expansion::Expansion;
 use super::{ClusterSlot, ListenerPlan, Plan, ProcessPolicy};
 use crate::config::{ClusterConfig, Config, HostPort, ListenerConfig};
@@ -24,6 +25,7 @@ pub struct Desired {
     listeners: Vec<(ListenerId, HostPort)>,
     /// The position of the cluster of each backend and of each name.
     owners: BTreeMap<BackendId, usize>,
+    drains: Drains,
     plan: Arc<Plan>,
 }
 
@@ -89,6 +91,7 @@ impl Desired {
             clusters: Vec::new(),
             listeners: Vec::new(),
             owners: BTreeMap::new(),
+            drains: Drains::default(),
             plan: Arc::new(plan),
         };
         let events = desired.apply(now, config);
@@ -140,6 +143,7 @@ impl Desired {
         let mut events = Vec::new();
         let former = std::mem::take(&mut self.clusters);
         let is_only = former.len().max(config.clusters.len()) == 1;
+        let limit = config.timeouts.drain;
         let mut former: BTreeMap<Arc<str>, Member> =
             former.into_iter().map(|member| (Arc::clone(&member.name), member)).collect();
         for typed in &config.clusters {
@@ -149,13 +153,18 @@ impl Desired {
             };
             let news = member.update(now, typed, &mut self.ids);
             events.extend(member.events(is_only, news));
+            self.drains.begin(now, limit, (&member.name, !is_only), member.cluster.take_leaving());
             self.clusters.push(member);
         }
         for mut gone in former.into_values() {
             let news = gone.cluster.update(now, Vec::new(), &mut self.ids);
             events.extend(gone.events(is_only, news));
+            self.drains.begin(now, limit, (&gone.name, !is_only), gone.cluster.take_leaving());
         }
         self.index();
+        let (owners, clusters) = (&self.owners, &self.clusters);
+        let spec = |id: BackendId| clusters[*owners.get(&id)?].cluster.spec(id);
+        self.drains.cancel(|id| spec(id).is_some_and(|spec| !spec.drain));
         let matched = self.matching_listeners(config);
         let mut listeners = Vec::new();
         for (typed, id) in config.listeners.iter().zip(matched) {
@@ -232,6 +241,8 @@ impl Desired {
         let Some(event) = member.expansion.resolved(id, &answer) else { return Vec::new() };
         let mut events = vec![event];
         events.extend(member.cluster.update(now, member.expansion.specs(), &mut self.ids));
+        let leaving = member.cluster.take_leaving();
+        self.drains.begin(now, self.plan.process.timeouts.drain, (&member.name, !is_only), leaving);
         let events = member.events(is_only, events);
         self.index();
         events
@@ -257,9 +268,21 @@ impl Desired {
         self.clusters.iter().map(|member| member.cluster.ids().count()).sum()
     }
 
-    /// When the next call of [`tick`](Desired::tick) is due; `None` if no probe is scheduled.
+    /// When the next call of [`tick`](Desired::tick) or [`end_drains`](Desired::end_drains) is due; `None` if no probe is
+    /// scheduled and no backend is drained.
     pub fn next_deadline(&self) -> Option<Time> {
-        self.clusters.iter().filter_map(|member| member.cluster.next_deadline()).min()
+        let probes = self.clusters.iter().filter_map(|member| member.cluster.next_deadline());
+        probes.chain(self.drains.next_deadline()).min()
+    }
+
+    /// Ends the drains that are over. The caller must wake the exchanges of the returned backends, which then end.
+    pub fn end_drains(&mut self, now: Time) -> Vec<ClusterEvent> {
+        self.drains.end(now)
+    }
+
+    /// The backends that were removed or drained and still have running exchanges.
+    pub fn drains(&self, now: Time) -> Vec<DrainSnapshot> {
+        self.drains.snapshot(now)
     }
 
     /// The probes to run now. The caller must call [`observe`](Desired::observe) once for each.
@@ -375,6 +398,64 @@ mod tests {
         assert_eq!(second.clusters[0].view.load().backends()[0].in_flight(), 1);
         assert_eq!(serving(&first, 1), ["127.0.0.1:4"], "an exchange on the former plan sees the present view");
         drop(held);
+    }
+
+    fn drained(drain: bool) -> Config {
+        config(&format!(
+            r#"{{"drain_timeout": 10, "backend_servers": [
+                {{"host": "127.0.0.1", "port": 1, "drain": {drain}}}, {{"host": "127.0.0.1", "port": 2}}]}}"#
+        ))
+    }
+
+    #[test]
+    fn a_drained_backend_gets_no_new_requests_and_its_exchanges_end_at_the_limit() {
+        let at = |seconds| Time::ZERO + std::time::Duration::from_secs(seconds);
+        let (mut desired, _) = Desired::new(at(0), &drained(false));
+        let view = desired.plan().clusters[0].view.load_full();
+        let query = Query { now: Time::ZERO, entropy: 0, key: None, tried: &[] };
+        let held = view.pick(&query).picked().unwrap();
+        assert_eq!(held.backend().name(), "127.0.0.1:1");
+
+        let events = desired.apply(at(1), &drained(true));
+        desired.publish();
+        assert_eq!(events[0].to_string(), "backend 127.0.0.1:1 is drained: no new requests");
+        assert_eq!(serving(desired.plan(), 0), ["127.0.0.1:2"]);
+        let drains = desired.drains(at(2));
+        assert_eq!((&*drains[0].name, drains[0].in_flight, drains[0].left.as_secs()), ("127.0.0.1:1", 1, 9));
+        desired.apply(at(3), &drained(true));
+        assert_eq!(desired.drains(at(4))[0].left.as_secs(), 7, "another plan does not extend the drain");
+        assert!(desired.end_drains(at(10)).is_empty() && !held.backend().is_cut());
+        let over = desired.end_drains(at(11));
+        assert_eq!(
+            over[0].to_string(),
+            "the drain of backend 127.0.0.1:1 is over; LoadX ends its running exchanges (1)"
+        );
+        assert!(held.backend().is_cut() && desired.drains(at(11)).is_empty());
+
+        let events = desired.apply(at(12), &drained(false));
+        assert_eq!(events[0].to_string(), "backend 127.0.0.1:1 is no longer drained");
+        assert!(!held.backend().is_cut());
+        desired.apply(at(13), &drained(true));
+        desired.apply(at(14), &drained(false));
+        assert!(desired.end_drains(at(99)).is_empty() && !held.backend().is_cut(), "the drain was cancelled");
+    }
+
+    #[test]
+    fn removed_backends_and_the_backends_of_removed_clusters_drain() {
+        let at = |seconds| Time::ZERO + std::time::Duration::from_secs(seconds);
+        let (mut desired, _) = Desired::new(at(0), &two("\"127.0.0.1:3\""));
+        let query = Query { now: Time::ZERO, entropy: 0, key: None, tried: &[] };
+        let views: Vec<_> = desired.plan().clusters.iter().map(|cluster| cluster.view.load_full()).collect();
+        let held: Vec<_> = views.iter().map(|view| view.pick(&query).picked().unwrap()).collect();
+        desired.apply(at(1), &config(r#"{"clusters": {"a": {"backends": ["127.0.0.1:2"]}}}"#));
+        let names: Vec<_> = desired.drains(at(1)).iter().map(|drain| drain.name.to_string()).collect();
+        assert_eq!(names, ["127.0.0.1:1", "127.0.0.1:3"]);
+        let over: Vec<_> = desired.end_drains(at(601)).iter().map(ToString::to_string).collect();
+        assert_eq!(
+            over[1],
+            "the drain of backend 127.0.0.1:3 of cluster b is over; LoadX ends its running exchanges (1)"
+        );
+        assert!(held.iter().all(|pick| pick.backend().is_cut()));
     }
 
     #[test]

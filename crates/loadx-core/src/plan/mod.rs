@@ -5,6 +5,7 @@
 
 pub mod compare;
 mod desired;
+mod drains;
 mod expansion;
 
 use std::net::IpAddr;
@@ -18,6 +19,7 @@ use crate::route::RouteTable;
 use crate::{AttemptPolicy, ClusterId, ListenerId, View};
 
 pub use desired::{ClusterSnapshot, Desired, NameToResolve, ProbeToRun};
+pub use drains::DrainSnapshot;
 
 /// The data that workers need to serve.
 #[derive(Debug)]

@@ -5,9 +5,9 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use loadx_core::plan::ClusterSnapshot;
+use loadx_core::plan::{ClusterSnapshot, DrainSnapshot};
 use loadx_core::route::Endpoint;
-use loadx_core::{Attempts, BackendSnapshot, HealthPolicy, Standing, Time};
+use loadx_core::{Attempts, BackendSnapshot, HealthPolicy, Time};
 use serde_json::{Value, json};
 use tokio::sync::{Mutex, oneshot};
 
@@ -33,6 +33,7 @@ pub(super) struct Endpoints<N: Network> {
 /// What control knew when it was asked.
 pub(super) struct State {
     pub(super) clusters: Vec<ClusterSnapshot>,
+    pub(super) drains: Vec<DrainSnapshot>,
     /// The addresses of all listeners.
     pub(super) listening: Vec<SocketAddr>,
     pub(super) config: ConfigStatus,
@@ -141,6 +142,7 @@ impl<N: Network> Endpoints<N> {
             "total_backends": totals.backends,
             "backends": backends,
             "clusters": clusters.iter().map(|cluster| describe_cluster(cluster, counts)).collect::<serde_json::Map<_, _>>(),
+            "draining": state.drains.iter().map(describe_drain).collect::<Vec<_>>(),
             "routes": plan.routes.routes().iter().map(|route| &*route.name).collect::<Vec<_>>(),
             "connections": {
                 "open": open.iter().sum::<usize>(),
@@ -230,7 +232,7 @@ fn describe(cluster: &str, backend: &BackendSnapshot, counts: &Shard) -> Value {
         "port": backend.port,
         "weight": backend.weight,
         "healthy": backend.admitted,
-        "state": backend.standing.map_or("not probed", Standing::as_str),
+        "state": state_of(backend),
         "reason": &*backend.reason,
         "since_seconds": seconds(backend.since),
         "addresses": backend.addresses.iter().map(ToString::to_string).collect::<Vec<_>>(),
@@ -239,6 +241,24 @@ fn describe(cluster: &str, backend: &BackendSnapshot, counts: &Shard) -> Value {
         "total_errors": counted.map_or(0, |counts| counts.errors),
         "last_probe_seconds_ago": backend.last_probe.map(seconds),
         "probe_ms": backend.probe_took.map(|took| round(took.as_secs_f64() * 1_000.0, 3)),
+    })
+}
+
+/// The state of a backend in one word or two.
+fn state_of(backend: &BackendSnapshot) -> &'static str {
+    match backend.standing {
+        _ if backend.drained => "drained",
+        Some(standing) => standing.as_str(),
+        None => "not probed",
+    }
+}
+
+fn describe_drain(drain: &DrainSnapshot) -> Value {
+    json!({
+        "name": &*drain.name,
+        "cluster": &*drain.cluster,
+        "active_connections": drain.in_flight,
+        "seconds_left": seconds(drain.left),
     })
 }
 

@@ -87,6 +87,7 @@ pub(crate) async fn run<N: Network>(mut parts: Parts<N>) -> OpenLog {
         measured: Rc::default(),
     };
     loop {
+        control.end_drains();
         control.start_probes();
         let deadline = control.desired.next_deadline();
         tokio::select! {
@@ -214,6 +215,7 @@ impl<N: Network> Control<N> {
     fn answer(&self, question: Question, endpoints: &Endpoints<N>) {
         let state = State {
             clusters: self.desired.snapshot(self.clock.now()),
+            drains: self.desired.drains(self.clock.now()),
             listening: self.listening.iter().flat_map(|(_, addresses)| addresses.clone()).collect(),
             config: self.status.clone(),
         };
@@ -223,6 +225,19 @@ impl<N: Network> Control<N> {
             // The client may have left meanwhile.
             let _ = question.reply.send(answer);
         });
+    }
+
+    /// Ends the exchanges of backends whose drains are over.
+    fn end_drains(&mut self) {
+        let over = self.desired.end_drains(self.clock.now());
+        if over.is_empty() {
+            return;
+        }
+        over.iter().for_each(tell);
+        for mailbox in &self.mailboxes {
+            // A worker that ended has no exchanges.
+            let _ = mailbox.send(Order::EndDrains);
+        }
     }
 
     fn start_probes(&mut self) {

@@ -79,7 +79,8 @@ impl Sessions {
         self.wake_all();
     }
 
-    fn wake_all(&self) {
+    /// Wakes all tasks.
+    pub(crate) fn wake_all(&self) {
         for (_, state) in self.states.borrow().iter() {
             state.waker.wake_by_ref();
         }

@@ -10,7 +10,7 @@ use loadx_http::{BodyFault, Changes, Forwarding, RequestHead};
 use super::download::Download;
 use super::failure::{Sent, client_gone, unanswered, upload_failure};
 use super::routing::Forwarded;
-use super::{Answer, Exchange, Progress, mirror};
+use super::{Answer, Exchange, Progress, TunnelEnd, mirror};
 use crate::incoming::Incoming;
 use crate::io::{Broken, Waiting};
 use crate::net::{Network, PipeOf};
@@ -29,21 +29,31 @@ where
     R: RequestSource<PipeOf<N>>,
     W: ResponseSink<PipeOf<N>>,
 {
-    /// Calls [`attempt`](Self::attempt) with the deadline of the whole exchange.
+    /// Calls [`attempt_while_served`](Self::attempt_while_served) with the deadline of the whole exchange.
     pub(super) async fn attempt_until(
         &mut self,
         backend: &Backend,
         deadline: Time,
     ) -> Result<Answer<N::Stream>, Failure> {
         let limit = self.policy.exchange.unwrap_or_default();
-        match tokio::time::timeout_at(self.worker.clock.instant(deadline), self.attempt(backend)).await {
+        let at = self.worker.clock.instant(deadline);
+        match tokio::time::timeout_at(at, self.attempt_while_served(backend)).await {
             Ok(attempt) => attempt,
             Err(_) => Err(Failure::TookTooLong { limit, uploading: self.client.pace.from_client.is_waiting() }),
         }
     }
 
+    /// Calls [`attempt`](Self::attempt), and fails when the drain of the backend is over.
+    pub(super) async fn attempt_while_served(&mut self, backend: &Backend) -> Result<Answer<N::Stream>, Failure> {
+        let attempt = until_cut(backend, self.attempt(backend)).await;
+        attempt.unwrap_or_else(|| match self.progress.answered.get() {
+            None => Err(Failure::DrainOver),
+            Some(_) => Err(Failure::BrokeOff("the drain of the backend was over".to_owned())),
+        })
+    }
+
     /// Sends the request to one backend and relays the response, on an idle connection if there is one.
-    pub(super) async fn attempt(&mut self, backend: &Backend) -> Result<Answer<N::Stream>, Failure> {
+    async fn attempt(&mut self, backend: &Backend) -> Result<Answer<N::Stream>, Failure> {
         let mut idle = self.worker.pool.take(backend);
         loop {
             let is_reused = idle.is_some();
@@ -97,12 +107,12 @@ where
         drop((request, response));
         let now = timer.now();
         if switches {
-            return Ok(Answer { status, switched: Some(Box::new(conversation)), tunnel_fault: None });
+            return Ok(Answer { status, switched: Some(Box::new(conversation)), tunnel: TunnelEnd::Closed });
         }
         if reusable {
             conversation.keep(&worker.pool, backend.id(), now);
         }
-        Ok(Answer { status, switched: None, tunnel_fault: None })
+        Ok(Answer { status, switched: None, tunnel: TunnelEnd::Closed })
     }
 
     /// Sends the head together with the content that has already arrived.
@@ -220,6 +230,17 @@ async fn end_of_upload(outcome: Result<(), RelayFault>, progress: &Progress) -> 
         }
         Err(fault) => Some(upload_failure(fault)),
     }
+}
+
+/// Runs `work`. Returns `None` when the drain of the backend is over first; control wakes all tasks then.
+pub(super) async fn until_cut<T>(backend: &Backend, work: impl Future<Output = T>) -> Option<T> {
+    let mut work = pin!(work);
+    poll_fn(|cx| match work.as_mut().poll(cx) {
+        Poll::Ready(outcome) => Poll::Ready(Some(outcome)),
+        Poll::Pending if backend.is_cut() => Poll::Ready(None),
+        Poll::Pending => Poll::Pending,
+    })
+    .await
 }
 
 /// Runs `work`, and fails with the result of `failing` if `failing` ends first.

@@ -38,8 +38,19 @@ struct Answer<S> {
     /// The backend's connection after a switch to another protocol. Boxed, because a switch is rare and an `Answer` is
     /// moved often.
     switched: Option<Box<Conversation<S>>>,
-    /// The reason why the tunnel after a switch failed.
-    tunnel_fault: Option<String>,
+    /// How the tunnel after a switch ended.
+    tunnel: TunnelEnd,
+}
+
+/// How a tunnel ended.
+#[derive(Debug)]
+enum TunnelEnd {
+    /// Both sides ended their directions, or there was no tunnel.
+    Closed,
+    /// LoadX ended both directions; with the reason, as text for the log.
+    Ended(&'static str),
+    /// The tunnel failed; with the reason, as text for the log.
+    Broke(String),
 }
 
 /// How an exchange without a complete response ends.
@@ -159,6 +170,10 @@ impl<N: Network, R, W: ResponseSink<PipeOf<N>>> Drop for Exchange<'_, N, R, W> {
             let status = self.progress.answered.get().unwrap_or(503);
             let reason = self.worker.sessions.end_reason(self.incoming.plan.listeners[self.incoming.listener].id);
             self.account(self.worker.clock.now(), status, Ending::BrokenOff, Some(reason));
+            if self.progress.switched_at.get().is_some() {
+                // A tunnel has no message that a reset would mark as truncated.
+                self.client.response.body().shut();
+            }
         }
     }
 }
@@ -200,11 +215,11 @@ where
             self.tries += 1;
             self.served_by = Some(ServedBy { index: pick.index(), view });
             let mut attempt = match self.attempts.exchange_deadline(&self.policy) {
-                None => self.attempt(backend).await,
+                None => self.attempt_while_served(backend).await,
                 Some(deadline) => self.attempt_until(backend, deadline).await,
             };
-            if let Ok(Answer { switched: Some(switched), tunnel_fault, .. }) = &mut attempt {
-                *tunnel_fault = self.tunnel(switched).await;
+            if let Ok(Answer { switched: Some(switched), tunnel, .. }) = &mut attempt {
+                *tunnel = self.tunnel(backend, switched).await;
             }
             if let Ok(Answer { switched: Some(_), .. }) | Err(_) = &attempt {
                 timer.now();
@@ -247,13 +262,17 @@ where
     async fn end(&mut self, outcome: Result<Answer<N::Stream>, Unserved>) -> Ending {
         let timer = self.client.pace.timer;
         let (status, ending, error) = match outcome {
-            Ok(Answer { status, tunnel_fault: None, .. }) => {
+            Ok(Answer { status, tunnel: TunnelEnd::Closed, .. }) => {
                 // The clock was read at the end of the response.
                 self.account(timer.latest(), status, Ending::Complete, None);
                 return Ending::Complete;
             }
-            Ok(Answer { status, tunnel_fault, .. }) => {
-                self.account(timer.now(), status, Ending::BrokenOff, tunnel_fault.as_deref());
+            Ok(Answer { status, tunnel: TunnelEnd::Ended(reason), .. }) => {
+                self.account(timer.now(), status, Ending::Complete, Some(reason));
+                return Ending::Complete;
+            }
+            Ok(Answer { status, tunnel: TunnelEnd::Broke(reason), .. }) => {
+                self.account(timer.now(), status, Ending::BrokenOff, Some(&reason));
                 return Ending::BrokenOff;
             }
             Err(Unserved::ClientGone(reason)) => {

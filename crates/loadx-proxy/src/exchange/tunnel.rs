@@ -3,9 +3,10 @@
 use std::cell::Cell;
 use std::time::Duration;
 
-use loadx_core::Time;
+use loadx_core::{Backend, Time};
 
-use super::Exchange;
+use super::attempt::until_cut;
+use super::{Exchange, TunnelEnd};
 use crate::io::{Broken, Waiting};
 use crate::limits::RELAY_TURN_BYTES;
 use crate::net::{Network, PipeOf};
@@ -20,8 +21,9 @@ where
     R: RequestSource<PipeOf<N>>,
     W: ResponseSink<PipeOf<N>>,
 {
-    /// Relays bytes between the client and the backend after a 101. Returns the reason when the tunnel fails.
-    pub(super) async fn tunnel(&mut self, switched: &mut Conversation<N::Stream>) -> Option<String> {
+    /// Relays bytes between the client and the backend after a 101, until both sides end, the tunnel fails, or the drain of
+    /// the backend is over.
+    pub(super) async fn tunnel(&mut self, backend: &Backend, switched: &mut Conversation<N::Stream>) -> TunnelEnd {
         let Inbound { request, response, pace } = &mut self.client;
         self.progress.switched_at.set(Some(pace.timer.now()));
         request.body().consume();
@@ -44,10 +46,19 @@ where
         };
         let up = tunnel.relay(request.body(), &mut to_backend);
         let down = tunnel.relay(from_backend.body(), response.body());
-        let outcome = tokio::try_join!(up, down);
-        let broken = outcome.err()?;
-        switched.break_off();
-        Some(format!("the tunnel broke: {broken}"))
+        match until_cut(backend, async { tokio::try_join!(up, down) }).await {
+            Some(Ok(_)) => TunnelEnd::Closed,
+            Some(Err(broken)) => {
+                switched.break_off();
+                TunnelEnd::Broke(format!("the tunnel broke: {broken}"))
+            }
+            None => {
+                // Both sides see the end of the stream, and not a reset.
+                response.body().shut();
+                to_backend.shut();
+                TunnelEnd::Ended("the drain of the backend was over")
+            }
+        }
     }
 }
 

@@ -12,6 +12,7 @@ mod bounds;
 mod cases;
 mod demo;
 mod docs;
+mod drains;
 mod endpoints;
 mod explain;
 mod failover;

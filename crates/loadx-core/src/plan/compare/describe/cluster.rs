@@ -6,14 +6,14 @@ use crate::config::ClusterConfig;
 use crate::plan::compare::Part;
 use crate::{Accepts, Algorithm, BackendSpec, Probe};
 
-/// The cluster and its backends.
-pub(super) fn entries(cluster: &ClusterConfig) -> Vec<Entry> {
-    let total: u64 = cluster.backends.iter().map(|backend| u64::from(backend.weight)).sum();
-    let backends = cluster.backends.iter().map(|backend| backend_entry(cluster, backend, total));
-    std::iter::once(cluster_entry(cluster)).chain(backends).collect()
+/// The cluster and its backends; `drain` is the longest time of the exchanges at a backend that leaves.
+pub(super) fn entries(cluster: &ClusterConfig, drain: &str) -> Vec<Entry> {
+    let total: u64 = cluster.backends.iter().map(share_of).sum();
+    let backends = cluster.backends.iter().map(|backend| backend_entry(cluster, backend, total, drain));
+    std::iter::once(cluster_entry(cluster, drain)).chain(backends).collect()
 }
 
-fn cluster_entry(cluster: &ClusterConfig) -> Entry {
+fn cluster_entry(cluster: &ClusterConfig, drain: &str) -> Entry {
     let health = &cluster.health;
     Entry {
         part: Part::Cluster,
@@ -32,17 +32,17 @@ fn cluster_entry(cluster: &ClusterConfig) -> Entry {
             ("timeouts.exchange", limit(cluster.attempt.exchange)),
         ]),
         action: None,
-        effects: cluster_effects(),
+        effects: cluster_effects(drain),
     }
 }
 
-fn cluster_effects() -> Effects {
+fn cluster_effects(drain: &str) -> Effects {
     // A name is one backend, or each of its addresses is one: none of the former backends is among the new ones.
     const REPLACED: &str = "replaces the backends that are names: their health and counts start anew, running requests \
                             finish; the rest holds from the next request or probe on";
     let effects = Effects::new(
         "its backends take requests at once",
-        "its backends get no new requests; running requests and WebSockets finish",
+        &format!("its backends get no new requests; running requests and WebSockets have {drain} to finish"),
         "holds from the next request or probe on; health and counts stay",
     );
     Effects { changed_with: Some(("resolve", REPLACED.to_owned())), ..effects }
@@ -65,8 +65,25 @@ fn probe(probe: &Probe) -> String {
     }
 }
 
-fn backend_entry(cluster: &ClusterConfig, backend: &BackendSpec, total: u64) -> Entry {
-    let share = percent(f64::from(backend.weight) / total as f64);
+/// The share of the requests, in proportion to the other shares. A drained backend has none.
+fn share_of(backend: &BackendSpec) -> u64 {
+    if backend.drain { 0 } else { backend.weight.into() }
+}
+
+fn backend_entry(cluster: &ClusterConfig, backend: &BackendSpec, total: u64, drain: &str) -> Entry {
+    let leaves = format!(
+        "gets no new requests; running requests and WebSockets have {drain} to finish; idle connections close within a \
+         second"
+    );
+    let share = percent(share_of(backend) as f64 / total.max(1) as f64);
+    let added = match backend.drain {
+        true => "gets no requests, because the backend is drained".to_owned(),
+        false => format!("takes requests at once: {share} by weight"),
+    };
+    let of_drain = match backend.drain {
+        true => leaves.clone(),
+        false => format!("takes requests again at once: {share} by weight"),
+    };
     Entry {
         part: Part::Backend,
         of: Some(cluster.name.to_string()),
@@ -74,13 +91,13 @@ fn backend_entry(cluster: &ClusterConfig, backend: &BackendSpec, total: u64) -> 
         settings: settings([
             ("name", quote(&backend.name)),
             ("weight", backend.weight.to_string()),
+            ("drain", backend.drain.to_string()),
             ("share by weight", share.clone()),
         ]),
         action: None,
-        effects: Effects::new(
-            &format!("takes requests at once: {share} by weight"),
-            "gets no new requests; running requests and WebSockets finish; idle connections close within a second",
-            "health, counts and connections stay",
-        ),
+        effects: Effects {
+            changed_with: Some(("drain", of_drain)),
+            ..Effects::new(&added, &leaves, "health, counts and connections stay")
+        },
     }
 }

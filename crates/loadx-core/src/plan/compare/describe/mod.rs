@@ -68,7 +68,8 @@ pub(super) fn describe(config: &Config) -> Vec<Entry> {
     let grace = seconds(config.timeouts.shutdown_grace);
     let mut entries: Vec<Entry> = config.listeners.iter().map(|listener| listener_entry(listener, &grace)).collect();
     entries.extend(config.routes.iter().map(|one| route::entry(one, config)));
-    entries.extend(config.clusters.iter().flat_map(cluster::entries));
+    let drain = seconds(config.timeouts.drain);
+    entries.extend(config.clusters.iter().flat_map(|one| cluster::entries(one, &drain)));
     entries.extend(process::entries(config));
     entries
 }

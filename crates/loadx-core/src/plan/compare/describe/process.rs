@@ -36,7 +36,7 @@ fn setting(name: &str, value: String, effect: &str) -> Entry {
     }
 }
 
-fn times(config: &Config) -> [Entry; 6] {
+fn times(config: &Config) -> [Entry; 7] {
     let times = &config.timeouts;
     [
         setting("request_head_timeout", seconds(times.request_head), "holds from the next request head on"),
@@ -46,6 +46,7 @@ fn times(config: &Config) -> [Entry; 6] {
         setting("backend_keepalive_timeout", seconds(times.backend_keepalive), "holds within a second"),
         setting("tunnel_timeout", seconds(times.tunnel), "holds for tunnels that begin from now on"),
         setting("shutdown_grace", seconds(times.shutdown_grace), "holds for the next stop or removed listener"),
+        setting("drain_timeout", seconds(times.drain), "holds for the next backend that is removed or drained"),
     ]
 }
 
