@@ -2,9 +2,13 @@
 
 mod backend;
 mod cli;
+mod config_file;
 mod logging;
 mod signals;
 mod systemd;
+mod traps;
+mod trouble;
+mod words;
 
 use std::process::ExitCode;
 

@@ -7,10 +7,10 @@ use std::time::Duration;
 
 use clap::Args;
 
-use super::trouble::{Trouble, other_port};
 use crate::backend::{Behaviour, TestBackend};
 use crate::logging;
 use crate::signals::Signals;
+use crate::trouble::{Trouble, other_port};
 
 /// The options of `loadx backend`.
 #[derive(Debug, Args)]

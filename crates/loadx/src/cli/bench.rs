@@ -12,8 +12,8 @@ use loadx_load::{Comparison, Plan, Report, Target};
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::open_files;
-use super::trouble::{Trouble, print};
 use crate::signals::Signals;
+use crate::trouble::{Trouble, print};
 use progress::Progress;
 
 /// The exit status of a run that Ctrl-C has stopped: 128 plus the number of SIGINT, as shells expect.

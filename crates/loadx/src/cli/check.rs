@@ -5,10 +5,10 @@ use std::process::ExitCode;
 
 use clap::Args;
 
-use super::config_file;
-use super::traps;
-use super::trouble::{Trouble, print};
-use super::words::{count, summary};
+use crate::config_file;
+use crate::traps;
+use crate::trouble::{Trouble, print};
+use crate::words::{count, summary};
 
 /// The options of `loadx check`.
 #[derive(Debug, Args)]

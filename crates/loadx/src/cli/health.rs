@@ -6,7 +6,7 @@ use std::time::Duration;
 use clap::Args;
 use loadx_load::{Plan, Target};
 
-use super::trouble::{Trouble, print};
+use crate::trouble::{Trouble, print};
 
 /// The options of `loadx health`.
 #[derive(Debug, Args)]

@@ -4,7 +4,6 @@ mod address;
 mod backend;
 mod bench;
 mod check;
-mod config_file;
 mod demo;
 mod health;
 mod open_files;
@@ -12,16 +11,13 @@ mod plan;
 mod route;
 mod run;
 mod sim;
-mod traps;
-mod trouble;
 mod watch;
-mod words;
 
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use trouble::Trouble;
+use crate::trouble::{self, Trouble};
 
 const EXAMPLES: &str = "\
 Examples:

@@ -9,9 +9,9 @@ use clap::Args;
 use loadx_core::plan::compare::{Change, Detail, Difference, Part, compare};
 use serde_json::{Value, json};
 
-use super::trouble::Trouble;
-use super::words::count;
-use super::{config_file, traps};
+use crate::trouble::Trouble;
+use crate::words::count;
+use crate::{config_file, traps};
 
 /// The options of `loadx plan`.
 #[derive(Debug, Args)]

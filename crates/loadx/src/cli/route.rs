@@ -14,8 +14,8 @@ use loadx_core::route::{
 };
 use loadx_http::{Framing, Parsed, RequestHead};
 
-use super::config_file;
-use super::trouble::{Trouble, print};
+use crate::config_file;
+use crate::trouble::{Trouble, print};
 
 /// The options of `loadx route`.
 #[derive(Debug, Args)]
@@ -255,7 +255,7 @@ impl Explanation<'_> {
         let total: u32 = forward.split.iter().map(|share| share.weight).sum();
         for share in &forward.split {
             let cluster = &self.config.clusters[share.cluster];
-            let backends = super::words::count(cluster.backends.len(), "backend");
+            let backends = crate::words::count(cluster.backends.len(), "backend");
             let part = match forward.split.len() {
                 1 => String::new(),
                 _ => format!(", {:.1} % of the requests", 100.0 * f64::from(share.weight) / f64::from(total)),

@@ -9,13 +9,14 @@ use loadx_core::config::{self, Config, Faults, HostPort};
 use loadx_core::{Accepts, Algorithm, Probe};
 use loadx_proxy::{Applied, Running};
 
-use super::trouble::{ListenOption, Trouble};
 use super::watch::{self, Watch};
-use super::words::{count, summary};
-use super::{address, config_file, open_files, traps};
+use super::{address, open_files};
 use crate::logging;
 use crate::signals::{Signals, Wish};
 use crate::systemd::Systemd;
+use crate::trouble::{ListenOption, Trouble};
+use crate::words::{count, summary};
+use crate::{config_file, traps};
 
 /// The options of `loadx run`.
 #[derive(Debug, Args)]

@@ -9,8 +9,8 @@ use loadx_core::Algorithm;
 use loadx_core::config::{ClusterConfig, Config};
 use loadx_sim::{BackendModel, Outage, Scenario, Service, simulate};
 
-use super::config_file;
-use super::trouble::{Trouble, print};
+use crate::config_file;
+use crate::trouble::{Trouble, print};
 
 /// The options of `loadx sim`.
 #[derive(Debug, Args)]

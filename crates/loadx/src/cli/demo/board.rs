@@ -5,8 +5,8 @@ use std::io::{self, IsTerminal as _};
 use std::time::Instant;
 
 use super::traffic::Counts;
-use crate::cli::trouble::{Trouble, print};
 use crate::logging;
+use crate::trouble::{Trouble, print};
 
 /// Prints counts and stores them, because each line shows the difference.
 pub(super) struct Board {

@@ -12,10 +12,10 @@ use std::time::{Duration, Instant};
 use clap::Args;
 use loadx_core::config::{Config, parse};
 
-use super::trouble::{ListenOption, Trouble, other_port, print};
 use crate::backend::{Behaviour, TestBackend};
 use crate::logging;
 use crate::signals::Signals;
+use crate::trouble::{ListenOption, Trouble, other_port, print};
 use board::Board;
 use traffic::{Counts, Traffic};
 

@@ -13,15 +13,15 @@ use loadx_core::config::{ClusterConfig, Config, HealthKeys, HostPort};
 use loadx_core::route::Action;
 use loadx_core::{BackendSpec, Probe};
 
-use super::trouble::Trouble;
-use super::words::count;
-pub(super) use trap::Trap;
+use crate::trouble::Trouble;
+use crate::words::count;
+pub(crate) use trap::Trap;
 
 /// The warnings about `config`. `file` is the config file, if there is one.
 ///
 /// # Errors
 /// All fatal traps.
-pub(super) fn warnings(config: &Config, file: Option<&Path>) -> Result<Vec<Trap>, Trouble> {
+pub(crate) fn warnings(config: &Config, file: Option<&Path>) -> Result<Vec<Trap>, Trouble> {
     let (errors, warnings): (Vec<Trap>, Vec<Trap>) = find(config).into_iter().partition(Trap::is_fatal);
     if errors.is_empty() {
         return Ok(warnings);

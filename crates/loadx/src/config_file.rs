@@ -5,17 +5,17 @@ use std::path::Path;
 
 use loadx_core::config::{self, Config, Faults};
 
-use super::trouble::Trouble;
-use super::words::count;
+use crate::trouble::Trouble;
+use crate::words::count;
 
 /// The config in the file at `path`, for a command that has the option --config.
-pub(super) fn load(path: &Path) -> Result<Config, Trouble> {
+pub(crate) fn load(path: &Path) -> Result<Config, Trouble> {
     load_or_advise(path, "name the file with --config FILE")
 }
 
 /// The config in the file at `path`. `missing` is the help when the file does not exist; it depends on how the command
 /// takes the name of the file.
-pub(super) fn load_or_advise(path: &Path, missing: &str) -> Result<Config, Trouble> {
+pub(crate) fn load_or_advise(path: &Path, missing: &str) -> Result<Config, Trouble> {
     let text = read(path, missing)?;
     config::parse_with(&text, &|name| std::env::var(name).ok())
         .map_err(|faults| Trouble::Input(describe(&faults, &path.display().to_string())))

@@ -2,7 +2,7 @@
 
 /// One trap in a config.
 #[derive(Debug, PartialEq, Eq)]
-pub(in crate::cli) struct Trap {
+pub(crate) struct Trap {
     message: String,
     help: String,
     /// Whether LoadX can never work with the config; otherwise the trap is a warning.
@@ -24,12 +24,12 @@ impl Trap {
     }
 
     /// The trap as a line of the log.
-    pub(in crate::cli) fn line(&self) -> String {
+    pub(crate) fn line(&self) -> String {
         format!("{}; {}", self.message, self.help)
     }
 
     /// The trap as a message of a command, with the help on a separate line.
-    pub(in crate::cli) fn text(&self) -> String {
+    pub(crate) fn text(&self) -> String {
         format!("{}\n  help: {}", self.message, self.help)
     }
 }
