@@ -38,6 +38,7 @@ pub mod route;
 mod snapshot;
 mod stable_hash;
 mod time;
+pub mod trial;
 mod view;
 
 pub use attempt::{AttemptPolicy, Attempts, ConnectFailure, ConnectFailureKind, Failure, ProxyError, Replay};

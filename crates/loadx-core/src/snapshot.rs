@@ -54,3 +54,14 @@ pub struct BackendSnapshot {
     /// The duration of the last good probe; `None` before the first.
     pub probe_took: Option<Duration>,
 }
+
+impl BackendSnapshot {
+    /// The state in one word or two: up, down, unproven, not probed or drained.
+    pub fn state(&self) -> &'static str {
+        match self.standing {
+            _ if self.drained => "drained",
+            Some(standing) => standing.as_str(),
+            None => "not probed",
+        }
+    }
+}

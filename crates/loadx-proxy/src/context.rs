@@ -2,7 +2,7 @@
 //! ways to control and to the other workers.
 
 use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -16,7 +16,8 @@ use crate::clock::Clock;
 use crate::date::Date;
 use crate::downstream::parking::Parking;
 use crate::downstream::sessions::Sessions;
-use crate::messages::{Mailbox, Question, Report};
+use crate::exchange::Tunnels;
+use crate::messages::{Census, Mailbox, Question, Report};
 use crate::net::{Network, PipeOf, Stream as _};
 use crate::pipes::Pipes;
 use crate::request_id::RequestId;
@@ -51,6 +52,8 @@ pub(crate) struct Worker<N: Network> {
     pub(crate) mirrors: Cell<usize>,
     pub(crate) sessions: Rc<Sessions>,
     pub(crate) parking: Parking<N::Stream>,
+    /// The tunnels of each backend.
+    pub(crate) tunnels: Tunnels,
 }
 
 /// What a worker's context is made of.
@@ -81,6 +84,7 @@ impl<N: Network> Worker<N> {
             mirrors: Cell::new(0),
             sessions: Rc::default(),
             parking: Parking::new(),
+            tunnels: Tunnels::default(),
             index,
             plan: RefCell::new(plan),
             plan_version: Cell::new(version),
@@ -175,6 +179,15 @@ impl<N: Network> Worker<N> {
     /// next failure brings another.
     pub(crate) fn report(&self, backend: BackendId, observation: Observation) {
         let _ = self.reports.try_send(Report { backend, observation });
+    }
+
+    /// Counts the client connections and the tunnels.
+    pub(crate) fn census(&self) -> Census {
+        let mut connections = BTreeMap::new();
+        let mut count = |listener| *connections.entry(listener).or_default() += 1;
+        self.sessions.listeners(&mut count);
+        self.parking.listeners(&mut count);
+        Census { connections, tunnels: self.tunnels.counts() }
     }
 
     /// What was counted so far, and what is held now.

@@ -94,6 +94,9 @@ pub const ACCEPT_QUIET: Duration = Duration::from_secs(10);
 /// the next failure reports again; a further question waits.
 pub const CONTROL_QUEUE_MAX: usize = 1_024;
 
+/// The most events that wait for an operator who follows the events; a slower operator loses the oldest events.
+pub const EVENTS_MAX: usize = 1_024;
+
 /// The most probes at the same time; further probes wait.
 pub const PROBES_MAX: usize = 256;
 

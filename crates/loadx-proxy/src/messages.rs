@@ -1,5 +1,6 @@
 //! The messages between threads. Besides messages, threads share only [`Shared`](crate::shared::Shared).
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::mpsc::SyncSender;
@@ -11,6 +12,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::error::ApplyError;
 use crate::net::Network;
+use crate::observed::Observed;
 use crate::shared::Place;
 use crate::telemetry::{Departed, LogSender, Shard};
 
@@ -33,10 +35,21 @@ pub(crate) enum Order<N: Network> {
     EndDrains,
     /// Free the counts that the worker keeps for these backends and clusters, because they left the plan.
     Forget(Arc<Departed>),
+    /// Count the client connections and the tunnels of the worker.
+    Census(oneshot::Sender<Census>),
     /// Send a copy of the counters of the worker.
     Measure(oneshot::Sender<Box<Shard>>),
     /// Accept no more clients, finish the running exchanges, then end the worker.
     Stop,
+}
+
+/// The client connections and the tunnels of a worker.
+#[derive(Debug, Default)]
+pub(crate) struct Census {
+    /// The client connections of each listener; only listeners with connections.
+    pub(crate) connections: BTreeMap<ListenerId, usize>,
+    /// The tunnels of each backend; only backends with tunnels.
+    pub(crate) tunnels: BTreeMap<BackendId, usize>,
 }
 
 /// A client that was accepted: its address, and the listener that it came by.
@@ -64,6 +77,8 @@ pub(crate) enum Command {
     Apply(Box<Config>, oneshot::Sender<Result<Applied, ApplyError>>),
     /// Answer, as a sign of life.
     Ping(SyncSender<()>),
+    /// Send what control and the workers see.
+    Observe(oneshot::Sender<Box<Observed>>),
     /// Show in the status that a config could not be applied, with the reason.
     NoteFailure(String),
     /// Open the file of the access log again, by its path. The sender gets the result.

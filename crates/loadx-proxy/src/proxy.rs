@@ -5,22 +5,22 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::thread::JoinHandle;
-use std::time::Duration;
 
 use loadx_core::ListenerId;
 use loadx_core::config::Config;
 use loadx_core::plan::{Desired, Plan};
 use loadx_core::{Rng as _, SplitMix64, Time};
 use tokio::runtime::{Builder, LocalOptions, LocalRuntime};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{broadcast, mpsc, oneshot};
 
 use crate::clock::Clock;
 use crate::context;
 use crate::control::{self, OpenLog};
-use crate::error::{ApplyError, StartError};
-use crate::limits::{CONTROL_QUEUE_MAX, EVENTS_PER_POLL_MAX};
+use crate::error::StartError;
+use crate::handle::Handle;
+use crate::limits::{CONTROL_QUEUE_MAX, EVENTS_MAX, EVENTS_PER_POLL_MAX};
 use crate::listening::{self, Opened};
-use crate::messages::{Applied, Command, Mailbox, Order};
+use crate::messages::{Mailbox, Order};
 use crate::net::{Network, Tcp};
 use crate::shared::Shared;
 use crate::telemetry::{AccessLog, LostLines};
@@ -32,7 +32,7 @@ pub struct Running {
     mailboxes: Vec<Mailbox<Tcp>>,
     workers: Vec<JoinHandle<()>>,
     control: JoinHandle<()>,
-    command: mpsc::Sender<Command>,
+    handle: Handle,
     stop_control: oneshot::Sender<()>,
 }
 
@@ -47,42 +47,9 @@ impl Running {
         self.workers.len()
     }
 
-    /// Applies another config. What did not change keeps its health, counts and connections; exchanges that run
-    /// keep the plan that they began with; clients of a listener that is no more in the config have the shutdown grace
-    /// of the former config to finish.
-    ///
-    /// # Errors
-    /// When a listener or the access log cannot be opened, or the proxy is stopping; nothing has changed then.
-    pub fn apply(&self, config: Config) -> Result<Applied, ApplyError> {
-        let (reply, outcome) = oneshot::channel();
-        self.command(Command::Apply(Box::new(config), reply))?;
-        outcome.blocking_recv().unwrap_or(Err(ApplyError::Stopping))
-    }
-
-    /// Shows in `/__status__` that a later config could not be applied, with the reason.
-    pub fn note_failure(&self, reason: String) {
-        // A proxy that is stopping shows nothing any more.
-        let _ = self.command(Command::NoteFailure(reason));
-    }
-
-    /// Opens the file of the access log anew, by its name: after the file was renamed, lines go to a new file.
-    ///
-    /// # Errors
-    /// When the file cannot be opened, or the proxy is stopping; lines go on to the former file then.
-    pub fn reopen_log(&self) -> Result<(), ApplyError> {
-        let (reply, outcome) = oneshot::channel();
-        self.command(Command::ReopenLog(reply))?;
-        outcome.blocking_recv().unwrap_or(Err(ApplyError::Stopping))
-    }
-
-    /// Whether control answers within `limit`.
-    pub fn answers_within(&self, limit: Duration) -> bool {
-        let (reply, answer) = std::sync::mpsc::sync_channel(1);
-        self.command(Command::Ping(reply)).is_ok() && answer.recv_timeout(limit).is_ok()
-    }
-
-    fn command(&self, command: Command) -> Result<(), ApplyError> {
-        self.command.try_send(command).map_err(|_| ApplyError::Stopping)
+    /// The way to send commands to the proxy.
+    pub fn handle(&self) -> &Handle {
+        &self.handle
     }
 
     /// Accepts no more clients, finishes what runs within the grace, and ends.
@@ -114,7 +81,7 @@ fn join(thread: JoinHandle<()>) {
 pub fn start(config: &Config) -> Result<Running, StartError> {
     let net = Tcp::new().map_err(StartError::Names)?;
     let seed = RandomState::new().hash_one(std::process::id());
-    let Assembly { addresses, mailboxes, control, ready, workers, command, stop_control } =
+    let Assembly { addresses, mailboxes, control, ready, workers, handle, stop_control } =
         assemble(config, &net, seed)?;
     let control = spawn("loadx-control", move |runtime| {
         runtime.block_on(control::run(control)).finish();
@@ -129,7 +96,7 @@ pub fn start(config: &Config) -> Result<Running, StartError> {
             }
         })?);
     }
-    Ok(Running { addresses, mailboxes, workers: threads, control, command, stop_control })
+    Ok(Running { addresses, mailboxes, workers: threads, control, handle, stop_control })
 }
 
 /// A proxy all of which runs in one thread.
@@ -138,7 +105,7 @@ pub struct Local<N: Network> {
     mailboxes: Vec<Mailbox<N>>,
     workers: Vec<tokio::task::JoinHandle<()>>,
     control: tokio::task::JoinHandle<OpenLog>,
-    command: mpsc::Sender<Command>,
+    handle: Handle,
     stop_control: oneshot::Sender<()>,
 }
 
@@ -148,14 +115,9 @@ impl<N: Network> Local<N> {
         &self.addresses
     }
 
-    /// The same as [`Running::apply`].
-    ///
-    /// # Errors
-    /// The same as those of [`Running::apply`].
-    pub async fn apply(&self, config: Config) -> Result<Applied, ApplyError> {
-        let (reply, outcome) = oneshot::channel();
-        self.command.try_send(Command::Apply(Box::new(config), reply)).map_err(|_| ApplyError::Stopping)?;
-        outcome.await.unwrap_or(Err(ApplyError::Stopping))
+    /// The way to send commands to the proxy.
+    pub fn handle(&self) -> &Handle {
+        &self.handle
     }
 
     /// The same as [`Running::stop`].
@@ -179,8 +141,7 @@ impl<N: Network> Local<N> {
 /// # Errors
 /// Any [`StartError`]; nothing is left running then.
 pub async fn start_local<N: Network>(config: &Config, net: &N, seed: u64) -> Result<Local<N>, StartError> {
-    let Assembly { addresses, mailboxes, control, ready, workers, command, stop_control } =
-        assemble(config, net, seed)?;
+    let Assembly { addresses, mailboxes, control, ready, workers, handle, stop_control } = assemble(config, net, seed)?;
     let control = tokio::task::spawn_local(control::run(control));
     let _ = ready.await;
     let serving = workers.into_iter().map(|Crew { parts, sockets, orders }| {
@@ -188,7 +149,7 @@ pub async fn start_local<N: Network>(config: &Config, net: &N, seed: u64) -> Res
             worker::run(parts, sockets, orders).await.expect("the network gives out listeners");
         })
     });
-    Ok(Local { addresses, mailboxes, workers: serving.collect(), control, command, stop_control })
+    Ok(Local { addresses, mailboxes, workers: serving.collect(), control, handle, stop_control })
 }
 
 /// All parts of a proxy, ready to run wherever they are put.
@@ -199,7 +160,7 @@ struct Assembly<N: Network> {
     /// Tells when workers may begin.
     ready: oneshot::Receiver<()>,
     workers: Vec<Crew<N>>,
-    command: mpsc::Sender<Command>,
+    handle: Handle,
     stop_control: oneshot::Sender<()>,
 }
 
@@ -226,6 +187,7 @@ fn assemble<N: Network>(config: &Config, net: &N, seed: u64) -> Result<Assembly<
     let addresses: Vec<SocketAddr> = listening.iter().flat_map(|(_, addresses)| addresses.clone()).collect();
     let shared = Arc::new(Shared::new(Arc::clone(desired.plan()), workers));
     let (command, commands) = mpsc::channel(CONTROL_QUEUE_MAX);
+    let (events, _) = broadcast::channel(EVENTS_MAX);
     let (report_to, reports) = mpsc::channel(CONTROL_QUEUE_MAX);
     let (ask, questions) = mpsc::channel(CONTROL_QUEUE_MAX);
     let (mailboxes, orders): (Vec<_>, Vec<_>) = (0..workers).map(|_| mpsc::unbounded_channel()).unzip();
@@ -242,6 +204,7 @@ fn assemble<N: Network>(config: &Config, net: &N, seed: u64) -> Result<Assembly<
         reports,
         questions,
         commands,
+        events: events.clone(),
         log,
         lost_log_lines: lost,
         seed: seeds.next_u64(),
@@ -263,7 +226,8 @@ fn assemble<N: Network>(config: &Config, net: &N, seed: u64) -> Result<Assembly<
         Crew { parts, sockets, orders }
     };
     let workers = sockets.into_iter().zip(orders).enumerate().map(crew).collect();
-    Ok(Assembly { addresses, mailboxes, control, ready, workers, command, stop_control })
+    let handle = Handle::new(command, events);
+    Ok(Assembly { addresses, mailboxes, control, ready, workers, handle, stop_control })
 }
 
 /// A socket with the id of its listener.

@@ -101,6 +101,7 @@ fn obey<N: Network>(worker: &Rc<Worker<N>>, accepting: &mut Accepting<N>, order:
         Order::Shed => drop(worker.shed()),
         Order::EndDrains => worker.sessions.wake_all(),
         Order::Forget(departed) => worker.metrics.borrow_mut().forget(&departed),
+        Order::Census(reply) => drop(reply.send(worker.census())),
         Order::Measure(reply) => drop(reply.send(Box::new(worker.measure()))),
         // The caller has ended the loop already.
         Order::Stop => {}

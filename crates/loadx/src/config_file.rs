@@ -16,12 +16,16 @@ pub(crate) fn load(path: &Path) -> Result<Config, Trouble> {
 /// The config in the file at `path`. `missing` is the help when the file does not exist; it depends on how the command
 /// takes the name of the file.
 pub(crate) fn load_or_advise(path: &Path, missing: &str) -> Result<Config, Trouble> {
-    let text = read(path, missing)?;
-    config::parse_with(&text, &|name| std::env::var(name).ok())
-        .map_err(|faults| Trouble::Input(describe(&faults, &path.display().to_string())))
+    parse(&read(path, missing)?, &path.display().to_string())
 }
 
-fn read(path: &Path, missing: &str) -> Result<String, Trouble> {
+/// The config of a text. `name` is the name of the text in messages. Variables of the environment get their values.
+pub(crate) fn parse(text: &str, name: &str) -> Result<Config, Trouble> {
+    config::parse_with(text, &|name| std::env::var(name).ok()).map_err(|faults| Trouble::Input(describe(&faults, name)))
+}
+
+/// The text of the file at `path`. `missing` is the help when the file does not exist.
+pub(crate) fn read(path: &Path, missing: &str) -> Result<String, Trouble> {
     let shown = path.display();
     std::fs::read(path)
         .map_err(|error| {

@@ -2,11 +2,14 @@
 
 use std::ffi::OsStr;
 use std::io::{self, IsTerminal as _, Write};
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use tracing_appender::non_blocking::WorkerGuard;
+use tracing_subscriber::Registry;
 use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::reload;
 use tracing_subscriber::util::SubscriberInitExt as _;
 
 /// Writes events to standard error while it lives. Dropping it writes the pending events, if a program reads standard
@@ -25,8 +28,31 @@ pub(crate) fn start(verbose: bool) -> Events {
         std::env::var_os("TERM").as_deref(),
     );
     let lines = tracing_subscriber::fmt::layer().with_target(false).with_ansi(colours).with_writer(writer);
-    tracing_subscriber::registry().with(filter(verbose)).with(lines).init();
+    let level = if verbose { LevelFilter::DEBUG } else { LevelFilter::INFO };
+    let (filter, reload) = reload::Layer::new(filter(level));
+    tracing_subscriber::registry().with(filter).with(lines).init();
+    // The first log of the process stays.
+    let _ = CHANGEABLE.set(reload);
     Events(guard)
+}
+
+/// The filter of the log, which an operator can change.
+static CHANGEABLE: OnceLock<reload::Handle<Targets, Registry>> = OnceLock::new();
+
+/// Changes the level of the log: error, warn, info or debug.
+///
+/// # Errors
+/// A message for the operator when there is no such level.
+pub(crate) fn set_level(name: &str) -> Result<(), String> {
+    let level = match name {
+        "error" => LevelFilter::ERROR,
+        "warn" => LevelFilter::WARN,
+        "info" => LevelFilter::INFO,
+        "debug" => LevelFilter::DEBUG,
+        _ => return Err(format!("\"{name}\" is no level of the log; the levels are error, warn, info and debug")),
+    };
+    let changeable = CHANGEABLE.get().ok_or("there is no log")?;
+    changeable.reload(filter(level)).map_err(|error| format!("the level cannot be changed: {error}"))
 }
 
 /// Whether standard output rewrites the last line of the terminal that shows the events.
@@ -56,9 +82,8 @@ impl Write for Lines {
 
 /// The events to show. Debug events of libraries are for the developers of the libraries, so the log has only their
 /// warnings.
-fn filter(verbose: bool) -> Targets {
-    let own = if verbose { LevelFilter::DEBUG } else { LevelFilter::INFO };
-    Targets::new().with_default(LevelFilter::WARN).with_target("loadx", own)
+fn filter(own: LevelFilter) -> Targets {
+    Targets::new().with_default(LevelFilter::WARN.min(own)).with_target("loadx", own)
 }
 
 /// Whether lines may have colours: never in a file or pipe, and not when the user declines colours

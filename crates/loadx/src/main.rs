@@ -1,9 +1,12 @@
 //! The `loadx` command.
 
+mod admin;
 mod backend;
 mod cli;
 mod config_file;
 mod logging;
+mod manager;
+mod open_files;
 mod signals;
 mod systemd;
 mod traps;

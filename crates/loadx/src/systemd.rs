@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use loadx_proxy::Running;
+use loadx_proxy::Handle;
 use sd_notify::NotifyState;
 
 /// The longest time that the proxy may take to answer before LoadX counts as hung. A config that resolves names takes
@@ -45,8 +45,8 @@ impl Systemd {
     }
 
     /// Gives a sign of life if systemd waits for one and the proxy answers.
-    pub(crate) fn sign_of_life(&self, running: &Running) {
-        if self.watchdog.is_some() && running.answers_within(ANSWER_LIMIT) {
+    pub(crate) fn sign_of_life(&self, proxy: &Handle) {
+        if self.watchdog.is_some() && proxy.answers_within(ANSWER_LIMIT) {
             tell(&[NotifyState::Watchdog]);
         }
     }

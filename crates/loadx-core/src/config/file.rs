@@ -3,7 +3,7 @@
 //! The reader, the JSON Schema and the defaults use this list.
 
 use super::reader::At;
-use super::routing_file::{FileBackend, FileCluster, FileListener, FileRoute};
+use super::routing_file::{FileAdmin, FileBackend, FileCluster, FileListener, FileRoute};
 use super::table::Table;
 use super::values::{Host, LogField, LogFormat, Network, Seconds, TargetPath, Text, Token, Whole};
 use crate::Algorithm;
@@ -22,6 +22,8 @@ file_object! {
             routes: Vec<At<FileRoute>>,
             /// Named sets of backends; instead of backend_servers.
             clusters: Table<FileCluster>,
+            /// How operators reach the admin API and `loadx ctl`.
+            admin: FileAdmin,
             /// The path of health probes; with this key, a status of 200 to 399 is healthy. Without this key: /health,
             /// and any status below 500 is healthy, because not every application has that path.
             health_check_path: TargetPath,

@@ -6,7 +6,9 @@
 
 #[macro_use]
 mod object;
+mod admin;
 mod algorithm;
+mod changes;
 mod checker;
 mod comments;
 mod edits;
@@ -25,10 +27,13 @@ mod values;
 
 use file::FileConfig;
 use reader::Read as _;
+use validate::BACKENDS_MAX;
 
+pub use changes::{BackendChange, ChangeError, Changes, Presence, Wanted};
 pub use fault::{Fault, Faults};
 pub use model::{
-    AccessLogConfig, ClientLimits, ClusterConfig, Config, HealthKeys, HostPort, ListenerConfig, Signature, Timeouts,
+    AccessLogConfig, AdminConfig, AdminSocket, ClientLimits, ClusterConfig, Config, HealthKeys, HostPort,
+    ListenerConfig, Signature, Timeouts, TokenSource,
 };
 pub use values::{LogField, LogFormat};
 

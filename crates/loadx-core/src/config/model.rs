@@ -39,6 +39,38 @@ pub struct Config {
     pub trusted_proxies: Vec<IpNet>,
     /// Clients to which `/__health__`, `/__metrics__` and `/__status__` answer.
     pub endpoints_allow: Vec<IpNet>,
+    /// How operators reach the admin API.
+    pub admin: AdminConfig,
+}
+
+/// How operators reach the admin API.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct AdminConfig {
+    /// The Unix socket.
+    pub socket: AdminSocket,
+    /// The address for TCP, and the token that clients must send there; `None` means no TCP.
+    pub tcp: Option<(HostPort, TokenSource)>,
+}
+
+/// The Unix socket of the admin API.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum AdminSocket {
+    /// A socket in the runtime directory.
+    #[default]
+    Runtime,
+    /// A socket with this path.
+    Path(PathBuf),
+    /// No socket.
+    Off,
+}
+
+/// Where the token of the admin API stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TokenSource {
+    /// In a file.
+    File(PathBuf),
+    /// In an environment variable.
+    Variable(String),
 }
 
 /// A listener.
@@ -109,6 +141,12 @@ impl fmt::Display for HostPort {
 }
 
 impl HostPort {
+    /// Whether only programs on this machine reach the host: an IP address of the loopback, or localhost.
+    pub fn is_loopback(&self) -> bool {
+        let known = Self::known_addresses(&self.host);
+        !known.is_empty() && known.iter().all(IpAddr::is_loopback)
+    }
+
     /// The addresses of a host that are known without a look-up: those of an IP address and of localhost.
     pub fn known_addresses(host: &str) -> Vec<IpAddr> {
         if host.eq_ignore_ascii_case("localhost") {

@@ -256,6 +256,30 @@ file_object! {
     }
 }
 
+file_object! {
+    /// How operators reach the admin API.
+    FileAdmin {
+        required {}
+        optional {
+            /// The path of the Unix socket of the admin API, or "off". Without this key: a socket in the runtime
+            /// directory, which `loadx ctl` finds.
+            socket: Text,
+            /// The host and port on which the admin API answers over TCP as well; needs a token. Without this key: not
+            /// over TCP.
+            address: Address,
+            /// The file with the token that clients over TCP must send.
+            token_file: Text,
+            /// The environment variable with the token that clients over TCP must send.
+            token_variable: Text,
+        }
+        default {
+            /// Whether the admin API may answer without encryption on an address beyond loopback, where others on the
+            /// network can read the token.
+            allow_unencrypted: bool = false,
+        }
+    }
+}
+
 /// A backend: an object, or host and port in one text.
 #[derive(Clone, Debug)]
 pub(super) enum FileBackendEntry {

@@ -16,7 +16,7 @@ use super::{
 use crate::{Accepts, AttemptPolicy, BackendSpec, HealthPolicy, Probe};
 
 /// The largest number of backends in one config: LoadX probes every backend, and the views contain every backend.
-const BACKENDS_MAX: usize = 20_000;
+pub(super) const BACKENDS_MAX: usize = 20_000;
 
 pub(super) fn validate(source: &str, file: FileConfig, faults: &mut Faults) -> Config {
     Checker { source, faults }.config(file)
@@ -36,6 +36,7 @@ impl Checker<'_> {
         };
         let clusters = self.clusters(&file);
         let timeouts = timeouts(&file);
+        let admin = file.admin.as_ref().map(|admin| self.admin(admin)).unwrap_or_default();
         let routes = match &file.routes {
             Some(routes) => self.routes(routes, &Names::new(&listeners, &clusters)),
             None => {
@@ -67,6 +68,7 @@ impl Checker<'_> {
             metrics: file.enable_metrics,
             trusted_proxies: file.trusted_proxies.into_iter().map(|network| network.value.0).collect(),
             endpoints_allow: file.endpoints_allow.into_iter().map(|network| network.value.0).collect(),
+            admin,
         }
     }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use loadx_core::plan::{ClusterSnapshot, DrainSnapshot};
 use loadx_core::route::Endpoint;
-use loadx_core::{Attempts, BackendSnapshot, HealthPolicy, Time};
+use loadx_core::{Attempts, BackendSnapshot, HealthPolicy, ListenerId, Time};
 use serde_json::{Value, json};
 use tokio::sync::{Mutex, oneshot};
 
@@ -34,8 +34,8 @@ pub(super) struct Endpoints<N: Network> {
 pub(super) struct State {
     pub(super) clusters: Vec<ClusterSnapshot>,
     pub(super) drains: Vec<DrainSnapshot>,
-    /// The addresses of all listeners.
-    pub(super) listening: Vec<SocketAddr>,
+    /// The addresses of each listener.
+    pub(super) listening: Vec<(ListenerId, Vec<SocketAddr>)>,
     pub(super) config: ConfigStatus,
 }
 
@@ -71,7 +71,7 @@ impl<N: Network> Endpoints<N> {
     }
 
     /// What all workers have counted by now. Whoever asks while a measurement runs shares the next one.
-    async fn measure(&self) -> Rc<Shard> {
+    pub(super) async fn measure(&self) -> Rc<Shard> {
         let asked = self.clock.now();
         let mut measured = self.measured.lock().await;
         match &*measured {
@@ -136,7 +136,7 @@ impl<N: Network> Endpoints<N> {
             "uptime_seconds": seconds(now.since(Time::ZERO)),
             "plan": plan.generation,
             "config": describe_config(now, &state.config, plan.generation),
-            "listening": state.listening.iter().map(ToString::to_string).collect::<Vec<_>>(),
+            "listening": state.listening.iter().flat_map(|(_, at)| at).map(ToString::to_string).collect::<Vec<_>>(),
             "algorithm": clusters.first().map_or("", |cluster| cluster.snapshot.algorithm.as_str()),
             "healthy_backends": totals.admitted,
             "total_backends": totals.backends,
@@ -232,7 +232,7 @@ fn describe(cluster: &str, backend: &BackendSnapshot, counts: &Shard) -> Value {
         "port": backend.port,
         "weight": backend.weight,
         "healthy": backend.admitted,
-        "state": state_of(backend),
+        "state": backend.state(),
         "reason": &*backend.reason,
         "since_seconds": seconds(backend.since),
         "addresses": backend.addresses.iter().map(ToString::to_string).collect::<Vec<_>>(),
@@ -242,15 +242,6 @@ fn describe(cluster: &str, backend: &BackendSnapshot, counts: &Shard) -> Value {
         "last_probe_seconds_ago": backend.last_probe.map(seconds),
         "probe_ms": backend.probe_took.map(|took| round(took.as_secs_f64() * 1_000.0, 3)),
     })
-}
-
-/// The state of a backend in one word or two.
-fn state_of(backend: &BackendSnapshot) -> &'static str {
-    match backend.standing {
-        _ if backend.drained => "drained",
-        Some(standing) => standing.as_str(),
-        None => "not probed",
-    }
 }
 
 fn describe_drain(drain: &DrainSnapshot) -> Value {
@@ -305,6 +296,7 @@ fn bounds() -> Value {
         ("connect_look_seconds", limits::CONNECT_LOOK.as_secs()),
         ("measure_timeout_seconds", limits::MEASURE_TIMEOUT.as_secs()),
         ("control_queue", limits::CONTROL_QUEUE_MAX as u64),
+        ("events", limits::EVENTS_MAX as u64),
         ("probes_at_once", limits::PROBES_MAX as u64),
         ("addresses_per_backend", limits::ADDRESSES_MAX as u64),
         ("resolve_interval_min_seconds", limits::RESOLVE_INTERVAL_MIN.as_secs()),

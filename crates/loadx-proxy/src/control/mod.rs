@@ -2,11 +2,12 @@
 //! resolves names, publishes plans and views, and answers the status endpoints.
 
 mod endpoints;
+mod observe;
 mod probe;
 mod reload;
 mod resolve;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -15,19 +16,20 @@ use loadx_core::plan::{Desired, ProbeToRun};
 use loadx_core::{
     BackendId, ClusterEvent, ClusterId, Event, Evidence, ListenerId, NameAnswer, Observation, SplitMix64,
 };
-use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::sync::{Semaphore, broadcast, mpsc, oneshot};
 use tokio::task::spawn_local;
 
 use crate::clock::Clock;
 use crate::limits::{CONTROL_QUEUE_MAX, PROBES_MAX};
 use crate::messages::{Command, Mailbox, Order, Question, Report};
 use crate::net::Network;
+use crate::observed::EventRecord;
 use crate::shared::Shared;
 use crate::telemetry::{Departed, LostLines};
 
 use endpoints::{Endpoints, State};
 use probe::ProbeRun;
-use reload::{ConfigStatus, Prepared};
+use reload::{ConfigStatus, NewConfig, Prepared};
 use resolve::Resolver;
 
 pub(crate) use reload::OpenLog;
@@ -44,6 +46,7 @@ pub(crate) struct Parts<N: Network> {
     pub(crate) reports: mpsc::Receiver<Report>,
     pub(crate) questions: mpsc::Receiver<Question>,
     pub(crate) commands: mpsc::Receiver<Command>,
+    pub(crate) events: broadcast::Sender<EventRecord>,
     pub(crate) lost_log_lines: Arc<LostLines>,
     pub(crate) seed: u64,
     /// Told once the first views are published.
@@ -67,9 +70,11 @@ pub(crate) async fn run<N: Network>(mut parts: Parts<N>) -> OpenLog {
         asks_default_path: false,
         listening: parts.listening,
         log: parts.log,
+        events: parts.events,
         lost_log_lines: Arc::clone(&parts.lost_log_lines),
         status: ConfigStatus { since: parts.clock.now(), failure: None },
         is_preparing: false,
+        waiting: VecDeque::new(),
     };
     tokio::select! {
         biased;
@@ -103,8 +108,7 @@ pub(crate) async fn run<N: Network>(mut parts: Parts<N>) -> OpenLog {
             Some(Report { backend, observation }) = parts.reports.recv() => {
                 control.take_in(Finding::Observed(backend, observation));
             }
-            // One config at a time, in their order.
-            Some(command) = parts.commands.recv(), if !control.is_preparing => control.obey(command),
+            Some(command) = parts.commands.recv() => control.obey(command, &endpoints),
             Some(question) = parts.questions.recv() => control.answer(question, &endpoints),
             () = sleep_until(control.clock, deadline) => {}
         }
@@ -146,10 +150,13 @@ struct Control<N: Network> {
     /// The addresses of each listener of the plan.
     listening: Vec<(ListenerId, Vec<SocketAddr>)>,
     log: OpenLog,
+    events: broadcast::Sender<EventRecord>,
     lost_log_lines: Arc<LostLines>,
     status: ConfigStatus,
     /// Whether a config is being prepared; the next one waits.
     is_preparing: bool,
+    /// The configs that wait, in their order.
+    waiting: VecDeque<NewConfig>,
 }
 
 impl<N: Network> Control<N> {
@@ -166,12 +173,9 @@ impl<N: Network> Control<N> {
             }
             Finding::Resolved(id, answer) => self.desired.resolved(now, id, answer),
             Finding::Prepared(prepared) => return self.take_over(prepared),
-            Finding::Applied => {
-                self.is_preparing = false;
-                return;
-            }
+            Finding::Applied => return self.prepare_next(),
         };
-        events.iter().for_each(tell);
+        self.tell(&events);
         self.forget_removed(&events, Vec::new());
     }
 
@@ -212,13 +216,17 @@ impl<N: Network> Control<N> {
         }
     }
 
-    fn answer(&self, question: Question, endpoints: &Endpoints<N>) {
-        let state = State {
+    fn state(&self) -> State {
+        State {
             clusters: self.desired.snapshot(self.clock.now()),
             drains: self.desired.drains(self.clock.now()),
-            listening: self.listening.iter().flat_map(|(_, addresses)| addresses.clone()).collect(),
+            listening: self.listening.clone(),
             config: self.status.clone(),
-        };
+        }
+    }
+
+    fn answer(&self, question: Question, endpoints: &Endpoints<N>) {
+        let state = self.state();
         let endpoints = endpoints.clone();
         spawn_local(async move {
             let answer = endpoints.answer(question.endpoint, &state).await;
@@ -227,13 +235,26 @@ impl<N: Network> Control<N> {
         });
     }
 
+    /// Logs events, and sends them to the operators who follow the events.
+    fn tell(&self, events: &[ClusterEvent]) {
+        for event in events {
+            if event.event.is_warning() {
+                tracing::warn!("{event}");
+            } else {
+                tracing::info!("{event}");
+            }
+            // Without receivers the event is only in the log.
+            let _ = self.events.send(EventRecord::from(event));
+        }
+    }
+
     /// Ends the exchanges of backends whose drains are over.
     fn end_drains(&mut self) {
         let over = self.desired.end_drains(self.clock.now());
         if over.is_empty() {
             return;
         }
-        over.iter().for_each(tell);
+        self.tell(&over);
         for mailbox in &self.mailboxes {
             // A worker that ended has no exchanges.
             let _ = mailbox.send(Order::EndDrains);
@@ -252,13 +273,5 @@ impl<N: Network> Control<N> {
                 let _ = found.send(Finding::Observed(id, observation)).await;
             });
         }
-    }
-}
-
-fn tell(event: &ClusterEvent) {
-    if event.event.is_warning() {
-        tracing::warn!("{event}");
-    } else {
-        tracing::info!("{event}");
     }
 }

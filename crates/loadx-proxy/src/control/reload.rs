@@ -10,10 +10,11 @@ use loadx_core::{ClusterId, ListenerId, NameAnswer, Time};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::{JoinSet, spawn_local};
 
+use super::endpoints::Endpoints;
 use super::resolve::look_up;
-use super::{Control, Finding, tell};
+use super::{Control, Finding};
 use crate::error::{ApplyError, StartError};
-use crate::limits::{LISTENER_CLOSE, LOG_REOPEN, RESOLVE_AT_START};
+use crate::limits::{CONTROL_QUEUE_MAX, LISTENER_CLOSE, LOG_REOPEN, RESOLVE_AT_START};
 use crate::listening::{self, Opened};
 use crate::messages::{Applied, Command, Order};
 use crate::net::Network;
@@ -23,12 +24,14 @@ use crate::worker;
 /// What DNS answered for the names of a config, by host and port.
 pub(super) type Answers = HashMap<(Arc<str>, u16), NameAnswer>;
 
+/// A config to apply. The sender gets the result.
+pub(super) type NewConfig = (Box<Config>, oneshot::Sender<Result<Applied, ApplyError>>);
+
 /// A config whose names have been looked up.
 #[derive(Debug)]
 pub(super) struct Prepared {
-    config: Box<Config>,
+    new: NewConfig,
     answers: Answers,
-    reply: oneshot::Sender<Result<Applied, ApplyError>>,
 }
 
 /// The access log that is written.
@@ -50,11 +53,15 @@ pub(super) struct ConfigStatus {
 }
 
 impl<N: Network> Control<N> {
-    pub(super) fn obey(&mut self, command: Command) {
+    pub(super) fn obey(&mut self, command: Command, endpoints: &Endpoints<N>) {
         match command {
-            Command::Apply(config, reply) => self.prepare(config, reply),
+            // One config at a time, in their order.
+            Command::Apply(..) if self.waiting.len() >= CONTROL_QUEUE_MAX => {}
+            Command::Apply(config, reply) if self.is_preparing => self.waiting.push_back((config, reply)),
+            Command::Apply(config, reply) => self.prepare((config, reply)),
             // The caller may have given up waiting.
             Command::Ping(reply) => drop(reply.try_send(())),
+            Command::Observe(reply) => self.observe(reply, endpoints),
             Command::NoteFailure(reason) => self.status.failure = Some((self.clock.now(), reason)),
             Command::ReopenLog(reply) => self.reopen_log(reply),
         }
@@ -62,7 +69,8 @@ impl<N: Network> Control<N> {
 
     /// Looks up the names of a config that are new, and then lets the config be taken over: a plan with backends that
     /// have no address yet would have requests fail that the former plan could serve.
-    fn prepare(&mut self, config: Box<Config>, reply: oneshot::Sender<Result<Applied, ApplyError>>) {
+    fn prepare(&mut self, new_config: NewConfig) {
+        let config = &new_config.0;
         let known: HashSet<(Arc<str>, u16)> =
             self.desired.names().into_iter().map(|name| (name.host, name.port)).collect();
         let named = config.backends().filter(|(_, backend)| backend.literal_addresses().is_none());
@@ -86,21 +94,29 @@ impl<N: Network> Control<N> {
             }
             answers.extend(look_ups.join_all().await.into_iter().flatten());
             // Control may have stopped meanwhile.
-            let _ = found.send(Finding::Prepared(Prepared { config, answers, reply })).await;
+            let _ = found.send(Finding::Prepared(Prepared { new: new_config, answers })).await;
         });
     }
 
     /// Makes a config the plan, or tells why not.
     pub(super) fn take_over(&mut self, prepared: Prepared) {
-        let Prepared { config, answers, reply } = prepared;
+        let Prepared { new: (config, reply), answers } = prepared;
         match self.apply(&config, &answers) {
             Ok((applied, closing)) => self.finish_closing(closing, applied, reply),
             Err(error) => {
                 self.status.failure = Some((self.clock.now(), error.to_string()));
-                self.is_preparing = false;
                 // The caller may have given up waiting.
                 let _ = reply.send(Err(error));
+                self.prepare_next();
             }
+        }
+    }
+
+    /// Prepares the config that has waited longest, if there is one.
+    pub(super) fn prepare_next(&mut self) {
+        self.is_preparing = false;
+        if let Some(next) = self.waiting.pop_front() {
+            self.prepare(next);
         }
     }
 
@@ -139,12 +155,11 @@ impl<N: Network> Control<N> {
             self.mailboxes.iter().for_each(|mailbox| drop(mailbox.send(Order::Log(log.sender.clone()))));
             self.log.replace_with(log);
         }
-        events.iter().for_each(tell);
+        self.tell(&events);
         let kept: BTreeSet<ClusterId> = plan.clusters.iter().map(|cluster| cluster.id).collect();
         let departed = former.clusters.iter().map(|cluster| cluster.id).filter(|id| !kept.contains(id));
         self.forget_removed(&events, departed.collect());
         self.status = ConfigStatus { since: self.clock.now(), failure: None };
-        tracing::info!("the config is applied: plan {}", plan.generation);
         let applied = Applied { generation: plan.generation, after_restart: self.after_restart(config) };
         Ok((applied, closing))
     }

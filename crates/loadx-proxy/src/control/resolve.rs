@@ -12,7 +12,7 @@ use tokio::sync::{Notify, mpsc};
 use tokio::task::{AbortHandle, spawn_local};
 
 use super::reload::Answers;
-use super::{Control, Finding, tell};
+use super::{Control, Finding};
 use crate::limits::{
     ADDRESSES_MAX, RESOLVE_AT_START, RESOLVE_BESIDE_OTHERS, RESOLVE_IN_DOUBT, RESOLVE_INTERVAL_MAX,
     RESOLVE_INTERVAL_MIN,
@@ -56,7 +56,8 @@ impl<N: Network> Control<N> {
     fn take_in_quietly(&mut self, finding: Finding) {
         if let Finding::Resolved(id, answer) = finding {
             let events = self.desired.resolved(self.clock.now(), id, answer);
-            events.iter().filter(|event| event.event.is_warning()).for_each(tell);
+            let (bad, _): (Vec<_>, Vec<_>) = events.into_iter().partition(|event| event.event.is_warning());
+            self.tell(&bad);
         }
     }
 

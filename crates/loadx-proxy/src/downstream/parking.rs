@@ -174,6 +174,11 @@ impl<S: Stream> Parking<S> {
         first.map(|spot| spots.remove(spot)).is_some()
     }
 
+    /// Calls `count` with the listener of each connection.
+    pub(crate) fn listeners(&self, count: impl FnMut(ListenerId)) {
+        self.spots.borrow().iter().map(|(_, parked)| parked.listener).for_each(count);
+    }
+
     /// Removes the connections of the listeners for which `leaves` is true. Returns those with a readable stream and
     /// closes the others.
     pub(crate) fn take(&self, leaves: impl Fn(ListenerId) -> bool) -> Vec<Parked<S>> {

@@ -129,6 +129,11 @@ impl Sessions {
         }
     }
 
+    /// Calls `count` with the listener of each task.
+    pub(crate) fn listeners(&self, count: impl FnMut(ListenerId)) {
+        self.states.borrow().iter().map(|(_, state)| state.listener).for_each(count);
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.states.borrow().len()
     }

@@ -1,9 +1,11 @@
 //! The tunnel after a 101: relays bytes in both directions without interpreting them (RFC 9110, section 7.8).
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::time::Duration;
 
-use loadx_core::{Backend, Time};
+use loadx_core::{Backend, BackendId, Time};
 
 use super::attempt::until_cut;
 use super::{Exchange, TunnelEnd};
@@ -24,6 +26,7 @@ where
     /// Relays bytes between the client and the backend after a 101, until both sides end, the tunnel fails, or the drain of
     /// the backend is over.
     pub(super) async fn tunnel(&mut self, backend: &Backend, switched: &mut Conversation<N::Stream>) -> TunnelEnd {
+        let _counted = self.worker.tunnels.begin(backend.id());
         let Inbound { request, response, pace } = &mut self.client;
         self.progress.switched_at.set(Some(pace.timer.now()));
         request.body().consume();
@@ -57,6 +60,36 @@ where
                 response.body().shut();
                 to_backend.shut();
                 TunnelEnd::Ended("the drain of the backend was over")
+            }
+        }
+    }
+}
+
+/// The number of tunnels of a worker, by backend.
+#[derive(Debug, Default)]
+pub(crate) struct Tunnels(RefCell<BTreeMap<BackendId, usize>>);
+
+impl Tunnels {
+    /// Counts a tunnel, as long as the guard lives.
+    fn begin(&self, backend: BackendId) -> impl Drop {
+        *self.0.borrow_mut().entry(backend).or_default() += 1;
+        Running(self, backend)
+    }
+
+    pub(crate) fn counts(&self) -> BTreeMap<BackendId, usize> {
+        self.0.borrow().clone()
+    }
+}
+
+/// A tunnel that runs.
+struct Running<'t>(&'t Tunnels, BackendId);
+
+impl Drop for Running<'_> {
+    fn drop(&mut self) {
+        if let Entry::Occupied(mut count) = self.0.0.borrow_mut().entry(self.1) {
+            *count.get_mut() -= 1;
+            if *count.get() == 0 {
+                count.remove();
             }
         }
     }

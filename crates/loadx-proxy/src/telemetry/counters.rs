@@ -14,6 +14,7 @@ use loadx_core::{Backend, BackendId, ClusterId, Time};
 
 use super::latency::{LATENCY_MAX_US, Latency};
 use super::record::Record;
+use crate::observed::ExchangeCounts;
 
 /// The number of slots for the windows of recent time, and the length of a slot.
 pub(super) const RECENT_SLOTS: usize = 7;
@@ -248,6 +249,23 @@ impl Shard {
             all.add(shard);
         }
         all
+    }
+
+    /// The exchanges of these clusters since `earlier`, and the response time that 99 percent of them did not exceed.
+    pub(crate) fn since(&self, earlier: &Shard, clusters: &[ClusterId]) -> (ExchangeCounts, Duration) {
+        let mut all = ClusterCounts::new();
+        for id in clusters {
+            let (now, then) = (self.cluster(*id), earlier.cluster(*id));
+            let mut times = now.latency.histogram.clone();
+            // A worker that did not answer in time is missing in one of the two.
+            if times.subtract(&then.latency.histogram).is_ok() {
+                all.latency.histogram.add(&times).expect("the histogram grows");
+            }
+            all.requests += now.requests.saturating_sub(then.requests);
+            all.errors += now.errors.saturating_sub(then.errors);
+        }
+        let p99 = Duration::from_micros(all.latency.histogram.value_at_quantile(0.99));
+        (ExchangeCounts { requests: all.requests, errors: all.errors }, p99)
     }
 
     /// The counts of each backend.

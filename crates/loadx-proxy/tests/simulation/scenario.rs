@@ -116,7 +116,7 @@ impl Scenario {
         for _ in 0..if self.many { 2 + self.rng.below(8) } else { 0 } {
             tokio::time::sleep(Duration::from_millis(self.rng.below(4_000))).await;
             let config = self.other_config(&config);
-            proxy.as_ref().expect("the proxy runs").apply(config).await.unwrap();
+            proxy.as_ref().expect("the proxy runs").handle().apply(config).await.unwrap();
         }
         if self.faults == Faults::Any && self.rng.below(4) == 0 {
             // Stops the proxy during traffic.

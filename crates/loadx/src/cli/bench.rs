@@ -11,7 +11,7 @@ use clap::Args;
 use loadx_load::{Comparison, Plan, Report, Target};
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::open_files;
+use crate::open_files;
 use crate::signals::Signals;
 use crate::trouble::{Trouble, print};
 use progress::Progress;

@@ -4,9 +4,9 @@ mod address;
 mod backend;
 mod bench;
 mod check;
+mod ctl;
 mod demo;
 mod health;
-mod open_files;
 mod plan;
 mod route;
 mod run;
@@ -26,6 +26,7 @@ Examples:
   loadx check config.json                              check a config file
   loadx plan new.json                                  see what another config would change
   loadx run --config config.json                       balance as the config file says
+  loadx ctl drain 10.0.0.7:80                          give a backend of a running LoadX no new requests
 
 Exit status: 0 success, 1 failure, 2 a wrong option, config file or address.
 `loadx COMMAND --help` lists the options of a command.";
@@ -48,6 +49,8 @@ enum Command {
     ///
     /// The exit status is that of diff: 0 without differences, 1 with differences, 2 for a faulty file.
     Plan(plan::PlanArguments),
+    /// Look at a running LoadX and change it: drain a backend, apply a config on trial, follow the events
+    Ctl(ctl::CtlArguments),
     /// Show where the config sends a request, what the backend would get, and why other routes do not match
     Route(route::RouteArguments),
     /// Print the JSON Schema of the config file
@@ -75,6 +78,7 @@ impl Arguments {
             Command::Run(arguments) => run::run(&arguments),
             Command::Check(arguments) => check::check(&arguments),
             Command::Plan(arguments) => plan::plan(&arguments),
+            Command::Ctl(arguments) => ctl::ctl(&arguments),
             Command::Route(arguments) => route::route(&arguments),
             Command::Schema => {
                 trouble::print(&format!("{:#}\n", loadx_core::config::schema()))?;

@@ -2,12 +2,15 @@
 
 use std::fmt::Write as _;
 use std::io::{self, Write as _};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Args;
-use loadx_core::plan::compare::{Change, Detail, Difference, Part, compare};
-use serde_json::{Value, json};
+use loadx_core::plan::compare::compare;
+use serde_json::json;
+
+use super::ctl::client::{Client, Where};
+use crate::admin::api::{PlannedDetail, PlannedDifference};
 
 use crate::trouble::Trouble;
 use crate::words::count;
@@ -19,8 +22,13 @@ pub(super) struct PlanArguments {
     /// The new config file
     new: PathBuf,
     /// The config file that LoadX runs with
-    #[arg(long, value_name = "FILE", default_value = "config.json")]
+    #[arg(long, value_name = "FILE", default_value = "config.json", conflicts_with_all = ["running", "socket", "url"])]
     from: PathBuf,
+    /// Compare with the LoadX that runs here, with what it has in use now
+    #[arg(long)]
+    running: bool,
+    #[command(flatten)]
+    place: Where,
     /// Print the differences as JSON
     #[arg(long)]
     json: bool,
@@ -28,19 +36,37 @@ pub(super) struct PlanArguments {
 
 /// The exit status is that of `diff`: 0 without differences, 1 with differences, 2 for a faulty file or without an output.
 pub(super) fn plan(arguments: &PlanArguments) -> Result<ExitCode, Trouble> {
+    if arguments.running || arguments.place.is_named() {
+        return of_running(&Client::new(&arguments.place)?, &arguments.new, arguments.json);
+    }
     let old =
         config_file::load_or_advise(&arguments.from, "name the config file that runs: loadx plan NEW --from FILE")?;
     let new = config_file::load_or_advise(&arguments.new, "name the new config file: loadx plan NEW")?;
     for warning in traps::warnings(&new, Some(&arguments.new))? {
         eprintln!("warning: {}: {}", arguments.new.display(), warning.text());
     }
-    let differences = compare(&old, &new);
-    let text = if arguments.json {
-        let all: Vec<Value> = differences.iter().map(to_json).collect();
-        format!("{:#}\n", json!({ "differences": all }))
+    let differences: Vec<PlannedDifference> = compare(&old, &new).iter().map(PlannedDifference::from).collect();
+    finish(&arguments.from.display().to_string(), &arguments.new, &differences, arguments.json)
+}
+
+/// Compares with a running LoadX.
+pub(super) fn of_running(client: &Client, new: &Path, json: bool) -> Result<ExitCode, Trouble> {
+    let text = config_file::read(new, "name the new config file: loadx plan NEW")?;
+    // The exit status 1 would mean differences.
+    let unknown = |trouble: Trouble| Trouble::Input(trouble.to_string());
+    let planned = super::ctl::planned(client, text, new.display().to_string()).map_err(unknown)?;
+    for warning in &planned.warnings {
+        eprintln!("warning: {}: {warning}", new.display());
+    }
+    finish(&format!("plan {} of the running LoadX", planned.generation), new, &planned.differences, json)
+}
+
+/// Prints the differences. The exit status is that of `diff`.
+fn finish(old: &str, new: &Path, differences: &[PlannedDifference], json: bool) -> Result<ExitCode, Trouble> {
+    let text = if json {
+        format!("{:#}\n", json!({ "differences": differences }))
     } else {
-        let heading = format!("{} -> {}", arguments.from.display(), arguments.new.display());
-        to_text(&heading, &differences)
+        to_text(&format!("{old} -> {}", new.display()), differences)
     };
     Ok(match write_out(&text)? {
         false => ExitCode::from(2),
@@ -61,14 +87,14 @@ fn write_out(text: &str) -> Result<bool, Trouble> {
     }
 }
 
-fn to_text(heading: &str, differences: &[Difference]) -> String {
+fn to_text(heading: &str, differences: &[PlannedDifference]) -> String {
     if differences.is_empty() {
         return format!("{heading}: no differences\n");
     }
     let mut text = format!("{heading}: {}\n", count(differences.len(), "difference"));
     let mut title = "";
     for difference in differences {
-        let next = title_of(difference.part);
+        let next = title_of(&difference.part);
         if next != title {
             text.push_str(&format!("\n{next}\n"));
             title = next;
@@ -78,34 +104,35 @@ fn to_text(heading: &str, differences: &[Difference]) -> String {
     text
 }
 
-fn title_of(part: Part) -> &'static str {
+fn title_of(part: &str) -> &'static str {
     match part {
-        Part::Listener => "listeners",
-        Part::Route => "routes",
-        Part::Cluster | Part::Backend => "clusters and backends",
-        Part::Setting => "settings",
+        "listener" => "listeners",
+        "route" => "routes",
+        "cluster" | "backend" => "clusters and backends",
+        _ => "settings",
     }
 }
 
-fn sign(change: Change) -> char {
+fn sign(change: &str) -> char {
     match change {
-        Change::Added => '+',
-        Change::Removed => '-',
-        Change::Changed => '~',
+        "added" => '+',
+        "removed" => '-',
+        _ => '~',
     }
 }
 
-fn write_difference(difference: &Difference, text: &mut String) -> std::fmt::Result {
-    let Difference { part, of, name, change, details, effect } = difference;
-    let of = of.as_ref().map(|cluster| format!(" of {cluster}")).unwrap_or_default();
-    match (part, &details[..]) {
+fn write_difference(difference: &PlannedDifference, text: &mut String) -> std::fmt::Result {
+    let PlannedDifference { part, cluster, name, change, details, effect, now } = difference;
+    let of = cluster.as_ref().map(|cluster| format!(" of {cluster}")).unwrap_or_default();
+    match (&**part, &details[..]) {
         // The name of a setting is the key of its only detail.
-        (Part::Setting, [Detail { old, new, .. }]) => {
-            writeln!(text, "  {} {name}: {}; {effect}", sign(*change), arrow(old.as_deref(), new.as_deref()))
+        ("setting", [PlannedDetail { old, new, .. }]) => {
+            writeln!(text, "  {} {name}: {}; {effect}", sign(change), arrow(old.as_deref(), new.as_deref()))
         }
         _ => {
-            writeln!(text, "  {} {name}{of}: {effect}", sign(*change))?;
-            details.iter().try_for_each(|Detail { key, old, new }| {
+            writeln!(text, "  {} {name}{of}: {effect}", sign(change))?;
+            now.iter().try_for_each(|now| writeln!(text, "      now: {now}"))?;
+            details.iter().try_for_each(|PlannedDetail { key, old, new }| {
                 writeln!(text, "      {key}: {}", arrow(old.as_deref(), new.as_deref()))
             })
         }
@@ -119,23 +146,4 @@ fn arrow(old: Option<&str>, new: Option<&str>) -> String {
         (Some(old), None) => format!("{} -> none", shown(old)),
         (None, new) => shown(new.unwrap_or_default()),
     }
-}
-
-fn to_json(difference: &Difference) -> Value {
-    let Difference { part, of, name, change, details, effect } = difference;
-    let part = match part {
-        Part::Listener => "listener",
-        Part::Route => "route",
-        Part::Cluster => "cluster",
-        Part::Backend => "backend",
-        Part::Setting => "setting",
-    };
-    let change = match change {
-        Change::Added => "added",
-        Change::Removed => "removed",
-        Change::Changed => "changed",
-    };
-    let details: Vec<Value> =
-        details.iter().map(|Detail { key, old, new }| json!({ "key": key, "old": old, "new": new })).collect();
-    json!({ "part": part, "cluster": of, "name": name, "change": change, "details": details, "effect": effect })
 }

@@ -7,16 +7,18 @@ use clap::Args;
 use clap::builder::{PossibleValuesParser, TypedValueParser as _};
 use loadx_core::config::{self, Config, Faults, HostPort};
 use loadx_core::{Accepts, Algorithm, Probe};
-use loadx_proxy::{Applied, Running};
 
+use super::address;
 use super::watch::{self, Watch};
-use super::{address, open_files};
+use crate::admin::Admin;
 use crate::logging;
+use crate::manager::{Base, Manager, Origin, Start};
 use crate::signals::{Signals, Wish};
 use crate::systemd::Systemd;
+use crate::traps::Trap;
 use crate::trouble::{ListenOption, Trouble};
 use crate::words::{count, summary};
-use crate::{config_file, traps};
+use crate::{admin, config_file, manager, open_files, traps};
 
 /// The options of `loadx run`.
 #[derive(Debug, Args)]
@@ -41,6 +43,13 @@ pub(super) struct RunArguments {
     /// Apply the config file whenever the file changes, as after SIGHUP
     #[arg(long, conflicts_with = "to")]
     watch: bool,
+    /// The Unix socket of the admin API, which `loadx ctl` uses, or "off" [default: a socket in the runtime directory,
+    /// which `loadx ctl` finds]
+    #[arg(long, value_name = "PATH")]
+    admin: Option<PathBuf>,
+    /// The file with what operators asked LoadX to keep across restarts [default: a file in the state directory]
+    #[arg(long, value_name = "FILE", conflicts_with = "to")]
+    state: Option<PathBuf>,
     /// Log every health probe and every retry as well as the changes of backends
     #[arg(long, short)]
     verbose: bool,
@@ -49,15 +58,16 @@ pub(super) struct RunArguments {
 pub(super) fn run(arguments: &RunArguments) -> Result<ExitCode, Trouble> {
     // Before the file is read: a change that comes while LoadX starts must not be missed.
     let watch = arguments.file().filter(|_| arguments.watch).map(Watch::new);
-    let mut config = arguments.config()?;
-    let warnings = traps::warnings(&config, arguments.file())?;
+    let start = arguments.start()?;
+    let warnings = traps::warnings(&start.base.config, arguments.file())?;
     let _events = logging::start(arguments.verbose);
-    for warning in warnings {
-        tracing::warn!("{}", warning.line());
-    }
-    allow_files(&config);
+    let warnings = warnings.iter().map(Trap::line);
+    warnings.chain(start.note.clone()).for_each(|warning| tracing::warn!("{warning}"));
+    let config = start.changes.applied_to(&start.base.config);
+    open_files::allow_for(&config);
     // Catches signals before the start, so that no early signal is lost.
     let mut signals = Signals::catch().map_err(|error| Trouble::Failure(format!("cannot catch signals: {error}")))?;
+    let opened = admin::open(&config.admin, arguments.admin.as_deref())?;
     let running = loadx_proxy::start(&config).map_err(|error| match arguments.to.is_empty() {
         true => error.into(),
         false => ListenOption::Listen.explain(&error),
@@ -66,11 +76,12 @@ pub(super) fn run(arguments: &RunArguments) -> Result<ExitCode, Trouble> {
         tracing::info!("listening on http://{address}");
     }
     tracing::info!("{}, {}", over(&config), count(running.workers(), "worker"));
+    let manager = Manager::new(start, running.handle().clone());
+    let admin = admin::start(opened, manager.clone())?;
     let systemd = Systemd::from_environment();
     systemd.ready();
-    let signal = Serving { file: arguments.file(), running: &running, config: &mut config, systemd: &systemd }
-        .until_stop(&mut signals, watch);
-    let grace = config.timeouts.shutdown_grace.as_secs_f64();
+    let signal = Serving { manager: &manager, admin: &admin, systemd: &systemd }.until_stop(&mut signals, watch);
+    let grace = admin.runtime().block_on(manager.stop()).as_secs_f64();
     tracing::info!(
         "{signal}: accepting no more clients; running requests have {grace} s to finish (a signal after more than a \
          second ends LoadX at once)"
@@ -82,13 +93,10 @@ pub(super) fn run(arguments: &RunArguments) -> Result<ExitCode, Trouble> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// A LoadX that runs, with all that may change while it runs.
+/// A LoadX that runs.
 struct Serving<'s> {
-    /// The config file; none when options replace the file.
-    file: Option<&'s Path>,
-    running: &'s Running,
-    /// The config that runs.
-    config: &'s mut Config,
+    manager: &'s Manager,
+    admin: &'s Admin,
     systemd: &'s Systemd,
 }
 
@@ -107,62 +115,29 @@ impl Serving<'_> {
                     watch.iter_mut().for_each(Watch::note_read);
                     self.reload(name);
                 }
-                Some((name, Wish::ReopenLog)) => match self.running.reopen_log() {
-                    Ok(()) => tracing::info!("{name}: the access log is open again"),
-                    Err(error) => tracing::error!("{name}: {error}"),
-                },
+                Some((name, Wish::ReopenLog)) => {
+                    match self.admin.runtime().block_on(self.manager.proxy().reopen_log()) {
+                        Ok(()) => tracing::info!("{name}: the access log is open again"),
+                        Err(error) => tracing::error!("{name}: {error}"),
+                    }
+                }
                 Some((name, Wish::Stop | Wish::Nothing)) => return name,
                 None => {
                     if watch.as_mut().is_some_and(Watch::is_due) {
                         self.reload("the config file changed");
                     }
-                    self.systemd.sign_of_life(self.running);
+                    self.systemd.sign_of_life(self.manager.proxy());
                 }
             }
         }
     }
 
-    /// Takes over the config file as the file is now. A faulty config changes nothing.
+    /// Takes over the config file as the file is now. The manager logs the outcome.
     fn reload(&mut self, cause: &str) {
-        let Some(file) = self.file else {
-            tracing::warn!("{cause}: no config file to read again; the options of the command line are the config");
-            return;
-        };
-        tracing::info!("{cause}: reading {} again", file.display());
         self.systemd.reloading();
-        match self.read_again(file) {
-            Ok(applied) => {
-                for setting in applied.after_restart {
-                    tracing::warn!("{setting}; restart LoadX to change the setting");
-                }
-            }
-            Err(reason) => {
-                tracing::error!("the config is not applied, LoadX goes on with the former one: {reason}");
-                self.running.note_failure(reason);
-            }
-        }
+        let _ = self.admin.runtime().block_on(self.manager.reload(cause));
         self.systemd.ready();
     }
-
-    fn read_again(&mut self, file: &Path) -> Result<Applied, String> {
-        // Reading a pipe could wait for ever, and no signal would be obeyed meanwhile.
-        if std::fs::metadata(file).is_ok_and(|metadata| !metadata.is_file()) {
-            return Err(format!("{} is not a regular file, and LoadX reads only regular files again", file.display()));
-        }
-        let new = config_file::load(file).map_err(|trouble| trouble.to_string())?;
-        for warning in traps::warnings(&new, Some(file)).map_err(|trouble| trouble.to_string())? {
-            tracing::warn!("{}", warning.line());
-        }
-        allow_files(&new);
-        let applied = self.running.apply(new.clone()).map_err(|error| error.to_string())?;
-        *self.config = new;
-        Ok(applied)
-    }
-}
-
-/// A client connection takes two files: its own and the backend's.
-fn allow_files(config: &Config) {
-    open_files::allow(2 * config.max_connections as u64 + 100, "\"max_connections\"");
 }
 
 impl RunArguments {
@@ -171,13 +146,23 @@ impl RunArguments {
         self.to.is_empty().then(|| self.config.as_deref().unwrap_or(Path::new("config.json")))
     }
 
-    fn config(&self) -> Result<Config, Trouble> {
-        if let Some(file) = self.file() {
-            return config_file::load_or_advise(
-                file,
-                "name the file with --config, or do without one: loadx run --to localhost:8001 --to localhost:8002",
-            );
+    /// The config to start with, and what operators asked LoadX to keep.
+    fn start(&self) -> Result<Start, Trouble> {
+        let Some(file) = self.file() else {
+            let base = Base { config: self.config_of_options()?, text: None, origin: Origin::Options };
+            return Ok(Start::new(None, base));
+        };
+        let help = "name the file with --config, or do without one: loadx run --to localhost:8001 --to localhost:8002";
+        let text = config_file::read(file, help)?;
+        let config = config_file::parse(&text, &file.display().to_string())?;
+        let base = Base { config, text: Some(text.into()), origin: Origin::File };
+        match self.state.clone().or_else(|| manager::default_path(file)) {
+            Some(state) => Ok(manager::start(file.to_owned(), base, state)),
+            None => Ok(Start::new(Some(file.to_owned()), base)),
         }
+    }
+
+    fn config_of_options(&self) -> Result<Config, Trouble> {
         let default = HostPort { host: address::ALL_ADDRESSES.to_owned(), port: 8080 };
         let listen = self.listen.as_ref().unwrap_or(&default);
         let mut config = config::from_arguments(listen, &self.to).map_err(|faults| explain(&faults))?;

@@ -4,12 +4,14 @@
 #![expect(clippy::unwrap_used, reason = "in a test, a panic is the report")]
 
 mod aborts;
+mod admin_api;
 mod bad_input;
 mod balancing;
 mod bench;
 mod bodies;
 mod bounds;
 mod cases;
+mod ctl;
 mod demo;
 mod docs;
 mod drains;
@@ -34,4 +36,5 @@ mod support;
 mod systemd;
 mod terminal;
 mod traps;
+mod trials;
 mod upgrade;

@@ -70,7 +70,7 @@ fn differences_are_told_with_their_effects_and_give_status_1() {
         "  + 10.0.0.3:80 of app: takes requests at once: 50.0 % by weight",
         "  - 10.0.0.2:80 of app: gets no new requests; running requests and WebSockets have 600 s to finish",
         "  ~ request_timeout: 30 s -> 5 s; holds for clients from the next request on",
-        "  ~ workers: one for each processor -> 7; needs a restart: threads are started once",
+        "  ~ workers: one for each processor -> 7; needs a restart or an upgrade: threads are started once",
     ] {
         assert!(output.stdout.contains(line), "{line}\n{}", output.stdout);
     }

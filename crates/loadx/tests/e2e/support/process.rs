@@ -34,14 +34,17 @@ pub(crate) fn loadx(arguments: &[&str]) -> Output {
     Output { code, stdout: std::fs::read_to_string(&path).unwrap(), stderr }
 }
 
-/// A running command, whose output is read after its end.
+/// A running command.
 pub(crate) struct Started {
     child: Child,
+    directory: TempDir,
 }
 
 /// Starts `loadx` with these arguments.
 pub(crate) fn start(arguments: &[&str]) -> Started {
-    Started { child: command().args(arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap() }
+    let directory = TempDir::new().unwrap();
+    let stdout = File::create(directory.path().join("stdout")).unwrap();
+    Started { child: command().args(arguments).stdout(stdout).stderr(Stdio::piped()).spawn().unwrap(), directory }
 }
 
 impl Started {
@@ -51,11 +54,19 @@ impl Started {
         rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
     }
 
+    fn stdout(&self) -> String {
+        std::fs::read_to_string(self.directory.path().join("stdout")).unwrap()
+    }
+
+    /// Whether standard output contains this text by now.
+    pub(crate) fn has_said(&self, text: &str) -> bool {
+        self.stdout().contains(text)
+    }
+
     /// Waits for the end; returns the output.
     pub(crate) fn output(mut self) -> Output {
         let status = eventually("the command ends", || self.child.try_wait().unwrap());
-        let (mut stdout, mut stderr) = (String::new(), String::new());
-        self.child.stdout.take().unwrap().read_to_string(&mut stdout).unwrap();
+        let (stdout, mut stderr) = (self.stdout(), String::new());
         self.child.stderr.take().unwrap().read_to_string(&mut stderr).unwrap();
         Output { code: status.code(), stdout, stderr }
     }
@@ -182,6 +193,51 @@ impl LoadX {
         Self::start(directory, &options, variables)
     }
 
+    /// Starts LoadX again, with the same config file and the same state.
+    pub(crate) fn restart(&mut self) {
+        self.kill();
+        let config = self.config_path();
+        let mut run = command();
+        run.args(["run", "--verbose", "--config"]).arg(config);
+        run.arg("--admin").arg(self.socket()).arg("--state").arg(self.state_path());
+        self.process = Process::start(run, File::create(self.directory.path().join("stdout")).unwrap());
+        self.address = self.process.address();
+    }
+
+    /// Kills LoadX without a warning, like a crash.
+    pub(crate) fn kill(&mut self) {
+        self.process.child.kill().unwrap();
+        self.process.child.wait().unwrap();
+    }
+
+    /// Runs `loadx ctl` with these arguments against this LoadX.
+    pub(crate) fn ctl(&self, arguments: &[&str]) -> Output {
+        loadx(&[&["ctl", "--socket", self.socket().to_str().unwrap()], arguments].concat())
+    }
+
+    /// The answer of `loadx ctl` as JSON.
+    pub(crate) fn ctl_json(&self, arguments: &[&str]) -> Value {
+        let output = self.ctl(&[arguments, &["--json"]].concat());
+        serde_json::from_str(&output.stdout).unwrap_or_else(|error| panic!("not JSON ({error}): {output:?}"))
+    }
+
+    /// The socket of the admin API.
+    pub(crate) fn socket(&self) -> PathBuf {
+        self.directory.path().join("admin.sock")
+    }
+
+    /// The file with what survives a restart.
+    pub(crate) fn state_path(&self) -> PathBuf {
+        self.directory.path().join("state.json")
+    }
+
+    /// Writes a file beside the config file.
+    pub(crate) fn file(&self, name: &str, text: &str) -> String {
+        let path = self.directory.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        path.to_str().unwrap().to_owned()
+    }
+
     /// Writes another config and has LoadX read it; what LoadX's log says of it. `LOG` is as in [`of`](Self::of).
     pub(crate) fn reload(&self, config: &Value) -> String {
         self.reload_text(&config.to_string())
@@ -208,6 +264,12 @@ impl LoadX {
     fn start(directory: TempDir, options: &[&str], variables: &[(&str, &str)]) -> Self {
         let mut run = command();
         run.arg("run").args(options).envs(variables.iter().copied());
+        if !options.contains(&"--admin") {
+            run.arg("--admin").arg(directory.path().join("admin.sock"));
+        }
+        if !options.contains(&"--to") {
+            run.arg("--state").arg(directory.path().join("state.json"));
+        }
         let mut process = Process::start(run, File::create(directory.path().join("stdout")).unwrap());
         let address = process.address();
         LoadX { process, directory, address }

@@ -2,15 +2,16 @@
 
 use super::words::{list, networks, quote, seconds};
 use super::{Effects, Entry, settings};
-use crate::config::{AccessLogConfig, Config, LogField, LogFormat};
+use crate::config::{AccessLogConfig, AdminConfig, AdminSocket, Config, LogField, LogFormat, TokenSource};
 use crate::plan::compare::Part;
 
 const NEXT_REQUEST: &str = "holds from the next request on";
+const RESTART: &str = "needs a restart or an upgrade: the admin API is opened once";
 const NEXT_LINE: &str = "holds from the next line on";
 
 pub(super) fn entries(config: &Config) -> Vec<Entry> {
     let threads = config.workers.map_or_else(|| "one for each processor".to_owned(), |workers| workers.to_string());
-    let mut entries = vec![setting("workers", threads, "needs a restart: threads are started once")];
+    let mut entries = vec![setting("workers", threads, "needs a restart or an upgrade: threads are started once")];
     entries.extend(times(config));
     entries.extend(limits(config));
     entries.extend([
@@ -19,6 +20,7 @@ pub(super) fn entries(config: &Config) -> Vec<Entry> {
         setting("enable_metrics", config.metrics.to_string(), NEXT_REQUEST),
         setting("trusted_proxies", networks(&config.trusted_proxies, "none"), NEXT_REQUEST),
         setting("endpoints_allow", networks(&config.endpoints_allow, "none"), NEXT_REQUEST),
+        setting("admin", admin(&config.admin), RESTART),
         setting("enable_logging", config.access_log.is_some().to_string(), NEXT_LINE),
     ]);
     entries.extend(config.access_log.iter().flat_map(log));
@@ -33,6 +35,19 @@ fn setting(name: &str, value: String, effect: &str) -> Entry {
         settings: settings([(name, value)]),
         action: None,
         effects: Effects::new("", "", effect),
+    }
+}
+
+fn admin(admin: &AdminConfig) -> String {
+    let socket = match &admin.socket {
+        AdminSocket::Runtime => "a socket in the runtime directory".to_owned(),
+        AdminSocket::Path(path) => format!("socket {path:?}"),
+        AdminSocket::Off => "no socket".to_owned(),
+    };
+    match &admin.tcp {
+        None => socket,
+        Some((at, TokenSource::File(file))) => format!("{socket}; {at} with the token of the file {file:?}"),
+        Some((at, TokenSource::Variable(name))) => format!("{socket}; {at} with the token of the variable {name}"),
     }
 }
 

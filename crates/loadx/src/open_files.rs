@@ -1,10 +1,16 @@
 //! The system's limit of open files; each connection takes one file.
 
+use loadx_core::config::Config;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+/// Raises the limit for a config: a client connection takes two files, its own and the backend's.
+pub(crate) fn allow_for(config: &Config) {
+    allow(2 * config.max_connections as u64 + 100, "\"max_connections\"");
+}
 
 /// Raises the limit to the most that the system permits: LoadX would reach the usual 1,024 long before most other
 /// limits. Warns when the limit stays below `wanted`; `cause` is the setting that needs so many files.
-pub(super) fn allow(wanted: u64, cause: &str) {
+pub(crate) fn allow(wanted: u64, cause: &str) {
     let limit = getrlimit(Resource::Nofile);
     if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum }) {
         tracing::warn!("cannot raise the limit of open files: {error}");

@@ -1,0 +1,435 @@
+//! Changes of backends that an operator makes while LoadX runs: kept apart from the config of the file, so that another
+//! file does not undo them, and so that LoadX can tell how the running config differs from the file.
+
+use std::fmt;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use super::{ClusterConfig, Config};
+use crate::BackendSpec;
+
+/// What an operator wants of one backend.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Wanted {
+    /// No new requests (true), or requests again (false).
+    Drain(bool),
+    /// Another share of the requests.
+    Weight(u32),
+    /// A backend that the config does not have.
+    Add(BackendSpec),
+    /// The cluster without the backend.
+    Remove,
+}
+
+/// Why a change is not possible.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ChangeError {
+    /// No cluster has this name; with the names of the clusters.
+    UnknownCluster(String, Vec<String>),
+    /// No backend has this address or name; with the addresses of the backends.
+    UnknownBackend(String, Vec<String>),
+    /// Several clusters have this backend; with the names of the clusters.
+    Ambiguous(String, Vec<String>),
+    /// The cluster already has a backend with this address or name.
+    AlreadyThere(String, String),
+    /// The cluster would have no backend.
+    LastBackend(String, String),
+    /// A weight that is not possible.
+    Weight(u32),
+    /// More backends than LoadX can hold in one cluster.
+    TooMany(usize),
+}
+
+/// The changes of all backends.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Changes {
+    entries: Vec<BackendChange>,
+}
+
+/// All that an operator changed of one backend.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BackendChange {
+    /// The name of the cluster.
+    pub cluster: Arc<str>,
+    /// The host name or the IP address of the backend.
+    pub host: Arc<str>,
+    /// The TCP port of the backend.
+    pub port: u16,
+    /// Whether the backend was added or removed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub presence: Option<Presence>,
+    /// Whether the backend gets no new requests.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub drain: Option<bool>,
+    /// The share of the requests.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub weight: Option<u32>,
+}
+
+/// Whether a backend was added or removed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Presence {
+    /// Added, with this name.
+    Added(Arc<str>),
+    /// Removed.
+    Removed,
+}
+
+impl Changes {
+    /// The largest weight, as in the config file.
+    pub const WEIGHT_MAX: u32 = 1_000;
+
+    /// Whether there is no change.
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// The change of each backend.
+    pub fn iter(&self) -> impl Iterator<Item = &BackendChange> {
+        self.entries.iter()
+    }
+
+    /// Adds a change. `cluster` may be left out if only one cluster has the backend. `backend` is host and port, or the
+    /// name of the backend; [`Wanted::Add`] needs no `backend`. Returns the backend as "host:port of cluster".
+    ///
+    /// # Errors
+    /// Any [`ChangeError`]; nothing has changed then.
+    pub fn make(
+        &mut self,
+        base: &Config,
+        cluster: Option<&str>,
+        backend: &str,
+        wanted: &Wanted,
+    ) -> Result<String, ChangeError> {
+        let running = self.applied_to(base);
+        let (cluster, spec) = match wanted {
+            Wanted::Add(spec) => (cluster_for(&running, cluster, spec)?, spec),
+            _ => find(&running, cluster, backend)?,
+        };
+        match wanted {
+            Wanted::Weight(weight) if !(1..=Self::WEIGHT_MAX).contains(weight) => {
+                return Err(ChangeError::Weight(*weight));
+            }
+            Wanted::Remove if cluster.backends.len() == 1 => {
+                return Err(ChangeError::LastBackend(spec.authority(), cluster.name.to_string()));
+            }
+            _ => {}
+        }
+        let of_file = of_base(base, &cluster.name, spec);
+        let entry = self.entry(&cluster.name, spec);
+        match wanted {
+            Wanted::Drain(drain) => entry.drain = Some(*drain),
+            Wanted::Weight(weight) => entry.weight = Some(*weight),
+            Wanted::Remove => (entry.presence, entry.drain, entry.weight) = (Some(Presence::Removed), None, None),
+            Wanted::Add(spec) => {
+                entry.presence = of_file.is_none().then(|| Presence::Added(Arc::clone(&spec.name)));
+                (entry.drain, entry.weight) = (Some(spec.drain), Some(spec.weight));
+            }
+        }
+        let told = format!("{} of {}", spec.authority(), cluster.name);
+        self.prune(base);
+        Ok(told)
+    }
+
+    fn entry(&mut self, cluster: &Arc<str>, spec: &BackendSpec) -> &mut BackendChange {
+        let position = self.entries.iter().position(|entry| entry.concerns(cluster, spec));
+        let position = position.unwrap_or_else(|| {
+            self.entries.push(BackendChange {
+                cluster: Arc::clone(cluster),
+                host: Arc::clone(&spec.host),
+                port: spec.port,
+                presence: None,
+                drain: None,
+                weight: None,
+            });
+            self.entries.len() - 1
+        });
+        &mut self.entries[position]
+    }
+
+    /// Removes what has no effect on `base`, because `base` says the same or lacks the cluster or the backend. Returns the
+    /// changes that were dropped because their cluster or backend is gone.
+    pub fn prune(&mut self, base: &Config) -> Vec<BackendChange> {
+        let mut dropped = Vec::new();
+        self.entries.retain_mut(|entry| {
+            let cluster = base.clusters.iter().find(|cluster| cluster.name == entry.cluster);
+            let spec = cluster.and_then(|cluster| cluster.backends.iter().find(|spec| entry.is_for(spec)));
+            let is_possible = match (&entry.presence, spec) {
+                (Some(Presence::Added(_)), None) => cluster.is_some(),
+                (Some(Presence::Added(_)), Some(_)) => {
+                    entry.presence = None;
+                    true
+                }
+                // What the operator removed is gone.
+                (Some(Presence::Removed), None) => return false,
+                (_, spec) => spec.is_some(),
+            };
+            if !is_possible {
+                dropped.push(entry.clone());
+                return false;
+            }
+            let default = spec.map_or((false, 1), |spec| (spec.drain, spec.weight));
+            entry.drain = entry.drain.filter(|drain| *drain != default.0);
+            entry.weight = entry.weight.filter(|weight| *weight != default.1);
+            entry.presence.is_some() || entry.drain.is_some() || entry.weight.is_some()
+        });
+        dropped.extend(self.drop_emptying(base));
+        dropped
+    }
+
+    /// Drops the removals that would leave a cluster without a backend.
+    fn drop_emptying(&mut self, base: &Config) -> Vec<BackendChange> {
+        let running = self.applied_to(base);
+        let empty: Vec<&Arc<str>> = running
+            .clusters
+            .iter()
+            .filter(|cluster| cluster.backends.is_empty())
+            .map(|cluster| &cluster.name)
+            .collect();
+        self.entries.extract_if(.., |entry| empty.contains(&&entry.cluster)).collect()
+    }
+
+    /// `base` with the changes.
+    pub fn applied_to(&self, base: &Config) -> Config {
+        let mut config = base.clone();
+        for entry in &self.entries {
+            let Some(cluster) = config.clusters.iter_mut().find(|cluster| cluster.name == entry.cluster) else {
+                continue;
+            };
+            match &entry.presence {
+                Some(Presence::Removed) => cluster.backends.retain(|spec| !entry.is_for(spec)),
+                Some(Presence::Added(name)) if !cluster.backends.iter().any(|spec| entry.is_for(spec)) => {
+                    let unnamed = BackendSpec::new(&entry.host, entry.port);
+                    cluster.backends.push(BackendSpec { name: Arc::clone(name), ..unnamed });
+                }
+                _ => {}
+            }
+            for spec in cluster.backends.iter_mut().filter(|spec| entry.is_for(spec)) {
+                spec.drain = entry.drain.unwrap_or(spec.drain);
+                spec.weight = entry.weight.unwrap_or(spec.weight);
+            }
+        }
+        config
+    }
+}
+
+impl BackendChange {
+    fn is_for(&self, spec: &BackendSpec) -> bool {
+        self.port == spec.port && self.host.eq_ignore_ascii_case(&spec.host)
+    }
+
+    fn concerns(&self, cluster: &str, spec: &BackendSpec) -> bool {
+        *self.cluster == *cluster && self.is_for(spec)
+    }
+}
+
+impl fmt::Display for BackendChange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} of {}:", BackendSpec::new(&self.host, self.port).authority(), self.cluster)?;
+        let presence = self.presence.as_ref().map(|presence| match presence {
+            Presence::Added(_) => " added".to_owned(),
+            Presence::Removed => " removed".to_owned(),
+        });
+        let drain = self.drain.map(|drain| if drain { " drained" } else { " not drained" }.to_owned());
+        let weight = self.weight.map(|weight| format!(" weight {weight}"));
+        let words: Vec<String> = [presence, drain, weight].into_iter().flatten().collect();
+        f.write_str(&words.join(","))
+    }
+}
+
+fn of_base<'c>(base: &'c Config, cluster: &str, spec: &BackendSpec) -> Option<&'c BackendSpec> {
+    let cluster = base.clusters.iter().find(|other| *other.name == *cluster)?;
+    cluster.backends.iter().find(|other| other.port == spec.port && other.host.eq_ignore_ascii_case(&spec.host))
+}
+
+fn names<'c>(clusters: impl Iterator<Item = &'c ClusterConfig>) -> Vec<String> {
+    clusters.map(|cluster| cluster.name.to_string()).collect()
+}
+
+/// The cluster to which a backend can be added.
+fn cluster_for<'c>(
+    config: &'c Config,
+    cluster: Option<&str>,
+    new: &BackendSpec,
+) -> Result<&'c ClusterConfig, ChangeError> {
+    let found = match (cluster, &config.clusters[..]) {
+        (None, [only]) => only,
+        (None, several) => return Err(ChangeError::Ambiguous(new.authority(), names(several.iter()))),
+        (Some(name), _) => named(config, name)?,
+    };
+    let is_same = |spec: &&BackendSpec| {
+        spec.name == new.name || (spec.port == new.port && spec.host.eq_ignore_ascii_case(&new.host))
+    };
+    match found.backends.iter().find(is_same) {
+        Some(there) => Err(ChangeError::AlreadyThere(there.authority(), found.name.to_string())),
+        None if found.backends.len() >= super::BACKENDS_MAX => Err(ChangeError::TooMany(super::BACKENDS_MAX)),
+        None => Ok(found),
+    }
+}
+
+fn named<'c>(config: &'c Config, name: &str) -> Result<&'c ClusterConfig, ChangeError> {
+    let found = config.clusters.iter().find(|cluster| *cluster.name == *name);
+    found.ok_or_else(|| ChangeError::UnknownCluster(name.to_owned(), names(config.clusters.iter())))
+}
+
+/// The backend with this address or name.
+fn find<'c>(
+    config: &'c Config,
+    cluster: Option<&str>,
+    backend: &str,
+) -> Result<(&'c ClusterConfig, &'c BackendSpec), ChangeError> {
+    let clusters: Vec<&ClusterConfig> = match cluster {
+        Some(name) => vec![named(config, name)?],
+        None => config.clusters.iter().collect(),
+    };
+    let is_it = |spec: &&BackendSpec| *spec.name == *backend || spec.authority().eq_ignore_ascii_case(backend);
+    let mut found = clusters.iter().filter_map(|cluster| Some((*cluster, cluster.backends.iter().find(is_it)?)));
+    match (found.next(), found.next()) {
+        (Some(only), None) => Ok(only),
+        (Some(first), Some(second)) => {
+            let both = [first, second].into_iter().chain(found).map(|(cluster, _)| cluster);
+            Err(ChangeError::Ambiguous(backend.to_owned(), names(both)))
+        }
+        (None, _) => {
+            let known = clusters.iter().flat_map(|cluster| cluster.backends.iter()).map(BackendSpec::authority);
+            Err(ChangeError::UnknownBackend(backend.to_owned(), known.collect()))
+        }
+    }
+}
+
+impl fmt::Display for ChangeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // A list of thousands helps nobody.
+        let some = |names: &[String]| match names.len() {
+            0 => "there are none".to_owned(),
+            1..=10 => names.join(", "),
+            more => format!("{}, … ({more} in all)", names[..10].join(", ")),
+        };
+        match self {
+            ChangeError::UnknownCluster(name, known) => {
+                write!(f, "there is no cluster \"{name}\"\n  help: the clusters are: {}", some(known))
+            }
+            ChangeError::UnknownBackend(backend, known) => write!(
+                f,
+                "there is no backend \"{backend}\"\n  help: name a backend by host:port or by its name; the backends are: {}",
+                some(known)
+            ),
+            ChangeError::Ambiguous(backend, clusters) => write!(
+                f,
+                "the cluster of {backend} is not clear\n  help: name the cluster; the clusters are: {}",
+                some(clusters)
+            ),
+            ChangeError::AlreadyThere(backend, cluster) => write!(
+                f,
+                "the cluster {cluster} already has {backend}, or a backend of that name\n  help: choose another address and name, or change the backend that is there"
+            ),
+            ChangeError::LastBackend(backend, cluster) => write!(
+                f,
+                "{backend} is the last backend of the cluster {cluster}\n  help: drain the backend, or add another backend first"
+            ),
+            ChangeError::Weight(weight) => {
+                write!(f, "{weight} is no weight\n  help: a weight is from 1 to {}", Changes::WEIGHT_MAX)
+            }
+            ChangeError::TooMany(max) => {
+                write!(f, "the cluster has {max} backends, and more are not possible\n  help: remove a backend first")
+            }
+        }
+    }
+}
+
+impl std::error::Error for ChangeError {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config(text: &str) -> Config {
+        crate::config::parse(text).unwrap()
+    }
+
+    fn two() -> Config {
+        config(
+            r#"{"routes": [{"cluster": "a"}, {"hosts": ["b"], "cluster": "b"}], "clusters": {
+                "a": {"backends": ["10.0.0.1:80", {"host": "10.0.0.2", "port": 80, "name": "two", "weight": 3}]},
+                "b": {"backends": ["10.0.0.1:80"]}}}"#,
+        )
+    }
+
+    fn shown(changes: &Changes) -> Vec<String> {
+        changes.iter().map(ToString::to_string).collect()
+    }
+
+    fn add(host: &str) -> Wanted {
+        Wanted::Add(BackendSpec::new(host, 80))
+    }
+
+    #[test]
+    fn changes_apply_to_the_config_and_vanish_when_undone() {
+        let (base, mut changes) = (two(), Changes::default());
+        assert_eq!(changes.make(&base, None, "two", &Wanted::Drain(true)).unwrap(), "10.0.0.2:80 of a");
+        changes.make(&base, Some("b"), "10.0.0.1:80", &Wanted::Weight(7)).unwrap();
+        changes.make(&base, Some("a"), "", &add("10.0.0.3")).unwrap();
+        changes.make(&base, Some("a"), "10.0.0.1:80", &Wanted::Remove).unwrap();
+        assert_eq!(
+            shown(&changes),
+            [
+                "10.0.0.2:80 of a: drained",
+                "10.0.0.1:80 of b: weight 7",
+                "10.0.0.3:80 of a: added",
+                "10.0.0.1:80 of a: removed"
+            ]
+        );
+        let running = changes.applied_to(&base);
+        let a: Vec<_> = running.clusters[0].backends.iter().map(|spec| (spec.authority(), spec.drain)).collect();
+        assert_eq!(a, [("10.0.0.2:80".to_owned(), true), ("10.0.0.3:80".to_owned(), false)]);
+        assert_eq!(running.clusters[1].backends[0].weight, 7);
+        changes.make(&base, None, "two", &Wanted::Drain(false)).unwrap();
+        changes.make(&base, None, "10.0.0.1:80", &Wanted::Weight(1)).unwrap();
+        changes.make(&base, None, "10.0.0.3:80", &Wanted::Remove).unwrap();
+        changes.make(&base, Some("a"), "", &add("10.0.0.1")).unwrap();
+        assert!(changes.is_empty(), "{changes:?}");
+        assert_eq!(changes.applied_to(&base), base);
+    }
+
+    #[test]
+    fn impossible_changes_say_why_and_change_nothing() {
+        let (base, mut changes) = (two(), Changes::default());
+        let mut fails =
+            |cluster, backend, wanted| changes.make(&base, cluster, backend, &wanted).unwrap_err().to_string();
+        for (told, part) in [
+            (fails(Some("c"), "two", Wanted::Remove), "the clusters are: a, b"),
+            (fails(None, "three", Wanted::Remove), "the backends are: 10.0.0.1:80, 10.0.0.2:80, 10.0.0.1:80"),
+            (fails(None, "10.0.0.1:80", Wanted::Remove), "the clusters are: a, b"),
+            (fails(Some("b"), "10.0.0.1:80", Wanted::Remove), "the last backend of the cluster b"),
+            (fails(Some("a"), "two", Wanted::Weight(0)), "from 1 to 1000"),
+            (fails(None, "", add("10.0.0.9")), "the clusters are: a, b"),
+            (fails(Some("a"), "", add("10.0.0.1")), "already has 10.0.0.1:80"),
+        ] {
+            assert!(told.contains(part), "{told}");
+        }
+        assert!(changes.is_empty());
+    }
+
+    #[test]
+    fn another_file_keeps_the_changes_that_still_mean_something() {
+        let (base, mut changes) = (two(), Changes::default());
+        changes.make(&base, None, "two", &Wanted::Drain(true)).unwrap();
+        changes.make(&base, Some("a"), "", &add("10.0.0.3")).unwrap();
+        changes.make(&base, Some("a"), "10.0.0.1:80", &Wanted::Remove).unwrap();
+        changes.make(&base, Some("b"), "10.0.0.1:80", &Wanted::Weight(7)).unwrap();
+        let next = config(r#"{"clusters": {"a": {"backends": ["10.0.0.2:80", "10.0.0.3:80"]}}}"#);
+        let dropped = changes.prune(&next);
+        assert_eq!(shown(&changes), ["10.0.0.2:80 of a: drained"]);
+        assert_eq!(dropped.iter().map(ToString::to_string).collect::<Vec<_>>(), ["10.0.0.1:80 of b: weight 7"]);
+        let only = config(r#"{"clusters": {"a": {"backends": ["10.0.0.1:80"]}}}"#);
+        changes.make(&base, Some("a"), "10.0.0.1:80", &Wanted::Remove).unwrap();
+        assert!(changes.prune(&only).iter().any(|change| change.to_string() == "10.0.0.1:80 of a: removed"));
+        assert_eq!(changes.applied_to(&only).clusters[0].backends.len(), 1);
+        changes.make(&base, None, "two", &Wanted::Drain(true)).unwrap();
+        let text = serde_json::to_string(&changes).unwrap();
+        assert_eq!(serde_json::from_str::<Changes>(&text).unwrap(), changes);
+    }
+}

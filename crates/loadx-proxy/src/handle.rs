@@ -1,0 +1,82 @@
+//! The way for operators into a running proxy: commands to control, what control sees, and the events.
+
+use std::time::Duration;
+
+use loadx_core::config::Config;
+use tokio::sync::{broadcast, mpsc, oneshot};
+
+use crate::error::ApplyError;
+use crate::messages::{Applied, Command};
+use crate::observed::{EventRecord, Observed};
+
+/// Sends commands to a running proxy. A handle does not keep the proxy running.
+#[derive(Clone, Debug)]
+pub struct Handle {
+    command: mpsc::Sender<Command>,
+    events: broadcast::Sender<EventRecord>,
+}
+
+impl Handle {
+    pub(crate) fn new(command: mpsc::Sender<Command>, events: broadcast::Sender<EventRecord>) -> Self {
+        Handle { command, events }
+    }
+
+    /// Applies another config. What did not change keeps its health, counts and connections; exchanges that run
+    /// keep the plan that they began with; clients of a listener that is no more in the config have the shutdown grace
+    /// of the former config to finish.
+    ///
+    /// # Errors
+    /// When a listener or the access log cannot be opened, or the proxy is stopping; nothing has changed then.
+    pub async fn apply(&self, config: Config) -> Result<Applied, ApplyError> {
+        self.ask(|reply| Command::Apply(Box::new(config), reply)).await?
+    }
+
+    /// What control and the workers see now.
+    ///
+    /// # Errors
+    /// When the proxy is stopping.
+    pub async fn observe(&self) -> Result<Observed, ApplyError> {
+        Ok(*self.ask(Command::Observe).await?)
+    }
+
+    /// Opens the file of the access log anew, by its name: after the file was renamed, lines go to a new file.
+    ///
+    /// # Errors
+    /// When the file cannot be opened, or the proxy is stopping; lines go on to the former file then.
+    pub async fn reopen_log(&self) -> Result<(), ApplyError> {
+        self.ask(Command::ReopenLog).await?
+    }
+
+    /// Shows in `/__status__` that a later config could not be applied, with the reason.
+    pub fn note_failure(&self, reason: String) {
+        // A proxy that is stopping shows nothing any more.
+        let _ = self.send(Command::NoteFailure(reason));
+    }
+
+    /// The events from now on. A receiver that is too slow loses the oldest events, and is told their number.
+    pub fn events(&self) -> broadcast::Receiver<EventRecord> {
+        self.events.subscribe()
+    }
+
+    /// Adds an event for all receivers.
+    pub fn tell(&self, event: EventRecord) {
+        // Without receivers the event is only in the log.
+        let _ = self.events.send(event);
+    }
+
+    /// Whether control answers within `limit`.
+    pub fn answers_within(&self, limit: Duration) -> bool {
+        let (reply, answer) = std::sync::mpsc::sync_channel(1);
+        self.send(Command::Ping(reply)).is_ok() && answer.recv_timeout(limit).is_ok()
+    }
+
+    async fn ask<T>(&self, command: impl FnOnce(oneshot::Sender<T>) -> Command) -> Result<T, ApplyError> {
+        let (reply, answer) = oneshot::channel();
+        self.send(command(reply))?;
+        answer.await.map_err(|_| ApplyError::Stopping)
+    }
+
+    fn send(&self, command: Command) -> Result<(), ApplyError> {
+        self.command.try_send(command).map_err(|_| ApplyError::Stopping)
+    }
+}

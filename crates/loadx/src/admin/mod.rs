@@ -1,0 +1,161 @@
+//! The admin API: HTTP on a Unix socket, and over TCP with a token if the config says so.
+//!
+//! The API has a thread of its own: the workers and control never wait for an operator.
+
+pub(crate) mod api;
+mod describe;
+mod peer;
+mod planned;
+mod routes;
+mod serve;
+pub(crate) mod socket;
+
+use std::fs;
+use std::io;
+use std::path::Path;
+
+use loadx_core::config::{AdminConfig, AdminSocket, HostPort, TokenSource};
+use tokio::runtime::{Builder, Handle};
+use tokio::sync::oneshot;
+
+use crate::manager::Manager;
+use crate::trouble::Trouble;
+use serve::TokenHash;
+use socket::AdminPath;
+
+/// The shortest token, in bytes: shorter ones can be guessed.
+const TOKEN_BYTES_MIN: usize = 16;
+
+/// The addresses of the admin API, taken and not yet served.
+pub(crate) struct Opened {
+    unix: Option<(std::os::unix::net::UnixListener, AdminPath)>,
+    tcp: Option<(Vec<std::net::TcpListener>, TokenHash)>,
+}
+
+/// The admin API while it runs. Dropping it ends the API.
+pub(crate) struct Admin {
+    runtime: Handle,
+    _stop: oneshot::Sender<()>,
+    _path: Option<AdminPath>,
+}
+
+impl Admin {
+    /// The runtime of the admin API, for work of the manager.
+    pub(crate) fn runtime(&self) -> &Handle {
+        &self.runtime
+    }
+}
+
+/// Takes the addresses of the admin API. `option` is the value of `--admin`, which replaces the socket of the config.
+///
+/// # Errors
+/// When an address that was named cannot be taken, or the token cannot be read. Without a named socket, LoadX goes on
+/// without one.
+pub(crate) fn open(config: &AdminConfig, option: Option<&Path>) -> Result<Opened, Trouble> {
+    let named = match (option, &config.socket) {
+        (Some(path), _) if path == Path::new("off") => AdminSocket::Off,
+        (Some(path), _) => AdminSocket::Path(path.to_owned()),
+        (None, socket) => socket.clone(),
+    };
+    let unix = match named {
+        AdminSocket::Off => None,
+        AdminSocket::Path(path) => Some(bind_named(&path)?),
+        AdminSocket::Runtime => match socket::default_path().and_then(|path| socket::bind(&path, false)) {
+            Ok(bound) => Some(bound),
+            Err(error) => {
+                tracing::warn!(
+                    "loadx ctl cannot reach this LoadX: no socket for the admin API: {error}; name one with --admin PATH"
+                );
+                None
+            }
+        },
+    };
+    let tcp = match &config.tcp {
+        None => None,
+        Some((at, source)) => Some((listen(at)?, token(source)?)),
+    };
+    Ok(Opened { unix, tcp })
+}
+
+fn bind_named(path: &Path) -> Result<(std::os::unix::net::UnixListener, AdminPath), Trouble> {
+    socket::bind(path, false).map_err(|error| {
+        Trouble::Input(format!(
+            "cannot make the admin socket {}: {error}\n  help: name a path in a directory that this user may write to, or \"off\"",
+            path.display()
+        ))
+    })
+}
+
+fn listen(at: &HostPort) -> Result<Vec<std::net::TcpListener>, Trouble> {
+    let taken = |error: io::Error| {
+        Trouble::Input(format!(
+            "cannot listen on {at} for the admin API: {error}\n  help: choose another \"address\" in \"admin\""
+        ))
+    };
+    let addresses = std::net::ToSocketAddrs::to_socket_addrs(&(at.host.as_str(), at.port)).map_err(taken)?;
+    let listeners: Result<Vec<_>, io::Error> = addresses
+        .map(|address| {
+            let listener = std::net::TcpListener::bind(address)?;
+            listener.set_nonblocking(true)?;
+            Ok(listener)
+        })
+        .collect();
+    listeners.map_err(taken)
+}
+
+fn token(source: &TokenSource) -> Result<TokenHash, Trouble> {
+    let (text, place) = match source {
+        TokenSource::File(file) => {
+            let place = format!("the file {}", file.display());
+            let text = fs::read_to_string(file).map_err(|error| {
+                Trouble::Input(format!(
+                    "cannot read the token of the admin API from {place}: {error}\n  help: put a token there"
+                ))
+            })?;
+            (text, place)
+        }
+        TokenSource::Variable(name) => (std::env::var(name).unwrap_or_default(), format!("the variable {name}")),
+    };
+    match text.trim().as_bytes() {
+        token if token.len() >= TOKEN_BYTES_MIN => Ok(TokenHash::of(token)),
+        token => Err(Trouble::Input(format!(
+            "the token of the admin API in {place} has {} bytes, and needs at least {TOKEN_BYTES_MIN}\n  help: make one, for example with: openssl rand -hex 32",
+            token.len()
+        ))),
+    }
+}
+
+/// Serves the admin API in a thread of its own.
+///
+/// # Errors
+/// When the system has no thread or no room for the sockets.
+pub(crate) fn start(opened: Opened, manager: Manager) -> Result<Admin, Trouble> {
+    let failure = |error: io::Error| Trouble::Failure(format!("cannot serve the admin API: {error}"));
+    let runtime = Builder::new_current_thread().enable_all().build().map_err(failure)?;
+    let handle = runtime.handle().clone();
+    let (stop, stopped) = oneshot::channel::<()>();
+    let router = serve::router(manager);
+    let mut path = None;
+    {
+        let _guard = runtime.enter();
+        if let Some((listener, bound)) = opened.unix {
+            let listener = tokio::net::UnixListener::from_std(listener).map_err(failure)?;
+            tracing::info!("the admin API is on {}", bound.path().display());
+            path = Some(bound);
+            runtime.spawn(serve::unix(listener, router.clone()));
+        }
+        if let Some((listeners, token)) = opened.tcp {
+            for listener in listeners {
+                let listener = tokio::net::TcpListener::from_std(listener).map_err(failure)?;
+                if let Ok(address) = listener.local_addr() {
+                    tracing::info!("the admin API is on http://{address}");
+                }
+                runtime.spawn(serve::tcp(listener, serve::with_token(router.clone(), token)));
+            }
+        }
+    }
+    let thread = std::thread::Builder::new().name("loadx-admin".to_owned());
+    // The sender is dropped with `Admin`, and never sends.
+    thread.spawn(move || drop(runtime.block_on(stopped))).map_err(failure)?;
+    Ok(Admin { runtime: handle, _stop: stop, _path: path })
+}

@@ -1,0 +1,132 @@
+//! The Unix socket of the admin API: where it is, how it is made, and how `loadx ctl` finds it.
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::{DirBuilderExt as _, FileTypeExt as _, MetadataExt as _, PermissionsExt as _};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+
+use socket2::{Domain, SockAddr, Socket, Type};
+
+/// The most clients that wait to be accepted.
+const BACKLOG: i32 = 64;
+
+/// A socket that exists. Dropping it removes the path, unless another process has taken the path over.
+#[derive(Debug)]
+pub(crate) struct AdminPath {
+    path: PathBuf,
+    /// Device and inode of the socket.
+    identity: (u64, u64),
+}
+
+impl Drop for AdminPath {
+    fn drop(&mut self) {
+        if identity(&self.path).is_ok_and(|identity| identity == self.identity) {
+            // The path is of no use any more, and the next start replaces it.
+            let _ = fs::remove_file(&self.path);
+        }
+    }
+}
+
+impl AdminPath {
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+fn identity(path: &Path) -> io::Result<(u64, u64)> {
+    fs::symlink_metadata(path).map(|metadata| (metadata.dev(), metadata.ino()))
+}
+
+/// Makes the socket at `path`, for this user alone. Replaces a socket that nobody serves any more.
+///
+/// # Errors
+/// When another process serves the path, when the path is no socket, or when the system refuses.
+pub(super) fn bind(path: &Path, replaces_served: bool) -> io::Result<(UnixListener, AdminPath)> {
+    match fs::symlink_metadata(path) {
+        Ok(metadata) if !metadata.file_type().is_socket() => {
+            return Err(io::Error::new(io::ErrorKind::AlreadyExists, "the path exists and is no socket"));
+        }
+        Ok(_) if !replaces_served && UnixStream::connect(path).is_ok() => {
+            return Err(io::Error::new(io::ErrorKind::AddrInUse, "another LoadX serves this socket"));
+        }
+        Ok(_) | Err(_) => {}
+    }
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push(format!(".{}", std::process::id()));
+    let beside = path.with_file_name(name);
+    let _ = fs::remove_file(&beside);
+    let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+    socket.bind(&SockAddr::unix(&beside)?)?;
+    // Nobody can connect before the socket listens, so that the permissions hold from the beginning.
+    let made = fs::set_permissions(&beside, fs::Permissions::from_mode(0o600)).and_then(|()| {
+        socket.listen(BACKLOG)?;
+        fs::rename(&beside, path)?;
+        identity(path)
+    });
+    let identity = made.inspect_err(|_| drop(fs::remove_file(&beside)))?;
+    socket.set_nonblocking(true)?;
+    Ok((socket.into(), AdminPath { path: path.to_owned(), identity }))
+}
+
+/// The path of the socket of this process, in the first runtime directory that can be used.
+pub(super) fn default_path() -> io::Result<PathBuf> {
+    let mut last = io::ErrorKind::NotFound.into();
+    for directory in directories() {
+        match private(&directory) {
+            Ok(()) => return Ok(directory.join(format!("{}.sock", std::process::id()))),
+            Err(error) => last = error,
+        }
+    }
+    Err(last)
+}
+
+/// Makes sure that the directory exists and that only this user and root can put files there.
+fn private(directory: &Path) -> io::Result<()> {
+    if !directory.exists() {
+        fs::DirBuilder::new().mode(0o700).recursive(true).create(directory)?;
+    }
+    let metadata = fs::symlink_metadata(directory)?;
+    let user = rustix::process::geteuid().as_raw();
+    let is_ours = metadata.is_dir() && [user, 0].contains(&metadata.uid()) && metadata.mode() & 0o022 == 0;
+    if !is_ours {
+        return Err(io::Error::new(io::ErrorKind::PermissionDenied, "the runtime directory belongs to somebody else"));
+    }
+    rustix::fs::access(directory, rustix::fs::Access::WRITE_OK).map_err(io::Error::from)
+}
+
+/// The runtime directories, the best one first.
+fn directories() -> Vec<PathBuf> {
+    let variable = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    let user = rustix::process::geteuid();
+    let of_system = || PathBuf::from("/run/loadx");
+    let mut directories: Vec<PathBuf> = variable("RUNTIME_DIRECTORY").into_iter().collect();
+    if user.is_root() {
+        directories.push(of_system());
+    }
+    directories.extend(variable("XDG_RUNTIME_DIR").map(|directory| directory.join("loadx")));
+    directories.push(std::env::temp_dir().join(format!("loadx-{}", user.as_raw())));
+    directories
+}
+
+/// The sockets that a LoadX serves, and the directories that were searched.
+pub(crate) fn find() -> (Vec<PathBuf>, Vec<PathBuf>) {
+    let mut searched = directories();
+    if !searched.contains(&PathBuf::from("/run/loadx")) {
+        searched.push("/run/loadx".into());
+    }
+    let entries = searched.iter().filter_map(|directory| fs::read_dir(directory).ok()).flatten().flatten();
+    let sockets = entries.map(|entry| entry.path()).filter(|path| path.extension().is_some_and(|end| end == "sock"));
+    let mut served: Vec<PathBuf> = sockets.filter(|path| is_served(path)).collect();
+    served.sort();
+    served.dedup();
+    (served, searched)
+}
+
+/// Whether a process serves the socket. A socket that this user may not use counts too, so that the user learns of it.
+fn is_served(path: &Path) -> bool {
+    match UnixStream::connect(path) {
+        Ok(_) => true,
+        Err(error) => error.kind() == io::ErrorKind::PermissionDenied,
+    }
+}

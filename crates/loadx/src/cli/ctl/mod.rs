@@ -1,0 +1,326 @@
+//! `loadx ctl`: looks at a running LoadX, and changes it.
+
+pub(super) mod client;
+mod print;
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use axum::http::Method;
+use clap::{Args, Subcommand};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+
+use crate::admin::api::{
+    BackendEdit, Changed, Checked, ConfigToApply, ConfigToCheck, Connections, EventMessage, LogLevel, NewBackend,
+    Planned, Status,
+};
+use crate::config_file;
+use crate::trouble::{self, Trouble};
+use client::{Client, Where, segment};
+
+/// The options of `loadx ctl`.
+#[derive(Debug, Args)]
+pub(super) struct CtlArguments {
+    #[command(flatten)]
+    place: Where,
+    /// Print JSON for programs
+    #[arg(long, global = true)]
+    json: bool,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Show the config, the listeners, the clusters, and a config on trial
+    Status,
+    /// Show the clusters
+    Clusters,
+    /// Show the backends
+    Backends,
+    /// Show the connections of clients, and the running exchanges of backends
+    Connections,
+    /// Give a backend no new requests; running ones have drain_timeout to finish
+    Drain(BackendArguments),
+    /// Give a drained backend requests again
+    Ready(BackendArguments),
+    /// Change the share of the requests of a backend
+    Weight {
+        #[command(flatten)]
+        backend: BackendArguments,
+        /// The share, in proportion to the other weights, from 1 to 1000
+        weight: u32,
+    },
+    /// Add a backend to a cluster
+    Add {
+        #[command(flatten)]
+        backend: BackendArguments,
+        /// The name of the backend in logs, metrics and pages [default: HOST:PORT]
+        #[arg(long)]
+        name: Option<String>,
+        /// The share of the requests, in proportion to the other weights
+        #[arg(long, default_value_t = 1)]
+        weight: u32,
+    },
+    /// Remove a backend from its cluster; running exchanges have drain_timeout to finish
+    Remove(BackendArguments),
+    /// Undo all changes of backends that were made with this command, also the kept ones
+    Discard(ChangeArguments),
+    /// Print the text of the config that runs
+    Config,
+    /// Check a config file in the environment of the running LoadX
+    Check { file: PathBuf },
+    /// Show what a config file would change; the exit status is that of diff
+    Plan { file: PathBuf },
+    /// Apply a config file, for good or on trial
+    Apply(ApplyArguments),
+    /// Keep the config that is on trial
+    Confirm(ChangeArguments),
+    /// Go back to the config before the trial
+    Rollback(ChangeArguments),
+    /// Read the config file again, as SIGHUP does
+    Reload,
+    /// Print the events from now on, until Ctrl-C
+    Events,
+    /// Change the level of the log of events, until the next start
+    LogLevel {
+        /// error, warn, info or debug
+        level: String,
+    },
+    /// Print the OpenAPI document of the admin API
+    Openapi,
+}
+
+#[derive(Debug, Args)]
+struct BackendArguments {
+    /// Host and port of the backend, or its name
+    backend: String,
+    /// The cluster of the backend; needed only if several clusters have the backend
+    #[arg(long)]
+    cluster: Option<String>,
+    #[command(flatten)]
+    change: ChangeArguments,
+}
+
+#[derive(Debug, Args)]
+struct ChangeArguments {
+    /// Keep the change across restarts
+    #[arg(long)]
+    keep: bool,
+    /// Make the change only if this plan runs; otherwise print what changed since
+    #[arg(long, value_name = "NUMBER")]
+    generation: Option<u64>,
+}
+
+#[derive(Debug, Args)]
+struct ApplyArguments {
+    /// The config file
+    file: PathBuf,
+    /// Look at the conditions for this time, such as 30s or 5m
+    #[arg(long, value_name = "TIME", value_parser = time)]
+    watch: Option<Duration>,
+    /// Go back unless `loadx ctl confirm` is called within this time
+    #[arg(long, value_name = "TIME", value_parser = time)]
+    confirm_within: Option<Duration>,
+    /// Go back when this holds: "error_rate > 1%", "p99 > 250ms" or "healthy_backends < 2"; with "CLUSTER: " before it for
+    /// one cluster; repeat the option for more conditions
+    #[arg(long, value_name = "CONDITION", value_parser = condition)]
+    rollback_if: Vec<String>,
+    /// Wait for the end of the trial; the exit status is 1 if LoadX went back
+    #[arg(long)]
+    wait: bool,
+    #[command(flatten)]
+    change: ChangeArguments,
+}
+
+fn time(text: &str) -> Result<Duration, String> {
+    let span = loadx_core::trial::span(text).filter(|span| !span.is_zero());
+    span.ok_or_else(|| "write a time with its unit, such as 500ms, 30s, 5m or 1h; at most a day".to_owned())
+}
+
+fn condition(text: &str) -> Result<String, String> {
+    text.parse::<loadx_core::trial::Condition>().map(|condition| condition.to_string())
+}
+
+impl BackendArguments {
+    fn cluster(&self) -> String {
+        segment(self.cluster.as_deref().unwrap_or("-"))
+    }
+
+    fn path(&self) -> String {
+        format!("/v1/clusters/{}/backends/{}", self.cluster(), segment(&self.backend))
+    }
+}
+
+impl ChangeArguments {
+    fn query(&self) -> String {
+        let generation = self.generation.map(|number| format!("&generation={number}")).unwrap_or_default();
+        format!("?keep={}{generation}", self.keep)
+    }
+}
+
+pub(super) fn ctl(arguments: &CtlArguments) -> Result<ExitCode, Trouble> {
+    Ctl { client: Client::new(&arguments.place)?, json: arguments.json }.run(&arguments.command)
+}
+
+struct Ctl {
+    client: Client,
+    json: bool,
+}
+
+impl Ctl {
+    fn run(&self, command: &Command) -> Result<ExitCode, Trouble> {
+        match command {
+            Command::Status => self.show("/v1/status", print::status),
+            Command::Clusters => self.show("/v1/clusters", |clusters: &Vec<_>| print::clusters(clusters)),
+            Command::Backends => self.show("/v1/backends", |backends: &Vec<_>| print::backends(backends)),
+            Command::Connections => {
+                self.show("/v1/connections", |connections: &Connections| print::connections(connections))
+            }
+            Command::Drain(backend) => self.edit(backend, Some(true), None),
+            Command::Ready(backend) => self.edit(backend, Some(false), None),
+            Command::Weight { backend, weight } => self.edit(backend, None, Some(*weight)),
+            Command::Add { backend, name, weight } => self.add(backend, name.as_deref(), *weight),
+            Command::Remove(backend) => {
+                self.changed(Method::DELETE, &format!("{}{}", backend.path(), backend.change.query()))
+            }
+            Command::Discard(change) => self.changed(Method::DELETE, &format!("/v1/changes{}", change.query())),
+            Command::Config => self.show("/v1/config", print::config),
+            Command::Check { file } => self.check(file),
+            Command::Plan { file } => super::plan::of_running(&self.client, file, self.json),
+            Command::Apply(apply) => self.apply(apply),
+            Command::Confirm(change) => self.changed(Method::POST, &format!("/v1/config/confirm{}", change.query())),
+            Command::Rollback(change) => self.changed(Method::POST, &format!("/v1/config/rollback{}", change.query())),
+            Command::Reload => self.changed(Method::POST, "/v1/reload"),
+            Command::Events => self.events(),
+            Command::LogLevel { level } => {
+                let set: LogLevel =
+                    self.client.send(Method::PUT, "/v1/log-level", &LogLevel { level: level.clone() })?;
+                self.print(&set, |set| format!("the log has the level {}\n", set.level))
+            }
+            Command::Openapi => {
+                let document: Value = self.client.ask(Method::GET, "/v1/openapi.json")?;
+                trouble::print(&format!("{document:#}\n"))?;
+                Ok(ExitCode::SUCCESS)
+            }
+        }
+    }
+
+    /// Prints an answer: as JSON, or in words.
+    fn print<T: Serialize>(&self, answer: &T, words: impl FnOnce(&T) -> String) -> Result<ExitCode, Trouble> {
+        let text = match self.json {
+            true => {
+                format!("{:#}\n", serde_json::to_value(answer).map_err(|error| Trouble::Failure(error.to_string()))?)
+            }
+            false => words(answer),
+        };
+        trouble::print(&text)?;
+        Ok(ExitCode::SUCCESS)
+    }
+
+    fn show<T: DeserializeOwned + Serialize>(
+        &self,
+        path: &str,
+        words: impl FnOnce(&T) -> String,
+    ) -> Result<ExitCode, Trouble> {
+        let answer: T = self.client.ask(Method::GET, path)?;
+        self.print(&answer, words)
+    }
+
+    fn changed(&self, method: Method, path: &str) -> Result<ExitCode, Trouble> {
+        let changed: Changed = self.client.ask(method, path)?;
+        self.print(&changed, print::changed)
+    }
+
+    fn edit(&self, backend: &BackendArguments, drain: Option<bool>, weight: Option<u32>) -> Result<ExitCode, Trouble> {
+        let ChangeArguments { keep, generation } = backend.change;
+        let edit = BackendEdit { drain, weight, keep, generation };
+        let changed: Changed = self.client.send(Method::PATCH, &backend.path(), &edit)?;
+        self.print(&changed, print::changed)
+    }
+
+    fn add(&self, backend: &BackendArguments, name: Option<&str>, weight: u32) -> Result<ExitCode, Trouble> {
+        let at = super::address::parse_backend(&backend.backend)
+            .map_err(|error| Trouble::Input(format!("\"{}\" is no address of a backend: {error}", backend.backend)))?;
+        let mut typed = json!({ "host": at.host, "port": at.port, "weight": weight });
+        if let Some(name) = name {
+            typed["name"] = name.into();
+        }
+        let ChangeArguments { keep, generation } = backend.change;
+        let path = format!("/v1/clusters/{}/backends", backend.cluster());
+        let new = NewBackend { backend: typed, keep, generation };
+        let changed: Changed = self.client.send(Method::POST, &path, &new)?;
+        self.print(&changed, print::changed)
+    }
+
+    fn check(&self, file: &Path) -> Result<ExitCode, Trouble> {
+        let name = file.display().to_string();
+        let text = config_file::read(file, "name the config file: loadx ctl check FILE")?;
+        let checked: Checked =
+            self.client.send(Method::POST, "/v1/config/check", &ConfigToCheck { text, name: name.clone() })?;
+        self.print(&checked, |checked| print::checked(&name, checked))
+    }
+
+    fn apply(&self, apply: &ApplyArguments) -> Result<ExitCode, Trouble> {
+        let seconds = |span: Option<Duration>| span.map(|span| span.as_secs_f64());
+        let new = ConfigToApply {
+            text: config_file::read(&apply.file, "name the config file: loadx ctl apply FILE")?,
+            name: apply.file.display().to_string(),
+            keep: apply.change.keep,
+            generation: apply.change.generation,
+            watch: seconds(apply.watch),
+            confirm_within: seconds(apply.confirm_within),
+            rollback_if: apply.rollback_if.clone(),
+        };
+        let changed: Changed = self.client.send(Method::PUT, "/v1/config", &new)?;
+        let is_on_trial = apply.watch.or(apply.confirm_within).is_some();
+        if !(is_on_trial && apply.wait) {
+            return self.print(&changed, |changed| {
+                let mut text = print::changed(changed);
+                if is_on_trial {
+                    text.push_str(print::TRIAL);
+                }
+                text
+            });
+        }
+        if !self.json {
+            trouble::print(&print::changed(&changed))?;
+        }
+        self.wait()
+    }
+
+    /// Waits for the end of the trial.
+    fn wait(&self) -> Result<ExitCode, Trouble> {
+        loop {
+            let status: Status = self.client.ask(Method::GET, "/v1/status")?;
+            match (status.trial, status.last_trial) {
+                (Some(_), _) => std::thread::sleep(Duration::from_millis(200)),
+                (None, Some(ended)) => {
+                    self.print(&ended, |ended| format!("{}\n", ended.what))?;
+                    return Ok(if ended.kept { ExitCode::SUCCESS } else { ExitCode::FAILURE });
+                }
+                (None, None) => return Err(Trouble::Failure("the trial is gone: did LoadX start again?".to_owned())),
+            }
+        }
+    }
+
+    fn events(&self) -> Result<ExitCode, Trouble> {
+        self.client.follow("/v1/events", |line| {
+            let Some(data) = line.strip_prefix("data:") else { return Ok(()) };
+            let text = match serde_json::from_str::<EventMessage>(data.trim()) {
+                Ok(event) if !self.json => format!("{} {:<7} {}\n", event.at, event.level, event.text),
+                _ => format!("{}\n", data.trim()),
+            };
+            trouble::print(&text)
+        })?;
+        Err(Trouble::Failure("LoadX ended the events: it has stopped".to_owned()))
+    }
+}
+
+/// What a config file would change in a running LoadX.
+pub(super) fn planned(client: &Client, text: String, name: String) -> Result<Planned, Trouble> {
+    client.send(Method::POST, "/v1/config/plan", &ConfigToCheck { text, name })
+}

@@ -1,0 +1,420 @@
+//! The owner of what the running proxy is to do: the config, the changes that operators made since, and the config on
+//! trial.
+//!
+//! Signals, the watched file and the admin API all change the config here, one at a time. Each change makes one config for
+//! the proxy, and control makes one plan of that config.
+
+mod error;
+mod history;
+mod state_file;
+mod trials;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use loadx_core::Time;
+use loadx_core::config::{BackendChange, Changes, Config, Wanted};
+use loadx_core::plan::compare::{Difference, compare};
+use loadx_core::trial::Terms;
+use loadx_proxy::{ApplyError, EventRecord, Handle};
+use tokio::sync::{Mutex, MutexGuard};
+
+use crate::{config_file, open_files, traps};
+
+pub(crate) use error::ManagerError;
+use history::History;
+use state_file::Stored;
+pub(crate) use state_file::{Start, StateFile, default_path, start};
+use trials::Pending;
+pub(crate) use trials::{PendingView, TrialEnded};
+
+/// A config as it was typed, and its meaning.
+#[derive(Clone, Debug)]
+pub(crate) struct Base {
+    pub(crate) config: Config,
+    /// The text; `None` when options of the command line are the config.
+    pub(crate) text: Option<Arc<str>>,
+    pub(crate) origin: Origin,
+}
+
+/// Where a config came from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Origin {
+    /// The config file of this LoadX.
+    File,
+    /// The options of the command line.
+    Options,
+    /// An operator sent the config; with its name, such as that of a file of the operator.
+    Operator(String),
+}
+
+/// Who asks for a change, for the log and for other operators.
+pub(crate) type By = str;
+
+/// The owner. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Manager {
+    state: Arc<Mutex<State>>,
+    proxy: Handle,
+    started: Instant,
+}
+
+struct State {
+    /// The config file of this LoadX; `None` when options replace the file.
+    file: Option<PathBuf>,
+    base: Base,
+    changes: Changes,
+    /// Those of the changes that survive a restart.
+    kept: Changes,
+    store: Option<StateFile>,
+    generation: u64,
+    history: History,
+    pending: Option<Pending>,
+    last_trial: Option<TrialEnded>,
+    /// Why LoadX did not start with the config file.
+    note: Option<String>,
+    /// Whether LoadX stops, and changes nothing any more.
+    is_stopping: bool,
+}
+
+/// A change that was made.
+#[derive(Clone, Debug)]
+pub(crate) struct Done {
+    /// The number of the plan.
+    pub(crate) generation: u64,
+    /// What changed, in words.
+    pub(crate) what: String,
+    /// What the operator should know: settings that take effect later, traps of the config.
+    pub(crate) warnings: Vec<String>,
+}
+
+/// A config that an operator sends.
+#[derive(Clone, Debug)]
+pub(crate) struct NewConfig {
+    pub(crate) text: Arc<str>,
+    pub(crate) name: String,
+    /// The number of the plan that the operator knows; another number is a conflict.
+    pub(crate) generation: Option<u64>,
+    /// Whether LoadX runs this config after a restart too.
+    pub(crate) keep: bool,
+    pub(crate) terms: Option<Terms>,
+}
+
+/// What another config would change.
+pub(crate) struct Planned {
+    pub(crate) generation: u64,
+    pub(crate) differences: Vec<Difference>,
+    pub(crate) running: Config,
+    pub(crate) new: Config,
+    pub(crate) warnings: Vec<String>,
+}
+
+/// What the manager knows, for operators.
+#[derive(Clone, Debug)]
+pub(crate) struct Overview {
+    pub(crate) file: Option<PathBuf>,
+    pub(crate) base: Base,
+    pub(crate) changes: Vec<BackendChange>,
+    pub(crate) kept: Vec<BackendChange>,
+    pub(crate) generation: u64,
+    pub(crate) pending: Option<PendingView>,
+    pub(crate) last_trial: Option<TrialEnded>,
+    pub(crate) note: Option<String>,
+}
+
+impl Manager {
+    /// Takes over the config that the proxy was started with.
+    pub(crate) fn new(start: Start, proxy: Handle) -> Self {
+        let Start { file, base, changes, store, note } = start;
+        let state = State {
+            file,
+            base,
+            kept: changes.clone(),
+            changes,
+            store,
+            generation: 1,
+            history: History::default(),
+            pending: None,
+            last_trial: None,
+            note,
+            is_stopping: false,
+        };
+        Manager { state: Arc::new(Mutex::new(state)), proxy, started: Instant::now() }
+    }
+
+    pub(crate) fn proxy(&self) -> &Handle {
+        &self.proxy
+    }
+
+    fn now(&self) -> Time {
+        Time::ZERO + self.started.elapsed()
+    }
+
+    /// What the manager knows.
+    pub(crate) async fn overview(&self) -> Overview {
+        let state = self.state.lock().await;
+        Overview {
+            file: state.file.clone(),
+            base: state.base.clone(),
+            changes: state.changes.iter().cloned().collect(),
+            kept: state.kept.iter().cloned().collect(),
+            generation: state.generation,
+            pending: state.pending.as_ref().map(|pending| pending.view(self.now())),
+            last_trial: state.last_trial.clone(),
+            note: state.note.clone(),
+        }
+    }
+
+    /// Takes over the config file as the file is now. A faulty file changes nothing.
+    ///
+    /// # Errors
+    /// When there is no file, the file is faulty, the proxy refuses the config, or another config is on trial.
+    pub(crate) async fn reload(&self, by: &By) -> Result<Done, ManagerError> {
+        let mut state = self.state.lock().await;
+        let Some(file) = state.file.clone() else {
+            let reason = "no config file to read again; the options of the command line are the config";
+            tracing::warn!("{by}: {reason}");
+            return Err(ManagerError::Conflict(reason.to_owned()));
+        };
+        tracing::info!("{by}: reading {} again", file.display());
+        let applied = match state.nothing_pending().and_then(|()| read_again(&file)) {
+            Ok((base, warnings)) => self.apply(&mut state, base, warnings).await,
+            Err(error) => Err(error),
+        };
+        let done = applied.map_err(|error| self.note_failure(error))?;
+        // The file is the newest word of the operator.
+        let saved = state.save(Stored::forget_configs);
+        state.note = None;
+        Ok(self.told(&mut state, by, format!("reload of {}", file.display()), done, saved))
+    }
+
+    /// Changes nothing from now on. Returns the time that running exchanges have to finish.
+    pub(crate) async fn stop(&self) -> Duration {
+        let mut state = self.state.lock().await;
+        state.is_stopping = true;
+        state.base.config.timeouts.shutdown_grace
+    }
+
+    /// Compares a text with the running config.
+    ///
+    /// # Errors
+    /// When the text is faulty.
+    pub(crate) async fn plan(&self, text: &str, name: &str) -> Result<Planned, ManagerError> {
+        let (config, warnings) = read(text, name)?;
+        let state = self.state.lock().await;
+        let mut changes = state.changes.clone();
+        let dropped = changes.prune(&config);
+        let new = changes.applied_to(&config);
+        let running = state.changes.applied_to(&state.base.config);
+        let warnings = warnings.into_iter().chain(dropped.iter().map(lost)).collect();
+        Ok(Planned { generation: state.generation, differences: compare(&running, &new), running, new, warnings })
+    }
+
+    /// Makes the config of an operator the running config; on trial, if there are terms.
+    ///
+    /// # Errors
+    /// When the text is faulty, the proxy refuses the config, the number of the plan is not the one that the operator knows,
+    /// or another config is on trial.
+    pub(crate) async fn apply_config(&self, new: NewConfig, by: &By) -> Result<Done, ManagerError> {
+        let mut state = self.state.lock().await;
+        state.expect(new.generation)?;
+        state.nothing_pending()?;
+        let (config, warnings) = read(&new.text, &new.name)?;
+        let what = format!("config {}", new.name);
+        let base = Base { config, text: Some(new.text), origin: Origin::Operator(new.name) };
+        let Some(terms) = new.terms else {
+            let mut done = self.apply(&mut state, base, warnings).await?;
+            let saved = if new.keep { state.keep_config() } else { Ok(()) };
+            done.warnings.extend(state.not_kept(new.keep));
+            return Ok(self.told(&mut state, by, what, done, saved));
+        };
+        self.begin_trial(&mut state, base, warnings, (terms, new.keep), by, what).await
+    }
+
+    /// Makes a change of a backend.
+    ///
+    /// # Errors
+    /// When the change is not possible, or the number of the plan is not the one that the operator knows.
+    pub(crate) async fn change(
+        &self,
+        (cluster, backend): (Option<&str>, &str),
+        wanted: &[Wanted],
+        generation: Option<u64>,
+        keep: bool,
+        by: &By,
+    ) -> Result<Done, ManagerError> {
+        let mut state = self.state.lock().await;
+        state.expect(generation)?;
+        let (mut changes, mut kept) = (state.changes.clone(), state.kept.clone());
+        let mut told = Vec::new();
+        for wanted in wanted {
+            let place = changes.make(&state.base.config, cluster, backend, wanted)?;
+            told.push(format!("{} {place}", verb(wanted)));
+            if keep {
+                // The kept changes may lack what the change builds on, such as a backend that was added without being kept.
+                kept.make(&state.base.config, cluster, backend, wanted)?;
+            }
+        }
+        let former = std::mem::replace(&mut state.changes, changes);
+        let base = state.base.clone();
+        let done = match self.apply(&mut state, base, Vec::new()).await {
+            Ok(done) => done,
+            Err(error) => {
+                state.changes = former;
+                return Err(error);
+            }
+        };
+        let saved = if keep {
+            state.kept = kept;
+            state.save_changes()
+        } else {
+            Ok(())
+        };
+        Ok(self.told(&mut state, by, told.join(", "), done, saved))
+    }
+
+    /// Undoes all changes of backends, also the kept ones.
+    ///
+    /// # Errors
+    /// When the proxy is stopping, or the number of the plan is not the one that the operator knows.
+    pub(crate) async fn discard_changes(&self, generation: Option<u64>, by: &By) -> Result<Done, ManagerError> {
+        let mut state = self.state.lock().await;
+        state.expect(generation)?;
+        let former = std::mem::take(&mut state.changes);
+        let base = state.base.clone();
+        let done = match self.apply(&mut state, base, Vec::new()).await {
+            Ok(done) => done,
+            Err(error) => {
+                state.changes = former;
+                return Err(error);
+            }
+        };
+        let had_kept = !std::mem::take(&mut state.kept).is_empty();
+        let saved = if had_kept { state.save_changes() } else { Ok(()) };
+        Ok(self.told(&mut state, by, "changes of backends discarded".to_owned(), done, saved))
+    }
+
+    /// Makes `base` with the changes of operators the config of the proxy.
+    async fn apply(
+        &self,
+        state: &mut MutexGuard<'_, State>,
+        base: Base,
+        mut warnings: Vec<String>,
+    ) -> Result<Applying, ManagerError> {
+        if state.is_stopping {
+            return Err(ManagerError::Refused(ApplyError::Stopping));
+        }
+        let mut changes = state.changes.clone();
+        let dropped = changes.prune(&base.config);
+        let applied = self.proxy.apply(changes.applied_to(&base.config)).await?;
+        warnings.extend(dropped.iter().map(lost));
+        warnings.extend(applied.after_restart.iter().map(|setting| format!("{setting}; restart LoadX to change it")));
+        if base.config.admin != state.base.config.admin {
+            warnings
+                .push("\"admin\" stays as it was: the admin API is opened once; restart LoadX to change it".to_owned());
+        }
+        open_files::allow_for(&base.config);
+        state.kept.prune(&base.config);
+        (state.base, state.changes, state.generation) = (base, changes, applied.generation);
+        Ok(Applying { warnings })
+    }
+
+    /// Logs a change that was made, and remembers the change for operators who did not know of it.
+    fn told(
+        &self,
+        state: &mut MutexGuard<'_, State>,
+        by: &By,
+        what: String,
+        Applying { mut warnings }: Applying,
+        saved: Result<(), String>,
+    ) -> Done {
+        if let Err(reason) = saved {
+            warnings.push(format!("done, but not kept for the next start: {reason}"));
+        }
+        let generation = state.generation;
+        self.tell(false, &format!("the config is applied: plan {generation}, {what} ({by})"));
+        warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
+        state.history.add(generation, format!("{what} ({by})"));
+        Done { generation, what, warnings }
+    }
+
+    fn tell(&self, is_warning: bool, text: &str) {
+        if is_warning {
+            tracing::warn!("{text}");
+        } else {
+            tracing::info!("{text}");
+        }
+        self.proxy.tell(EventRecord { is_warning, text: text.into() });
+    }
+
+    /// Shows why a config was not applied, in the log and in the status.
+    fn note_failure(&self, error: ManagerError) -> ManagerError {
+        tracing::error!("the config is not applied, LoadX goes on with the former one: {error}");
+        self.proxy.note_failure(error.to_string());
+        error
+    }
+}
+
+/// A config that was applied, before the operator is told.
+struct Applying {
+    warnings: Vec<String>,
+}
+
+impl State {
+    /// Fails when the plan is not the one that the operator knows.
+    fn expect(&self, generation: Option<u64>) -> Result<(), ManagerError> {
+        match generation {
+            Some(known) if known != self.generation => {
+                Err(ManagerError::Outdated { known, generation: self.generation, since: self.history.since(known) })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn nothing_pending(&self) -> Result<(), ManagerError> {
+        match &self.pending {
+            None => Ok(()),
+            Some(pending) => Err(ManagerError::Conflict(format!(
+                "the config {} is on trial\n  help: confirm it or roll it back first: loadx ctl confirm, loadx ctl rollback",
+                pending.name()
+            ))),
+        }
+    }
+}
+
+fn verb(wanted: &Wanted) -> String {
+    match wanted {
+        Wanted::Drain(true) => "drain".to_owned(),
+        Wanted::Drain(false) => "ready".to_owned(),
+        Wanted::Weight(weight) => format!("weight {weight} for"),
+        Wanted::Add(_) => "add".to_owned(),
+        Wanted::Remove => "remove".to_owned(),
+    }
+}
+
+fn lost(change: &BackendChange) -> String {
+    format!("the change of an operator has no effect any more and is dropped: {change}")
+}
+
+/// Reads the text of a config. Returns its warnings too.
+pub(crate) fn read(text: &str, name: &str) -> Result<(Config, Vec<String>), ManagerError> {
+    let faulty = |trouble: crate::trouble::Trouble| ManagerError::Faulty(trouble.to_string());
+    let config = config_file::parse(text, name).map_err(faulty)?;
+    let warnings = traps::warnings(&config, Some(Path::new(name))).map_err(faulty)?;
+    Ok((config, warnings.iter().map(traps::Trap::line).collect()))
+}
+
+fn read_again(file: &Path) -> Result<(Base, Vec<String>), ManagerError> {
+    // Reading a pipe could wait for ever, and nothing else could change meanwhile.
+    if std::fs::metadata(file).is_ok_and(|metadata| !metadata.is_file()) {
+        return Err(ManagerError::Faulty(format!(
+            "{} is not a regular file, and LoadX reads only regular files again",
+            file.display()
+        )));
+    }
+    let text = config_file::read(file, "name the file with --config FILE")
+        .map_err(|trouble| ManagerError::Faulty(trouble.to_string()))?;
+    let (config, warnings) = read(&text, &file.display().to_string())?;
+    Ok((Base { config, text: Some(text.into()), origin: Origin::File }, warnings))
+}

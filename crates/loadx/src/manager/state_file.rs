@@ -1,0 +1,312 @@
+//! What survives a restart: the changes and the config that an operator asked to keep, and the last confirmed config while
+//! another one is on trial.
+//!
+//! The file is replaced as a whole: after a crash at any moment the file is the former one or the new one.
+
+use std::fs::{self, File};
+use std::io::{self, Write as _};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use loadx_core::config::Changes;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
+
+use super::{Base, Origin, State, read};
+
+/// The state file of one config file.
+#[derive(Clone, Debug)]
+pub(crate) struct StateFile {
+    path: PathBuf,
+    stored: Stored,
+}
+
+/// The content of the state file.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub(super) struct Stored {
+    /// The config that an operator asked to keep.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    config: Option<KeptConfig>,
+    /// The changes of backends that an operator asked to keep.
+    #[serde(default, skip_serializing_if = "Changes::is_empty")]
+    changes: Changes,
+    /// The config that was on trial last, unless an operator confirmed it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    unconfirmed: Option<Unconfirmed>,
+}
+
+/// A config that LoadX runs in place of the config file.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct KeptConfig {
+    name: String,
+    text: Arc<str>,
+    /// The hash of the config file at the time: a file that was edited since then is a newer word of the operator.
+    replaces: String,
+}
+
+/// A config that nobody has confirmed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Unconfirmed {
+    name: String,
+    /// The hash of its text.
+    hash: String,
+    /// The text of the config before it.
+    confirmed: Arc<str>,
+    /// Why LoadX went back; `None` while the trial runs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    reason: Option<String>,
+}
+
+/// What LoadX starts with.
+pub(crate) struct Start {
+    pub(crate) file: Option<PathBuf>,
+    pub(crate) base: Base,
+    /// The kept changes of backends.
+    pub(crate) changes: Changes,
+    pub(crate) store: Option<StateFile>,
+    /// What the operator should know about the choice of the config.
+    pub(crate) note: Option<String>,
+}
+
+impl Stored {
+    /// Forgets the configs of operators.
+    pub(super) fn forget_configs(&mut self) {
+        (self.config, self.unconfirmed) = (None, None);
+    }
+}
+
+/// Chooses the config to start with: the file, unless the state file says that an operator kept another config, or that
+/// nobody confirmed the text of the file.
+///
+/// A state file that cannot be read or used must not keep LoadX from its work: LoadX starts with the config file, and the
+/// note says so.
+pub(crate) fn start(file: PathBuf, base: Base, state: PathBuf) -> Start {
+    let (stored, note) = match load(&state) {
+        Ok(stored) => (stored, None),
+        Err(error) => {
+            let note = format!("the state file {} is not used: {error}", state.display());
+            (Stored::default(), Some(note))
+        }
+    };
+    let mut start = Start { file: Some(file), base, changes: Changes::default(), store: None, note };
+    start.choose(&stored);
+    start.changes = stored.changes.clone();
+    for dropped in start.changes.prune(&start.base.config) {
+        tracing::warn!("{}", super::lost(&dropped));
+    }
+    start.store = Some(StateFile { path: state, stored });
+    start
+}
+
+impl Start {
+    /// A start without a state file.
+    pub(crate) fn new(file: Option<PathBuf>, base: Base) -> Self {
+        Start { file, base, changes: Changes::default(), store: None, note: None }
+    }
+
+    fn choose(&mut self, stored: &Stored) {
+        let typed = hash(self.base.text.as_deref().unwrap_or_default());
+        let (text, name, note) = match (&stored.unconfirmed, &stored.config) {
+            (Some(unconfirmed), _) if unconfirmed.hash == typed => {
+                let why = unconfirmed.reason.as_deref().unwrap_or("LoadX ended before anybody confirmed it");
+                let note = format!(
+                    "the config file is not used, because its text was on trial and is not confirmed ({why}); LoadX runs \
+                     the last confirmed config. To use the file: loadx ctl reload"
+                );
+                (&unconfirmed.confirmed, "the last confirmed config", note)
+            }
+            (_, Some(kept)) if kept.replaces == typed => {
+                let note = format!(
+                    "LoadX runs the config {}, which an operator kept, and not the config file. To use the file: loadx \
+                     ctl reload",
+                    kept.name
+                );
+                (&kept.text, &*kept.name, note)
+            }
+            (Some(unconfirmed), _) if unconfirmed.reason.is_none() => {
+                self.note = Some(format!(
+                    "the config {} was on trial when LoadX ended, and is not confirmed; LoadX runs the config file",
+                    unconfirmed.name
+                ));
+                return;
+            }
+            (_, Some(kept)) => {
+                self.note = Some(format!(
+                    "the config file was edited after an operator kept the config {}; LoadX runs the config file",
+                    kept.name
+                ));
+                return;
+            }
+            _ => return,
+        };
+        match read(text, name) {
+            Ok((config, _)) => {
+                self.base = Base { config, text: Some(Arc::clone(text)), origin: Origin::Operator(name.to_owned()) };
+                self.note = Some(note);
+            }
+            Err(error) => {
+                let why = error.to_string();
+                self.note = Some(format!("{name} of the state file is faulty, LoadX runs the config file: {why}"));
+            }
+        }
+    }
+}
+
+impl State {
+    /// Changes what survives a restart; the reason when it cannot be written.
+    pub(super) fn save(&mut self, change: impl FnOnce(&mut Stored)) -> Result<(), String> {
+        let Some(store) = &mut self.store else { return Ok(()) };
+        let mut stored = store.stored.clone();
+        change(&mut stored);
+        store.replace(stored)
+    }
+
+    /// Tells that a restart would run another config than the present one.
+    pub(super) fn not_kept(&self, keep: bool) -> Option<String> {
+        let (file, text) = (self.file.as_ref()?, self.base.text.as_ref()?);
+        let typed = hash_of(file).ok()?;
+        let kept = self.store.as_ref().and_then(|store| store.stored.config.as_ref());
+        let kept = kept.filter(|kept| kept.replaces == typed);
+        let (next, name) = match kept {
+            Some(kept) => (hash(&kept.text), format!("the kept config {}", kept.name)),
+            None => (typed, file.display().to_string()),
+        };
+        (!keep && next != hash(text))
+            .then(|| format!("a restart of LoadX runs {name} and not this config; --keep keeps this config"))
+    }
+
+    fn store(&self) -> Result<&StateFile, String> {
+        self.store.as_ref().ok_or_else(|| {
+            "LoadX runs without a state file; name one with --state FILE, together with a config file".to_owned()
+        })
+    }
+
+    /// Lets the changes of backends survive a restart.
+    pub(super) fn save_changes(&mut self) -> Result<(), String> {
+        self.store()?;
+        let changes = self.kept.clone();
+        self.save(|stored| stored.changes = changes)
+    }
+
+    /// Lets the present config survive a restart.
+    pub(super) fn keep_config(&mut self) -> Result<(), String> {
+        self.store()?;
+        let config = self.kept_config()?;
+        self.save(|stored| (stored.config, stored.unconfirmed) = (config, None))
+    }
+
+    /// The present config for the next start; `None` if the config file has the same text.
+    fn kept_config(&self) -> Result<Option<KeptConfig>, String> {
+        let (Some(file), Some(text)) = (&self.file, &self.base.text) else {
+            return Err("LoadX runs without a config file".to_owned());
+        };
+        let replaces = hash_of(file)?;
+        let name = match &self.base.origin {
+            Origin::Operator(name) => name.clone(),
+            Origin::File | Origin::Options => return Ok(None),
+        };
+        Ok((hash(text) != replaces).then(|| KeptConfig { name, text: Arc::clone(text), replaces }))
+    }
+
+    /// Notes that `base` is on trial, before LoadX applies it.
+    pub(super) fn note_trial(&mut self, base: &Base) -> Result<(), String> {
+        self.store()?;
+        let (Some(text), Some(confirmed)) = (&base.text, self.base.text.clone()) else {
+            return Err("LoadX runs without a config file".to_owned());
+        };
+        let Origin::Operator(name) = &base.origin else { return Ok(()) };
+        let unconfirmed = Unconfirmed { name: name.clone(), hash: hash(text), confirmed, reason: None };
+        self.save(|stored| stored.unconfirmed = Some(unconfirmed))
+    }
+
+    /// Notes that the trial ended well.
+    pub(super) fn note_confirmed(&mut self, keep: bool) -> Result<(), String> {
+        if keep {
+            return self.keep_config();
+        }
+        self.save(|stored| stored.unconfirmed = None)
+    }
+
+    /// Notes that LoadX went back. A config file with the refused text is not used at the next start either.
+    pub(super) fn note_rollback(&mut self, reason: &str) -> Result<(), String> {
+        let typed = self.file.as_deref().and_then(|file| hash_of(file).ok());
+        self.save(|stored| match &mut stored.unconfirmed {
+            Some(unconfirmed) if Some(&unconfirmed.hash) == typed.as_ref() => {
+                unconfirmed.reason = Some(reason.to_owned());
+            }
+            other => *other = None,
+        })
+    }
+
+    /// Notes that the trial did not begin.
+    pub(super) fn forget_trial(&mut self) -> Result<(), String> {
+        self.save(|stored| stored.unconfirmed = None)
+    }
+}
+
+impl StateFile {
+    fn replace(&mut self, stored: Stored) -> Result<(), String> {
+        if stored == self.stored {
+            return Ok(());
+        }
+        let text = format!("{}\n", serde_json::to_string_pretty(&stored).map_err(|error| error.to_string())?);
+        write(&self.path, text.as_bytes()).map_err(|error| {
+            format!("cannot write the state file {}: {error}; name another one with --state FILE", self.path.display())
+        })?;
+        self.stored = stored;
+        Ok(())
+    }
+}
+
+/// The state file of a config file: in the state directory of systemd, otherwise in that of the user or the system.
+pub(crate) fn default_path(config: &Path) -> Option<PathBuf> {
+    let variable = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    let directory = match variable("STATE_DIRECTORY") {
+        Some(directory) => directory,
+        None if rustix::process::geteuid().is_root() => PathBuf::from("/var/lib/loadx"),
+        None => variable("XDG_STATE_HOME").or_else(|| Some(variable("HOME")?.join(".local/state")))?.join("loadx"),
+    };
+    let absolute = fs::canonicalize(config).unwrap_or_else(|_| config.to_owned());
+    let name = &hash(&absolute.to_string_lossy())[..16];
+    Some(directory.join(format!("state-{name}.json")))
+}
+
+fn load(path: &Path) -> Result<Stored, String> {
+    match fs::read(path) {
+        Ok(bytes) => serde_json::from_slice(&bytes).map_err(|error| format!("its content is not valid: {error}")),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Stored::default()),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+/// Replaces the file as a whole.
+fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    if !directory.exists() {
+        fs::create_dir_all(directory)?;
+    }
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push(".new");
+    let beside = directory.join(name);
+    let mut file = private(&beside)?;
+    file.write_all(bytes)?;
+    file.sync_all()?;
+    fs::rename(&beside, path)?;
+    // The name survives a power failure too.
+    File::open(directory)?.sync_all()
+}
+
+/// A new file that only this user may read: configs may have secrets.
+fn private(path: &Path) -> io::Result<File> {
+    use std::os::unix::fs::OpenOptionsExt as _;
+    fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)
+}
+
+fn hash_of(file: &Path) -> Result<String, String> {
+    let text = fs::read_to_string(file).map_err(|error| format!("cannot read {}: {error}", file.display()))?;
+    Ok(hash(&text))
+}
+
+fn hash(text: &str) -> String {
+    Sha256::digest(text.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect()
+}
