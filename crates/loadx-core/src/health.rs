@@ -195,6 +195,14 @@ impl Health {
         }
     }
 
+    /// Takes over the standing that the former process found.
+    pub(crate) fn inherit(&mut self, now: Time, standing: Standing, reason: &Arc<str>, wait: Duration) {
+        (self.standing, self.reason) = (standing, Arc::clone(reason));
+        self.since = now;
+        let wait = if standing == Standing::Up { wait } else { Duration::ZERO };
+        self.schedule = ProbeSchedule::Due(now + wait);
+    }
+
     /// Applies evidence. Returns whether the standing changed.
     pub(crate) fn observe(
         &mut self,

@@ -1,6 +1,8 @@
 //! Accepting clients on the listeners of a worker, and handing them to workers that have less to do.
 
+use std::cell::Cell;
 use std::future::poll_fn;
+use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
@@ -20,11 +22,14 @@ use crate::shared::Place;
 /// The sockets on which a worker accepts clients.
 pub(crate) struct Accepting<N: Network> {
     worker: Rc<Worker<N>>,
-    sockets: Vec<Socket>,
+    sockets: Vec<Socket<N>>,
 }
 
-struct Socket {
+struct Socket<N: Network> {
     listener: ListenerId,
+    stream: Rc<N::Listener>,
+    /// Whether another process accepts the clients that wait.
+    is_shared: Rc<Cell<bool>>,
     /// Told to end the socket.
     end: Rc<Notify>,
     /// Fails when the socket is closed.
@@ -42,25 +47,52 @@ impl<N: Network> Accepting<N> {
     /// # Errors
     /// When the system has no room for the socket.
     pub(crate) fn add(&mut self, listener: ListenerId, socket: N::Socket) -> std::io::Result<()> {
-        let stream = self.worker.net.adopt(socket)?;
-        let end = Rc::<Notify>::default();
+        let stream = Rc::new(self.worker.net.adopt(socket)?);
+        let (end, is_shared) = (Rc::<Notify>::default(), Rc::<Cell<bool>>::default());
         let (open, closed) = oneshot::channel();
-        let accepting = spawn_local(accept(Rc::clone(&self.worker), listener, stream, Rc::clone(&end), open));
-        self.sockets.push(Socket { listener, end, closed, accepting });
+        let socket = (Rc::clone(&stream), Rc::clone(&is_shared));
+        let accepting = spawn_local(accept(Rc::clone(&self.worker), listener, socket, Rc::clone(&end), open));
+        self.sockets.push(Socket { listener, stream, is_shared, end, closed, accepting });
         Ok(())
+    }
+
+    /// Accepts no more clients, because another process has the same sockets and accepts the clients that wait.
+    pub(crate) fn release(&mut self) {
+        for socket in &mut self.sockets {
+            socket.is_shared.set(true);
+            socket.end.notify_one();
+        }
+        // The tasks go on until the clients that they have accepted are served.
+        self.sockets.clear();
+    }
+
+    /// A descriptor of each socket, for another process.
+    pub(crate) fn descriptors(&self) -> std::io::Result<Vec<(ListenerId, OwnedFd)>> {
+        let descriptor = |socket: &Socket<N>| Ok((socket.listener, self.worker.net.descriptor(&socket.stream)?));
+        self.sockets.iter().map(descriptor).collect()
     }
 
     /// Accepts no more clients on the sockets of the listeners that `ends` names. Clients that the system has accepted
     /// already are served: closing the socket would reset connections on which requests may have been sent.
     pub(crate) fn end(&mut self, ends: impl Fn(ListenerId) -> bool) -> Ended {
-        let (ended, kept) = std::mem::take(&mut self.sockets).into_iter().partition(|socket| ends(socket.listener));
+        let (ended, kept): (Vec<_>, _) =
+            std::mem::take(&mut self.sockets).into_iter().partition(|socket| ends(socket.listener));
         self.sockets = kept;
-        Ended(ended)
+        // The task has the only other pointer to the listener, so that the listener closes with the task's.
+        let ended =
+            ended.into_iter().map(|Socket { end, closed, accepting, .. }| EndedSocket { end, closed, accepting });
+        Ended(ended.collect())
     }
 }
 
 /// Sockets on which a worker accepts no more clients.
-pub(crate) struct Ended(Vec<Socket>);
+pub(crate) struct Ended(Vec<EndedSocket>);
+
+struct EndedSocket {
+    end: Rc<Notify>,
+    closed: oneshot::Receiver<()>,
+    accepting: JoinHandle<()>,
+}
 
 impl Ended {
     /// Waits until the sockets are closed. Other processes may take their addresses then.
@@ -96,7 +128,7 @@ impl Drop for AbortOnDrop {
 async fn accept<N: Network>(
     worker: Rc<Worker<N>>,
     id: ListenerId,
-    listener: N::Listener,
+    (listener, is_shared): (Rc<N::Listener>, Rc<Cell<bool>>),
     end: Rc<Notify>,
     open: oneshot::Sender<()>,
 ) {
@@ -150,7 +182,8 @@ async fn accept<N: Network>(
     }
     let mut cx = Context::from_waker(Waker::noop());
     // As many as the system may have accepted before the end; clients that come later find no listener soon.
-    while waiting.len() <= ACCEPT_BACKLOG as usize
+    while !is_shared.get()
+        && waiting.len() <= ACCEPT_BACKLOG as usize
         && let Poll::Ready(Ok(client)) = listener.poll_accept(&mut cx)
     {
         waiting.push(client);

@@ -17,6 +17,7 @@ use crate::date::Date;
 use crate::downstream::parking::Parking;
 use crate::downstream::sessions::Sessions;
 use crate::exchange::Tunnels;
+use crate::limits::DESERTED_LOOK;
 use crate::messages::{Census, Mailbox, Question, Report};
 use crate::net::{Network, PipeOf, Stream as _};
 use crate::pipes::Pipes;
@@ -54,6 +55,7 @@ pub(crate) struct Worker<N: Network> {
     pub(crate) parking: Parking<N::Stream>,
     /// The tunnels of each backend.
     pub(crate) tunnels: Tunnels,
+    is_retired: Cell<bool>,
 }
 
 /// What a worker's context is made of.
@@ -85,6 +87,7 @@ impl<N: Network> Worker<N> {
             sessions: Rc::default(),
             parking: Parking::new(),
             tunnels: Tunnels::default(),
+            is_retired: Cell::new(false),
             index,
             plan: RefCell::new(plan),
             plan_version: Cell::new(version),
@@ -157,6 +160,23 @@ impl<N: Network> Worker<N> {
         self.parking.shed() || self.sessions.shed()
     }
 
+    /// Ends each connection with its next response, because another process serves new connections.
+    pub(crate) fn retire(&self) {
+        self.is_retired.set(true);
+    }
+
+    pub(crate) fn is_retired(&self) -> bool {
+        self.is_retired.get()
+    }
+
+    /// Waits until no client is left.
+    pub(crate) async fn is_deserted(&self) {
+        while !self.parking.is_empty() || !self.sessions.are_all_ended() {
+            // Parked clients leave without a notice.
+            let _ = tokio::time::timeout(DESERTED_LOOK, self.sessions.next_end()).await;
+        }
+    }
+
     pub(crate) fn is_stopping(&self) -> bool {
         self.sessions.is_stopping()
     }
@@ -172,7 +192,7 @@ impl<N: Network> Worker<N> {
 
     /// Whether a connection may serve another request after the one it serves now.
     pub(crate) fn keeps_connections(&self) -> bool {
-        !self.is_stopping() && !self.shared.places.is_awaited()
+        !self.is_stopping() && !self.is_retired() && !self.shared.places.is_awaited()
     }
 
     /// Tells control how a backend failed. When control cannot keep up, the report is dropped: the

@@ -1,12 +1,13 @@
 //! The way for operators into a running proxy: commands to control, what control sees, and the events.
 
+use std::io;
 use std::time::Duration;
 
 use loadx_core::config::Config;
 use tokio::sync::{broadcast, mpsc, oneshot};
 
 use crate::error::ApplyError;
-use crate::messages::{Applied, Command};
+use crate::messages::{Applied, Command, HandedOver};
 use crate::observed::{EventRecord, Observed};
 
 /// Sends commands to a running proxy. A handle does not keep the proxy running.
@@ -45,6 +46,14 @@ impl Handle {
     /// When the file cannot be opened, or the proxy is stopping; lines go on to the former file then.
     pub async fn reopen_log(&self) -> Result<(), ApplyError> {
         self.ask(Command::ReopenLog).await?
+    }
+
+    /// What another process needs to go on with the work of this one. This proxy goes on meanwhile.
+    ///
+    /// # Errors
+    /// When the system has no room for the descriptors, or the proxy is stopping.
+    pub async fn hand_over(&self) -> io::Result<HandedOver> {
+        self.ask(Command::HandOver).await.map_err(io::Error::other)?
     }
 
     /// Shows in `/__status__` that a later config could not be applied, with the reason.

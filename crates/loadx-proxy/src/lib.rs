@@ -40,7 +40,7 @@ mod worker;
 
 pub use error::{ApplyError, StartError};
 pub use handle::Handle;
-pub use messages::Applied;
-pub use net::{Listener, Network, Resolved, Stream, Tcp};
+pub use messages::{Applied, HandedOver};
+pub use net::{InheritedFor, InheritedSocket, Listener, Network, Resolved, Stream, Tcp};
 pub use observed::{Counts, EventRecord, ExchangeCounts, ListenerObserved, Observed};
-pub use proxy::{Local, Running, start, start_local};
+pub use proxy::{Inherited, Local, Running, start, start_local};

@@ -61,6 +61,9 @@ pub const LINGER: Duration = Duration::from_secs(2);
 /// How long the sockets of a removed listener may take to close before the next config is applied.
 pub const LISTENER_CLOSE: Duration = Duration::from_secs(1);
 
+/// The interval in which a worker that accepts no more clients looks whether its last client has left.
+pub const DESERTED_LOOK: Duration = Duration::from_secs(1);
+
 /// How long the rest of a request head may take to arrive when LoadX stops or the listener was removed.
 pub const HEAD_AT_END: Duration = Duration::from_secs(1);
 

@@ -1,5 +1,6 @@
 //! Taking the addresses that clients connect to.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::net::{SocketAddr, ToSocketAddrs as _};
 
@@ -25,6 +26,10 @@ pub(crate) fn open<N: Network>(
     listener: &ListenerConfig,
     workers: usize,
 ) -> Result<Opened<N::Socket>, StartError> {
+    let inherited = net.inherited(listener).map_err(StartError::System)?;
+    if !inherited.is_empty() {
+        return share_out(net, inherited, workers).map_err(StartError::System);
+    }
     let (at, listed) = (&listener.at, listener.listed);
     let mut addresses: Vec<SocketAddr> = (at.host.as_str(), at.port)
         .to_socket_addrs()
@@ -52,4 +57,24 @@ pub(crate) fn open<N: Network>(
         }
         _ => Ok(opened),
     }
+}
+
+/// Gives each worker sockets of each address. Every socket must have a worker, because clients may wait in its queue; workers
+/// for which there is no socket of their own share one.
+fn share_out<N: Network>(net: &N, sockets: Vec<N::Socket>, workers: usize) -> io::Result<Opened<N::Socket>> {
+    let mut by_address: BTreeMap<SocketAddr, Vec<N::Socket>> = BTreeMap::new();
+    for socket in sockets {
+        by_address.entry(net.address(&socket)?).or_default().push(socket);
+    }
+    let mut opened = Opened { addresses: Vec::new(), by_worker: (0..workers).map(|_| Vec::new()).collect() };
+    for (address, mut group) in by_address {
+        for worker in group.len()..workers {
+            group.push(net.share(&group[worker % group.len()])?);
+        }
+        opened.addresses.push(address);
+        for (position, socket) in group.into_iter().enumerate() {
+            opened.by_worker[position % workers].push(socket);
+        }
+    }
+    Ok(opened)
 }

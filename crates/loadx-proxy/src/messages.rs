@@ -2,10 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::mpsc::SyncSender;
 
-use loadx_core::config::Config;
+use loadx_core::config::{Config, HostPort};
+use loadx_core::plan::Inheritance;
 use loadx_core::route::Endpoint;
 use loadx_core::{BackendId, ListenerId, Observation};
 use tokio::sync::{mpsc, oneshot};
@@ -39,6 +41,10 @@ pub(crate) enum Order<N: Network> {
     Census(oneshot::Sender<Census>),
     /// Send a copy of the counters of the worker.
     Measure(oneshot::Sender<Box<Shard>>),
+    /// Send a descriptor of each listening socket, for another process.
+    Descriptors(oneshot::Sender<std::io::Result<Vec<(ListenerId, OwnedFd)>>>),
+    /// Accept no more clients, because another process does; end the worker when its last client has left.
+    Retire,
     /// Accept no more clients, finish the running exchanges, then end the worker.
     Stop,
 }
@@ -79,6 +85,8 @@ pub(crate) enum Command {
     Ping(SyncSender<()>),
     /// Send what control and the workers see.
     Observe(oneshot::Sender<Box<Observed>>),
+    /// Send what another process needs to go on with the work of this one.
+    HandOver(oneshot::Sender<std::io::Result<HandedOver>>),
     /// Show in the status that a config could not be applied, with the reason.
     NoteFailure(String),
     /// Open the file of the access log again, by its path. The sender gets the result.
@@ -92,6 +100,15 @@ pub struct Applied {
     pub generation: u64,
     /// Settings that differ from those that run and take effect only after a restart, with the reason.
     pub after_restart: Vec<String>,
+}
+
+/// What another process needs to go on with the work of this one.
+#[derive(Debug)]
+pub struct HandedOver {
+    /// The listening sockets, each with the address of its listener in the config.
+    pub sockets: Vec<(HostPort, OwnedFd)>,
+    /// What control knows about names and backends.
+    pub inheritance: Inheritance,
 }
 
 /// A status endpoint that a client of a worker asked for.

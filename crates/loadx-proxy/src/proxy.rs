@@ -8,7 +8,7 @@ use std::thread::JoinHandle;
 
 use loadx_core::ListenerId;
 use loadx_core::config::Config;
-use loadx_core::plan::{Desired, Plan};
+use loadx_core::plan::{Desired, Inheritance, Plan};
 use loadx_core::{Rng as _, SplitMix64, Time};
 use tokio::runtime::{Builder, LocalOptions, LocalRuntime};
 use tokio::sync::{broadcast, mpsc, oneshot};
@@ -21,7 +21,7 @@ use crate::handle::Handle;
 use crate::limits::{CONTROL_QUEUE_MAX, EVENTS_MAX, EVENTS_PER_POLL_MAX};
 use crate::listening::{self, Opened};
 use crate::messages::{Mailbox, Order};
-use crate::net::{Network, Tcp};
+use crate::net::{InheritedSocket, Network, Tcp};
 use crate::shared::Shared;
 use crate::telemetry::{AccessLog, LostLines};
 use crate::worker;
@@ -52,6 +52,20 @@ impl Running {
         &self.handle
     }
 
+    /// Accepts no more clients, because another process does. Running exchanges and tunnels go on, and each connection ends
+    /// with its next response. [`stop`](Self::stop) ends what is left.
+    pub fn retire(&self) {
+        for mailbox in &self.mailboxes {
+            // A worker that ended needs no telling.
+            let _ = mailbox.send(Order::Retire);
+        }
+    }
+
+    /// Whether all workers have ended: after [`retire`](Self::retire), when the last client has left.
+    pub fn has_ended(&self) -> bool {
+        self.workers.iter().all(JoinHandle::is_finished)
+    }
+
     /// Accepts no more clients, finishes what runs within the grace, and ends.
     pub fn stop(self) {
         for mailbox in &self.mailboxes {
@@ -74,15 +88,30 @@ fn join(thread: JoinHandle<()>) {
     }
 }
 
+/// What another process gave to this one.
+#[derive(Debug, Default)]
+pub struct Inherited {
+    /// Listening sockets.
+    pub sockets: Vec<InheritedSocket>,
+    /// What the control of the other process knew about names and backends.
+    pub knowledge: Option<Inheritance>,
+}
+
 /// Starts a proxy. When this returns it accepts clients.
 ///
 /// # Errors
 /// Any [`StartError`]; nothing is left running then.
-pub fn start(config: &Config) -> Result<Running, StartError> {
-    let net = Tcp::new().map_err(StartError::Names)?;
+pub fn start(config: &Config, inherited: Inherited) -> Result<Running, StartError> {
+    let net = Tcp::new().map_err(StartError::Names)?.with(inherited.sockets);
     let seed = RandomState::new().hash_one(std::process::id());
     let Assembly { addresses, mailboxes, control, ready, workers, handle, stop_control } =
-        assemble(config, &net, seed)?;
+        assemble(config, &net, seed, inherited.knowledge.as_ref())?;
+    for address in net.close_rest() {
+        tracing::warn!(
+            "the socket {address} of another process is closed: no listener of the config has its address or its name"
+        );
+    }
+
     let control = spawn("loadx-control", move |runtime| {
         runtime.block_on(control::run(control)).finish();
     })?;
@@ -141,7 +170,8 @@ impl<N: Network> Local<N> {
 /// # Errors
 /// Any [`StartError`]; nothing is left running then.
 pub async fn start_local<N: Network>(config: &Config, net: &N, seed: u64) -> Result<Local<N>, StartError> {
-    let Assembly { addresses, mailboxes, control, ready, workers, handle, stop_control } = assemble(config, net, seed)?;
+    let Assembly { addresses, mailboxes, control, ready, workers, handle, stop_control } =
+        assemble(config, net, seed, None)?;
     let control = tokio::task::spawn_local(control::run(control));
     let _ = ready.await;
     let serving = workers.into_iter().map(|Crew { parts, sockets, orders }| {
@@ -171,7 +201,12 @@ struct Crew<N: Network> {
     orders: mpsc::UnboundedReceiver<Order<N>>,
 }
 
-fn assemble<N: Network>(config: &Config, net: &N, seed: u64) -> Result<Assembly<N>, StartError> {
+fn assemble<N: Network>(
+    config: &Config,
+    net: &N,
+    seed: u64,
+    knowledge: Option<&Inheritance>,
+) -> Result<Assembly<N>, StartError> {
     let workers = worker::count(config);
     let opened = config
         .listeners
@@ -182,7 +217,10 @@ fn assemble<N: Network>(config: &Config, net: &N, seed: u64) -> Result<Assembly<
     let log = OpenLog::open(config, &lost)?;
     let clock = Clock::start();
     let mut seeds = SplitMix64::new(seed);
-    let (desired, _) = Desired::new(Time::ZERO, config);
+    let (mut desired, _) = Desired::new(Time::ZERO, config);
+    if let Some(knowledge) = knowledge {
+        desired.inherit(Time::ZERO, knowledge);
+    }
     let (listening, sockets) = share_out(desired.plan(), opened, workers);
     let addresses: Vec<SocketAddr> = listening.iter().flat_map(|(_, addresses)| addresses.clone()).collect();
     let shared = Arc::new(Shared::new(Arc::clone(desired.plan()), workers));

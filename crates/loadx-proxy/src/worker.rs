@@ -42,11 +42,16 @@ pub(crate) async fn run<N: Network>(
     });
     let sweeping = spawn_local(sweep(Rc::clone(&worker)));
     let attending = spawn_local(attend(Rc::clone(&worker)));
-    while let Some(order) = orders.recv().await {
-        if matches!(order, Order::Stop) {
-            break;
+    loop {
+        let order = tokio::select! {
+            biased;
+            order = orders.recv() => order,
+            () = worker.is_deserted(), if worker.is_retired() => break,
+        };
+        match order {
+            None | Some(Order::Stop) => break,
+            Some(order) => obey(&worker, &mut accepting, order),
         }
-        obey(&worker, &mut accepting, order);
     }
     let mut ended = accepting.end(|_| true);
     ended.closed().await;
@@ -103,6 +108,11 @@ fn obey<N: Network>(worker: &Rc<Worker<N>>, accepting: &mut Accepting<N>, order:
         Order::Forget(departed) => worker.metrics.borrow_mut().forget(&departed),
         Order::Census(reply) => drop(reply.send(worker.census())),
         Order::Measure(reply) => drop(reply.send(Box::new(worker.measure()))),
+        Order::Descriptors(reply) => drop(reply.send(accepting.descriptors())),
+        Order::Retire => {
+            accepting.release();
+            worker.retire();
+        }
         // The caller has ended the loop already.
         Order::Stop => {}
     }

@@ -11,6 +11,7 @@ mod signals;
 mod systemd;
 mod traps;
 mod trouble;
+mod upgrade;
 mod words;
 
 use std::process::ExitCode;

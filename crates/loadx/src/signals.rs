@@ -18,8 +18,8 @@ pub(crate) enum Wish {
     Reload,
     /// Open the file of the access log again.
     ReopenLog,
-    /// Nothing: the signal has no meaning. By default the signal would end the process.
-    Nothing,
+    /// Start a process that takes over.
+    Upgrade,
 }
 
 /// The signals that LoadX catches.
@@ -28,8 +28,19 @@ const CAUGHT: [(&str, SignalKind, Wish); 5] = [
     ("SIGINT", SignalKind::interrupt(), Wish::Stop),
     ("SIGHUP", SignalKind::hangup(), Wish::Reload),
     ("SIGUSR1", SignalKind::user_defined1(), Wish::ReopenLog),
-    ("SIGUSR2", SignalKind::user_defined2(), Wish::Nothing),
+    ("SIGUSR2", SignalKind::user_defined2(), Wish::Upgrade),
 ];
+
+/// Why a wait for signals ended.
+#[derive(Debug)]
+pub(crate) enum Woken<T> {
+    /// A signal came.
+    Signal(&'static str, Wish),
+    /// What else was waited for.
+    Other(T),
+    /// The time is over.
+    Timeout,
+}
 
 /// A stop signal within this time after the first belongs to the same request to stop: `timeout -s INT` and some
 /// terminals signal the process and its group, so that the signal arrives twice.
@@ -53,16 +64,17 @@ impl Signals {
         Ok(Signals { runtime, caught })
     }
 
-    /// Waits for a signal that means something, and returns its name and what it asks for.
-    pub(crate) fn next(&mut self) -> (&'static str, Wish) {
+    /// Waits for a signal or for `other`, but not longer than `limit`, if there is a limit.
+    pub(crate) fn next_or<T>(&mut self, limit: Option<Duration>, other: impl Future<Output = T>) -> Woken<T> {
         let Signals { runtime, caught } = self;
-        runtime.block_on(next_wish(caught))
-    }
-
-    /// The same, but not longer than `limit`.
-    pub(crate) fn next_within(&mut self, limit: Duration) -> Option<(&'static str, Wish)> {
-        let Signals { runtime, caught } = self;
-        runtime.block_on(async { tokio::time::timeout(limit, next_wish(caught)).await.ok() })
+        runtime.block_on(async {
+            tokio::select! {
+                biased;
+                (name, wish) = next(caught) => Woken::Signal(name, wish),
+                other = other => Woken::Other(other),
+                () = sleep(limit) => Woken::Timeout,
+            }
+        })
     }
 
     /// Waits for a signal that stops LoadX, and returns the name of the signal.
@@ -110,13 +122,10 @@ async fn next_stop(caught: &mut [(&'static str, Signal, Wish)]) -> &'static str 
     }
 }
 
-/// Waits for a signal that means something; meanwhile each other signal becomes a line of the log.
-async fn next_wish(caught: &mut [(&'static str, Signal, Wish)]) -> (&'static str, Wish) {
-    loop {
-        match next(caught).await {
-            (name, Wish::Nothing) => ignore(name),
-            signal => return signal,
-        }
+async fn sleep(limit: Option<Duration>) {
+    match limit {
+        Some(limit) => tokio::time::sleep(limit).await,
+        None => std::future::pending().await,
     }
 }
 

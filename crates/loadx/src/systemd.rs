@@ -3,7 +3,8 @@
 
 use std::time::Duration;
 
-use loadx_proxy::Handle;
+use listenfd::ListenFd;
+use loadx_proxy::{Handle, Inherited, InheritedFor, InheritedSocket};
 use sd_notify::NotifyState;
 
 /// The longest time that the proxy may take to answer before LoadX counts as hung. A config that resolves names takes
@@ -50,6 +51,28 @@ impl Systemd {
             tell(&[NotifyState::Watchdog]);
         }
     }
+}
+
+/// The listening sockets that systemd gives (socket activation, sd_listen_fds(3)).
+pub(crate) fn inherited() -> Inherited {
+    let names = std::env::var("LISTEN_FDNAMES").unwrap_or_default();
+    let mut names = names.split(':').map(str::to_owned);
+    let mut given = ListenFd::from_env();
+    let mut sockets = Vec::new();
+    for position in 0..given.len() {
+        let name = names.next().unwrap_or_default();
+        match given.take_tcp_listener(position) {
+            Ok(Some(socket)) => sockets.push(InheritedSocket { listener: InheritedFor::Name(name), socket }),
+            Ok(None) => {}
+            Err(error) => tracing::warn!("the socket {name} of systemd is no TCP socket that listens: {error}"),
+        }
+    }
+    Inherited { sockets, knowledge: None }
+}
+
+/// Tells systemd that another process is the main process of the service now.
+pub(crate) fn main_process_is(pid: u32) {
+    tell(&[NotifyState::MainPid(pid)]);
 }
 
 fn tell(states: &[NotifyState<'_>]) {

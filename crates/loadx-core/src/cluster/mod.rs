@@ -7,6 +7,7 @@ mod member;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::backend::{Backend, Load};
 use crate::balance::{Algorithm, BalancerFactory};
@@ -168,6 +169,22 @@ impl Cluster {
             self.view_is_stale = true;
         }
         Some(event)
+    }
+
+    /// Takes over the health of a backend from the former process: its standing, with the reason. The next probe of a backend
+    /// that is up is due after `wait`.
+    pub(crate) fn inherit(
+        &mut self,
+        now: Time,
+        (host, port): (&str, u16),
+        standing: Standing,
+        reason: &Arc<str>,
+        wait: Duration,
+    ) {
+        let member = self.members.iter().find(|member| *member.spec.host == *host && member.spec.port == port);
+        let Some(id) = member.map(|member| member.id) else { return };
+        self.change(id, |member| member.health.inherit(now, standing, reason, wait));
+        self.view_is_stale = true;
     }
 
     /// Changes one member, and updates the position of its next probe in `due`.

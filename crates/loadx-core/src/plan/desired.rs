@@ -104,6 +104,11 @@ impl Desired {
         &self.plan
     }
 
+    /// The listeners of the present plan with their addresses in the config.
+    pub fn listeners(&self) -> &[(ListenerId, HostPort)] {
+        &self.listeners
+    }
+
     /// The listeners of `config` whose addresses are not those of a listener of the present plan, in the order of the
     /// config.
     pub fn new_listeners<'c>(&self, config: &'c Config) -> impl Iterator<Item = &'c ListenerConfig> {
@@ -196,6 +201,10 @@ impl Desired {
             let names = member.expansion.names().map(|(id, _)| id);
             self.owners.extend(member.cluster.ids().chain(names).map(|id| (id, position)));
         }
+    }
+
+    pub(super) fn cluster_mut(&mut self, name: &str) -> Option<&mut Cluster> {
+        self.clusters.iter_mut().find(|member| *member.name == *name).map(|member| &mut member.cluster)
     }
 
     fn owner(&mut self, id: BackendId) -> Option<&mut Member> {

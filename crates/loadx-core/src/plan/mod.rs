@@ -7,6 +7,7 @@ pub mod compare;
 mod desired;
 mod drains;
 mod expansion;
+mod inheritance;
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -20,6 +21,7 @@ use crate::{AttemptPolicy, ClusterId, ListenerId, View};
 
 pub use desired::{ClusterSnapshot, Desired, NameToResolve, ProbeToRun};
 pub use drains::DrainSnapshot;
+pub use inheritance::Inheritance;
 
 /// The data that workers need to serve.
 #[derive(Debug)]

@@ -284,6 +284,7 @@ fn bounds() -> Value {
         ("linger_bytes", limits::LINGER_BYTES_MAX as u64),
         ("linger_seconds", limits::LINGER.as_secs()),
         ("listener_close_seconds", limits::LISTENER_CLOSE.as_secs()),
+        ("deserted_look_seconds", limits::DESERTED_LOOK.as_secs()),
         ("head_at_end_seconds", limits::HEAD_AT_END.as_secs()),
         ("refused_line_bytes", limits::REFUSED_LINE_BYTES_MAX as u64),
         ("logged_field_bytes", limits::LOGGED_FIELD_BYTES_MAX as u64),

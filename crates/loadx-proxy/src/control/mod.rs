@@ -2,6 +2,7 @@
 //! resolves names, publishes plans and views, and answers the status endpoints.
 
 mod endpoints;
+mod hand_over;
 mod observe;
 mod probe;
 mod reload;

@@ -62,6 +62,7 @@ impl<N: Network> Control<N> {
             // The caller may have given up waiting.
             Command::Ping(reply) => drop(reply.try_send(())),
             Command::Observe(reply) => self.observe(reply, endpoints),
+            Command::HandOver(reply) => self.hand_over(reply),
             Command::NoteFailure(reason) => self.status.failure = Some((self.clock.now(), reason)),
             Command::ReopenLog(reply) => self.reopen_log(reply),
         }

@@ -174,6 +174,10 @@ impl<S: Stream> Parking<S> {
         first.map(|spot| spots.remove(spot)).is_some()
     }
 
+    pub(crate) fn is_empty(&self) -> bool {
+        self.spots.borrow().is_empty()
+    }
+
     /// Calls `count` with the listener of each connection.
     pub(crate) fn listeners(&self, count: impl FnMut(ListenerId)) {
         self.spots.borrow().iter().map(|(_, parked)| parked.listener).for_each(count);

@@ -138,10 +138,20 @@ impl Sessions {
         self.states.borrow().len()
     }
 
+    /// Whether no task is left.
+    pub(crate) fn are_all_ended(&self) -> bool {
+        self.len() + self.announced.get() == 0
+    }
+
+    /// Waits for the end of a task.
+    pub(crate) async fn next_end(&self) {
+        self.ended.notified().await;
+    }
+
     /// Waits until no task is left.
     pub(crate) async fn all_ended(&self) {
-        while self.len() + self.announced.get() > 0 {
-            self.ended.notified().await;
+        while !self.are_all_ended() {
+            self.next_end().await;
         }
     }
 }

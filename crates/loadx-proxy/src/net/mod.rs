@@ -1,5 +1,6 @@
 //! The network traits of the proxy. [`Tcp`] implements them for the operating system; tests use simulated networks.
 
+mod inherited;
 mod names;
 #[cfg(target_os = "linux")]
 mod queue;
@@ -10,8 +11,12 @@ mod tcp;
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
 use std::task::{Context, Poll};
 
+use loadx_core::config::ListenerConfig;
+
+pub use inherited::{InheritedFor, InheritedSocket};
 pub use names::Resolved;
 pub use tcp::Tcp;
 
@@ -110,6 +115,33 @@ pub trait Network: Clone + Send + 'static {
     /// # Errors
     /// When the address cannot be bound, for example because another process has it.
     fn listen(&self, address: SocketAddr, count: usize) -> io::Result<Vec<Self::Socket>>;
+
+    /// The sockets that another process gave to this one for a listener; none if there are none.
+    ///
+    /// # Errors
+    /// When a socket cannot be used.
+    fn inherited(&self, listener: &ListenerConfig) -> io::Result<Vec<Self::Socket>> {
+        let _ = listener;
+        Ok(Vec::new())
+    }
+
+    /// Another socket for the same queue of clients.
+    ///
+    /// # Errors
+    /// When the system has no room, or the network cannot do that.
+    fn share(&self, socket: &Self::Socket) -> io::Result<Self::Socket> {
+        let _ = socket;
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    /// A descriptor for another process, for the same queue of clients.
+    ///
+    /// # Errors
+    /// When the system has no room, or the network cannot do that.
+    fn descriptor(&self, listener: &Self::Listener) -> io::Result<OwnedFd> {
+        let _ = listener;
+        Err(io::ErrorKind::Unsupported.into())
+    }
 
     /// The bound address; with the port that the system chose if the port was 0.
     ///

@@ -3,12 +3,16 @@
 use std::io::{self, IoSlice, Read};
 use std::mem::MaybeUninit;
 use std::net::{Shutdown, SocketAddr};
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
+use loadx_core::config::ListenerConfig;
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use tokio::io::Interest;
 use tokio::net::{TcpListener, TcpStream};
 
+use super::inherited::{Inherited, InheritedSocket};
 use super::names::Names;
 #[cfg(target_os = "linux")]
 use super::splice::KernelPipe;
@@ -19,6 +23,7 @@ use crate::limits::{ACCEPT_BACKLOG, UNSENT_BYTES_MAX};
 #[derive(Clone, Debug)]
 pub struct Tcp {
     names: Names,
+    inherited: Arc<Inherited>,
 }
 
 impl Tcp {
@@ -27,7 +32,17 @@ impl Tcp {
     /// # Errors
     /// When the resolver cannot be built.
     pub fn new() -> io::Result<Self> {
-        Ok(Tcp { names: Names::from_system()? })
+        Ok(Tcp { names: Names::from_system()?, inherited: Arc::default() })
+    }
+
+    /// The same, with sockets that another process gave to this one.
+    pub(crate) fn with(self, sockets: Vec<InheritedSocket>) -> Self {
+        Tcp { inherited: Arc::new(Inherited::new(sockets)), ..self }
+    }
+
+    /// The addresses of the inherited sockets that no listener has taken. The sockets are closed.
+    pub(crate) fn close_rest(&self) -> Vec<SocketAddr> {
+        self.inherited.close_rest()
     }
 }
 
@@ -177,6 +192,18 @@ impl Network for Tcp {
         // Listens only after all sockets are bound, so that no client meets an incomplete group.
         sockets.iter().try_for_each(|socket| socket.listen(ACCEPT_BACKLOG))?;
         Ok(sockets.into_iter().map(Into::into).collect())
+    }
+
+    fn inherited(&self, listener: &ListenerConfig) -> io::Result<Vec<Self::Socket>> {
+        self.inherited.take(listener)
+    }
+
+    fn share(&self, socket: &Self::Socket) -> io::Result<Self::Socket> {
+        socket.try_clone()
+    }
+
+    fn descriptor(&self, listener: &TcpListener) -> io::Result<OwnedFd> {
+        listener.as_fd().try_clone_to_owned()
     }
 
     fn address(&self, socket: &Self::Socket) -> io::Result<SocketAddr> {

@@ -369,6 +369,24 @@ pub(crate) struct Changed {
     pub(crate) warnings: Vec<String>,
 }
 
+/// How to upgrade.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct UpgradeRequest {
+    /// The path of the new binary. Without this key: the path of the running binary.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) binary: Option<String>,
+}
+
+/// The process that took over.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub(crate) struct Upgraded {
+    /// The process id.
+    pub(crate) pid: u32,
+    /// The version of LoadX.
+    pub(crate) version: String,
+}
+
 /// The level of the log of events.
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]

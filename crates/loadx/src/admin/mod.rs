@@ -12,31 +12,34 @@ pub(crate) mod socket;
 
 use std::fs;
 use std::io;
+use std::net::TcpListener;
 use std::path::Path;
 
 use loadx_core::config::{AdminConfig, AdminSocket, HostPort, TokenSource};
 use tokio::runtime::{Builder, Handle};
 use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
 
 use crate::manager::Manager;
 use crate::trouble::Trouble;
 use serve::TokenHash;
-use socket::AdminPath;
+use socket::{AdminPath, Bound};
 
 /// The shortest token, in bytes: shorter ones can be guessed.
 const TOKEN_BYTES_MIN: usize = 16;
 
 /// The addresses of the admin API, taken and not yet served.
 pub(crate) struct Opened {
-    unix: Option<(std::os::unix::net::UnixListener, AdminPath)>,
-    tcp: Option<(Vec<std::net::TcpListener>, TokenHash)>,
+    unix: Option<Bound>,
+    tcp: Option<(Vec<TcpListener>, TokenHash)>,
 }
 
 /// The admin API while it runs. Dropping it ends the API.
 pub(crate) struct Admin {
     runtime: Handle,
     _stop: oneshot::Sender<()>,
-    _path: Option<AdminPath>,
+    path: Option<AdminPath>,
+    accepting: Vec<JoinHandle<()>>,
 }
 
 impl Admin {
@@ -46,12 +49,26 @@ impl Admin {
     }
 }
 
+impl Admin {
+    /// Accepts no more clients, because another process does. Running requests go on.
+    pub(crate) fn leave(&mut self) {
+        self.accepting.iter().for_each(JoinHandle::abort);
+        self.path = None;
+    }
+}
+
 /// Takes the addresses of the admin API. `option` is the value of `--admin`, which replaces the socket of the config.
 ///
 /// # Errors
 /// When an address that was named cannot be taken, or the token cannot be read. Without a named socket, LoadX goes on
 /// without one.
-pub(crate) fn open(config: &AdminConfig, option: Option<&Path>) -> Result<Opened, Trouble> {
+///
+/// `former`: the sockets over TCP of a former LoadX, which still serves; its Unix socket is replaced.
+pub(crate) fn open(
+    config: &AdminConfig,
+    option: Option<&Path>,
+    former: Option<Vec<TcpListener>>,
+) -> Result<Opened, Trouble> {
     let named = match (option, &config.socket) {
         (Some(path), _) if path == Path::new("off") => AdminSocket::Off,
         (Some(path), _) => AdminSocket::Path(path.to_owned()),
@@ -59,7 +76,7 @@ pub(crate) fn open(config: &AdminConfig, option: Option<&Path>) -> Result<Opened
     };
     let unix = match named {
         AdminSocket::Off => None,
-        AdminSocket::Path(path) => Some(bind_named(&path)?),
+        AdminSocket::Path(path) => Some(bind_named(&path, former.is_some())?),
         AdminSocket::Runtime => match socket::default_path().and_then(|path| socket::bind(&path, false)) {
             Ok(bound) => Some(bound),
             Err(error) => {
@@ -72,13 +89,20 @@ pub(crate) fn open(config: &AdminConfig, option: Option<&Path>) -> Result<Opened
     };
     let tcp = match &config.tcp {
         None => None,
-        Some((at, source)) => Some((listen(at)?, token(source)?)),
+        Some((at, source)) => {
+            let listeners = match former {
+                // After a change of the config the former LoadX may have none.
+                Some(listeners) if !listeners.is_empty() => listeners,
+                _ => listen(at)?,
+            };
+            Some((listeners, token(source)?))
+        }
     };
     Ok(Opened { unix, tcp })
 }
 
-fn bind_named(path: &Path) -> Result<(std::os::unix::net::UnixListener, AdminPath), Trouble> {
-    socket::bind(path, false).map_err(|error| {
+fn bind_named(path: &Path, replaces_served: bool) -> Result<Bound, Trouble> {
+    socket::bind(path, replaces_served).map_err(|error| {
         Trouble::Input(format!(
             "cannot make the admin socket {}: {error}\n  help: name a path in a directory that this user may write to, or \"off\"",
             path.display()
@@ -86,7 +110,7 @@ fn bind_named(path: &Path) -> Result<(std::os::unix::net::UnixListener, AdminPat
     })
 }
 
-fn listen(at: &HostPort) -> Result<Vec<std::net::TcpListener>, Trouble> {
+fn listen(at: &HostPort) -> Result<Vec<TcpListener>, Trouble> {
     let taken = |error: io::Error| {
         Trouble::Input(format!(
             "cannot listen on {at} for the admin API: {error}\n  help: choose another \"address\" in \"admin\""
@@ -95,7 +119,7 @@ fn listen(at: &HostPort) -> Result<Vec<std::net::TcpListener>, Trouble> {
     let addresses = std::net::ToSocketAddrs::to_socket_addrs(&(at.host.as_str(), at.port)).map_err(taken)?;
     let listeners: Result<Vec<_>, io::Error> = addresses
         .map(|address| {
-            let listener = std::net::TcpListener::bind(address)?;
+            let listener = TcpListener::bind(address)?;
             listener.set_nonblocking(true)?;
             Ok(listener)
         })
@@ -129,33 +153,36 @@ fn token(source: &TokenSource) -> Result<TokenHash, Trouble> {
 ///
 /// # Errors
 /// When the system has no thread or no room for the sockets.
-pub(crate) fn start(opened: Opened, manager: Manager) -> Result<Admin, Trouble> {
+pub(crate) fn start(opened: Opened, manager: &Manager) -> Result<Admin, Trouble> {
     let failure = |error: io::Error| Trouble::Failure(format!("cannot serve the admin API: {error}"));
     let runtime = Builder::new_current_thread().enable_all().build().map_err(failure)?;
     let handle = runtime.handle().clone();
     let (stop, stopped) = oneshot::channel::<()>();
-    let router = serve::router(manager);
-    let mut path = None;
+    let router = serve::router(manager.clone());
+    let (mut path, mut accepting, mut copies) = (None, Vec::new(), Vec::new());
     {
         let _guard = runtime.enter();
-        if let Some((listener, bound)) = opened.unix {
+        if let Some(bound) = opened.unix {
+            let (listener, named) = bound.name().map_err(failure)?;
             let listener = tokio::net::UnixListener::from_std(listener).map_err(failure)?;
-            tracing::info!("the admin API is on {}", bound.path().display());
-            path = Some(bound);
-            runtime.spawn(serve::unix(listener, router.clone()));
+            tracing::info!("the admin API is on {}", named.path().display());
+            path = Some(named);
+            accepting.push(runtime.spawn(serve::unix(listener, router.clone())));
         }
         if let Some((listeners, token)) = opened.tcp {
             for listener in listeners {
+                copies.push(listener.try_clone().map_err(failure)?);
                 let listener = tokio::net::TcpListener::from_std(listener).map_err(failure)?;
                 if let Ok(address) = listener.local_addr() {
                     tracing::info!("the admin API is on http://{address}");
                 }
-                runtime.spawn(serve::tcp(listener, serve::with_token(router.clone(), token)));
+                accepting.push(runtime.spawn(serve::tcp(listener, serve::with_token(router.clone(), token))));
             }
         }
     }
+    runtime.block_on(manager.note_admin_sockets(copies));
     let thread = std::thread::Builder::new().name("loadx-admin".to_owned());
     // The sender is dropped with `Admin`, and never sends.
     thread.spawn(move || drop(runtime.block_on(stopped))).map_err(failure)?;
-    Ok(Admin { runtime: handle, _stop: stop, _path: path })
+    Ok(Admin { runtime: handle, _stop: stop, path, accepting })
 }

@@ -20,7 +20,7 @@ use utoipa_axum::routes;
 
 use super::api::{
     BackendEdit, BackendState, Changed, Checked, ConfigText, ConfigToApply, ConfigToCheck, Connections, EventMessage,
-    LogLevel, NewBackend, Options, Planned, PlannedDifference, Refusal, Status,
+    LogLevel, NewBackend, Options, Planned, PlannedDifference, Refusal, Status, UpgradeRequest, Upgraded,
 };
 use super::peer::Peer;
 use super::{describe, planned};
@@ -54,6 +54,7 @@ pub(super) fn router() -> (axum::Router<Manager>, utoipa::openapi::OpenApi) {
         .routes(routes!(confirm))
         .routes(routes!(roll_back))
         .routes(routes!(reload))
+        .routes(routes!(upgrade))
         .routes(routes!(connections))
         .routes(routes!(events))
         .routes(routes!(log_level))
@@ -288,6 +289,30 @@ async fn roll_back(
 )]
 async fn reload(State(manager): State<Manager>, Extension(peer): Extension<Peer>) -> Result<Json<Changed>, Failed> {
     to_the_end(async move { manager.reload(&peer.to_string()).await }).await
+}
+
+/// Starts a new process that takes over without losing a request; this process ends when its last client has left. `binary`
+/// is only possible on the Unix socket.
+#[utoipa::path(
+    post, path = "/v1/upgrade", request_body = UpgradeRequest,
+    responses((status = 200, body = Upgraded), (status = 403, body = Refusal), (status = 409, body = Refusal))
+)]
+async fn upgrade(
+    State(manager): State<Manager>,
+    Extension(peer): Extension<Peer>,
+    Body(request): Body<UpgradeRequest>,
+) -> Result<Json<Upgraded>, Failed> {
+    if request.binary.is_some() && matches!(peer, Peer::Tcp(_)) {
+        let told =
+            "over TCP nobody may choose the program that LoadX starts; use the Unix socket, or leave out \"binary\"";
+        return Err(Failed::new(StatusCode::FORBIDDEN, told));
+    }
+    let binary = request.binary.map(Into::into);
+    let outcome = tokio::spawn(async move { manager.upgrade(binary, &peer.to_string()).await }).await;
+    let successor = outcome.map_err(|error| {
+        Failed::new(StatusCode::INTERNAL_SERVER_ERROR, format!("a defect of LoadX ended the upgrade: {error}"))
+    })??;
+    Ok(Json(Upgraded { pid: successor.pid, version: successor.version }))
 }
 
 /// The connections of clients, and the running exchanges of backends.

@@ -38,11 +38,40 @@ fn identity(path: &Path) -> io::Result<(u64, u64)> {
     fs::symlink_metadata(path).map(|metadata| (metadata.dev(), metadata.ino()))
 }
 
-/// Makes the socket at `path`, for this user alone. Replaces a socket that nobody serves any more.
+/// A socket that accepts clients and does not have its path yet.
+#[derive(Debug)]
+pub(super) struct Bound {
+    listener: UnixListener,
+    /// The path until the socket gets its own.
+    beside: PathBuf,
+    path: PathBuf,
+}
+
+impl Bound {
+    /// Gives the socket its path. A former socket there is replaced at once: no client meets no socket.
+    ///
+    /// # Errors
+    /// When the system refuses.
+    pub(super) fn name(self) -> io::Result<(UnixListener, AdminPath)> {
+        fs::rename(&self.beside, &self.path)?;
+        let identity = identity(&self.path)?;
+        Ok((self.listener.try_clone()?, AdminPath { path: self.path.clone(), identity }))
+    }
+}
+
+impl Drop for Bound {
+    fn drop(&mut self) {
+        // Fails if the socket has got its path.
+        let _ = fs::remove_file(&self.beside);
+    }
+}
+
+/// Makes a socket for `path`, for this user alone. The socket will replace a socket that nobody serves any more;
+/// `replaces_served`: also one that another process serves.
 ///
 /// # Errors
 /// When another process serves the path, when the path is no socket, or when the system refuses.
-pub(super) fn bind(path: &Path, replaces_served: bool) -> io::Result<(UnixListener, AdminPath)> {
+pub(super) fn bind(path: &Path, replaces_served: bool) -> io::Result<Bound> {
     match fs::symlink_metadata(path) {
         Ok(metadata) if !metadata.file_type().is_socket() => {
             return Err(io::Error::new(io::ErrorKind::AlreadyExists, "the path exists and is no socket"));
@@ -55,18 +84,16 @@ pub(super) fn bind(path: &Path, replaces_served: bool) -> io::Result<(UnixListen
     let mut name = path.file_name().unwrap_or_default().to_owned();
     name.push(format!(".{}", std::process::id()));
     let beside = path.with_file_name(name);
+    // A former process with this id may have left one.
     let _ = fs::remove_file(&beside);
     let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
     socket.bind(&SockAddr::unix(&beside)?)?;
+    let bound = Bound { listener: socket.try_clone()?.into(), beside, path: path.to_owned() };
     // Nobody can connect before the socket listens, so that the permissions hold from the beginning.
-    let made = fs::set_permissions(&beside, fs::Permissions::from_mode(0o600)).and_then(|()| {
-        socket.listen(BACKLOG)?;
-        fs::rename(&beside, path)?;
-        identity(path)
-    });
-    let identity = made.inspect_err(|_| drop(fs::remove_file(&beside)))?;
+    fs::set_permissions(&bound.beside, fs::Permissions::from_mode(0o600))?;
+    socket.listen(BACKLOG)?;
     socket.set_nonblocking(true)?;
-    Ok((socket.into(), AdminPath { path: path.to_owned(), identity }))
+    Ok(bound)
 }
 
 /// The path of the socket of this process, in the first runtime directory that can be used.

@@ -2,23 +2,26 @@
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::{Duration, Instant};
 
 use clap::Args;
 use clap::builder::{PossibleValuesParser, TypedValueParser as _};
 use loadx_core::config::{self, Config, Faults, HostPort};
 use loadx_core::{Accepts, Algorithm, Probe};
+use loadx_proxy::Running;
 
 use super::address;
 use super::watch::{self, Watch};
 use crate::admin::Admin;
 use crate::logging;
-use crate::manager::{Base, Manager, Origin, Start};
-use crate::signals::{Signals, Wish};
+use crate::manager::{Base, Manager, Origin, Start, Successor};
+use crate::signals::{Signals, Wish, Woken};
 use crate::systemd::Systemd;
 use crate::traps::Trap;
 use crate::trouble::{ListenOption, Trouble};
+use crate::upgrade::Former;
 use crate::words::{count, summary};
-use crate::{admin, config_file, manager, open_files, traps};
+use crate::{admin, config_file, manager, open_files, systemd, traps};
 
 /// The options of `loadx run`.
 #[derive(Debug, Args)]
@@ -56,9 +59,23 @@ pub(super) struct RunArguments {
 }
 
 pub(super) fn run(arguments: &RunArguments) -> Result<ExitCode, Trouble> {
+    let mut former = Former::from_environment()?;
+    let outcome = serve(arguments, &mut former);
+    if let (Err(trouble), Some(former)) = (&outcome, former) {
+        former.fail(trouble);
+    }
+    outcome
+}
+
+/// Serves until a signal stops LoadX or another process takes over. `former`: the LoadX whose work this one takes over; none
+/// once this one has.
+fn serve(arguments: &RunArguments, former: &mut Option<Former>) -> Result<ExitCode, Trouble> {
     // Before the file is read: a change that comes while LoadX starts must not be missed.
     let watch = arguments.file().filter(|_| arguments.watch).map(Watch::new);
-    let start = arguments.start()?;
+    let start = match former {
+        Some(former) => arguments.start_after(former)?,
+        None => arguments.start()?,
+    };
     let warnings = traps::warnings(&start.base.config, arguments.file())?;
     let _events = logging::start(arguments.verbose);
     let warnings = warnings.iter().map(Trap::line);
@@ -67,8 +84,13 @@ pub(super) fn run(arguments: &RunArguments) -> Result<ExitCode, Trouble> {
     open_files::allow_for(&config);
     // Catches signals before the start, so that no early signal is lost.
     let mut signals = Signals::catch().map_err(|error| Trouble::Failure(format!("cannot catch signals: {error}")))?;
-    let opened = admin::open(&config.admin, arguments.admin.as_deref())?;
-    let running = loadx_proxy::start(&config).map_err(|error| match arguments.to.is_empty() {
+    let admin_sockets = former.as_mut().map(Former::admin_sockets);
+    let opened = admin::open(&config.admin, arguments.admin.as_deref(), admin_sockets)?;
+    let inherited = match former {
+        Some(former) => former.inherited(),
+        None => systemd::inherited(),
+    };
+    let running = loadx_proxy::start(&config, inherited).map_err(|error| match arguments.to.is_empty() {
         true => error.into(),
         false => ListenOption::Listen.explain(&error),
     })?;
@@ -77,20 +99,66 @@ pub(super) fn run(arguments: &RunArguments) -> Result<ExitCode, Trouble> {
     }
     tracing::info!("{}, {}", over(&config), count(running.workers(), "worker"));
     let manager = Manager::new(start, running.handle().clone());
-    let admin = admin::start(opened, manager.clone())?;
+    let mut admin = admin::start(opened, &manager)?;
+    if let Some(former) = former.take() {
+        tracing::info!("taking over from LoadX {}", former.offer.version);
+        former.take_over();
+    }
     let systemd = Systemd::from_environment();
     systemd.ready();
-    let signal = Serving { manager: &manager, admin: &admin, systemd: &systemd }.until_stop(&mut signals, watch);
+    let end = Serving { manager: &manager, admin: &admin, systemd: &systemd }.until_end(&mut signals, watch);
     let grace = admin.runtime().block_on(manager.stop()).as_secs_f64();
-    tracing::info!(
-        "{signal}: accepting no more clients; running requests have {grace} s to finish (a signal after more than a \
-         second ends LoadX at once)"
-    );
-    systemd.stopping();
+    match end {
+        End::Signal(signal) => {
+            tracing::info!(
+                "{signal}: accepting no more clients; running requests have {grace} s to finish (a signal after more than \
+                 a second ends LoadX at once)"
+            );
+            systemd.stopping();
+        }
+        End::Successor(successor) => {
+            admin.leave();
+            let limit = admin.runtime().block_on(manager.drain_limit());
+            retire(&running, &successor, limit, &mut signals);
+        }
+    }
     signals.second_ends_at_once();
     running.stop();
     tracing::info!("stopped");
     Ok(ExitCode::SUCCESS)
+}
+
+/// The interval in which a LoadX that retires looks whether its last client has left.
+const RETIRED_LOOK: Duration = Duration::from_millis(200);
+
+/// Lets running requests and tunnels finish, because another process accepts the clients: until the last client has left, the
+/// limit is over, or a signal stops LoadX.
+fn retire(running: &Running, successor: &Successor, limit: Duration, signals: &mut Signals) {
+    running.retire();
+    tracing::info!(
+        "process {} accepts the clients; running requests and WebSockets have {} s to finish",
+        successor.pid,
+        limit.as_secs_f64()
+    );
+    let began = Instant::now();
+    while !running.has_ended() {
+        if let Some(signal) = signals.wait_for(RETIRED_LOOK) {
+            tracing::info!("{signal}: ending what still runs");
+            return;
+        }
+        if began.elapsed() > limit {
+            tracing::warn!("the drain after the upgrade is over; ending what still runs");
+            return;
+        }
+    }
+}
+
+/// Why LoadX stops.
+enum End {
+    /// A signal, by name.
+    Signal(&'static str),
+    /// This process has taken over.
+    Successor(Successor),
 }
 
 /// A LoadX that runs.
@@ -101,28 +169,30 @@ struct Serving<'s> {
 }
 
 impl Serving<'_> {
-    /// Obeys signals, and changes of the config file if there is a `watch`, until a signal stops LoadX. Returns the name
-    /// of that signal.
-    fn until_stop(&mut self, signals: &mut Signals, mut watch: Option<Watch>) -> &'static str {
+    /// Obeys signals, and changes of the config file if there is a `watch`, until a signal stops LoadX or another process
+    /// takes over.
+    fn until_end(&mut self, signals: &mut Signals, mut watch: Option<Watch>) -> End {
         let interval = watch.as_ref().map(|_| watch::INTERVAL).into_iter().chain(self.systemd.interval()).min();
         loop {
-            let signal = match interval {
-                None => Some(signals.next()),
-                Some(interval) => signals.next_within(interval),
-            };
-            match signal {
-                Some((name, Wish::Reload)) => {
+            match signals.next_or(interval, self.manager.successor()) {
+                Woken::Signal(name, Wish::Reload) => {
                     watch.iter_mut().for_each(Watch::note_read);
                     self.reload(name);
                 }
-                Some((name, Wish::ReopenLog)) => {
+                Woken::Signal(name, Wish::ReopenLog) => {
                     match self.admin.runtime().block_on(self.manager.proxy().reopen_log()) {
                         Ok(()) => tracing::info!("{name}: the access log is open again"),
                         Err(error) => tracing::error!("{name}: {error}"),
                     }
                 }
-                Some((name, Wish::Stop | Wish::Nothing)) => return name,
-                None => {
+                Woken::Signal(name, Wish::Upgrade) => {
+                    if let Err(error) = self.admin.runtime().block_on(self.manager.upgrade(None, name)) {
+                        tracing::error!("{name}: {error}");
+                    }
+                }
+                Woken::Signal(name, Wish::Stop) => return End::Signal(name),
+                Woken::Other(successor) => return End::Successor(successor),
+                Woken::Timeout => {
                     if watch.as_mut().is_some_and(Watch::is_due) {
                         self.reload("the config file changed");
                     }
@@ -160,6 +230,18 @@ impl RunArguments {
             Some(state) => Ok(manager::start(file.to_owned(), base, state)),
             None => Ok(Start::new(Some(file.to_owned()), base)),
         }
+    }
+
+    /// The config that the former LoadX runs. The config file may have changed meanwhile: an upgrade changes no config.
+    fn start_after(&self, former: &Former) -> Result<Start, Trouble> {
+        let base = match former.base()? {
+            Some(base) => base,
+            None => Base { config: self.config_of_options()?, text: None, origin: Origin::Options },
+        };
+        let file = self.file().map(Path::to_owned);
+        let state = file.as_ref().and_then(|file| self.state.clone().or_else(|| manager::default_path(file)));
+        let changes = (former.offer.changes.clone(), former.offer.kept.clone());
+        Ok(Start::after(file, base, changes, state))
     }
 
     fn config_of_options(&self) -> Result<Config, Trouble> {

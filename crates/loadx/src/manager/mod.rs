@@ -8,7 +8,9 @@ mod error;
 mod history;
 mod state_file;
 mod trials;
+mod upgrades;
 
+use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -18,8 +20,9 @@ use loadx_core::config::{BackendChange, Changes, Config, Wanted};
 use loadx_core::plan::compare::{Difference, compare};
 use loadx_core::trial::Terms;
 use loadx_proxy::{ApplyError, EventRecord, Handle};
-use tokio::sync::{Mutex, MutexGuard};
+use tokio::sync::{Mutex, MutexGuard, watch};
 
+use crate::upgrade::Program;
 use crate::{config_file, open_files, traps};
 
 pub(crate) use error::ManagerError;
@@ -28,6 +31,7 @@ use state_file::Stored;
 pub(crate) use state_file::{Start, StateFile, default_path, start};
 use trials::Pending;
 pub(crate) use trials::{PendingView, TrialEnded};
+pub(crate) use upgrades::Successor;
 
 /// A config as it was typed, and its meaning.
 #[derive(Clone, Debug)]
@@ -58,6 +62,8 @@ pub(crate) struct Manager {
     state: Arc<Mutex<State>>,
     proxy: Handle,
     started: Instant,
+    /// The process that has taken over.
+    successor: watch::Sender<Option<Successor>>,
 }
 
 struct State {
@@ -76,6 +82,11 @@ struct State {
     note: Option<String>,
     /// Whether LoadX stops, and changes nothing any more.
     is_stopping: bool,
+    /// Whether a process is about to take over.
+    is_upgrading: bool,
+    program: Program,
+    /// The sockets of the admin API over TCP, for a process that takes over.
+    admin_sockets: Vec<TcpListener>,
 }
 
 /// A change that was made.
@@ -126,11 +137,11 @@ pub(crate) struct Overview {
 impl Manager {
     /// Takes over the config that the proxy was started with.
     pub(crate) fn new(start: Start, proxy: Handle) -> Self {
-        let Start { file, base, changes, store, note } = start;
+        let Start { file, base, changes, kept, store, note } = start;
         let state = State {
             file,
             base,
-            kept: changes.clone(),
+            kept,
             changes,
             store,
             generation: 1,
@@ -139,8 +150,12 @@ impl Manager {
             last_trial: None,
             note,
             is_stopping: false,
+            is_upgrading: false,
+            program: Program::this(),
+            admin_sockets: Vec::new(),
         };
-        Manager { state: Arc::new(Mutex::new(state)), proxy, started: Instant::now() }
+        let (successor, _) = watch::channel(None);
+        Manager { state: Arc::new(Mutex::new(state)), proxy, started: Instant::now(), successor }
     }
 
     pub(crate) fn proxy(&self) -> &Handle {
@@ -187,6 +202,28 @@ impl Manager {
         let saved = state.save(Stored::forget_configs);
         state.note = None;
         Ok(self.told(&mut state, by, format!("reload of {}", file.display()), done, saved))
+    }
+
+    /// Notes the sockets of the admin API over TCP, for a process that takes over.
+    pub(crate) async fn note_admin_sockets(&self, sockets: Vec<TcpListener>) {
+        self.state.lock().await.admin_sockets = sockets;
+    }
+
+    /// The process that takes over, once it has.
+    pub(crate) async fn successor(&self) -> Successor {
+        let mut successor = self.successor.subscribe();
+        loop {
+            if let Some(successor) = &*successor.borrow_and_update() {
+                return successor.clone();
+            }
+            // The manager itself holds the sender.
+            let _ = successor.changed().await;
+        }
+    }
+
+    /// The longest time of running exchanges at backends that leave; also that of a LoadX that retires.
+    pub(crate) async fn drain_limit(&self) -> Duration {
+        self.state.lock().await.base.config.timeouts.drain
     }
 
     /// Changes nothing from now on. Returns the time that running exchanges have to finish.
@@ -302,17 +339,19 @@ impl Manager {
         base: Base,
         mut warnings: Vec<String>,
     ) -> Result<Applying, ManagerError> {
-        if state.is_stopping {
-            return Err(ManagerError::Refused(ApplyError::Stopping));
-        }
+        state.may_change()?;
         let mut changes = state.changes.clone();
         let dropped = changes.prune(&base.config);
         let applied = self.proxy.apply(changes.applied_to(&base.config)).await?;
         warnings.extend(dropped.iter().map(lost));
-        warnings.extend(applied.after_restart.iter().map(|setting| format!("{setting}; restart LoadX to change it")));
+        warnings.extend(
+            applied.after_restart.iter().map(|setting| format!("{setting}; restart or upgrade LoadX to change it")),
+        );
         if base.config.admin != state.base.config.admin {
-            warnings
-                .push("\"admin\" stays as it was: the admin API is opened once; restart LoadX to change it".to_owned());
+            warnings.push(
+                "\"admin\" stays as it was: the admin API is opened once; restart or upgrade LoadX to change it"
+                    .to_owned(),
+            );
         }
         open_files::allow_for(&base.config);
         state.kept.prune(&base.config);
@@ -370,6 +409,17 @@ impl State {
             }
             _ => Ok(()),
         }
+    }
+
+    /// Fails while LoadX stops or another process takes over.
+    fn may_change(&self) -> Result<(), ManagerError> {
+        if self.is_stopping {
+            return Err(ManagerError::Refused(ApplyError::Stopping));
+        }
+        if self.is_upgrading {
+            return Err(ManagerError::Conflict("an upgrade is under way\n  help: send the change again".to_owned()));
+        }
+        Ok(())
     }
 
     fn nothing_pending(&self) -> Result<(), ManagerError> {

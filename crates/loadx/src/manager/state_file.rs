@@ -61,8 +61,10 @@ struct Unconfirmed {
 pub(crate) struct Start {
     pub(crate) file: Option<PathBuf>,
     pub(crate) base: Base,
-    /// The kept changes of backends.
+    /// The changes of backends.
     pub(crate) changes: Changes,
+    /// Those of the changes that survive a restart.
+    pub(crate) kept: Changes,
     pub(crate) store: Option<StateFile>,
     /// What the operator should know about the choice of the config.
     pub(crate) note: Option<String>,
@@ -88,12 +90,13 @@ pub(crate) fn start(file: PathBuf, base: Base, state: PathBuf) -> Start {
             (Stored::default(), Some(note))
         }
     };
-    let mut start = Start { file: Some(file), base, changes: Changes::default(), store: None, note };
+    let mut start = Start { note, ..Start::new(Some(file), base) };
     start.choose(&stored);
     start.changes = stored.changes.clone();
     for dropped in start.changes.prune(&start.base.config) {
         tracing::warn!("{}", super::lost(&dropped));
     }
+    start.kept = start.changes.clone();
     start.store = Some(StateFile { path: state, stored });
     start
 }
@@ -101,7 +104,22 @@ pub(crate) fn start(file: PathBuf, base: Base, state: PathBuf) -> Start {
 impl Start {
     /// A start without a state file.
     pub(crate) fn new(file: Option<PathBuf>, base: Base) -> Self {
-        Start { file, base, changes: Changes::default(), store: None, note: None }
+        let (changes, kept) = Default::default();
+        Start { file, base, changes, kept, store: None, note: None }
+    }
+
+    /// A start with what the former process ran.
+    pub(crate) fn after(
+        file: Option<PathBuf>,
+        base: Base,
+        (changes, kept): (Changes, Changes),
+        state: Option<PathBuf>,
+    ) -> Self {
+        let store = state.map(|path| {
+            let stored = load(&path).unwrap_or_default();
+            StateFile { path, stored }
+        });
+        Start { file, base, changes, kept, store, note: None }
     }
 
     fn choose(&mut self, stored: &Stored) {

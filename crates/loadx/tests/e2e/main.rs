@@ -8,6 +8,7 @@ mod admin_api;
 mod bad_input;
 mod balancing;
 mod bench;
+mod binary_upgrade;
 mod bodies;
 mod bounds;
 mod cases;

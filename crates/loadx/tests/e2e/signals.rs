@@ -23,17 +23,6 @@ fn waiting_origin() -> (Origin, Sender<()>) {
 }
 
 #[test]
-fn signals_without_a_meaning_are_named_in_the_log_and_change_nothing() {
-    let origin = Origin::answering(OK);
-    let mut loadx = LoadX::before(&[origin.address()]);
-    loadx.signal(Signal::USR2);
-    loadx.wait_for_log("SIGUSR2 is ignored");
-    assert_eq!(loadx.get("/").text(), "ok");
-    loadx.terminate();
-    assert_eq!(loadx.wait().code(), Some(0));
-}
-
-#[test]
 fn a_signal_without_a_meaning_does_not_end_the_drain() {
     let (origin, answer) = waiting_origin();
     let mut loadx = LoadX::with(&[origin.address()], &json!({ "shutdown_grace": 60 }));

@@ -1,12 +1,14 @@
 //! LoadX as a service of systemd.
 
+use std::net::TcpListener;
+use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixDatagram;
-use std::process::Command;
+use std::process::{Child, Command, Stdio};
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::support::{LoadX, Origin, PATIENCE};
+use crate::support::{Client, LoadX, Origin, PATIENCE, signal_to};
 
 const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
 
@@ -89,4 +91,72 @@ fn the_unit_file_is_one_that_systemd_takes() {
     let security = ["security", "--offline=true", "--threshold=20"];
     let output = Command::new("systemd-analyze").args(security).arg(&copy).output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+}
+
+#[test]
+fn systemd_learns_of_the_process_that_takes_over() {
+    let (origin, notified) = (Origin::answering(OK), Notified::new());
+    let variables = [("NOTIFY_SOCKET", &*notified.variable()), ("WATCHDOG_USEC", "200000")];
+    let mut loadx = LoadX::of_within(&config(&origin), &[], &variables);
+    assert!(notified.next().contains("READY=1"));
+    let pid = loadx.upgrade();
+    let main = std::iter::repeat_with(|| notified.next()).find(|told| told.contains("MAINPID=")).unwrap();
+    assert!(main.contains(&format!("MAINPID={pid}")), "{main}");
+    assert!(
+        std::iter::repeat_with(|| notified.next()).any(|told| told.contains("READY=1")),
+        "the new process is ready"
+    );
+    loadx.wait();
+    assert!(
+        std::iter::repeat_with(|| notified.next()).any(|told| told.contains("WATCHDOG=1")),
+        "the new process lives"
+    );
+    signal_to(pid, rustix::process::Signal::TERM);
+    assert!(std::iter::repeat_with(|| notified.next()).any(|told| told.contains("STOPPING=1")));
+}
+
+#[test]
+fn a_socket_of_systemd_is_used_with_the_clients_that_wait() {
+    let origin = Origin::answering(OK);
+    let directory = TempDir::new().unwrap();
+    for (case, name, host) in [("by its name", "web", "127.0.0.2"), ("by its address", "unknown", "127.0.0.1")] {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let config = json!({
+            "listeners": [{ "name": "web", "address": format!("{host}:{}", address.port()) }],
+            "clusters": { "app": { "backends": [origin.address().to_string()] } },
+        });
+        let file = directory.path().join("config.json");
+        std::fs::write(&file, config.to_string()).unwrap();
+        // The client connects before LoadX runs.
+        let mut early = Client::connect(address);
+        early.get("/");
+        let mut command = Command::new("sh");
+        command
+            .args([
+                "-c",
+                "exec 3<&0 </dev/null; LISTEN_PID=$$ LISTEN_FDS=1 exec \"$@\"",
+                "sh",
+                env!("CARGO_BIN_EXE_loadx"),
+            ])
+            .args(["run", "--admin", "off", "--config"])
+            .arg(&file)
+            .env("LISTEN_FDNAMES", name)
+            .stdin(Stdio::from(OwnedFd::from(listener)))
+            .stdout(Stdio::null());
+        let mut loadx = Killed(command.spawn().unwrap());
+        assert_eq!(early.response().text(), "ok", "{case}");
+        assert_eq!(Client::connect(address).get("/").response().text(), "ok", "{case}");
+        assert!(loadx.0.try_wait().unwrap().is_none());
+    }
+}
+
+/// A process that is killed at the end of the test.
+struct Killed(Child);
+
+impl Drop for Killed {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
 }

@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 
 use crate::admin::api::{
     BackendEdit, Changed, Checked, ConfigToApply, ConfigToCheck, Connections, EventMessage, LogLevel, NewBackend,
-    Planned, Status,
+    Planned, Status, UpgradeRequest, Upgraded,
 };
 use crate::config_file;
 use crate::trouble::{self, Trouble};
@@ -83,6 +83,12 @@ enum Command {
     Rollback(ChangeArguments),
     /// Read the config file again, as SIGHUP does
     Reload,
+    /// Start a new binary that takes over without losing a request, as SIGUSR2 does
+    Upgrade {
+        /// The new binary [default: the path of the running binary]
+        #[arg(long, value_name = "PATH")]
+        binary: Option<PathBuf>,
+    },
     /// Print the events from now on, until Ctrl-C
     Events,
     /// Change the level of the log of events, until the next start
@@ -195,6 +201,7 @@ impl Ctl {
             Command::Confirm(change) => self.changed(Method::POST, &format!("/v1/config/confirm{}", change.query())),
             Command::Rollback(change) => self.changed(Method::POST, &format!("/v1/config/rollback{}", change.query())),
             Command::Reload => self.changed(Method::POST, "/v1/reload"),
+            Command::Upgrade { binary } => self.upgrade(binary.as_deref()),
             Command::Events => self.events(),
             Command::LogLevel { level } => {
                 let set: LogLevel =
@@ -305,6 +312,15 @@ impl Ctl {
                 (None, None) => return Err(Trouble::Failure("the trial is gone: did LoadX start again?".to_owned())),
             }
         }
+    }
+
+    fn upgrade(&self, binary: Option<&Path>) -> Result<ExitCode, Trouble> {
+        // The working directory of LoadX may be another one.
+        let absolute = binary.map(std::path::absolute).transpose();
+        let absolute = absolute.map_err(|error| Trouble::Input(format!("no path of a binary: {error}")))?;
+        let request = UpgradeRequest { binary: absolute.map(|path| path.to_string_lossy().into_owned()) };
+        let upgraded: Upgraded = self.client.send(Method::POST, "/v1/upgrade", &request)?;
+        self.print(&upgraded, |upgraded| format!("process {}, LoadX {}, took over\n", upgraded.pid, upgraded.version))
     }
 
     fn events(&self) -> Result<ExitCode, Trouble> {

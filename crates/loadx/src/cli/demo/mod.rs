@@ -60,7 +60,8 @@ pub(super) fn demo(arguments: &DemoArguments) -> Result<ExitCode, Trouble> {
     let signals = Signals::catch().map_err(|error| Trouble::Failure(format!("cannot catch signals: {error}")))?;
     let backends = (0..BACKENDS).map(|index| start_backend(arguments.backend_port, index).map(Some));
     let backends = backends.collect::<Result<Vec<_>, _>>()?;
-    let running = loadx_proxy::start(&config(arguments)?).map_err(|error| ListenOption::Port.explain(&error))?;
+    let running = loadx_proxy::start(&config(arguments)?, loadx_proxy::Inherited::default())
+        .map_err(|error| ListenOption::Port.explain(&error))?;
     let port = running.addresses().first().map_or(arguments.port, SocketAddr::port);
     print(&opening(port, arguments.backend_port))?;
 

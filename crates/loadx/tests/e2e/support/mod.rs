@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 pub(crate) use client::{Client, Response};
 pub(crate) use origin::{Connection, Origin};
-pub(crate) use process::{Demo, LoadX, Output, TestBackend, loadx, start};
+pub(crate) use process::{Demo, LoadX, Output, TestBackend, loadx, signal_to, start};
 pub(crate) use terminal::Terminal;
 
 /// The longest time of each wait, far longer than a wait should take.

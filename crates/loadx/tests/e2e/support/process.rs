@@ -133,6 +133,10 @@ impl Process {
         found.unwrap_or_else(|status| panic!("the process ended with {status}: {}", self.log()))
     }
 
+    fn wait_for_log(&self, text: &str) {
+        eventually(&format!("the log says {text:?}"), || self.log().contains(text).then_some(()));
+    }
+
     fn signal(&self, signal: rustix::process::Signal) {
         let pid = rustix::process::Pid::from_child(&self.child);
         rustix::process::kill_process(pid, signal).unwrap();
@@ -150,11 +154,19 @@ impl Drop for Process {
     }
 }
 
+/// Sends a signal to a process of this test, if the process still runs.
+pub(crate) fn signal_to(pid: u32, signal: rustix::process::Signal) {
+    let pid = rustix::process::Pid::from_raw(pid as i32).unwrap();
+    let _ = rustix::process::kill_process(pid, signal);
+}
+
 /// A running LoadX.
 pub(crate) struct LoadX {
     process: Process,
     directory: TempDir,
     pub(crate) address: SocketAddr,
+    /// The processes that took over.
+    successors: Vec<u32>,
 }
 
 impl LoadX {
@@ -202,6 +214,24 @@ impl LoadX {
         run.arg("--admin").arg(self.socket()).arg("--state").arg(self.state_path());
         self.process = Process::start(run, File::create(self.directory.path().join("stdout")).unwrap());
         self.address = self.process.address();
+        self.process.wait_for_log("the admin API is on");
+    }
+
+    /// Has a new process take over; returns its id.
+    pub(crate) fn upgrade(&mut self) -> u32 {
+        let upgraded = self.ctl_json(&["upgrade"]);
+        self.note_successor(upgraded["pid"].as_u64().unwrap() as u32);
+        *self.successors.last().unwrap()
+    }
+
+    /// Has the end of the test end this process, too.
+    pub(crate) fn note_successor(&mut self, pid: u32) {
+        self.successors.push(pid);
+    }
+
+    /// The id of the process that was started first.
+    pub(crate) fn pid(&self) -> u32 {
+        self.process.child.id()
     }
 
     /// Kills LoadX without a warning, like a crash.
@@ -272,7 +302,10 @@ impl LoadX {
         }
         let mut process = Process::start(run, File::create(directory.path().join("stdout")).unwrap());
         let address = process.address();
-        LoadX { process, directory, address }
+        if !options.contains(&"off") {
+            process.wait_for_log("the admin API is on");
+        }
+        LoadX { process, directory, address, successors: Vec::new() }
     }
 
     pub(crate) fn client(&self) -> Client {
@@ -318,7 +351,7 @@ impl LoadX {
 
     /// Waits until the log of events contains this text: the log arrives through a pipe, later than the events.
     pub(crate) fn wait_for_log(&self, text: &str) {
-        eventually(&format!("the log says {text:?}"), || self.log().contains(text).then_some(()));
+        self.process.wait_for_log(text);
     }
 
     pub(crate) fn access_log(&self) -> String {
@@ -369,6 +402,9 @@ impl LoadX {
 
 impl Drop for LoadX {
     fn drop(&mut self) {
+        for pid in &self.successors {
+            signal_to(*pid, rustix::process::Signal::KILL);
+        }
         let log = self.log();
         if !std::thread::panicking() {
             assert!(!log.contains("panicked"), "LoadX panicked:\n{log}");
