@@ -121,7 +121,8 @@ impl Case {
             Upload::Nothing => ("GET", String::new()),
             Upload::Length(bytes) => ("POST", format!("Content-Length: {bytes}\r\n")),
         };
-        let connection = if self.manner == Manner::Churn { "Connection: close\r\n" } else { "" };
+        let connection =
+            if matches!(self.manner, Manner::Churn | Manner::ChurnRate(_)) { "Connection: close\r\n" } else { "" };
         let fields = match self.fields {
             Fields::Few => "User-Agent: peers\r\n".to_owned(),
             Fields::Browser => browser_fields(),

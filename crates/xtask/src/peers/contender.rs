@@ -10,6 +10,7 @@ use std::process::Command;
 use rustix::process::Signal;
 
 use super::floor::Means;
+use super::processes::Process;
 
 /// A measured program.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,6 +22,7 @@ pub(super) enum Contender {
     Haproxy(u32),
     /// HAProxy with all options for splice.
     HaproxySplice,
+    Caddy,
     Floor(Means),
 }
 
@@ -32,10 +34,46 @@ pub(super) struct Setup<'s> {
     /// Whether the contender logs each request to a file, as JSON if possible.
     pub(super) log: bool,
     pub(super) workers: usize,
-    /// Whether the contender will reload its config.
-    pub(super) reloads: bool,
+    /// What changes with each reload; `None` if the contender will not reload its config.
+    pub(super) variant: Option<Variant>,
     /// A folder for the config and the log.
     pub(super) folder: &'s Path,
+}
+
+/// What changes with each reload: the number of backends changes too.
+#[derive(Copy, Clone, Debug)]
+pub(super) struct Variant {
+    /// The number of the reload; a weight and the name of a route follow from it.
+    pub(super) number: u32,
+    /// A second address to listen on, in every second variant.
+    pub(super) second: SocketAddr,
+}
+
+impl Variant {
+    fn weight(&self) -> u32 {
+        1 + self.number % 5
+    }
+
+    fn second(&self) -> Option<SocketAddr> {
+        (self.number % 2 == 1).then_some(self.second)
+    }
+}
+
+impl Setup<'_> {
+    /// The weight of the first backend.
+    fn weight(&self) -> u32 {
+        self.variant.map_or(1, |variant| variant.weight())
+    }
+
+    /// A path with a route of its own.
+    fn route(&self) -> Option<String> {
+        self.variant.map(|variant| format!("/variant-{}", variant.number))
+    }
+
+    /// All addresses to listen on.
+    fn listen(&self) -> Vec<SocketAddr> {
+        std::iter::once(self.listen).chain(self.variant.and_then(|variant| variant.second())).collect()
+    }
 }
 
 impl Contender {
@@ -46,16 +84,25 @@ impl Contender {
             Contender::Haproxy(16) => "HAProxy".to_owned(),
             Contender::Haproxy(kib) => format!("HAProxy, {kib} KiB buffers"),
             Contender::HaproxySplice => "HAProxy, splice".to_owned(),
+            Contender::Caddy => "Caddy".to_owned(),
             Contender::Floor(Means::Copy) => "bare copying relay".to_owned(),
             Contender::Floor(Means::Splice) => "bare splicing relay".to_owned(),
         }
     }
 
-    /// The signal that makes the contender read its config again.
-    pub(super) fn reload_signal(&self) -> Signal {
+    /// Makes a running contender read its config in `folder` again.
+    pub(super) fn reload(&self, process: &Process, folder: &Path) -> io::Result<()> {
         match self {
-            Contender::Haproxy(_) | Contender::HaproxySplice => Signal::USR2,
-            Contender::LoadX(..) | Contender::Nginx | Contender::Floor(_) => Signal::HUP,
+            Contender::Haproxy(_) | Contender::HaproxySplice => process.signal(Signal::USR2),
+            Contender::LoadX(..) | Contender::Nginx | Contender::Floor(_) => process.signal(Signal::HUP),
+            Contender::Caddy => {
+                let mut command = Command::new("caddy");
+                command.args(["reload", "--adapter", "caddyfile", "--config"]).arg(folder.join("Caddyfile"));
+                command.args(["--address", CADDY_ADMIN]).env("HOME", folder).env_remove("XDG_CONFIG_HOME");
+                let output = command.output()?;
+                let told = || io::Error::other(String::from_utf8_lossy(&output.stderr).into_owned());
+                output.status.success().then_some(()).ok_or_else(told)
+            }
         }
     }
 
@@ -70,6 +117,7 @@ impl Contender {
             Contender::LoadX(_, binary) => {
                 let mut command = Command::new(binary);
                 command.args(["run", "--config"]).arg(write("loadx.json", loadx_config(setup))?);
+                command.arg("--admin").arg(folder.join("admin.sock")).arg("--state").arg(folder.join("state.json"));
                 command
             }
             Contender::Nginx => {
@@ -80,13 +128,19 @@ impl Contender {
             Contender::Haproxy(kib) => {
                 let mut command = Command::new("haproxy");
                 // Only a master process can reload.
-                command.args(setup.reloads.then_some("-W"));
+                command.args(setup.variant.map(|_| "-W"));
                 command.arg("-db").arg("-f").arg(write("haproxy.cfg", haproxy_config(setup, *kib, false))?);
                 command
             }
             Contender::HaproxySplice => {
                 let mut command = Command::new("haproxy");
                 command.arg("-db").arg("-f").arg(write("haproxy.cfg", haproxy_config(setup, 64, true))?);
+                command
+            }
+            Contender::Caddy => {
+                let mut command = Command::new("caddy");
+                let file = write("Caddyfile", caddy_config(setup))?;
+                command.args(["run", "--adapter", "caddyfile", "--config"]).arg(file);
                 command
             }
             Contender::Floor(means) => {
@@ -102,18 +156,32 @@ impl Contender {
     }
 }
 
+/// The address of Caddy's admin API, through which Caddy reloads.
+const CADDY_ADMIN: &str = "127.0.0.1:2019";
+
 /// The defaults, except the limit of connections.
 fn loadx_config(setup: &Setup<'_>) -> String {
-    let backend = |address: &SocketAddr| format!("{{\"host\":\"{}\",\"port\":{}}}", address.ip(), address.port());
-    let backends = setup.backends.iter().map(backend).collect::<Vec<_>>().join(",\n");
+    let backend = |(index, address): (usize, &SocketAddr)| {
+        let weight = if index == 0 { setup.weight() } else { 1 };
+        format!("{{\"host\":\"{}\",\"port\":{},\"weight\":{weight}}}", address.ip(), address.port())
+    };
+    let backends = setup.backends.iter().enumerate().map(backend).collect::<Vec<_>>().join(",\n");
     let log = match setup.log {
         true => format!("\"log_format\":\"json\",\"log_file\":\"{}\"", setup.folder.join("access.log").display()),
         false => "\"enable_logging\":false".to_owned(),
     };
+    let addresses = match setup.variant {
+        None => format!("\"proxy_host\":\"{}\",\"proxy_port\":{}", setup.listen.ip(), setup.listen.port()),
+        Some(_) => {
+            let all = setup.listen().iter().map(|at| format!("{{\"address\":\"{at}\"}}")).collect::<Vec<_>>().join(",");
+            format!("\"listeners\":[{all}]")
+        }
+    };
+    let routes = setup.route().map_or_else(String::new, |path| {
+        format!("\"routes\":[{{\"path\":\"{path}\",\"respond\":{{\"status\":404}}}},{{\"cluster\":\"default\"}}],\n")
+    });
     format!(
-        "{{\"proxy_host\":\"{}\",\"proxy_port\":{},\"workers\":{},\"max_connections\":100000,{log},\n\"backend_servers\":[{backends}]}}",
-        setup.listen.ip(),
-        setup.listen.port(),
+        "{{{addresses},\"workers\":{},\"max_connections\":100000,{log},\n{routes}\"backend_servers\":[{backends}]}}",
         setup.workers,
     )
 }
@@ -122,9 +190,12 @@ fn loadx_config(setup: &Setup<'_>) -> String {
 /// buffered.
 fn nginx_config(setup: &Setup<'_>) -> String {
     let mut servers = String::new();
-    for backend in setup.backends {
-        let _ = writeln!(servers, "    server {backend};");
+    for (index, backend) in setup.backends.iter().enumerate() {
+        let weight = if index == 0 { setup.weight() } else { 1 };
+        let _ = writeln!(servers, "    server {backend} weight={weight};");
     }
+    let listen: String = setup.listen().iter().map(|at| format!("    listen {at} backlog=4096;\n")).collect();
+    let route = setup.route().map_or_else(String::new, |path| format!("    location = {path} {{ return 404; }}\n"));
     let log = match setup.log {
         true => {
             "log_format json escape=json '{\"time\":\"$time_iso8601\",\"client\":\"$remote_addr\",\"method\":\"$request_method\",\"target\":\"$request_uri\",\"status\":$status,\"bytes\":$body_bytes_sent,\"duration\":$request_time,\"backend\":\"$upstream_addr\"}';\n  access_log access.log json buffer=64k flush=1s;"
@@ -148,8 +219,15 @@ http {{
 {servers}    keepalive 512;
     keepalive_requests 1000000;
   }}
+  map $http_upgrade $upgraded {{ default upgrade; '' ''; }}
   server {{
-    listen {listen} backlog=4096;
+{listen}{route}    location /socket {{
+      proxy_pass http://backends;
+      proxy_http_version 1.1;
+      proxy_set_header Upgrade $http_upgrade;
+      proxy_set_header Connection $upgraded;
+      proxy_read_timeout 1h;
+    }}
     location / {{
       proxy_pass http://backends;
       proxy_http_version 1.1;
@@ -164,7 +242,6 @@ http {{
 }}
 ",
         workers = setup.workers,
-        listen = setup.listen,
     )
 }
 
@@ -172,8 +249,13 @@ fn haproxy_config(setup: &Setup<'_>, buffer_kib: u32, splice: bool) -> String {
     let mut servers = String::new();
     for (index, backend) in setup.backends.iter().enumerate() {
         let check = if setup.log { " check inter 30s" } else { "" };
-        let _ = writeln!(servers, "  server s{index} {backend}{check}");
+        let weight = if index == 0 { setup.weight() } else { 1 };
+        let _ = writeln!(servers, "  server s{index} {backend} weight {weight}{check}");
     }
+    let binds: String = setup.listen().iter().map(|at| format!("  bind {at} backlog 4096\n")).collect();
+    let route = setup
+        .route()
+        .map_or_else(String::new, |path| format!("  http-request deny deny_status 404 if {{ path {path} }}\n"));
     // HAProxy logs to a socket or to standard output, and the output is discarded here.
     let log = if setup.log { "  log global\n  option httplog\n" } else { "" };
     let splice = if splice { "  option splice-request\n  option splice-response\n" } else { "" };
@@ -192,9 +274,9 @@ defaults
   timeout connect 5s
   timeout client 75s
   timeout server 30s
+  timeout tunnel 1h
 frontend f
-  bind {listen} backlog 4096
-  http-request set-header X-Forwarded-Proto http
+{binds}{route}  http-request set-header X-Forwarded-Proto http
   default_backend b
 backend b
   balance roundrobin
@@ -202,6 +284,25 @@ backend b
 {servers}",
         workers = setup.workers,
         buffer = buffer_kib * 1_024,
-        listen = setup.listen,
+    )
+}
+
+/// The defaults, without certificates.
+fn caddy_config(setup: &Setup<'_>) -> String {
+    let backends: Vec<String> = setup.backends.iter().map(ToString::to_string).collect();
+    let sites: Vec<String> = setup.listen().iter().map(|at| format!("http://{at}")).collect();
+    let route = setup.route().map_or_else(String::new, |path| format!("  respond {path} 404\n"));
+    format!(
+        "{{
+  admin {CADDY_ADMIN}
+  auto_https off
+  persist_config off
+}}
+{sites} {{
+{route}  reverse_proxy {backends}
+}}
+",
+        sites = sites.join(", "),
+        backends = backends.join(" "),
     )
 }

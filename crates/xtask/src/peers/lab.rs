@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use hdrhistogram::Histogram;
 
 use super::case::Case;
-use super::contender::{Contender, Setup};
+use super::contender::{Contender, Setup, Variant};
 use super::load::{Load, Manner, Work};
 use super::origin;
 use super::processes::{self, Process};
@@ -46,6 +46,13 @@ pub(super) struct Lab {
     loadx: PathBuf,
     before: Option<PathBuf>,
     alone: bool,
+}
+
+/// A running contender that reloads its config.
+pub(super) struct Reloadable {
+    pub(super) running: Running,
+    /// The address of a listener that comes and goes.
+    second: SocketAddr,
 }
 
 /// A running contender.
@@ -91,35 +98,61 @@ impl Lab {
             backends: &backends,
             log,
             workers: stage.workers,
-            reloads: false,
+            variant: None,
             folder: self.folder.path(),
         };
         self.launch(contender, &setup, stage)
     }
 
-    /// Starts a contender that reloads its config. The caller changes the config with [`Lab::configure`].
-    pub(super) fn start_reloadable(&self, contender: &Contender, stage: &Stage) -> Result<Running, Trouble> {
-        let address = free_address()?;
+    /// Starts a contender that reloads its config. The caller changes the config with [`Lab::reload`].
+    pub(super) fn start_reloadable(&self, contender: &Contender, stage: &Stage) -> Result<Reloadable, Trouble> {
+        let (address, second) = (free_address()?, free_address()?);
         let backends: Vec<SocketAddr> = (0..stage.backends).map(|number| self.backend(number)).collect();
-        let setup = self.reloadable(address, &backends, stage);
-        self.launch(contender, &setup, stage)
+        let setup = self.reloadable(address, &backends, stage, Variant { number: 0, second });
+        Ok(Reloadable { running: self.launch(contender, &setup, stage)?, second })
     }
 
-    /// Writes the config of a running contender anew, with `count` backends.
-    pub(super) fn configure(
+    /// Has a running contender read another config: two or three backends, other weights and routes, and a second listener
+    /// that comes and goes.
+    pub(super) fn reload(
         &self,
         contender: &Contender,
-        running: &Running,
+        running: &Reloadable,
         stage: &Stage,
-        count: usize,
+        number: u32,
     ) -> Result<(), Trouble> {
+        let count = if number.is_multiple_of(2) { 2 } else { 3 };
         let backends: Vec<SocketAddr> = (0..count).map(|number| self.backend(number)).collect();
-        contender.command(&self.reloadable(running.address, &backends, stage))?;
-        Ok(())
+        let variant = Variant { number, second: running.second };
+        contender.command(&self.reloadable(running.running.address, &backends, stage, variant))?;
+        Ok(contender.reload(&running.running.process, self.folder.path())?)
     }
 
-    fn reloadable<'s>(&'s self, listen: SocketAddr, backends: &'s [SocketAddr], stage: &Stage) -> Setup<'s> {
-        Setup { listen, backends, log: false, workers: stage.workers, reloads: true, folder: self.folder.path() }
+    fn reloadable<'s>(
+        &'s self,
+        listen: SocketAddr,
+        backends: &'s [SocketAddr],
+        stage: &Stage,
+        variant: Variant,
+    ) -> Setup<'s> {
+        let folder = self.folder.path();
+        Setup { listen, backends, log: false, workers: stage.workers, variant: Some(variant), folder }
+    }
+
+    /// Runs `loadx ctl` against the LoadX that was started last. Returns its output.
+    pub(super) fn ctl(&self, arguments: &[&str]) -> Result<String, Trouble> {
+        let mut command = std::process::Command::new(&self.loadx);
+        let output =
+            command.args(["ctl", "--socket"]).arg(self.folder.path().join("admin.sock")).args(arguments).output()?;
+        match output.status.success() {
+            true => Ok(String::from_utf8_lossy(&output.stdout).into_owned()),
+            false => Err(format!("loadx ctl {arguments:?}: {}", String::from_utf8_lossy(&output.stderr)).into()),
+        }
+    }
+
+    /// The address of the first backend, as a config names it.
+    pub(super) fn first_backend(&self) -> String {
+        self.backend(0).to_string()
     }
 
     fn launch(&self, contender: &Contender, setup: &Setup<'_>, stage: &Stage) -> Result<Running, Trouble> {

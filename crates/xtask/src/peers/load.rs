@@ -41,6 +41,8 @@ pub(super) enum Manner {
     /// On a schedule: this many requests per second, over all connections. Response times count from the scheduled
     /// moment.
     Rate(f64),
+    /// The same, on a new connection each time.
+    ChurnRate(f64),
     /// Never: each connection sends one request and stays open.
     Hold,
 }
@@ -62,6 +64,7 @@ impl Work {
             Manner::Closed => plan,
             Manner::Churn => Plan { reuse: Reuse::PerRequest, ..plan },
             Manner::Rate(rate) => Plan { rate: Some(rate), ..plan },
+            Manner::ChurnRate(rate) => Plan { rate: Some(rate), reuse: Reuse::PerRequest, ..plan },
             Manner::Hold => Plan {
                 requests: Some(self.connections as u64),
                 concurrency: self.connections.min(OPENING_MAX),

@@ -1,6 +1,6 @@
 //! A backend that uses little CPU, so that the measurement shows the proxy.
 //!
-//! The paths: `/` answers 13 bytes, `/bytes/N` answers N bytes, `/chunked/N` answers N bytes in chunks of 16 KiB. The
+//! The paths: `/socket` switches to a tunnel that sends all bytes back, `/` answers 13 bytes, `/bytes/N` answers N bytes, `/chunked/N` answers N bytes in chunks of 16 KiB. The
 //! backend reads and discards an upload first.
 
 use std::collections::HashMap;
@@ -55,6 +55,8 @@ struct Connection {
     /// The bytes of an incomplete head.
     pending: Vec<u8>,
     upload: Option<BodyDecoder>,
+    /// Whether the connection is a tunnel.
+    is_tunnel: bool,
     /// The response to send after the upload.
     page: Page,
     /// The response that is being written, and the number of written bytes.
@@ -74,7 +76,8 @@ impl Origin {
                 continue;
             }
             let page = Page::from(&b""[..]);
-            let connection = Connection { stream, pending: Vec::new(), upload: None, page, writing: None };
+            let connection =
+                Connection { stream, pending: Vec::new(), upload: None, is_tunnel: false, page, writing: None };
             self.connections.insert(token, connection);
         }
     }
@@ -110,6 +113,11 @@ impl Connection {
     }
 
     fn take(&mut self, bytes: &mut [u8], pages: &mut HashMap<Vec<u8>, Page>) -> io::Result<()> {
+        if self.is_tunnel {
+            // The client waits for its bytes, so that nothing else is being written.
+            self.writing = Some((Page::from(&*bytes), 0));
+            return Ok(());
+        }
         if self.upload.is_some() {
             return self.take_upload(bytes);
         }
@@ -126,6 +134,7 @@ impl Connection {
         // The fast path for a plain GET.
         if bytes.starts_with(b"GET ") && bytes.ends_with(b"\r\n\r\n") {
             let target = bytes[4..].split(|byte| *byte == b' ').next().unwrap_or_default();
+            self.is_tunnel = target == b"/socket";
             self.writing = Some((page(pages, target)?, 0));
             return Ok(());
         }
@@ -198,6 +207,14 @@ fn spell(target: &[u8]) -> io::Result<Vec<u8>> {
         }
         response.extend_from_slice(LAST_CHUNK);
         return Ok(response);
+    }
+    if target == b"/socket" {
+        // HAProxy checks the answer to the key of RFC 6455, section 1.3, which the client sends.
+        let accept = "Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=";
+        let response = format!(
+            "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n{accept}\r\n\r\n"
+        );
+        return Ok(response.into_bytes());
     }
     if target == b"/" || target == b"/health" {
         return Ok([length(13), b"Hello, World!".to_vec()].concat());

@@ -62,11 +62,6 @@ impl Process {
         std::iter::once(own).chain(children).collect()
     }
 
-    /// The number of processes.
-    pub(super) fn count(&self) -> usize {
-        self.pids().len()
-    }
-
     /// Sends a signal to the first of the processes.
     pub(super) fn signal(&self, signal: rustix::process::Signal) -> io::Result<()> {
         Ok(rustix::process::kill_process(rustix::process::Pid::from_child(&self.child), signal)?)
@@ -89,12 +84,21 @@ impl Process {
 
     /// The resident memory that the processes do not share, in bytes.
     pub(super) fn resident(&self) -> u64 {
+        self.resident_with(&[])
+    }
+
+    /// The same, with further processes.
+    pub(super) fn resident_with(&self, others: &[u32]) -> u64 {
         let of = |pid: &u32| -> u64 {
             let rollup = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap_or_default();
             let private = rollup.lines().filter(|line| line.starts_with("Private_"));
             private.filter_map(|line| line.split_whitespace().nth(1)?.parse::<u64>().ok()).sum::<u64>() * 1_024
         };
-        self.pids().iter().map(of).sum()
+        let mut pids = self.pids();
+        pids.extend(others);
+        pids.sort_unstable();
+        pids.dedup();
+        pids.iter().map(of).sum()
     }
 
     /// Counts the system calls of the processes during `work`, by name.
