@@ -99,9 +99,9 @@ async fn exchange(wire: &mut Wire, registry: &SharedRegistry) -> Option<Then> {
         send(&wire.stream, b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n").await.ok()?;
     }
     if action == OriginAction::Echoes {
-        return echo(wire, &plan).await;
+        return echo(wire, &plan, &head).await;
     }
-    let then = respond(wire, &plan, action, head.start.starts_with("HEAD ")).await;
+    let then = respond(wire, &plan, action, &head).await;
     if action == OriginAction::AnswersEarlyAndStays {
         let body = wire.body(head.framing().unwrap_or(Framing::Length(0))).await;
         assert!(
@@ -122,9 +122,14 @@ fn check(head: &Head, plan: &Plan) {
     assert_eq!(head.field("upgrade").is_some(), plan.upgrades());
 }
 
-async fn respond(wire: &mut Wire, plan: &Plan, action: OriginAction, to_head: bool) -> Option<Then> {
-    let content = plan.response_content();
-    let mut out = format!("HTTP/1.1 {} Planned\r\nX-Id: {}\r\n", plan.status, plan.id).into_bytes();
+/// Tells the client which plan of the proxy the request went by.
+fn seen_plan(head: &Head) -> String {
+    head.field("x-plan").map_or_else(String::new, |plan| format!("X-Seen-Plan: {plan}\r\n"))
+}
+
+async fn respond(wire: &mut Wire, plan: &Plan, action: OriginAction, head: &Head) -> Option<Then> {
+    let (content, to_head) = (plan.response_content(), head.start.starts_with("HEAD "));
+    let mut out = format!("HTTP/1.1 {} Planned\r\nX-Id: {}\r\n{}", plan.status, plan.id, seen_plan(head)).into_bytes();
     let body = match plan.response.framed {
         Framed::None => {
             out.extend_from_slice(b"\r\n");
@@ -176,10 +181,11 @@ async fn respond(wire: &mut Wire, plan: &Plan, action: OriginAction, to_head: bo
 }
 
 /// Switches protocols, sends `early`, and sends all received bytes back until the client ends its direction.
-async fn echo(wire: &mut Wire, plan: &Plan) -> Option<Then> {
+async fn echo(wire: &mut Wire, plan: &Plan, head: &Head) -> Option<Then> {
     let mut out = format!(
-        "HTTP/1.1 101 Switching Protocols\r\nX-Id: {}\r\nConnection: upgrade\r\nUpgrade: echo\r\n\r\n",
-        plan.id
+        "HTTP/1.1 101 Switching Protocols\r\nX-Id: {}\r\n{}Connection: upgrade\r\nUpgrade: echo\r\n\r\n",
+        plan.id,
+        seen_plan(head)
     )
     .into_bytes();
     out.extend_from_slice(b"early");

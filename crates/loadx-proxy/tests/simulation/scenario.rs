@@ -83,6 +83,8 @@ struct Scenario {
     registry: SharedRegistry,
     /// Whether the proxy has several listeners, routes and clusters, and plans that change during traffic.
     many: bool,
+    /// The number of configs so far. Requests and responses carry the number of the config that they went by.
+    configs: u64,
 }
 
 impl Scenario {
@@ -101,7 +103,7 @@ impl Scenario {
         };
         let many = seed / 4 % 2 == 1;
         let net = SimNet::new(rng.next_u64(), conditions);
-        Scenario { seed, net, rng, faults, tiny, registry: SharedRegistry::default(), many }
+        Scenario { seed, net, rng, faults, tiny, registry: SharedRegistry::default(), many, configs: 0 }
     }
 
     async fn run(mut self) -> Outcome {
@@ -159,12 +161,18 @@ impl Scenario {
     /// Two or three clusters of two or three backends each, and routes that send each request to one of them.
     fn route_to_clusters(&mut self, config: &mut serde_json::Value) {
         let mut clusters = serde_json::Map::new();
+        let needed = if self.faults == Faults::Any { 1 } else { 2 };
         for name in ["even", "odd", "post"] {
             let missing = self.rng.below(4);
             let backends: Vec<_> = (0..BACKENDS as u64).filter(|n| *n != missing).collect();
             let backends: Vec<_> = backends
                 .iter()
-                .map(|n| json!({ "host": format!("10.0.1.{n}"), "port": 80, "weight": 1 + missing }))
+                .enumerate()
+                .map(|(place, n)| {
+                    // Each cluster keeps as many backends in rotation as its requests need.
+                    let drain = place >= needed && self.rng.below(3) == 0;
+                    json!({ "host": format!("10.0.1.{n}"), "port": 80, "weight": 1 + missing, "drain": drain })
+                })
                 .collect();
             let algorithm = ["round_robin", "least_connections", "ip_hash"][self.rng.below(3) as usize];
             clusters.insert(name.to_owned(), json!({ "algorithm": algorithm, "backends": backends }));
@@ -174,6 +182,12 @@ impl Scenario {
             json!({ "path_regex": "/.*[02468]", "listeners": ["first"], "cluster": "even", "timeouts": { "exchange": 60 } }),
             json!({ "split": [{ "cluster": "even", "weight": 1 }, { "cluster": "odd", "weight": 2 }], "split_by": "client" }),
         ];
+        self.configs += 1;
+        let marks = json!({ "set": { "x-plan": self.configs.to_string() } });
+        for route in &mut routes {
+            route["request_headers"] = marks.clone();
+            route["response_headers"] = marks.clone();
+        }
         if self.rng.below(2) == 0 {
             routes.insert(0, json!({ "hosts": ["nobody"], "respond": { "status": 404 } }));
         }
@@ -189,6 +203,7 @@ impl Scenario {
             "algorithm": algorithm,
             "request_timeout": if self.faults == Faults::Any { 10 } else { 60 },
             "shutdown_grace": 5,
+            "drain_timeout": if self.faults == Faults::Any { 2 } else { 600 },
             "connection_timeout": 2,
             "keepalive_timeout": 20,
             "backend_keepalive_timeout": 30,
@@ -288,7 +303,8 @@ impl Scenario {
             plans.truncate(at + 1);
         }
         self.registry.borrow_mut().plans.extend(plans.iter().map(|plan| (plan.id, plan.clone())));
-        Conversation { version: if old { "HTTP/1.0" } else { "HTTP/1.1" }, plans }
+        let tunnels_may_end = self.faults == Faults::Any;
+        Conversation { version: if old { "HTTP/1.0" } else { "HTTP/1.1" }, plans, tunnels_may_end }
     }
 
     /// Checks the result of one request.
@@ -329,6 +345,7 @@ impl Scenario {
         for backend in status["backends"].as_array().unwrap() {
             assert_eq!(backend["active_connections"], 0, "{backend}");
         }
+        assert_eq!(status["draining"], json!([]), "{status}");
         let connections = &status["connections"];
         assert_eq!((&connections["open"], &connections["idle_to_backends"]), (&json!(1), &json!(0)), "{status}");
         // The status request itself uses a buffer for its head and a buffer for its response.
