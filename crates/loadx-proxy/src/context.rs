@@ -192,7 +192,13 @@ impl<N: Network> Worker<N> {
 
     /// Whether a connection may serve another request after the one it serves now.
     pub(crate) fn keeps_connections(&self) -> bool {
-        !self.is_stopping() && !self.is_retired() && !self.shared.places.is_awaited()
+        !self.must_close() && !self.is_retired()
+    }
+
+    /// Whether connections must close although their last response may have promised to keep them. A worker that is
+    /// retired keeps its promise: the client may be sending the next request, which would be lost.
+    pub(crate) fn must_close(&self) -> bool {
+        self.is_stopping() || self.shared.places.is_awaited()
     }
 
     /// Tells control how a backend failed. When control cannot keep up, the report is dropped: the

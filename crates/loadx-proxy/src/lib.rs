@@ -42,5 +42,5 @@ pub use error::{ApplyError, StartError};
 pub use handle::Handle;
 pub use messages::{Applied, HandedOver};
 pub use net::{InheritedFor, InheritedSocket, Listener, Network, Resolved, Stream, Tcp};
-pub use observed::{Counts, EventRecord, ExchangeCounts, ListenerObserved, Observed};
+pub use observed::{Counts, EventRecord, ExchangeCounts, ListenerDrain, ListenerObserved, Observed};
 pub use proxy::{Inherited, Local, Running, start, start_local};

@@ -29,6 +29,8 @@ pub(crate) enum Order<N: Network> {
     Leave(Arc<[ListenerId]>, mpsc::Sender<()>),
     /// Close the connections that are still open on these listeners, because their drain is over.
     Cut(Arc<[ListenerId]>),
+    /// Close all client connections, because the drain after an upgrade is over.
+    CutAll,
     /// Send the lines of the access log to this writer from now on; without a writer, write none.
     Log(Option<LogSender>),
     /// Close an idle client connection, if there is one, because a new client waits for a place.

@@ -22,6 +22,8 @@ pub struct Observed {
     pub last_failure: Option<(Duration, String)>,
     /// The listeners, in the order of the config.
     pub listeners: Vec<ListenerObserved>,
+    /// The listeners that were removed and still have client connections.
+    pub listener_drains: Vec<ListenerDrain>,
     /// The clusters, in the order of the config.
     pub clusters: Vec<ClusterSnapshot>,
     /// The backends that were removed or drained and still have running exchanges.
@@ -45,6 +47,17 @@ pub struct ListenerObserved {
     pub addresses: Vec<SocketAddr>,
     /// The client connections.
     pub connections: usize,
+}
+
+/// A listener that was removed and still has client connections.
+#[derive(Clone, Debug)]
+pub struct ListenerDrain {
+    /// The addresses of the listener.
+    pub addresses: Vec<SocketAddr>,
+    /// The client connections.
+    pub connections: usize,
+    /// The time until LoadX closes the connections.
+    pub left: Duration,
 }
 
 /// What all workers have counted.
@@ -74,6 +87,12 @@ impl Counts {
     pub fn cluster(&self, id: ClusterId) -> ExchangeCounts {
         let counts = self.0.cluster(id);
         ExchangeCounts { requests: counts.requests, errors: counts.errors }
+    }
+
+    /// All requests of clients since `earlier`, those included that LoadX answered itself, and the response time that 99
+    /// percent of them did not exceed.
+    pub fn total_since(&self, earlier: &Counts) -> (ExchangeCounts, Duration) {
+        self.0.total_since(&earlier.0)
     }
 
     /// The exchanges of these clusters since `earlier`, and the response time that 99 percent of them did not exceed.

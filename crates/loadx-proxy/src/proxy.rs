@@ -29,6 +29,7 @@ use crate::worker;
 /// A proxy that runs.
 pub struct Running {
     addresses: Vec<SocketAddr>,
+    generation: u64,
     mailboxes: Vec<Mailbox<Tcp>>,
     workers: Vec<JoinHandle<()>>,
     control: JoinHandle<()>,
@@ -40,6 +41,11 @@ impl Running {
     /// Where clients connected at the start; port 0 has become a real one.
     pub fn addresses(&self) -> &[SocketAddr] {
         &self.addresses
+    }
+
+    /// The number of the first plan.
+    pub fn generation(&self) -> u64 {
+        self.generation
     }
 
     /// How many workers there are.
@@ -58,6 +64,14 @@ impl Running {
         for mailbox in &self.mailboxes {
             // A worker that ended needs no telling.
             let _ = mailbox.send(Order::Retire);
+        }
+    }
+
+    /// Ends all exchanges and tunnels at once, because the drain after an upgrade is over.
+    pub fn cut(&self) {
+        for mailbox in &self.mailboxes {
+            // A worker that ended has no exchanges.
+            let _ = mailbox.send(Order::CutAll);
         }
     }
 
@@ -106,6 +120,7 @@ pub fn start(config: &Config, inherited: Inherited) -> Result<Running, StartErro
     let seed = RandomState::new().hash_one(std::process::id());
     let Assembly { addresses, mailboxes, control, ready, workers, handle, stop_control } =
         assemble(config, &net, seed, inherited.knowledge.as_ref())?;
+    let generation = control.generation();
     for address in net.close_rest() {
         tracing::warn!(
             "the socket {address} of another process is closed: no listener of the config has its address or its name"
@@ -125,7 +140,7 @@ pub fn start(config: &Config, inherited: Inherited) -> Result<Running, StartErro
             }
         })?);
     }
-    Ok(Running { addresses, mailboxes, workers: threads, control, handle, stop_control })
+    Ok(Running { addresses, generation, mailboxes, workers: threads, control, handle, stop_control })
 }
 
 /// A proxy all of which runs in one thread.

@@ -102,6 +102,7 @@ fn obey<N: Network>(worker: &Rc<Worker<N>>, accepting: &mut Accepting<N>, order:
             }
         }
         Order::Cut(listeners) => worker.cut(&listeners),
+        Order::CutAll => worker.sessions.cut("cut at the end of the drain after an upgrade"),
         Order::Log(sender) => worker.log.redirect(sender),
         Order::Shed => drop(worker.shed()),
         Order::EndDrains => worker.sessions.wake_all(),
@@ -135,7 +136,7 @@ async fn finish<N: Network>(worker: &Rc<Worker<N>>, ended: Ended) {
             "the shutdown grace of {} s is over; what still runs is cut",
             grace.as_secs_f64()
         );
-        worker.sessions.cut();
+        worker.sessions.cut("cut at the end of the shutdown's grace");
         worker.sessions.all_ended().await;
     }
 }

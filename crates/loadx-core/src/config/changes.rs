@@ -87,6 +87,13 @@ impl Changes {
         self.entries.is_empty()
     }
 
+    /// Drops the changes that no config file could say. Returns their number.
+    pub fn drop_invalid(&mut self) -> usize {
+        let before = self.entries.len();
+        self.entries.retain(BackendChange::is_valid);
+        before - self.entries.len()
+    }
+
     /// The change of each backend.
     pub fn iter(&self) -> impl Iterator<Item = &BackendChange> {
         self.entries.iter()
@@ -130,7 +137,9 @@ impl Changes {
             }
         }
         let told = format!("{} of {}", spec.authority(), cluster.name);
-        self.prune(base);
+        // Changes of other backends that this config does not have may concern a config that comes back.
+        let (name, spec) = (Arc::clone(&cluster.name), spec.clone());
+        self.entries.retain_mut(|entry| !entry.concerns(&name, &spec) || entry.tidy(base) == Effect::Some);
         Ok(told)
     }
 
@@ -154,27 +163,13 @@ impl Changes {
     /// changes that were dropped because their cluster or backend is gone.
     pub fn prune(&mut self, base: &Config) -> Vec<BackendChange> {
         let mut dropped = Vec::new();
-        self.entries.retain_mut(|entry| {
-            let cluster = base.clusters.iter().find(|cluster| cluster.name == entry.cluster);
-            let spec = cluster.and_then(|cluster| cluster.backends.iter().find(|spec| entry.is_for(spec)));
-            let is_possible = match (&entry.presence, spec) {
-                (Some(Presence::Added(_)), None) => cluster.is_some(),
-                (Some(Presence::Added(_)), Some(_)) => {
-                    entry.presence = None;
-                    true
-                }
-                // What the operator removed is gone.
-                (Some(Presence::Removed), None) => return false,
-                (_, spec) => spec.is_some(),
-            };
-            if !is_possible {
+        self.entries.retain_mut(|entry| match entry.tidy(base) {
+            Effect::Some => true,
+            Effect::None => false,
+            Effect::Impossible => {
                 dropped.push(entry.clone());
-                return false;
+                false
             }
-            let default = spec.map_or((false, 1), |spec| (spec.drain, spec.weight));
-            entry.drain = entry.drain.filter(|drain| *drain != default.0);
-            entry.weight = entry.weight.filter(|weight| *weight != default.1);
-            entry.presence.is_some() || entry.drain.is_some() || entry.weight.is_some()
         });
         dropped.extend(self.drop_emptying(base));
         dropped
@@ -182,14 +177,17 @@ impl Changes {
 
     /// Drops the removals that would leave a cluster without a backend.
     fn drop_emptying(&mut self, base: &Config) -> Vec<BackendChange> {
-        let running = self.applied_to(base);
-        let empty: Vec<&Arc<str>> = running
-            .clusters
-            .iter()
-            .filter(|cluster| cluster.backends.is_empty())
-            .map(|cluster| &cluster.name)
-            .collect();
-        self.entries.extract_if(.., |entry| empty.contains(&&entry.cluster)).collect()
+        let is_removed = |entry: &&BackendChange| entry.presence == Some(Presence::Removed);
+        let is_empty = |name: &Arc<str>| {
+            let of_cluster = || self.entries.iter().filter(|entry| entry.cluster == *name);
+            let cluster = base.clusters.iter().find(|cluster| cluster.name == *name);
+            let stays = |spec: &BackendSpec| !of_cluster().filter(is_removed).any(|entry| entry.is_for(spec));
+            let has_added = of_cluster().any(|entry| matches!(entry.presence, Some(Presence::Added(_))));
+            !has_added && cluster.is_some_and(|cluster| !cluster.backends.iter().any(stays))
+        };
+        let empty: Vec<Arc<str>> =
+            self.entries.iter().filter(is_removed).map(|entry| Arc::clone(&entry.cluster)).filter(is_empty).collect();
+        self.entries.extract_if(.., |entry| is_removed(&&*entry) && empty.contains(&entry.cluster)).collect()
     }
 
     /// `base` with the changes.
@@ -203,7 +201,10 @@ impl Changes {
                 Some(Presence::Removed) => cluster.backends.retain(|spec| !entry.is_for(spec)),
                 Some(Presence::Added(name)) if !cluster.backends.iter().any(|spec| entry.is_for(spec)) => {
                     let unnamed = BackendSpec::new(&entry.host, entry.port);
-                    cluster.backends.push(BackendSpec { name: Arc::clone(name), ..unnamed });
+                    // Another config may have given the name to another backend.
+                    let is_taken = cluster.backends.iter().any(|spec| spec.name == *name);
+                    let name = if is_taken { Arc::clone(&unnamed.name) } else { Arc::clone(name) };
+                    cluster.backends.push(BackendSpec { name, ..unnamed });
                 }
                 _ => {}
             }
@@ -212,11 +213,55 @@ impl Changes {
                 spec.weight = entry.weight.unwrap_or(spec.weight);
             }
         }
+        // Removals that leave nothing belong to another config.
+        for (cluster, of_base) in config.clusters.iter_mut().zip(&base.clusters) {
+            if cluster.backends.is_empty() {
+                cluster.backends.clone_from(&of_base.backends);
+            }
+        }
         config
     }
 }
 
+/// What a change does to a config.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+enum Effect {
+    Some,
+    /// The config says the same.
+    None,
+    /// The config lacks the cluster or the backend.
+    Impossible,
+}
+
 impl BackendChange {
+    /// Whether a config file could say the same: a change may come from a file that somebody edited.
+    pub fn is_valid(&self) -> bool {
+        let is_name = |text: &str| !text.is_empty() && !text.chars().any(|c| c.is_control() || c.is_whitespace());
+        let has_weight = self.weight.is_none_or(|weight| (1..=Changes::WEIGHT_MAX).contains(&weight));
+        has_weight && self.port != 0 && is_name(&self.host) && !self.cluster.is_empty()
+    }
+
+    /// Leaves out what `base` says anyway.
+    fn tidy(&mut self, base: &Config) -> Effect {
+        let cluster = base.clusters.iter().find(|cluster| cluster.name == self.cluster);
+        let spec = cluster.and_then(|cluster| cluster.backends.iter().find(|spec| self.is_for(spec)));
+        match (&self.presence, spec) {
+            (Some(Presence::Added(_)), None) if cluster.is_none() => return Effect::Impossible,
+            (Some(Presence::Added(_)), Some(_)) => self.presence = None,
+            // What the operator removed is gone.
+            (Some(Presence::Removed), None) => return Effect::None,
+            (None, None) => return Effect::Impossible,
+            _ => {}
+        }
+        let default = spec.map_or((false, 1), |spec| (spec.drain, spec.weight));
+        self.drain = self.drain.filter(|drain| *drain != default.0);
+        self.weight = self.weight.filter(|weight| *weight != default.1);
+        match self.presence.is_some() || self.drain.is_some() || self.weight.is_some() {
+            true => Effect::Some,
+            false => Effect::None,
+        }
+    }
+
     fn is_for(&self, spec: &BackendSpec) -> bool {
         self.port == spec.port && self.host.eq_ignore_ascii_case(&spec.host)
     }
@@ -411,6 +456,29 @@ mod tests {
             assert!(told.contains(part), "{told}");
         }
         assert!(changes.is_empty());
+    }
+
+    #[test]
+    fn changes_survive_a_config_that_lacks_their_backend_until_they_are_pruned() {
+        let (base, mut changes) = (two(), Changes::default());
+        changes.make(&base, None, "two", &Wanted::Drain(true)).unwrap();
+        let other = config(r#"{"clusters": {"a": {"backends": ["10.0.0.1:80", "10.0.0.7:80"]}}}"#);
+        assert_eq!(changes.applied_to(&other), other);
+        changes.make(&other, None, "10.0.0.7:80", &Wanted::Weight(4)).unwrap();
+        assert!(changes.applied_to(&base).clusters[0].backends[1].drain, "the former config is drained as before");
+        changes.prune(&other);
+        assert_eq!(shown(&changes), ["10.0.0.7:80 of a: weight 4"]);
+    }
+
+    #[test]
+    fn an_added_backend_gives_up_a_name_that_the_file_uses() {
+        let (base, mut changes) = (two(), Changes::default());
+        let wanted = Wanted::Add(BackendSpec { name: "three".into(), ..BackendSpec::new("10.0.0.3", 80) });
+        changes.make(&base, Some("a"), "", &wanted).unwrap();
+        let next = config(r#"{"clusters": {"a": {"backends": [{"host": "10.0.0.4", "port": 80, "name": "three"}]}}}"#);
+        let names: Vec<_> =
+            changes.applied_to(&next).clusters[0].backends.iter().map(|spec| spec.name.to_string()).collect();
+        assert_eq!(names, ["three", "10.0.0.3:80"]);
     }
 
     #[test]

@@ -203,6 +203,13 @@ impl Desired {
         }
     }
 
+    /// Gives the first plan the number after `generation`.
+    pub(super) fn number_plans_after(&mut self, generation: u64) {
+        if let Some(plan) = Arc::get_mut(&mut self.plan) {
+            plan.generation = generation + 1;
+        }
+    }
+
     pub(super) fn cluster_mut(&mut self, name: &str) -> Option<&mut Cluster> {
         self.clusters.iter_mut().find(|member| *member.name == *name).map(|member| &mut member.cluster)
     }

@@ -11,6 +11,8 @@ use crate::{NameAnswer, Standing, Time};
 /// What control knows about names and backends.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Inheritance {
+    /// The number of the plan.
+    generation: u64,
     /// The addresses of names.
     names: Vec<NameInheritance>,
     backends: Vec<BackendInheritance>,
@@ -60,11 +62,12 @@ impl Desired {
                 })
             })
         });
-        Inheritance { names, backends: backends.collect() }
+        Inheritance { generation: self.plan().generation, names, backends: backends.collect() }
     }
 
-    /// Takes over what another process knew. Names and backends that this config does not have are left out.
+    /// Takes over what another process knew, before the first plan is published. The numbers of plans go on. Names and backends that this config does not have are left out.
     pub fn inherit(&mut self, now: Time, inheritance: &Inheritance) {
+        self.number_plans_after(inheritance.generation);
         for name in self.names() {
             let known = inheritance.names.iter().find(|known| known.host == name.host && known.port == name.port);
             if let Some(known) = known {

@@ -11,7 +11,7 @@ use loadx_core::{Attempts, BackendSnapshot, HealthPolicy, ListenerId, Time};
 use serde_json::{Value, json};
 use tokio::sync::{Mutex, oneshot};
 
-use super::reload::ConfigStatus;
+use super::reload::{ConfigStatus, LeavingListener};
 use crate::clock::Clock;
 use crate::limits;
 use crate::messages::{Mailbox, Order};
@@ -36,6 +36,8 @@ pub(super) struct State {
     pub(super) drains: Vec<DrainSnapshot>,
     /// The addresses of each listener.
     pub(super) listening: Vec<(ListenerId, Vec<SocketAddr>)>,
+    /// The listeners that were removed and may still have clients.
+    pub(super) leaving: Vec<LeavingListener>,
     pub(super) config: ConfigStatus,
 }
 

@@ -30,7 +30,7 @@ use crate::telemetry::{Departed, LostLines};
 
 use endpoints::{Endpoints, State};
 use probe::ProbeRun;
-use reload::{ConfigStatus, NewConfig, Prepared};
+use reload::{ConfigStatus, LeavingListener, NewConfig, Prepared};
 use resolve::Resolver;
 
 pub(crate) use reload::OpenLog;
@@ -55,6 +55,13 @@ pub(crate) struct Parts<N: Network> {
     pub(crate) stop: oneshot::Receiver<()>,
 }
 
+impl<N: Network> Parts<N> {
+    /// The number of the first plan.
+    pub(crate) fn generation(&self) -> u64 {
+        self.desired.plan().generation
+    }
+}
+
 /// Runs control until it is told to stop. Returns the access log, whose last lines the caller waits for.
 pub(crate) async fn run<N: Network>(mut parts: Parts<N>) -> OpenLog {
     let (found, mut findings) = mpsc::channel(CONTROL_QUEUE_MAX);
@@ -70,6 +77,7 @@ pub(crate) async fn run<N: Network>(mut parts: Parts<N>) -> OpenLog {
         resolvers: HashMap::new(),
         asks_default_path: false,
         listening: parts.listening,
+        leaving: Vec::new(),
         log: parts.log,
         events: parts.events,
         lost_log_lines: Arc::clone(&parts.lost_log_lines),
@@ -131,6 +139,8 @@ enum Finding {
     Resolved(BackendId, NameAnswer),
     /// The lookups of the names of a new config have ended.
     Prepared(Prepared),
+    /// The drain of removed listeners is over.
+    Left(Arc<[ListenerId]>),
     /// A config was taken over, and its former listeners are closed.
     Applied,
 }
@@ -150,6 +160,8 @@ struct Control<N: Network> {
     asks_default_path: bool,
     /// The addresses of each listener of the plan.
     listening: Vec<(ListenerId, Vec<SocketAddr>)>,
+    /// The listeners that were removed, and the end of their drains.
+    leaving: Vec<LeavingListener>,
     log: OpenLog,
     events: broadcast::Sender<EventRecord>,
     lost_log_lines: Arc<LostLines>,
@@ -174,6 +186,9 @@ impl<N: Network> Control<N> {
             }
             Finding::Resolved(id, answer) => self.desired.resolved(now, id, answer),
             Finding::Prepared(prepared) => return self.take_over(prepared),
+            Finding::Left(listeners) => {
+                return self.leaving.retain(|leaving| !listeners.contains(&leaving.id));
+            }
             Finding::Applied => return self.prepare_next(),
         };
         self.tell(&events);
@@ -222,6 +237,7 @@ impl<N: Network> Control<N> {
             clusters: self.desired.snapshot(self.clock.now()),
             drains: self.desired.drains(self.clock.now()),
             listening: self.listening.clone(),
+            leaving: self.leaving.clone(),
             config: self.status.clone(),
         }
     }

@@ -8,10 +8,11 @@ use tokio::task::spawn_local;
 
 use super::Control;
 use super::endpoints::Endpoints;
+use super::reload::LeavingListener;
 use crate::limits::MEASURE_TIMEOUT;
 use crate::messages::{Census, Order};
 use crate::net::Network;
-use crate::observed::{Counts, ListenerObserved, Observed};
+use crate::observed::{Counts, ListenerDrain, ListenerObserved, Observed};
 use crate::shared::WorkerLoad;
 
 impl<N: Network> Control<N> {
@@ -40,12 +41,18 @@ impl<N: Network> Control<N> {
                 addresses,
                 connections: all.connections.get(&id).copied().unwrap_or_default(),
             };
+            let leaving = |listener: LeavingListener| ListenerDrain {
+                connections: all.connections.get(&listener.id).copied().unwrap_or_default(),
+                addresses: listener.addresses,
+                left: listener.until.since(now),
+            };
             let observed = Observed {
                 generation: plan.generation,
                 uptime: now.since(Time::ZERO),
                 applied: now.since(state.config.since),
                 last_failure: state.config.failure.map(|(at, reason)| (now.since(at), reason)),
                 listeners: state.listening.into_iter().map(listener).collect(),
+                listener_drains: state.leaving.into_iter().map(leaving).filter(|drain| drain.connections > 0).collect(),
                 clusters: state.clusters,
                 drains: state.drains,
                 tunnels: all.tunnels.into_iter().collect(),

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use loadx_core::config::{AccessLogConfig, Config};
@@ -41,6 +42,15 @@ pub(crate) struct OpenLog {
     pub(crate) sender: Option<LogSender>,
     /// The thread that writes the log, and those of former logs that may still write their last lines.
     writers: Vec<LogWriter>,
+}
+
+/// A listener that was removed and may still have clients.
+#[derive(Clone, Debug)]
+pub(super) struct LeavingListener {
+    pub(super) id: ListenerId,
+    pub(super) addresses: Vec<SocketAddr>,
+    /// When LoadX closes the connections.
+    pub(super) until: Time,
 }
 
 /// What the status shows of the config.
@@ -226,7 +236,9 @@ impl<N: Network> Control<N> {
             return closing;
         }
         let grace = former.process.timeouts.shutdown_grace;
-        for (_, addresses) in self.listening.extract_if(.., |(id, _)| gone.contains(id)) {
+        let until = self.clock.now() + grace;
+        for (id, addresses) in self.listening.extract_if(.., |(id, _)| gone.contains(id)) {
+            self.leaving.push(LeavingListener { id, addresses: addresses.clone(), until });
             for address in addresses {
                 tracing::info!("no longer listening on {address}; running requests have {} s", grace.as_secs_f64());
             }
@@ -235,10 +247,12 @@ impl<N: Network> Control<N> {
             // A worker that ended has no sockets.
             let _ = mailbox.send(Order::Leave(Arc::clone(&gone), open.clone()));
         }
-        let mailboxes = self.mailboxes.clone();
+        let (mailboxes, found) = (self.mailboxes.clone(), self.found.clone());
         spawn_local(async move {
             tokio::time::sleep(grace).await;
             mailboxes.iter().for_each(|mailbox| drop(mailbox.send(Order::Cut(Arc::clone(&gone)))));
+            // Control may have stopped meanwhile.
+            let _ = found.send(Finding::Left(gone)).await;
         });
         closing
     }

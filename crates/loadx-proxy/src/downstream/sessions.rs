@@ -18,7 +18,8 @@ pub(crate) struct Sessions {
     /// Tasks that have not started yet.
     announced: Cell<usize>,
     stopping: Cell<bool>,
-    cut: Cell<bool>,
+    /// Why all tasks must end at once; for the access log.
+    cut: Cell<Option<&'static str>>,
     /// Removed listeners, whose connections must close.
     leaving: RefCell<Vec<ListenerId>>,
     ended: Notify,
@@ -74,8 +75,8 @@ impl Sessions {
     }
 
     /// Ends all tasks at once, also during exchanges.
-    pub(crate) fn cut(&self) {
-        self.cut.set(true);
+    pub(crate) fn cut(&self, reason: &'static str) {
+        self.cut.set(Some(reason));
         self.wake_all();
     }
 
@@ -120,8 +121,8 @@ impl Sessions {
     pub(crate) fn end_reason(&self, listener: ListenerId) -> &'static str {
         if std::thread::panicking() {
             "a defect of LoadX ended the exchange"
-        } else if self.cut.get() {
-            "cut at the end of the shutdown's grace"
+        } else if let Some(reason) = self.cut.get() {
+            reason
         } else if self.leaving.borrow().contains(&listener) {
             "cut at the end of the drain of a removed listener"
         } else {
@@ -169,7 +170,7 @@ impl Session {
     /// Runs `serving` to its end. Returns `None` when [`Sessions::cut`] ends the task first.
     pub(crate) async fn run<T>(&self, mut serving: Pin<&mut impl Future<Output = T>>) -> Option<T> {
         poll_fn(|cx| {
-            if self.sessions.cut.get() || self.state.cut.get() {
+            if self.sessions.cut.get().is_some() || self.state.cut.get() {
                 Poll::Ready(None)
             } else {
                 serving.as_mut().poll(cx).map(Some)

@@ -251,6 +251,17 @@ impl Shard {
         all
     }
 
+    /// All requests of clients since `earlier`, and the response time that 99 percent of them did not exceed.
+    pub(crate) fn total_since(&self, earlier: &Shard) -> (ExchangeCounts, Duration) {
+        let mut times = self.latency.histogram.clone();
+        // A worker that did not answer in time is missing in one of the two.
+        let is_right = times.subtract(&earlier.latency.histogram).is_ok();
+        let p99 = if is_right { Duration::from_micros(times.value_at_quantile(0.99)) } else { Duration::ZERO };
+        let (requests, errors) =
+            (self.requests.saturating_sub(earlier.requests), self.errors.saturating_sub(earlier.errors));
+        (ExchangeCounts { requests, errors }, p99)
+    }
+
     /// The exchanges of these clusters since `earlier`, and the response time that 99 percent of them did not exceed.
     pub(crate) fn since(&self, earlier: &Shard, clusters: &[ClusterId]) -> (ExchangeCounts, Duration) {
         let mut all = ClusterCounts::new();

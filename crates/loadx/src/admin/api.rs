@@ -31,6 +31,10 @@ pub(crate) struct Status {
     pub(crate) connections: ConnectionTotals,
     /// The backends that were removed or drained and still have running exchanges.
     pub(crate) draining: Vec<DrainState>,
+    /// The listeners that were removed and still have client connections.
+    pub(crate) draining_listeners: Vec<ListenerDrain>,
+    /// The processes whose work this one has taken over and that still have clients.
+    pub(crate) former_processes: Vec<FormerProcess>,
 }
 
 /// The config that runs.
@@ -71,6 +75,8 @@ pub(crate) struct ChangeState {
 /// A config on trial.
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 pub(crate) struct TrialState {
+    /// The number of the plan with which the trial began.
+    pub(crate) generation: u64,
     /// The name of the config.
     pub(crate) name: String,
     /// Who began the trial.
@@ -86,6 +92,8 @@ pub(crate) struct TrialState {
 /// How a trial ended.
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 pub(crate) struct TrialOutcome {
+    /// The number of the plan with which the trial began.
+    pub(crate) generation: u64,
     /// Whether LoadX kept the config; otherwise LoadX went back to the former one.
     pub(crate) kept: bool,
     /// The outcome and its reason, in words.
@@ -179,6 +187,10 @@ pub(crate) struct Connections {
     pub(crate) backends: Vec<BackendConnections>,
     /// The backends that were removed or drained and still have running exchanges.
     pub(crate) draining: Vec<DrainState>,
+    /// The listeners that were removed and still have client connections.
+    pub(crate) draining_listeners: Vec<ListenerDrain>,
+    /// The processes whose work this one has taken over and that still have clients.
+    pub(crate) former_processes: Vec<FormerProcess>,
 }
 
 /// The running exchanges of a backend.
@@ -206,6 +218,32 @@ pub(crate) struct DrainState {
     /// The tunnels.
     pub(crate) tunnels: usize,
     /// Seconds until LoadX ends the running exchanges.
+    pub(crate) seconds_left: f64,
+}
+
+/// A listener that was removed and still has client connections.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub(crate) struct ListenerDrain {
+    /// The addresses of the listener.
+    pub(crate) addresses: Vec<String>,
+    /// The client connections.
+    pub(crate) connections: usize,
+    /// Seconds until LoadX closes the connections.
+    pub(crate) seconds_left: f64,
+}
+
+/// A process whose work this one has taken over and that still has clients.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub(crate) struct FormerProcess {
+    /// The process id.
+    pub(crate) pid: u32,
+    /// The client connections.
+    pub(crate) connections: usize,
+    /// The running exchanges, tunnels included.
+    pub(crate) active: usize,
+    /// The tunnels.
+    pub(crate) tunnels: usize,
+    /// Seconds until the process ends what still runs.
     pub(crate) seconds_left: f64,
 }
 
@@ -254,6 +292,21 @@ pub(crate) struct Options {
     #[serde(default)]
     pub(crate) generation: Option<u64>,
 }
+
+/// The plan that the operator knows.
+#[derive(Clone, Debug, Default, Deserialize, utoipa::IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct Expected {
+    /// The number of the plan that the operator knows; another number is a conflict.
+    #[serde(default)]
+    pub(crate) generation: Option<u64>,
+}
+
+/// No query: the request has everything in its content.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Nothing {}
 
 /// The config as text.
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
@@ -365,6 +418,8 @@ pub(crate) struct Changed {
     pub(crate) generation: u64,
     /// What changed, in words.
     pub(crate) what: String,
+    /// Whether the state file has what is to be kept across restarts.
+    pub(crate) is_saved: bool,
     /// What the operator should know.
     pub(crate) warnings: Vec<String>,
 }

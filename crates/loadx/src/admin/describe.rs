@@ -7,11 +7,12 @@ use loadx_proxy::Observed;
 
 use super::api::{
     BackendConnections, BackendState, ChangeState, ClusterState, ConfigState, ConnectionTotals, Connections,
-    DrainState, FailureState, ListenerState, Status, TrialEnd, TrialOutcome, TrialState,
+    DrainState, FailureState, FormerProcess, ListenerDrain, ListenerState, Status, TrialEnd, TrialOutcome, TrialState,
 };
 use crate::manager::{Origin, Overview};
+use crate::upgrade::FormerState;
 
-pub(super) fn status(overview: &Overview, observed: &Observed) -> Status {
+pub(super) fn status(overview: &Overview, observed: &Observed, formers: Vec<FormerState>) -> Status {
     Status {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         pid: std::process::id(),
@@ -29,21 +30,25 @@ pub(super) fn status(overview: &Overview, observed: &Observed) -> Status {
             changes: changes(overview),
         },
         trial: overview.pending.as_ref().map(|pending| TrialState {
+            generation: pending.number,
             name: pending.name.clone(),
             by: pending.by.clone(),
             seconds_left: seconds(pending.left),
             at_the_end: if pending.needs_word { TrialEnd::GoBack } else { TrialEnd::Keep },
             conditions: pending.conditions.clone(),
         }),
-        last_trial: overview
-            .last_trial
-            .as_ref()
-            .map(|ended| TrialOutcome { kept: ended.kept, what: ended.what.clone() }),
+        last_trial: overview.last_trial.as_ref().map(|ended| TrialOutcome {
+            generation: ended.number,
+            kept: ended.kept,
+            what: ended.what.clone(),
+        }),
         note: overview.note.clone(),
         listeners: listeners(observed),
         clusters: clusters(observed),
         connections: totals(observed),
         draining: draining(observed),
+        draining_listeners: draining_listeners(observed),
+        former_processes: formers.into_iter().map(former).collect(),
     }
 }
 
@@ -56,8 +61,14 @@ pub(super) fn source(overview: &Overview) -> String {
 }
 
 pub(super) fn changes(overview: &Overview) -> Vec<ChangeState> {
-    let kept = |change| overview.kept.contains(change);
-    overview.changes.iter().map(|change| ChangeState { what: change.to_string(), kept: kept(change) }).collect()
+    let running = overview
+        .changes
+        .iter()
+        .map(|change| ChangeState { what: change.to_string(), kept: overview.kept.contains(change) });
+    // What a restart would bring back.
+    let later = overview.kept.iter().filter(|change| !overview.changes.contains(change));
+    let later = later.map(|change| ChangeState { what: format!("after a restart: {change}"), kept: true });
+    running.chain(later).collect()
 }
 
 /// Whether LoadX runs the text that the config file has now.
@@ -104,7 +115,7 @@ pub(super) fn backends(observed: &Observed) -> Vec<BackendState> {
     all.collect()
 }
 
-pub(super) fn connections(observed: &Observed) -> Connections {
+pub(super) fn connections(observed: &Observed, formers: Vec<FormerState>) -> Connections {
     let busy = backends(observed).into_iter().filter(|backend| backend.active > 0);
     Connections {
         total: totals(observed),
@@ -118,6 +129,8 @@ pub(super) fn connections(observed: &Observed) -> Connections {
             })
             .collect(),
         draining: draining(observed),
+        draining_listeners: draining_listeners(observed),
+        former_processes: formers.into_iter().map(former).collect(),
     }
 }
 
@@ -143,6 +156,25 @@ fn draining(observed: &Observed) -> Vec<DrainState> {
         seconds_left: seconds(drain.left),
     };
     observed.drains.iter().map(describe).collect()
+}
+
+fn draining_listeners(observed: &Observed) -> Vec<ListenerDrain> {
+    let describe = |drain: &loadx_proxy::ListenerDrain| ListenerDrain {
+        addresses: drain.addresses.iter().map(ToString::to_string).collect(),
+        connections: drain.connections,
+        seconds_left: seconds(drain.left),
+    };
+    observed.listener_drains.iter().map(describe).collect()
+}
+
+fn former(state: FormerState) -> FormerProcess {
+    FormerProcess {
+        pid: state.pid,
+        connections: state.connections,
+        active: state.exchanges,
+        tunnels: state.tunnels,
+        seconds_left: seconds(Duration::from_secs_f64(state.seconds_left.clamp(0.0, 1e9))),
+    }
 }
 
 fn tunnels(observed: &Observed, backend: BackendId) -> usize {

@@ -11,7 +11,7 @@ mod serve;
 pub(crate) mod socket;
 
 use std::fs;
-use std::io;
+use std::io::{self, Read as _};
 use std::net::TcpListener;
 use std::path::Path;
 
@@ -27,6 +27,9 @@ use socket::{AdminPath, Bound};
 
 /// The shortest token, in bytes: shorter ones can be guessed.
 const TOKEN_BYTES_MIN: usize = 16;
+
+/// The most bytes of a token that LoadX reads.
+const TOKEN_BYTES_MAX: u64 = 4_096;
 
 /// The addresses of the admin API, taken and not yet served.
 pub(crate) struct Opened {
@@ -89,14 +92,7 @@ pub(crate) fn open(
     };
     let tcp = match &config.tcp {
         None => None,
-        Some((at, source)) => {
-            let listeners = match former {
-                // After a change of the config the former LoadX may have none.
-                Some(listeners) if !listeners.is_empty() => listeners,
-                _ => listen(at)?,
-            };
-            Some((listeners, token(source)?))
-        }
+        Some((at, source)) => Some((listen(at, former.unwrap_or_default())?, token(source)?)),
     };
     Ok(Opened { unix, tcp })
 }
@@ -110,7 +106,8 @@ fn bind_named(path: &Path, replaces_served: bool) -> Result<Bound, Trouble> {
     })
 }
 
-fn listen(at: &HostPort) -> Result<Vec<TcpListener>, Trouble> {
+/// Takes the addresses for TCP. `former`: the sockets of a former LoadX, which are used if they have the right addresses.
+fn listen(at: &HostPort, mut former: Vec<TcpListener>) -> Result<Vec<TcpListener>, Trouble> {
     let taken = |error: io::Error| {
         Trouble::Input(format!(
             "cannot listen on {at} for the admin API: {error}\n  help: choose another \"address\" in \"admin\""
@@ -118,8 +115,16 @@ fn listen(at: &HostPort) -> Result<Vec<TcpListener>, Trouble> {
     };
     let addresses = std::net::ToSocketAddrs::to_socket_addrs(&(at.host.as_str(), at.port)).map_err(taken)?;
     let listeners: Result<Vec<_>, io::Error> = addresses
-        .map(|address| {
-            let listener = TcpListener::bind(address)?;
+        .map(|wanted| {
+            let is_it = |socket: &TcpListener| {
+                socket.local_addr().is_ok_and(|address| {
+                    address.ip() == wanted.ip() && (address.port() == wanted.port() || wanted.port() == 0)
+                })
+            };
+            if let Some(position) = former.iter().position(is_it) {
+                return Ok(former.swap_remove(position));
+            }
+            let listener = TcpListener::bind(wanted)?;
             listener.set_nonblocking(true)?;
             Ok(listener)
         })
@@ -127,11 +132,18 @@ fn listen(at: &HostPort) -> Result<Vec<TcpListener>, Trouble> {
     listeners.map_err(taken)
 }
 
+/// The text of a small file.
+fn read_token(file: &Path) -> io::Result<String> {
+    let mut text = String::new();
+    fs::File::open(file)?.take(TOKEN_BYTES_MAX).read_to_string(&mut text)?;
+    Ok(text)
+}
+
 fn token(source: &TokenSource) -> Result<TokenHash, Trouble> {
     let (text, place) = match source {
         TokenSource::File(file) => {
             let place = format!("the file {}", file.display());
-            let text = fs::read_to_string(file).map_err(|error| {
+            let text = read_token(file).map_err(|error| {
                 Trouble::Input(format!(
                     "cannot read the token of the admin API from {place}: {error}\n  help: put a token there"
                 ))
@@ -167,7 +179,7 @@ pub(crate) fn start(opened: Opened, manager: &Manager) -> Result<Admin, Trouble>
             let listener = tokio::net::UnixListener::from_std(listener).map_err(failure)?;
             tracing::info!("the admin API is on {}", named.path().display());
             path = Some(named);
-            accepting.push(runtime.spawn(serve::unix(listener, router.clone())));
+            accepting.push(runtime.spawn(serve::unix(listener, router.clone(), manager.clone())));
         }
         if let Some((listeners, token)) = opened.tcp {
             for listener in listeners {
@@ -176,7 +188,11 @@ pub(crate) fn start(opened: Opened, manager: &Manager) -> Result<Admin, Trouble>
                 if let Ok(address) = listener.local_addr() {
                     tracing::info!("the admin API is on http://{address}");
                 }
-                accepting.push(runtime.spawn(serve::tcp(listener, serve::with_token(router.clone(), token))));
+                accepting.push(runtime.spawn(serve::tcp(
+                    listener,
+                    serve::with_token(router.clone(), token),
+                    manager.clone(),
+                )));
             }
         }
     }

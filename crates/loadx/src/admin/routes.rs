@@ -13,6 +13,7 @@ use futures_util::stream::{self, Stream};
 use loadx_core::config::Wanted;
 use loadx_core::trial::Terms;
 use loadx_proxy::Observed;
+use tokio::sync::Semaphore;
 use tokio::sync::broadcast::error::RecvError;
 use utoipa::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
@@ -20,7 +21,8 @@ use utoipa_axum::routes;
 
 use super::api::{
     BackendEdit, BackendState, Changed, Checked, ConfigText, ConfigToApply, ConfigToCheck, Connections, EventMessage,
-    LogLevel, NewBackend, Options, Planned, PlannedDifference, Refusal, Status, UpgradeRequest, Upgraded,
+    Expected, LogLevel, NewBackend, Nothing, Options, Planned, PlannedDifference, Refusal, Status, UpgradeRequest,
+    Upgraded,
 };
 use super::peer::Peer;
 use super::{describe, planned};
@@ -65,7 +67,8 @@ pub(super) fn router() -> (axum::Router<Manager>, utoipa::openapi::OpenApi) {
 #[utoipa::path(get, path = "/v1/status", responses((status = 200, body = Status)))]
 async fn status(State(manager): State<Manager>) -> Result<Json<Status>, Failed> {
     let (overview, observed) = (manager.overview().await, observe(&manager).await?);
-    Ok(Json(describe::status(&overview, &observed)))
+    let formers = manager.formers().await;
+    Ok(Json(describe::status(&overview, &observed, formers)))
 }
 
 /// The clusters.
@@ -91,6 +94,7 @@ async fn add_backend(
     State(manager): State<Manager>,
     Extension(peer): Extension<Peer>,
     Path(cluster): Path<String>,
+    Query(Nothing {}): Query<Nothing>,
     Body(new): Body<NewBackend>,
 ) -> Result<Json<Changed>, Failed> {
     let text = serde_json::json!({ "clusters": { "c": { "backends": [new.backend] } } }).to_string();
@@ -118,6 +122,7 @@ async fn edit_backend(
     State(manager): State<Manager>,
     Extension(peer): Extension<Peer>,
     Path(place): Path<(String, String)>,
+    Query(Nothing {}): Query<Nothing>,
     Body(edit): Body<BackendEdit>,
 ) -> Result<Json<Changed>, Failed> {
     let wanted = edit.drain.map(Wanted::Drain).into_iter().chain(edit.weight.map(Wanted::Weight));
@@ -164,13 +169,13 @@ async fn change(
 
 /// Undoes all changes of backends that operators made, also the kept ones.
 #[utoipa::path(
-    delete, path = "/v1/changes", params(Options),
+    delete, path = "/v1/changes", params(Expected),
     responses((status = 200, body = Changed), (status = 409, body = Refusal))
 )]
 async fn discard_changes(
     State(manager): State<Manager>,
     Extension(peer): Extension<Peer>,
-    Query(options): Query<Options>,
+    Query(options): Query<Expected>,
 ) -> Result<Json<Changed>, Failed> {
     to_the_end(async move { manager.discard_changes(options.generation, &peer.to_string()).await }).await
 }
@@ -195,6 +200,7 @@ async fn config(State(manager): State<Manager>) -> Json<ConfigText> {
 async fn apply_config(
     State(manager): State<Manager>,
     Extension(peer): Extension<Peer>,
+    Query(Nothing {}): Query<Nothing>,
     Body(new): Body<ConfigToApply>,
 ) -> Result<Json<Changed>, Failed> {
     let terms = terms(&new)?;
@@ -266,29 +272,33 @@ async fn confirm(
     Extension(peer): Extension<Peer>,
     Query(options): Query<Options>,
 ) -> Result<Json<Changed>, Failed> {
-    to_the_end(async move { manager.confirm(options.generation, &peer.to_string()).await }).await
+    to_the_end(async move { manager.confirm(options.generation, options.keep, &peer.to_string()).await }).await
 }
 
 /// Goes back to the config before the trial.
 #[utoipa::path(
-    post, path = "/v1/config/rollback", params(Options),
+    post, path = "/v1/config/rollback", params(Expected),
     responses((status = 200, body = Changed), (status = 409, body = Refusal))
 )]
 async fn roll_back(
     State(manager): State<Manager>,
     Extension(peer): Extension<Peer>,
-    Query(options): Query<Options>,
+    Query(options): Query<Expected>,
 ) -> Result<Json<Changed>, Failed> {
     to_the_end(async move { manager.roll_back(options.generation, &peer.to_string()).await }).await
 }
 
 /// Reads the config file again, as SIGHUP does.
 #[utoipa::path(
-    post, path = "/v1/reload",
+    post, path = "/v1/reload", params(Expected),
     responses((status = 200, body = Changed), (status = 409, body = Refusal), (status = 422, body = Refusal))
 )]
-async fn reload(State(manager): State<Manager>, Extension(peer): Extension<Peer>) -> Result<Json<Changed>, Failed> {
-    to_the_end(async move { manager.reload(&peer.to_string()).await }).await
+async fn reload(
+    State(manager): State<Manager>,
+    Extension(peer): Extension<Peer>,
+    Query(expected): Query<Expected>,
+) -> Result<Json<Changed>, Failed> {
+    to_the_end(async move { manager.reload(expected.generation, &peer.to_string()).await }).await
 }
 
 /// Starts a new process that takes over without losing a request; this process ends when its last client has left. `binary`
@@ -300,6 +310,7 @@ async fn reload(State(manager): State<Manager>, Extension(peer): Extension<Peer>
 async fn upgrade(
     State(manager): State<Manager>,
     Extension(peer): Extension<Peer>,
+    Query(Nothing {}): Query<Nothing>,
     Body(request): Body<UpgradeRequest>,
 ) -> Result<Json<Upgraded>, Failed> {
     if request.binary.is_some() && matches!(peer, Peer::Tcp(_)) {
@@ -318,25 +329,35 @@ async fn upgrade(
 /// The connections of clients, and the running exchanges of backends.
 #[utoipa::path(get, path = "/v1/connections", responses((status = 200, body = Connections)))]
 async fn connections(State(manager): State<Manager>) -> Result<Json<Connections>, Failed> {
-    Ok(Json(describe::connections(&observe(&manager).await?)))
+    Ok(Json(describe::connections(&observe(&manager).await?, manager.formers().await)))
 }
 
 /// The events from now on, as server-sent events; each has the JSON of an EventMessage.
 #[utoipa::path(get, path = "/v1/events", responses((status = 200, content_type = "text/event-stream", body = EventMessage)))]
-async fn events(State(manager): State<Manager>) -> Sse<impl Stream<Item = Result<Event, Infallible>>> {
-    let events = stream::unfold(manager.proxy().events(), |mut events| async move {
-        let (level, text) = match events.recv().await {
-            Ok(record) => (if record.is_warning { "warning" } else { "info" }, record.text.to_string()),
-            Err(RecvError::Lagged(count)) => ("warning", format!("{count} events were lost: they came too fast")),
-            Err(RecvError::Closed) => return None,
-        };
-        let now = jiff::Timestamp::now();
-        let at = now.round(jiff::Unit::Millisecond).unwrap_or(now).to_string();
-        let message = EventMessage { at, level: level.to_owned(), text };
-        let event = Event::default().json_data(message).unwrap_or_default();
-        Some((Ok(event), events))
-    });
-    Sse::new(events).keep_alive(KeepAlive::default())
+async fn events(State(manager): State<Manager>) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>>>, Failed> {
+    let busy =
+        |_| Failed::new(StatusCode::SERVICE_UNAVAILABLE, "16 operators follow the events already; end one of them");
+    let place = STREAMS.try_acquire().map_err(busy)?;
+    let events =
+        stream::unfold((manager.proxy().events(), manager, place), |(mut events, manager, place)| async move {
+            let next = tokio::select! {
+                biased;
+                next = events.recv() => next,
+                // Another process takes over, and has the events from now on.
+                _ = manager.successor() => return None,
+            };
+            let (level, text) = match next {
+                Ok(record) => (if record.is_warning { "warning" } else { "info" }, record.text.to_string()),
+                Err(RecvError::Lagged(count)) => ("warning", format!("{count} events were lost: they came too fast")),
+                Err(RecvError::Closed) => return None,
+            };
+            let now = jiff::Timestamp::now();
+            let at = now.round(jiff::Unit::Millisecond).unwrap_or(now).to_string();
+            let message = EventMessage { at, level: level.to_owned(), text };
+            let event = Event::default().json_data(message).unwrap_or_default();
+            Some((Ok(event), (events, manager, place)))
+        });
+    Ok(Sse::new(events).keep_alive(KeepAlive::default()))
 }
 
 /// Changes the level of the log of events, until the next start.
@@ -344,7 +365,11 @@ async fn events(State(manager): State<Manager>) -> Sse<impl Stream<Item = Result
     put, path = "/v1/log-level", request_body = LogLevel,
     responses((status = 200, body = LogLevel), (status = 422, body = Refusal))
 )]
-async fn log_level(Extension(peer): Extension<Peer>, Body(wanted): Body<LogLevel>) -> Result<Json<LogLevel>, Failed> {
+async fn log_level(
+    Extension(peer): Extension<Peer>,
+    Query(Nothing {}): Query<Nothing>,
+    Body(wanted): Body<LogLevel>,
+) -> Result<Json<LogLevel>, Failed> {
     logging::set_level(&wanted.level).map_err(|error| Failed::new(StatusCode::UNPROCESSABLE_ENTITY, error))?;
     tracing::info!("the log has the level {} ({peer})", wanted.level);
     Ok(Json(wanted))
@@ -360,10 +385,10 @@ async fn to_the_end(
     change: impl Future<Output = Result<Done, ManagerError>> + Send + 'static,
 ) -> Result<Json<Changed>, Failed> {
     let outcome = tokio::spawn(change).await;
-    let Done { generation, what, warnings } = outcome.map_err(|error| {
+    let Done { generation, what, is_saved, warnings } = outcome.map_err(|error| {
         Failed::new(StatusCode::INTERNAL_SERVER_ERROR, format!("a defect of LoadX ended the change: {error}"))
     })??;
-    Ok(Json(Changed { generation, what, warnings }))
+    Ok(Json(Changed { generation, what, is_saved, warnings }))
 }
 
 /// An error response.
@@ -385,7 +410,9 @@ impl From<ManagerError> for Failed {
             ManagerError::Change(ChangeError::UnknownCluster(..) | ChangeError::UnknownBackend(..)) => {
                 StatusCode::NOT_FOUND
             }
-            ManagerError::Change(ChangeError::Weight(_)) => StatusCode::UNPROCESSABLE_ENTITY,
+            ManagerError::Change(ChangeError::Weight(_) | ChangeError::Ambiguous(..)) => {
+                StatusCode::UNPROCESSABLE_ENTITY
+            }
             ManagerError::Refused(_)
             | ManagerError::Change(_)
             | ManagerError::Conflict(_)
@@ -405,6 +432,12 @@ impl IntoResponse for Failed {
     }
 }
 
+/// The requests whose content is being read at the same time: each may take 16 MiB.
+static BODIES: Semaphore = Semaphore::const_new(4);
+
+/// The event streams at the same time.
+static STREAMS: Semaphore = Semaphore::const_new(16);
+
 /// The content of a request, read from JSON. Errors are JSON too.
 struct Body<T>(T);
 
@@ -412,7 +445,10 @@ impl<S: Send + Sync, T: serde::de::DeserializeOwned> FromRequest<S> for Body<T> 
     type Rejection = Failed;
 
     async fn from_request(request: axum::extract::Request, state: &S) -> Result<Self, Failed> {
+        // The semaphore is never closed.
+        let place = BODIES.acquire().await;
         let read: Result<Json<T>, JsonRejection> = Json::from_request(request, state).await;
+        drop(place);
         read.map(|Json(value)| Body(value)).map_err(|error| Failed::new(error.status(), error.body_text()))
     }
 }

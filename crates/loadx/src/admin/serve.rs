@@ -1,6 +1,9 @@
 //! Serving the admin API: its bounds on connections, times and sizes keep clients of the API from harming LoadX.
 
-use std::sync::Arc;
+use std::collections::VecDeque;
+use std::pin::pin;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use axum::extract::{DefaultBodyLimit, Request, State};
@@ -14,13 +17,14 @@ use hyper_util::service::TowerToHyperService;
 use sha2::{Digest as _, Sha256};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, UnixListener};
-use tokio::sync::Semaphore;
+use tokio::sync::{Notify, Semaphore};
 
 use super::peer::Peer;
 use super::routes::{self, Failed};
 use crate::manager::Manager;
 
-/// The most connections of the Unix socket, and the most over TCP; further connections wait.
+/// The most connections of the Unix socket, and the most over TCP. A further one over TCP closes the oldest connection
+/// that has not sent the token; otherwise it waits.
 const CONNECTIONS_MAX: usize = 64;
 
 /// The longest time for the head of a request; on an idle connection also the longest time before it.
@@ -37,6 +41,38 @@ const HEAD_BYTES_MAX: usize = 64 * 1024;
 
 /// How long to wait after a failed accept, for example for lack of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// The connections over TCP that have not sent the token yet, the oldest first. They must not keep operators out.
+#[derive(Default)]
+struct Strangers(Mutex<VecDeque<Arc<Stranger>>>);
+
+/// A connection over TCP, until it has sent the token.
+#[derive(Default)]
+struct Stranger {
+    is_known: AtomicBool,
+    leave: Notify,
+}
+
+impl Strangers {
+    fn list(&self) -> MutexGuard<'_, VecDeque<Arc<Stranger>>> {
+        let mut list = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        // Only this list has the connections that have ended.
+        list.retain(|one| Arc::strong_count(one) > 1 && !one.is_known.load(Ordering::Relaxed));
+        list
+    }
+
+    fn add(&self) -> Arc<Stranger> {
+        let stranger = Arc::<Stranger>::default();
+        self.list().push_back(Arc::clone(&stranger));
+        stranger
+    }
+
+    fn close_oldest(&self) {
+        if let Some(oldest) = self.list().pop_front() {
+            oldest.leave.notify_one();
+        }
+    }
+}
 
 /// The hash of the token: comparing hashes tells nothing about the token by its duration.
 #[derive(Copy, Clone)]
@@ -77,9 +113,15 @@ async fn authorized(State(token): State<TokenHash>, request: Request, next: Next
     let sent =
         sent.and_then(|value| value.split_at_checked(7)).filter(|(scheme, _)| scheme.eq_ignore_ascii_case(b"bearer "));
     match sent {
-        Some((_, sent)) if TokenHash::of(sent.trim_ascii()).0 == token.0 => next.run(request).await,
+        Some((_, sent)) if TokenHash::of(sent.trim_ascii()).0 == token.0 => {
+            if let Some(stranger) = request.extensions().get::<Arc<Stranger>>() {
+                stranger.is_known.store(true, Ordering::Relaxed);
+            }
+            next.run(request).await
+        }
         _ => {
-            let refused = Failed::new(StatusCode::UNAUTHORIZED, "send the token: Authorization: Bearer TOKEN");
+            let refused =
+                Failed::new(StatusCode::UNAUTHORIZED, "no token, or a wrong one: send Authorization: Bearer TOKEN");
             ([(header::WWW_AUTHENTICATE, "Bearer")], refused).into_response()
         }
     }
@@ -93,14 +135,14 @@ async fn within_time(request: Request, next: Next) -> Response {
 }
 
 /// Serves the Unix socket.
-pub(super) async fn unix(listener: UnixListener, router: Router) {
+pub(super) async fn unix(listener: UnixListener, router: Router, manager: Manager) {
     let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     loop {
         let place = Arc::clone(&places).acquire_owned().await;
         match listener.accept().await {
             Ok((stream, _)) => {
                 let uid = stream.peer_cred().ok().map(|peer| peer.uid());
-                tokio::spawn(connection(stream, router.clone(), Peer::Unix(uid), place));
+                tokio::spawn(connection(stream, router.clone(), manager.clone(), (Peer::Unix(uid), place)));
             }
             Err(error) => pause(&error).await,
         }
@@ -108,12 +150,25 @@ pub(super) async fn unix(listener: UnixListener, router: Router) {
 }
 
 /// Serves a TCP address. The router must ask for the token.
-pub(super) async fn tcp(listener: TcpListener, router: Router) {
-    let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+pub(super) async fn tcp(listener: TcpListener, router: Router, manager: Manager) {
+    let (places, strangers) = (Arc::new(Semaphore::new(CONNECTIONS_MAX)), Strangers::default());
     loop {
-        let place = Arc::clone(&places).acquire_owned().await;
         match listener.accept().await {
-            Ok((stream, peer)) => drop(tokio::spawn(connection(stream, router.clone(), Peer::Tcp(peer), place))),
+            Ok((stream, peer)) => {
+                if places.available_permits() == 0 {
+                    strangers.close_oldest();
+                }
+                let place = Arc::clone(&places).acquire_owned().await;
+                let stranger = strangers.add();
+                let router = router.clone().layer(Extension(Arc::clone(&stranger)));
+                let served = connection(stream, router, manager.clone(), (Peer::Tcp(peer), place));
+                tokio::spawn(async move {
+                    tokio::select! {
+                        () = served => {}
+                        () = stranger.leave.notified() => {}
+                    }
+                });
+            }
             Err(error) => pause(&error).await,
         }
     }
@@ -124,7 +179,8 @@ async fn pause(error: &std::io::Error) {
     tokio::time::sleep(ACCEPT_PAUSE).await;
 }
 
-async fn connection<S, P>(stream: S, router: Router, peer: Peer, place: P)
+/// Serves one connection. When another process takes over, the connection ends with its next response.
+async fn connection<S, P>(stream: S, router: Router, manager: Manager, (peer, place): (Peer, P))
 where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
@@ -133,9 +189,16 @@ where
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_MAX)
         .max_buf_size(HEAD_BYTES_MAX)
-        .serve_connection(TokioIo::new(stream), service)
-        .await;
-    if let Err(error) = served {
+        .serve_connection(TokioIo::new(stream), service);
+    let mut served = pin!(served);
+    let ended = tokio::select! {
+        ended = served.as_mut() => ended,
+        _ = manager.successor() => {
+            served.as_mut().graceful_shutdown();
+            served.await
+        }
+    };
+    if let Err(error) = ended {
         tracing::debug!("a connection of the admin API ended: {peer}: {error}");
     }
     drop(place);

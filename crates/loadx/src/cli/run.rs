@@ -71,7 +71,7 @@ pub(super) fn run(arguments: &RunArguments) -> Result<ExitCode, Trouble> {
 /// once this one has.
 fn serve(arguments: &RunArguments, former: &mut Option<Former>) -> Result<ExitCode, Trouble> {
     // Before the file is read: a change that comes while LoadX starts must not be missed.
-    let watch = arguments.file().filter(|_| arguments.watch).map(Watch::new);
+    let mut watch = arguments.file().filter(|_| arguments.watch).map(Watch::new);
     let start = match former {
         Some(former) => arguments.start_after(former)?,
         None => arguments.start()?,
@@ -79,7 +79,7 @@ fn serve(arguments: &RunArguments, former: &mut Option<Former>) -> Result<ExitCo
     let warnings = traps::warnings(&start.base.config, arguments.file())?;
     let _events = logging::start(arguments.verbose);
     let warnings = warnings.iter().map(Trap::line);
-    warnings.chain(start.note.clone()).for_each(|warning| tracing::warn!("{warning}"));
+    warnings.chain(start.note.clone()).chain(start.warnings.clone()).for_each(|warning| tracing::warn!("{warning}"));
     let config = start.changes.applied_to(&start.base.config);
     open_files::allow_for(&config);
     // Catches signals before the start, so that no early signal is lost.
@@ -98,14 +98,25 @@ fn serve(arguments: &RunArguments, former: &mut Option<Former>) -> Result<ExitCo
         tracing::info!("listening on http://{address}");
     }
     tracing::info!("{}, {}", over(&config), count(running.workers(), "worker"));
-    let manager = Manager::new(start, running.handle().clone());
-    let mut admin = admin::start(opened, &manager)?;
-    if let Some(former) = former.take() {
-        tracing::info!("taking over from LoadX {}", former.offer.version);
-        former.take_over();
+    if former.is_some() && start.is_behind_file() {
+        // The former LoadX has not read the file since the file changed.
+        watch.iter_mut().for_each(Watch::note_unread);
     }
+    let manager = Manager::new(start, running.generation(), running.handle().clone());
+    let mut admin = match former.take() {
+        None => admin::start(opened, &manager)?,
+        Some(former) => {
+            tracing::info!("taking over from LoadX {}", former.offer.version);
+            let (admin, link) = former.take_over(|| admin::start(opened, &manager))?;
+            if let Some(link) = link {
+                admin.runtime().block_on(manager.note_former(link));
+            }
+            admin
+        }
+    };
     let systemd = Systemd::from_environment();
     systemd.ready();
+    systemd.sign_of_life(manager.proxy());
     let end = Serving { manager: &manager, admin: &admin, systemd: &systemd }.until_end(&mut signals, watch);
     let grace = admin.runtime().block_on(manager.stop()).as_secs_f64();
     match end {
@@ -118,8 +129,7 @@ fn serve(arguments: &RunArguments, former: &mut Option<Former>) -> Result<ExitCo
         }
         End::Successor(successor) => {
             admin.leave();
-            let limit = admin.runtime().block_on(manager.drain_limit());
-            retire(&running, &successor, limit, &mut signals);
+            Retiring { running: &running, manager: &manager, admin: &admin }.until_deserted(&successor, &mut signals);
         }
     }
     signals.second_ends_at_once();
@@ -131,24 +141,55 @@ fn serve(arguments: &RunArguments, former: &mut Option<Former>) -> Result<ExitCo
 /// The interval in which a LoadX that retires looks whether its last client has left.
 const RETIRED_LOOK: Duration = Duration::from_millis(200);
 
-/// Lets running requests and tunnels finish, because another process accepts the clients: until the last client has left, the
-/// limit is over, or a signal stops LoadX.
-fn retire(running: &Running, successor: &Successor, limit: Duration, signals: &mut Signals) {
-    running.retire();
-    tracing::info!(
-        "process {} accepts the clients; running requests and WebSockets have {} s to finish",
-        successor.pid,
-        limit.as_secs_f64()
-    );
-    let began = Instant::now();
-    while !running.has_ended() {
-        if let Some(signal) = signals.wait_for(RETIRED_LOOK) {
-            tracing::info!("{signal}: ending what still runs");
-            return;
+/// The interval in which a LoadX that retires tells its successor what still runs.
+const REPORT_INTERVAL: Duration = Duration::from_secs(1);
+
+/// A LoadX whose clients another process accepts.
+struct Retiring<'r> {
+    running: &'r Running,
+    manager: &'r Manager,
+    admin: &'r Admin,
+}
+
+impl Retiring<'_> {
+    /// Lets running requests and tunnels finish: until the last client has left, here and in the processes before, until the
+    /// limit is over, or until a signal stops LoadX.
+    fn until_deserted(&self, successor: &Successor, signals: &mut Signals) {
+        let runtime = self.admin.runtime();
+        self.running.retire();
+        let limit = runtime.block_on(self.manager.drain_limit());
+        tracing::info!(
+            "process {} accepts the clients; running requests and WebSockets of process {} have {} s to finish",
+            successor.pid,
+            std::process::id(),
+            limit.as_secs_f64()
+        );
+        let mut link = runtime.block_on(self.manager.take_successor_link());
+        let (manager, handle) = (self.manager.clone(), runtime.clone());
+        let followed =
+            link.as_ref().map(|link| link.on_update(move |update| handle.block_on(manager.update_backends(&update))));
+        if let Some(Err(error)) = followed {
+            tracing::warn!("changes of backends do not reach the clients of this process: {error}");
         }
-        if began.elapsed() > limit {
-            tracing::warn!("the drain after the upgrade is over; ending what still runs");
-            return;
+        let began = Instant::now();
+        let mut report_at = began;
+        while !self.running.has_ended() || runtime.block_on(self.manager.has_formers()) {
+            if let Some(signal) = signals.wait_for(RETIRED_LOOK) {
+                tracing::info!("{signal}: process {} ends what still runs", std::process::id());
+                return;
+            }
+            let left = limit.saturating_sub(began.elapsed());
+            if left.is_zero() {
+                tracing::warn!(
+                    "the drain after the upgrade is over; process {} ends what still runs",
+                    std::process::id()
+                );
+                return self.running.cut();
+            }
+            if report_at <= Instant::now() {
+                report_at = Instant::now() + REPORT_INTERVAL;
+                link.iter_mut().for_each(|link| link.report(&runtime.block_on(self.manager.report(left))));
+            }
         }
     }
 }
@@ -173,8 +214,11 @@ impl Serving<'_> {
     /// takes over.
     fn until_end(&mut self, signals: &mut Signals, mut watch: Option<Watch>) -> End {
         let interval = watch.as_ref().map(|_| watch::INTERVAL).into_iter().chain(self.systemd.interval()).min();
+        let next = || interval.map(|interval| Instant::now() + interval);
+        let mut look_at = next();
         loop {
-            match signals.next_or(interval, self.manager.successor()) {
+            let limit = look_at.map(|at| at.saturating_duration_since(Instant::now()));
+            match signals.next_or(limit, self.manager.successor()) {
                 Woken::Signal(name, Wish::Reload) => {
                     watch.iter_mut().for_each(Watch::note_read);
                     self.reload(name);
@@ -186,18 +230,27 @@ impl Serving<'_> {
                     }
                 }
                 Woken::Signal(name, Wish::Upgrade) => {
-                    if let Err(error) = self.admin.runtime().block_on(self.manager.upgrade(None, name)) {
-                        tracing::error!("{name}: {error}");
-                    }
+                    let manager = self.manager.clone();
+                    // Signs of life and other signals go on meanwhile. The manager logs the outcome.
+                    self.admin.runtime().spawn(async move { drop(manager.upgrade(None, name).await) });
                 }
                 Woken::Signal(name, Wish::Stop) => return End::Signal(name),
                 Woken::Other(successor) => return End::Successor(successor),
-                Woken::Timeout => {
-                    if watch.as_mut().is_some_and(Watch::is_due) {
-                        self.reload("the config file changed");
+                Woken::Timeout => {}
+            }
+            // Also when signals come without a pause.
+            if look_at.is_some_and(|at| at <= Instant::now()) {
+                look_at = next();
+                if let Some(watch) = watch.as_mut()
+                    && watch.is_due()
+                {
+                    // After the trial the file is read.
+                    match self.admin.runtime().block_on(self.manager.is_on_trial()) {
+                        true => watch.note_unread(),
+                        false => self.reload("the config file changed"),
                     }
-                    self.systemd.sign_of_life(self.manager.proxy());
                 }
+                self.systemd.sign_of_life(self.manager.proxy());
             }
         }
     }
@@ -205,7 +258,7 @@ impl Serving<'_> {
     /// Takes over the config file as the file is now. The manager logs the outcome.
     fn reload(&mut self, cause: &str) {
         self.systemd.reloading();
-        let _ = self.admin.runtime().block_on(self.manager.reload(cause));
+        let _ = self.admin.runtime().block_on(self.manager.reload(None, cause));
         self.systemd.ready();
     }
 }
@@ -241,7 +294,7 @@ impl RunArguments {
         let file = self.file().map(Path::to_owned);
         let state = file.as_ref().and_then(|file| self.state.clone().or_else(|| manager::default_path(file)));
         let changes = (former.offer.changes.clone(), former.offer.kept.clone());
-        Ok(Start::after(file, base, changes, state))
+        Ok(Start { note: former.offer.note.clone(), ..Start::after(file, base, changes, state) })
     }
 
     fn config_of_options(&self) -> Result<Config, Trouble> {

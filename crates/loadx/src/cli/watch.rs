@@ -40,6 +40,11 @@ impl Watch {
         is_due
     }
 
+    /// Notes that the present content of the file was not read.
+    pub(super) fn note_unread(&mut self) {
+        self.read = None;
+    }
+
     /// Notes that the file was read for another reason.
     pub(super) fn note_read(&mut self) {
         self.read = version(&self.path);

@@ -22,7 +22,7 @@ use loadx_core::trial::Terms;
 use loadx_proxy::{ApplyError, EventRecord, Handle};
 use tokio::sync::{Mutex, MutexGuard, watch};
 
-use crate::upgrade::Program;
+use crate::upgrade::{FormerLink, Program, Starting, SuccessorLink, Update};
 use crate::{config_file, open_files, traps};
 
 pub(crate) use error::ManagerError;
@@ -53,6 +53,9 @@ pub(crate) enum Origin {
     Operator(String),
 }
 
+/// The longest name of a config that an operator sends, in bytes.
+const NAME_BYTES_MAX: usize = 1_024;
+
 /// Who asks for a change, for the log and for other operators.
 pub(crate) type By = str;
 
@@ -64,6 +67,7 @@ pub(crate) struct Manager {
     started: Instant,
     /// The process that has taken over.
     successor: watch::Sender<Option<Successor>>,
+    starting: Starting,
 }
 
 struct State {
@@ -87,6 +91,9 @@ struct State {
     program: Program,
     /// The sockets of the admin API over TCP, for a process that takes over.
     admin_sockets: Vec<TcpListener>,
+    /// Processes that retire.
+    formers: Vec<FormerLink>,
+    successor_link: Option<SuccessorLink>,
 }
 
 /// A change that was made.
@@ -96,6 +103,8 @@ pub(crate) struct Done {
     pub(crate) generation: u64,
     /// What changed, in words.
     pub(crate) what: String,
+    /// Whether the next start will know of the change, if the change is to be kept.
+    pub(crate) is_saved: bool,
     /// What the operator should know: settings that take effect later, traps of the config.
     pub(crate) warnings: Vec<String>,
 }
@@ -136,16 +145,20 @@ pub(crate) struct Overview {
 
 impl Manager {
     /// Takes over the config that the proxy was started with.
-    pub(crate) fn new(start: Start, proxy: Handle) -> Self {
-        let Start { file, base, changes, kept, store, note } = start;
+    pub(crate) fn new(start: Start, generation: u64, proxy: Handle) -> Self {
+        let Start { file, base, changes, kept, store, note, warnings: _ } = start;
+        let mut history = History::default();
+        if generation > 1 {
+            history.add(generation, "this process took over".to_owned());
+        }
         let state = State {
             file,
             base,
             kept,
             changes,
             store,
-            generation: 1,
-            history: History::default(),
+            generation,
+            history,
             pending: None,
             last_trial: None,
             note,
@@ -153,9 +166,12 @@ impl Manager {
             is_upgrading: false,
             program: Program::this(),
             admin_sockets: Vec::new(),
+            formers: Vec::new(),
+            successor_link: None,
         };
         let (successor, _) = watch::channel(None);
-        Manager { state: Arc::new(Mutex::new(state)), proxy, started: Instant::now(), successor }
+        let starting = Starting::default();
+        Manager { state: Arc::new(Mutex::new(state)), proxy, started: Instant::now(), successor, starting }
     }
 
     pub(crate) fn proxy(&self) -> &Handle {
@@ -172,8 +188,9 @@ impl Manager {
         Overview {
             file: state.file.clone(),
             base: state.base.clone(),
-            changes: state.changes.iter().cloned().collect(),
-            kept: state.kept.iter().cloned().collect(),
+            // Changes of other configs sleep during a trial.
+            changes: effective(&state.changes, &state.base.config),
+            kept: effective(&state.kept, &state.base.config),
             generation: state.generation,
             pending: state.pending.as_ref().map(|pending| pending.view(self.now())),
             last_trial: state.last_trial.clone(),
@@ -185,8 +202,9 @@ impl Manager {
     ///
     /// # Errors
     /// When there is no file, the file is faulty, the proxy refuses the config, or another config is on trial.
-    pub(crate) async fn reload(&self, by: &By) -> Result<Done, ManagerError> {
+    pub(crate) async fn reload(&self, generation: Option<u64>, by: &By) -> Result<Done, ManagerError> {
         let mut state = self.state.lock().await;
+        state.expect(generation)?;
         let Some(file) = state.file.clone() else {
             let reason = "no config file to read again; the options of the command line are the config";
             tracing::warn!("{by}: {reason}");
@@ -197,11 +215,16 @@ impl Manager {
             Ok((base, warnings)) => self.apply(&mut state, base, warnings).await,
             Err(error) => Err(error),
         };
-        let done = applied.map_err(|error| self.note_failure(error))?;
+        let mut done = applied.map_err(|error| self.note_failure(error))?;
         // The file is the newest word of the operator.
-        let saved = state.save(Stored::forget_configs);
+        let saved = state.save(Stored::forget_configs).and(Self::settle(&mut state, &mut done.warnings));
         state.note = None;
         Ok(self.told(&mut state, by, format!("reload of {}", file.display()), done, saved))
+    }
+
+    /// Whether a config is on trial.
+    pub(crate) async fn is_on_trial(&self) -> bool {
+        self.state.lock().await.pending.is_some()
     }
 
     /// Notes the sockets of the admin API over TCP, for a process that takes over.
@@ -230,6 +253,7 @@ impl Manager {
     pub(crate) async fn stop(&self) -> Duration {
         let mut state = self.state.lock().await;
         state.is_stopping = true;
+        self.starting.end();
         state.base.config.timeouts.shutdown_grace
     }
 
@@ -238,14 +262,22 @@ impl Manager {
     /// # Errors
     /// When the text is faulty.
     pub(crate) async fn plan(&self, text: &str, name: &str) -> Result<Planned, ManagerError> {
-        let (config, warnings) = read(text, name)?;
-        let state = self.state.lock().await;
-        let mut changes = state.changes.clone();
-        let dropped = changes.prune(&config);
-        let new = changes.applied_to(&config);
-        let running = state.changes.applied_to(&state.base.config);
-        let warnings = warnings.into_iter().chain(dropped.iter().map(lost)).collect();
-        Ok(Planned { generation: state.generation, differences: compare(&running, &new), running, new, warnings })
+        let (base, changes, generation) = {
+            let state = self.state.lock().await;
+            (state.base.config.clone(), state.changes.clone(), state.generation)
+        };
+        let (text, name) = (text.to_owned(), name.to_owned());
+        // The share of clients that move takes time for thousands of backends; other operators need not wait.
+        let compared = tokio::task::spawn_blocking(move || {
+            let (config, warnings) = read(&text, &name)?;
+            let dropped = changes.clone().prune(&config);
+            let (running, new) = (changes.applied_to(&base), changes.applied_to(&config));
+            let warnings = warnings.into_iter().chain(dropped.iter().map(lost)).collect();
+            Ok(Planned { generation, differences: compare(&running, &new), running, new, warnings })
+        });
+        compared
+            .await
+            .unwrap_or_else(|error| Err(ManagerError::Conflict(format!("a defect of LoadX ended the plan: {error}"))))
     }
 
     /// Makes the config of an operator the running config; on trial, if there are terms.
@@ -257,12 +289,18 @@ impl Manager {
         let mut state = self.state.lock().await;
         state.expect(new.generation)?;
         state.nothing_pending()?;
+        if new.name.len() > NAME_BYTES_MAX || new.name.chars().any(char::is_control) {
+            return Err(ManagerError::Faulty(format!(
+                "the name of the config is longer than {NAME_BYTES_MAX} bytes or has control characters"
+            )));
+        }
         let (config, warnings) = read(&new.text, &new.name)?;
         let what = format!("config {}", new.name);
         let base = Base { config, text: Some(new.text), origin: Origin::Operator(new.name) };
         let Some(terms) = new.terms else {
             let mut done = self.apply(&mut state, base, warnings).await?;
             let saved = if new.keep { state.keep_config() } else { Ok(()) };
+            let saved = Self::settle(&mut state, &mut done.warnings).and(saved);
             done.warnings.extend(state.not_kept(new.keep));
             return Ok(self.told(&mut state, by, what, done, saved));
         };
@@ -302,12 +340,12 @@ impl Manager {
                 return Err(error);
             }
         };
-        let saved = if keep {
-            state.kept = kept;
-            state.save_changes()
-        } else {
-            Ok(())
-        };
+        let former = if keep { std::mem::replace(&mut state.kept, kept) } else { state.kept.clone() };
+        let saved = state.save_changes();
+        if saved.is_err() {
+            // What is not in the state file is not kept.
+            state.kept = former;
+        }
         Ok(self.told(&mut state, by, told.join(", "), done, saved))
     }
 
@@ -327,12 +365,13 @@ impl Manager {
                 return Err(error);
             }
         };
-        let had_kept = !std::mem::take(&mut state.kept).is_empty();
-        let saved = if had_kept { state.save_changes() } else { Ok(()) };
+        state.kept = Changes::default();
+        let saved = state.save_changes();
         Ok(self.told(&mut state, by, "changes of backends discarded".to_owned(), done, saved))
     }
 
-    /// Makes `base` with the changes of operators the config of the proxy.
+    /// Makes `base` with the changes of operators the config of the proxy. [`settle`](Self::settle) follows when `base` is to
+    /// stay.
     async fn apply(
         &self,
         state: &mut MutexGuard<'_, State>,
@@ -340,23 +379,35 @@ impl Manager {
         mut warnings: Vec<String>,
     ) -> Result<Applying, ManagerError> {
         state.may_change()?;
-        let mut changes = state.changes.clone();
-        let dropped = changes.prune(&base.config);
-        let applied = self.proxy.apply(changes.applied_to(&base.config)).await?;
-        warnings.extend(dropped.iter().map(lost));
+        let config = state.changes.applied_to(&base.config);
+        let update = Update::of(&config);
+        let idle = config.clusters.iter().filter(|cluster| cluster.backends.iter().all(|spec| spec.drain));
+        warnings.extend(
+            idle.map(|cluster| {
+                format!("all backends of the cluster {} are drained: its requests get 503", cluster.name)
+            }),
+        );
+        let applied = self.proxy.apply(config).await?;
+        state.formers.iter_mut().for_each(|former| former.send(&update));
         warnings.extend(
             applied.after_restart.iter().map(|setting| format!("{setting}; restart or upgrade LoadX to change it")),
         );
         if base.config.admin != state.base.config.admin {
-            warnings.push(
-                "\"admin\" stays as it was: the admin API is opened once; restart or upgrade LoadX to change it"
-                    .to_owned(),
-            );
+            let told = "\"admin\" stays as it was: the admin API is opened once; restart or upgrade LoadX to change it";
+            warnings.push(told.to_owned());
         }
         open_files::allow_for(&base.config);
-        state.kept.prune(&base.config);
-        (state.base, state.changes, state.generation) = (base, changes, applied.generation);
+        (state.base, state.generation) = (base, applied.generation);
         Ok(Applying { warnings })
+    }
+
+    /// Drops the changes of operators that have no effect on the present config, and writes the state file.
+    fn settle(state: &mut MutexGuard<'_, State>, warnings: &mut Vec<String>) -> Result<(), String> {
+        let base = state.base.config.clone();
+        let dropped = state.changes.prune(&base);
+        warnings.extend(dropped.iter().map(lost));
+        state.kept.prune(&base);
+        state.save_changes()
     }
 
     /// Logs a change that was made, and remembers the change for operators who did not know of it.
@@ -368,6 +419,7 @@ impl Manager {
         Applying { mut warnings }: Applying,
         saved: Result<(), String>,
     ) -> Done {
+        let is_saved = saved.is_ok();
         if let Err(reason) = saved {
             warnings.push(format!("done, but not kept for the next start: {reason}"));
         }
@@ -375,7 +427,7 @@ impl Manager {
         self.tell(false, &format!("the config is applied: plan {generation}, {what} ({by})"));
         warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
         state.history.add(generation, format!("{what} ({by})"));
-        Done { generation, what, warnings }
+        Done { generation, what, is_saved, warnings }
     }
 
     fn tell(&self, is_warning: bool, text: &str) {
@@ -431,6 +483,13 @@ impl State {
             ))),
         }
     }
+}
+
+/// The changes that have an effect on `base`.
+fn effective(changes: &Changes, base: &Config) -> Vec<BackendChange> {
+    let mut changes = changes.clone();
+    changes.prune(base);
+    changes.iter().cloned().collect()
 }
 
 fn verb(wanted: &Wanted) -> String {

@@ -68,6 +68,8 @@ pub(crate) struct Start {
     pub(crate) store: Option<StateFile>,
     /// What the operator should know about the choice of the config.
     pub(crate) note: Option<String>,
+    /// What else the operator should know.
+    pub(crate) warnings: Vec<String>,
 }
 
 impl Stored {
@@ -83,19 +85,25 @@ impl Stored {
 /// A state file that cannot be read or used must not keep LoadX from its work: LoadX starts with the config file, and the
 /// note says so.
 pub(crate) fn start(file: PathBuf, base: Base, state: PathBuf) -> Start {
-    let (stored, note) = match load(&state) {
-        Ok(stored) => (stored, None),
-        Err(error) => {
-            let note = format!("the state file {} is not used: {error}", state.display());
-            (Stored::default(), Some(note))
-        }
-    };
-    let mut start = Start { note, ..Start::new(Some(file), base) };
+    let mut start = Start::new(Some(file), base);
+    let mut stored = load(&state).unwrap_or_else(|error| {
+        // The next change would replace the file, which a person may want to mend.
+        let aside = state.with_extension("json.bad");
+        let moved = match fs::rename(&state, &aside) {
+            Ok(()) => format!("; the file is now {}", aside.display()),
+            Err(_) => String::new(),
+        };
+        start.note = Some(format!("the state file {} is not used: {error}{moved}", state.display()));
+        Stored::default()
+    });
+    let invalid = stored.changes.drop_invalid();
+    if invalid > 0 {
+        start.warnings.push(format!("changes of the state file that are not valid, and not used: {invalid}"));
+    }
     start.choose(&stored);
     start.changes = stored.changes.clone();
-    for dropped in start.changes.prune(&start.base.config) {
-        tracing::warn!("{}", super::lost(&dropped));
-    }
+    let dropped = start.changes.prune(&start.base.config);
+    start.warnings.extend(dropped.iter().map(super::lost));
     start.kept = start.changes.clone();
     start.store = Some(StateFile { path: state, stored });
     start
@@ -105,7 +113,7 @@ impl Start {
     /// A start without a state file.
     pub(crate) fn new(file: Option<PathBuf>, base: Base) -> Self {
         let (changes, kept) = Default::default();
-        Start { file, base, changes, kept, store: None, note: None }
+        Start { file, base, changes, kept, store: None, note: None, warnings: Vec::new() }
     }
 
     /// A start with what the former process ran.
@@ -119,7 +127,14 @@ impl Start {
             let stored = load(&path).unwrap_or_default();
             StateFile { path, stored }
         });
-        Start { file, base, changes, kept, store, note: None }
+        Start { file, base, changes, kept, store, note: None, warnings: Vec::new() }
+    }
+
+    /// Whether the config file has changed since the config was read from the file.
+    pub(crate) fn is_behind_file(&self) -> bool {
+        let typed = self.file.as_deref().and_then(|file| hash_of(file).ok());
+        let text = self.base.text.as_deref().map(hash);
+        self.base.origin == Origin::File && typed.is_some() && typed != text
     }
 
     fn choose(&mut self, stored: &Stored) {
@@ -201,7 +216,9 @@ impl State {
 
     /// Lets the changes of backends survive a restart.
     pub(super) fn save_changes(&mut self) -> Result<(), String> {
-        self.store()?;
+        if !self.kept.is_empty() {
+            self.store()?;
+        }
         let changes = self.kept.clone();
         self.save(|stored| stored.changes = changes)
     }

@@ -9,6 +9,9 @@ use tokio::sync::MutexGuard;
 
 use super::{Applying, Base, By, Done, Manager, ManagerError, Origin, State};
 
+/// The time between two tries to go back, when the proxy refuses the former config: a port may be taken for a moment.
+const RETRY_INTERVAL: Duration = Duration::from_secs(2);
+
 /// Who ends a trial that ends by itself.
 const TRIAL: &By = "the trial";
 
@@ -23,11 +26,15 @@ pub(super) struct Pending {
     name: String,
     keep: bool,
     by: String,
+    /// Why LoadX goes back; the proxy has refused the former config so far.
+    going_back: Option<String>,
 }
 
 /// How a trial ended.
 #[derive(Clone, Debug)]
 pub(crate) struct TrialEnded {
+    /// The number of the plan with which the trial began.
+    pub(crate) number: u64,
     /// Whether LoadX kept the config.
     pub(crate) kept: bool,
     /// The outcome and its reason, in words.
@@ -37,6 +44,8 @@ pub(crate) struct TrialEnded {
 /// A config on trial, for operators.
 #[derive(Clone, Debug)]
 pub(crate) struct PendingView {
+    /// The number of the plan with which the trial began.
+    pub(crate) number: u64,
     pub(crate) name: String,
     pub(crate) by: String,
     /// The time until the trial ends by itself.
@@ -53,6 +62,7 @@ impl Pending {
 
     pub(super) fn view(&self, now: Time) -> PendingView {
         PendingView {
+            number: self.number,
             name: self.name.clone(),
             by: self.by.clone(),
             left: self.trial.ends().since(now),
@@ -99,7 +109,8 @@ impl Manager {
         };
         let number = state.generation;
         let trial = Trial::new(self.now(), terms);
-        state.pending = Some(Pending { trial, number, before, former, name, keep, by: by.to_owned() });
+        state.pending =
+            Some(Pending { trial, number, before, former, name, keep, by: by.to_owned(), going_back: None });
         state.last_trial = None;
         let done = self.told(state, by, format!("{what}, on trial"), applied, Ok(()));
         let manager = self.clone();
@@ -118,19 +129,26 @@ impl Manager {
             let Some(pending) = state.pending.as_ref().filter(|pending| pending.number == number) else { return };
             let now = self.now();
             let figures = observed.map(|observed| figures(&observed, &pending.before)).unwrap_or_default();
-            match pending.trial.judge(now, &figures) {
+            let verdict = match &pending.going_back {
+                Some(reason) => Verdict::GoBack(reason.clone()),
+                None => pending.trial.judge(now, &figures),
+            };
+            match verdict {
                 Verdict::Wait(at) => next = at.since(now).max(Duration::from_millis(1)),
                 Verdict::Keep => {
-                    let what = format!("the config {} is kept, because the watch ended well", pending.name);
-                    drop(self.keep_trial(&mut state, what, TRIAL));
+                    let ClusterFigures { requests, errors, .. } = figures.all;
+                    let what = format!(
+                        "the config {} is kept, because the watch ended well: {errors} of {requests} requests failed",
+                        pending.name
+                    );
+                    drop(self.keep_trial(&mut state, what, false, TRIAL));
                     return;
                 }
                 Verdict::GoBack(reason) => {
-                    match self.go_back(&mut state, &reason, TRIAL).await {
-                        Ok(_) => {}
-                        Err(error) => self.tell(true, &format!("LoadX cannot go back to the former config: {error}")),
+                    if self.go_back(&mut state, &reason, TRIAL).await.is_ok() {
+                        return;
                     }
-                    return;
+                    next = RETRY_INTERVAL;
                 }
             }
         }
@@ -140,12 +158,12 @@ impl Manager {
     ///
     /// # Errors
     /// When no config is on trial.
-    pub(crate) async fn confirm(&self, generation: Option<u64>, by: &By) -> Result<Done, ManagerError> {
+    pub(crate) async fn confirm(&self, generation: Option<u64>, keep: bool, by: &By) -> Result<Done, ManagerError> {
         let mut state = self.state.lock().await;
         state.expect(generation)?;
         let pending = state.pending.as_ref().ok_or_else(no_trial)?;
         let what = format!("the config {} is confirmed", pending.name);
-        self.keep_trial(&mut state, what, by).ok_or_else(no_trial)
+        self.keep_trial(&mut state, what, keep, by).ok_or_else(no_trial)
     }
 
     /// Goes back to the former config.
@@ -161,30 +179,41 @@ impl Manager {
         self.go_back(&mut state, "an operator rolled back", by).await
     }
 
-    fn keep_trial(&self, state: &mut MutexGuard<'_, State>, what: String, by: &By) -> Option<Done> {
-        let Pending { keep, .. } = state.pending.take()?;
+    fn keep_trial(&self, state: &mut MutexGuard<'_, State>, what: String, keep: bool, by: &By) -> Option<Done> {
+        let Pending { keep: kept_at_begin, number, .. } = state.pending.take()?;
+        let (keep, mut warnings) = (keep || kept_at_begin, Vec::new());
         let saved = state.note_confirmed(keep);
-        let warnings = state.not_kept(keep).into_iter().collect();
-        state.last_trial = Some(TrialEnded { kept: true, what: what.clone() });
+        let saved = Self::settle(state, &mut warnings).and(saved);
+        warnings.extend(state.not_kept(keep));
+        state.last_trial = Some(TrialEnded { number, kept: true, what: what.clone() });
         Some(self.told(state, by, what, Applying { warnings }, saved))
     }
 
-    /// Applies the config before the trial. The trial goes on when the proxy refuses that config.
+    /// Applies the config before the trial, with the changes of operators. The trial goes on when the proxy refuses that
+    /// config, and LoadX tries again.
     async fn go_back(&self, state: &mut MutexGuard<'_, State>, reason: &str, by: &By) -> Result<Done, ManagerError> {
-        let Some(pending) = state.pending.take() else { return Err(no_trial()) };
-        let former = pending.former.clone();
+        let Some(pending) = &state.pending else { return Err(no_trial()) };
+        let (former, number, name) = (pending.former.clone(), pending.number, pending.name.clone());
+        let is_first = pending.going_back.is_none();
         let applied = match self.apply(state, former, Vec::new()).await {
             Ok(applied) => applied,
             Err(error) => {
-                let what = format!("the config {} stays, because going back failed: {error}", pending.name);
-                state.last_trial = Some(TrialEnded { kept: true, what });
+                if is_first {
+                    let told = format!("LoadX cannot go back from the config {name}, and will try again: {error}");
+                    self.tell(true, &told);
+                    self.proxy.note_failure(told);
+                }
+                state.pending.iter_mut().for_each(|pending| pending.going_back = Some(reason.to_owned()));
                 return Err(error);
             }
         };
-        let saved = state.note_rollback(reason);
-        let what = format!("LoadX went back from the config {} to the former config: {reason}", pending.name);
-        state.last_trial = Some(TrialEnded { kept: false, what: what.clone() });
-        self.proxy.note_failure(what.clone());
+        state.pending = None;
+        let saved = state.note_rollback(reason).and(state.save_changes());
+        let what = format!("LoadX went back from the config {name} to the former config: {reason}");
+        state.last_trial = Some(TrialEnded { number, kept: false, what: what.clone() });
+        if by == TRIAL {
+            self.proxy.note_failure(what.clone());
+        }
         tracing::warn!("{what}");
         Ok(self.told(state, by, what, applied, saved))
     }
@@ -200,11 +229,12 @@ fn figures(observed: &Observed, before: &Counts) -> Figures {
         let (counts, p99) = observed.counts.since(before, ids);
         ClusterFigures { requests: counts.requests, errors: counts.errors, p99, healthy }
     };
-    let ids: Vec<ClusterId> = observed.clusters.iter().map(|cluster| cluster.id).collect();
     let healthy = observed.clusters.iter().map(|cluster| cluster.snapshot.admitted()).sum();
+    let (all, p99) = observed.counts.total_since(before);
+    let all = ClusterFigures { requests: all.requests, errors: all.errors, p99, healthy };
     let clusters = observed.clusters.iter().map(|cluster| {
         let figures = of(&[cluster.id], cluster.snapshot.admitted());
         (cluster.name.to_string(), figures)
     });
-    Figures { all: of(&ids, healthy), clusters: clusters.collect() }
+    Figures { all, clusters: clusters.collect() }
 }

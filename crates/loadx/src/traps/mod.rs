@@ -43,9 +43,19 @@ fn find(config: &Config) -> Vec<Trap> {
     });
     let listen = config.listeners.iter().map(|listener| half_an_address("the address to listen on", &listener.at.host));
     let log = config.access_log.as_ref().and_then(|log| log.file.as_deref()).and_then(unwritable_log);
-    let clusters = config.clusters.iter().map(|cluster| slow_probes(config, cluster));
+    let clusters = config.clusters.iter().flat_map(|cluster| [slow_probes(config, cluster), all_drained(cluster)]);
     let found = listen.chain([log]).chain(backends).chain(clusters).flatten();
     found.chain(unused(config)).chain(routes::traps(config)).chain(redirects::traps(config)).collect()
+}
+
+/// A cluster whose backends all get no requests.
+fn all_drained(cluster: &ClusterConfig) -> Option<Trap> {
+    cluster.backends.iter().all(|backend| backend.drain).then(|| {
+        Trap::warning(
+            format!("all backends of the cluster \"{}\" are drained: its requests get 503", cluster.name),
+            "remove \"drain\" from one of them",
+        )
+    })
 }
 
 /// A host of numbers and dots that is no IP address: no name in the DNS ends with a number.

@@ -34,6 +34,16 @@ impl Channel {
         self.0.set_write_timeout(Some(time))
     }
 
+    /// Waits without limit for the other process, and at most this time for room to send.
+    pub(super) fn wait_for_ever(&self, sending: Duration) -> io::Result<()> {
+        self.0.set_read_timeout(None)?;
+        self.0.set_write_timeout(Some(sending))
+    }
+
+    pub(super) fn try_clone(&self) -> io::Result<Self> {
+        Ok(Channel(self.0.try_clone()?))
+    }
+
     pub(super) fn send(&mut self, message: &impl Serialize) -> io::Result<()> {
         let text = serde_json::to_vec(message)?;
         let length = u32::try_from(text.len()).ok().filter(|length| *length <= MESSAGE_BYTES_MAX);

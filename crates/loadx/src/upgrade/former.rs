@@ -9,7 +9,8 @@ use loadx_core::config::HostPort;
 use loadx_proxy::{Inherited, InheritedFor, InheritedSocket};
 
 use super::channel::Channel;
-use super::{Answer, LET_GO_MAX, LetGo, Offer, OfferedConfig, PROTOCOL, START_MAX, VARIABLE};
+use super::link::FormerLink;
+use super::{Answer, Hello, LET_GO_MAX, LetGo, Offer, OfferedConfig, PROTOCOL, START_MAX, Settled, VARIABLE};
 use crate::config_file;
 use crate::manager::{Base, Origin};
 use crate::trouble::Trouble;
@@ -45,12 +46,8 @@ impl Former {
         channel.limit(START_MAX)?;
         // Nothing else shall read from the connection.
         rustix::stdio::dup2_stdin(std::fs::File::open("/dev/null")?)?;
+        channel.send(&Hello { protocol: PROTOCOL, version: env!("CARGO_PKG_VERSION").to_owned() })?;
         let offer: Offer = channel.receive()?;
-        if offer.protocol != PROTOCOL {
-            let told =
-                format!("it speaks version {} of the upgrade, and this LoadX version {PROTOCOL}", offer.protocol);
-            return Err(io::Error::other(told));
-        }
         let mut descriptors = channel.receive_descriptors(offer.sockets.len() + offer.admin_sockets)?.into_iter();
         let of_listeners = offer.sockets.iter().zip(&mut descriptors).map(|((host, port), socket)| InheritedSocket {
             listener: InheritedFor::Address(HostPort { host: host.clone(), port: *port }),
@@ -82,13 +79,22 @@ impl Former {
         std::mem::take(&mut self.admin_sockets)
     }
 
-    /// Tells the former LoadX that this one serves, and waits until the former one accepts no more clients.
-    pub(crate) fn take_over(mut self) {
-        let serving = Answer::Serving { version: env!("CARGO_PKG_VERSION").to_owned() };
+    /// Tells the former LoadX that this one serves, and waits until the former one lets go. Then `settle` takes the path of
+    /// the admin socket. Returns the way to the former LoadX, unless it has ended.
+    ///
+    /// # Errors
+    /// That of `settle`.
+    pub(crate) fn take_over<T>(
+        mut self,
+        settle: impl FnOnce() -> Result<T, Trouble>,
+    ) -> Result<(T, Option<FormerLink>), Trouble> {
         // A former LoadX that ended meanwhile needs no word; this one serves.
-        let _ = self.channel.send(&serving);
+        let _ = self.channel.send(&Answer::Serving);
         let _ = self.channel.limit(LET_GO_MAX);
-        let _ = self.channel.receive::<LetGo>();
+        let is_there = self.channel.receive::<LetGo>().is_ok();
+        let settled = settle()?;
+        let is_there = is_there && self.channel.send(&Settled).is_ok();
+        Ok((settled, is_there.then(|| FormerLink::new(self.channel).ok()).flatten()))
     }
 
     /// Tells the former LoadX why this one does not serve.

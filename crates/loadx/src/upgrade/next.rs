@@ -7,25 +7,30 @@ use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::channel::Channel;
-use super::{Answer, LetGo, Offer, START_MAX, VARIABLE};
+use super::link::SuccessorLink;
+use super::{Answer, HELLO_MAX, Hello, LET_GO_MAX, LetGo, Offer, PROTOCOL, START_MAX, Settled, VARIABLE};
 
 /// How this LoadX was started.
 #[derive(Clone, Debug)]
 pub(crate) struct Program {
-    /// The path of the binary, as it was at the start: a package that replaces the binary puts the new one there.
     binary: Result<PathBuf, String>,
     arguments: Vec<OsString>,
 }
 
 impl Program {
-    /// This process.
+    /// This process. The path is the one that LoadX was started by, and not the file behind symbolic links: after an upgrade
+    /// of a package the link leads to the new binary.
     pub(crate) fn this() -> Self {
-        Program {
-            binary: std::env::current_exe().map_err(|error| format!("the path of the binary is not known: {error}")),
-            arguments: std::env::args_os().skip(1).collect(),
-        }
+        let mut arguments = std::env::args_os();
+        let typed = arguments.next().map(PathBuf::from);
+        // A name without a path is looked up in PATH again.
+        let is_usable = |path: &PathBuf| path.components().count() == 1 || path.exists();
+        let running =
+            || std::env::current_exe().map_err(|error| format!("the path of the binary is not known: {error}"));
+        Program { binary: typed.filter(is_usable).map_or_else(running, Ok), arguments: arguments.collect() }
     }
 
     fn command(&self, binary: Option<PathBuf>) -> Result<Command, String> {
@@ -40,7 +45,26 @@ impl Program {
     }
 }
 
-/// The process that has taken over.
+/// The process that is being started, for a LoadX that stops meanwhile.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Starting(Arc<Mutex<Option<Child>>>);
+
+impl Starting {
+    fn child(&self) -> MutexGuard<'_, Option<Child>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Ends the process that is being started, if there is one.
+    pub(crate) fn end(&self) {
+        if let Some(mut child) = self.child().take() {
+            // It may have ended already.
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
+
+/// A process that serves and waits for the former one to let go.
 #[derive(Debug)]
 pub(crate) struct Next {
     channel: Channel,
@@ -57,10 +81,30 @@ impl Next {
         &self.version
     }
 
-    /// Tells the new process that this one accepts no more clients.
-    pub(crate) fn let_go(mut self) {
-        // The new process goes on without the message, too.
-        let _ = self.channel.send(&LetGo);
+    /// Lets the new process take the path of the admin socket, and waits until it has settled.
+    ///
+    /// # Errors
+    /// When the new process ends before.
+    pub(crate) fn let_go(mut self) -> Result<SuccessorLink, String> {
+        let mut settle = || -> io::Result<()> {
+            self.channel.limit(LET_GO_MAX)?;
+            self.channel.send(&LetGo)?;
+            self.channel.receive::<Settled>().map(|Settled| ())
+        };
+        match settle() {
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
+                let _ = self.child.kill();
+                let _ = self.child.wait();
+                return Err("the new process ended while it took over".to_owned());
+            }
+            // A process that serves and is slow must not be ended.
+            Ok(()) | Err(_) => {}
+        }
+        let mut child = self.child;
+        let reaping = std::thread::Builder::new().name("loadx-reaper".to_owned());
+        // Without the thread, a new process that ends soon stays as a zombie until this one ends.
+        let _ = reaping.spawn(move || child.wait());
+        SuccessorLink::new(self.channel).map_err(|error| error.to_string())
     }
 }
 
@@ -72,8 +116,8 @@ pub(crate) fn begin(
     program: &Program,
     binary: Option<PathBuf>,
     offer: &Offer,
-    sockets: &[OwnedFd],
-    admin_sockets: &[TcpListener],
+    (sockets, admin_sockets): (&[OwnedFd], &[TcpListener]),
+    starting: &Starting,
 ) -> Result<Next, String> {
     let mut command = program.command(binary)?;
     let shown = command.get_program().to_string_lossy().into_owned();
@@ -81,33 +125,39 @@ pub(crate) fn begin(
     let started = command.stdin(Stdio::from(OwnedFd::from(far))).spawn();
     // The command holds the other end of the connection, whose end tells that the new process has ended.
     drop(command);
-    let mut child = started.map_err(|error| format!("cannot start {shown}: {error}"))?;
+    *starting.child() = Some(started.map_err(|error| format!("cannot start {shown}: {error}"))?);
     let mut channel = Channel::new(near);
     let descriptors: Vec<BorrowedFd<'_>> =
         sockets.iter().map(|socket| socket.as_fd()).chain(admin_sockets.iter().map(|socket| socket.as_fd())).collect();
-    let answer = give(&mut channel, offer, &descriptors);
-    let reason = match answer {
-        Ok(Answer::Serving { version }) => return Ok(Next { channel, child, version }),
-        Ok(Answer::Failed(reason)) => reason,
+    let reason = match give(&mut channel, offer, &descriptors) {
+        Ok((version, Answer::Serving)) => match starting.child().take() {
+            Some(child) => return Ok(Next { channel, child, version }),
+            None => "this LoadX stops".to_owned(),
+        },
+        Ok((_, Answer::Failed(reason))) => reason,
         Err(error) => match error.kind() {
-            io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => {
-                format!("{shown} did not serve within {} s", START_MAX.as_secs())
-            }
+            io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => format!("{shown} did not serve in time"),
             io::ErrorKind::InvalidData => {
                 format!("{shown} does not answer as a LoadX: is it one that knows this kind of upgrade?")
             }
             _ => format!("{shown} ended before it served"),
         },
     };
-    // A process that hangs must not hold the sockets.
-    let _ = child.kill();
-    let _ = child.wait();
+    // A process that hangs must not stay.
+    starting.end();
     Err(reason)
 }
 
-fn give(channel: &mut Channel, offer: &Offer, descriptors: &[BorrowedFd<'_>]) -> io::Result<Answer> {
+/// Returns the version of the new process and its answer.
+fn give(channel: &mut Channel, offer: &Offer, descriptors: &[BorrowedFd<'_>]) -> io::Result<(String, Answer)> {
+    channel.limit(HELLO_MAX)?;
+    let Hello { protocol, version } = channel.receive()?;
+    if protocol != PROTOCOL {
+        let told = format!("LoadX {version} speaks version {protocol} of the upgrade, and this one version {PROTOCOL}");
+        return Ok((version, Answer::Failed(told)));
+    }
     channel.limit(START_MAX)?;
     channel.send(offer)?;
     channel.send_descriptors(descriptors)?;
-    channel.receive()
+    Ok((version, channel.receive()?))
 }

@@ -87,7 +87,12 @@ fn over_tcp_nobody_gets_in_without_the_token() {
     assert_eq!(crate::support::loadx(&["ctl", "--url", &url, "--token-file", &file, "status"]).code, Some(0));
     let other = loadx.file("other", "another token of 32 bytes ......");
     let refused = crate::support::loadx(&["ctl", "--url", &url, "--token-file", &other, "status"]);
-    assert_eq!((refused.code, refused.stderr.contains("send the token")), (Some(2), true), "{}", refused.stderr);
+    assert_eq!(
+        (refused.code, refused.stderr.contains("no token, or a wrong one")),
+        (Some(2), true),
+        "{}",
+        refused.stderr
+    );
     assert!(crate::support::loadx(&["ctl", "--url", &url, "status"]).stderr.contains("LOADX_ADMIN_TOKEN"));
 }
 
@@ -144,6 +149,9 @@ fn senseless_requests_get_errors_as_json_and_change_nothing() {
         ("POST", "/v1/clusters/-/backends", json_type, "{\"backend\": [\"x\"]}", 422),
         ("DELETE", "/v1/changes?generation=x", "", "", 400),
         ("DELETE", "/v1/changes?nope=1", "", "", 400),
+        ("POST", "/v1/reload?generation=99", "", "", 409),
+        ("PATCH", "/v1/clusters/-/backends/x?generation=1", json_type, "{\"drain\": true}", 400),
+        ("PUT", "/v1/config", json_type, &json!({ "text": "{}", "name": "a\nb" }).to_string(), 422),
         ("PUT", "/v1/log-level", json_type, "{\"level\": \"\\u001b[31m\"}", 422),
     ] {
         let mut stream = UnixStream::connect(loadx.socket()).unwrap();
@@ -187,6 +195,10 @@ fn slow_and_greedy_clients_of_the_api_do_not_harm_the_data_path_or_the_socket() 
     let _ = endless.write_all(b"GET / HTTP/1.1\r\n");
     while endless.write_all(&[b'x'; 4096]).is_ok() {}
     assert_eq!(loadx.ctl(&["status"]).code, Some(0), "the socket has places of its own");
+    let file = loadx.file("token", TOKEN);
+    let url = format!("http://{at}");
+    let status = crate::support::loadx(&["ctl", "--url", &url, "--token-file", &file, "status"]);
+    assert_eq!(status.code, Some(0), "strangers do not keep operators out: {}", status.stderr);
     let results = bench.results();
     assert_eq!((&results["failed"], &results["errors"]), (&json!(0), &json!({})), "{results}");
     assert!(loadx.peak_memory_kib() < 200 * 1024, "{} KiB", loadx.peak_memory_kib());
@@ -222,4 +234,24 @@ fn concurrent_writers_are_served_one_after_the_other() {
     for (writer, backend) in backends.as_array().unwrap().iter().enumerate() {
         assert_eq!(backend["weight"], 1 + (writer + 24) % 9, "{backends}");
     }
+}
+
+#[test]
+fn an_upgrade_keeps_the_address_of_the_api_and_a_changed_address_moves() {
+    let origin = Origin::answering(OK);
+    let (mut loadx, at) = over_tcp(&origin);
+    let with_token = format!("Authorization: Bearer {TOKEN}\r\nConnection: close\r\n");
+    let pid = loadx.upgrade();
+    loadx.wait();
+    let status = |at: SocketAddr| Client::connect(at).send(request("GET", "/v1/status", &with_token, "")).response();
+    assert_eq!(status(at).json()["pid"], pid);
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let mut config: Value = serde_json::from_str(&std::fs::read_to_string(loadx.config_path()).unwrap()).unwrap();
+    config["admin"]["address"] = json!(free.to_string());
+    std::fs::write(loadx.config_path(), config.to_string()).unwrap();
+    let told = loadx.ctl(&["reload"]).stdout;
+    assert!(told.contains("\"admin\" stays as it was"), "{told}");
+    let pid = loadx.upgrade();
+    assert_eq!(status(free).json()["pid"], pid);
+    eventually("nobody listens on the former address", || TcpStream::connect(at).is_err().then_some(()));
 }

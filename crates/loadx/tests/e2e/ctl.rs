@@ -155,6 +155,7 @@ fn kept_changes_survive_a_crash_and_others_do_not() {
     std::fs::write(loadx.state_path(), "{\"changes\": [").unwrap();
     loadx.restart();
     loadx.wait_for_log("is not used: its content is not valid");
+    assert!(loadx.state_path().with_extension("json.bad").exists(), "a person may want to mend the file");
     assert_eq!(loadx.get("/").text(), "ok", "a broken state file keeps nobody from their work");
 }
 
@@ -209,7 +210,7 @@ fn events_arrive_while_they_happen() {
     eventually("an event arrives", || {
         loadx.ctl(&["drain", &at]);
         loadx.ctl(&["ready", &at]);
-        events.has_said("is no longer drained").then_some(())
+        events.has_said("is drained").then_some(())
     });
     events.interrupt();
     let said = events.output().stdout;
@@ -236,6 +237,7 @@ fn a_loadx_without_a_config_file_can_be_changed_too() {
     let loadx = LoadX::run(&["--to", &to[0], "--listen", "127.0.0.1:0"]);
     assert_eq!(loadx.ctl(&["add", &to[1]]).code, Some(0));
     let kept = loadx.ctl(&["drain", &to[0], "--keep"]);
+    assert_eq!(kept.code, Some(1), "a script must learn that the change is not kept");
     assert!(kept.stdout.contains("done, but not kept for the next start"), "{}", kept.stdout);
     assert_eq!(loadx.ctl_json(&["backends"])[0]["state"], "drained");
     let reload = loadx.ctl(&["reload"]);
@@ -281,4 +283,53 @@ fn a_reload_by_ctl_tells_the_outcome() {
     std::fs::write(loadx.config_path(), config(&[origin.address()]).to_string()).unwrap();
     assert_eq!(loadx.ctl(&["reload"]).code, Some(0));
     assert_eq!(loadx.ctl_json(&["status"])["config"]["last_failure"], Value::Null);
+}
+
+#[test]
+fn a_kept_change_that_a_reload_dropped_does_not_come_back() {
+    let origins: Vec<Origin> = (0..2).map(|_| Origin::answering(OK)).collect();
+    let both = config(&[origins[0].address(), origins[1].address()]);
+    let mut loadx = LoadX::of(&both);
+    loadx.ctl(&["drain", &origins[1].address().to_string(), "--keep"]);
+    loadx.reload(&config(&[origins[0].address()]));
+    loadx.wait_for_log("has no effect any more and is dropped");
+    loadx.reload(&both);
+    loadx.restart();
+    assert_eq!(loadx.ctl_json(&["status"])["config"]["changes"], json!([]));
+}
+
+#[test]
+fn status_tells_what_a_restart_brings_back() {
+    let origins: Vec<Origin> = (0..2).map(|_| Origin::answering(OK)).collect();
+    let loadx = LoadX::of(&config(&[origins[0].address(), origins[1].address()]));
+    let at = origins[0].address().to_string();
+    loadx.ctl(&["drain", &at, "--keep"]);
+    loadx.ctl(&["ready", &at]);
+    let changes = loadx.ctl_json(&["status"])["config"]["changes"].clone();
+    assert_eq!(changes, json!([{ "what": format!("after a restart: {at} of app: drained"), "kept": true }]));
+}
+
+#[test]
+fn draining_the_last_backend_is_told() {
+    let origin = Origin::answering(OK);
+    let loadx = LoadX::of(&config(&[origin.address()]));
+    let output = loadx.ctl(&["drain", &origin.address().to_string()]);
+    assert!(output.stdout.contains("all backends of the cluster app are drained"), "{}", output.stdout);
+    let mut drained = config(&[origin.address()]);
+    drained["clusters"]["app"]["backends"] =
+        json!([{ "host": "127.0.0.1", "port": origin.address().port(), "drain": true }]);
+    let file = loadx.file("drained.json", &drained.to_string());
+    assert!(crate::support::loadx(&["check", &file]).stderr.contains("are drained"));
+}
+
+#[test]
+fn a_long_name_does_not_end_the_table() {
+    let origin = Origin::answering(OK);
+    let mut long = config(&[origin.address()]);
+    let name = "n".repeat(70_000);
+    long["clusters"]["app"]["backends"] =
+        json!([{ "host": "127.0.0.1", "port": origin.address().port(), "name": name }]);
+    let loadx = LoadX::of(&long);
+    let output = loadx.ctl(&["backends"]);
+    assert_eq!((output.code, output.stdout.contains(&name)), (Some(0), true));
 }

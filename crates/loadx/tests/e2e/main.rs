@@ -12,6 +12,7 @@ mod binary_upgrade;
 mod bodies;
 mod bounds;
 mod cases;
+mod crash_steps;
 mod ctl;
 mod demo;
 mod docs;

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
-use crate::support::{LoadX, Origin, eventually};
+use crate::support::{LoadX, Origin, eventually, start};
 
 const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
 const BAD: &str = "HTTP/1.1 500 Internal Server Error\r\nContent-Length: 3\r\n\r\nbad";
@@ -163,4 +163,100 @@ fn a_kept_config_survives_a_crash_until_the_file_is_edited() {
     lab.loadx.restart();
     assert_eq!(lab.loadx.get("/").text(), "ok");
     lab.loadx.wait_for_log("the config file was edited after an operator kept");
+}
+
+#[test]
+fn going_back_restores_the_changes_of_operators() {
+    let mut lab = Lab::new();
+    let good = lab.good.address().to_string();
+    assert_eq!(lab.loadx.ctl(&["weight", &good, "3", "--keep"]).code, Some(0));
+    assert_eq!(lab.loadx.ctl(&["drain", &good, "--keep"]).code, Some(0));
+    assert_eq!(lab.loadx.get("/").status, 503);
+    lab.loadx.ctl(&["apply", &lab.worse(), "--confirm-within", "60s"]);
+    assert_eq!(lab.loadx.get("/").text(), "bad");
+    assert_eq!(lab.loadx.ctl(&["weight", &lab.bad.address().to_string(), "4", "--keep"]).code, Some(0));
+    assert_eq!(lab.loadx.ctl(&["rollback"]).code, Some(0));
+    let backend = lab.loadx.ctl_json(&["backends"])[0].clone();
+    assert_eq!((&backend["state"], &backend["weight"]), (&json!("drained"), &json!(3)), "{backend}");
+    lab.loadx.restart();
+    assert_eq!(lab.loadx.ctl_json(&["backends"])[0]["state"], "drained");
+}
+
+#[test]
+fn a_config_can_be_kept_when_it_is_confirmed() {
+    let mut lab = Lab::new();
+    lab.loadx.ctl(&["apply", &lab.worse(), "--confirm-within", "60s"]);
+    let confirmed = lab.loadx.ctl(&["confirm", "--keep"]);
+    assert_eq!((confirmed.code, confirmed.stdout.contains("warning")), (Some(0), false), "{}", confirmed.stdout);
+    lab.loadx.restart();
+    assert_eq!(lab.loadx.get("/").text(), "bad");
+}
+
+#[test]
+fn the_trial_of_another_operator_is_not_taken_for_the_own_one() {
+    let lab = Lab::new();
+    let (worse, socket) = (lab.worse(), lab.loadx.socket());
+    let waiting = start(&["ctl", "--socket", socket.to_str().unwrap(), "apply", &worse, "--watch", "60s", "--wait"]);
+    eventually("the trial runs", || (lab.loadx.ctl_json(&["status"])["trial"] != Value::Null).then_some(()));
+    // Both within the time between two looks of the waiting command, or not: the outcome of the first is not "kept".
+    lab.loadx.ctl(&["rollback"]);
+    lab.loadx.ctl(&["apply", &worse, "--confirm-within", "60s"]);
+    lab.loadx.ctl(&["confirm"]);
+    let output = waiting.output();
+    assert_eq!(output.code, Some(1), "{output:?}");
+}
+
+#[test]
+fn errors_of_loadx_itself_count_too() {
+    let lab = Lab::new();
+    let mut closed = config(lab.good.address());
+    closed["routes"] = json!([{ "respond": { "status": 503 } }, { "hosts": ["a"], "cluster": "app" }]);
+    let file = lab.loadx.file("closed.json", &closed.to_string());
+    lab.loadx.ctl(&["apply", &file, "--watch", "60s", "--rollback-if", "error_rate > 10%"]);
+    for _ in 0..20 {
+        assert_eq!(lab.loadx.get("/").status, 503);
+    }
+    assert_eq!(lab.last_trial()["kept"], false);
+    assert_eq!(lab.loadx.get("/").text(), "ok");
+}
+
+#[test]
+fn loadx_tries_again_to_go_back() {
+    let (good, bad) = (Origin::answering(OK), Origin::answering(BAD));
+    let listening = || std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let second = listening().local_addr().unwrap();
+    let with = |origin: &Origin, addresses: &[&str]| {
+        let listeners: Vec<Value> = addresses.iter().map(|address| json!({ "address": address })).collect();
+        let mut typed = config(origin.address());
+        typed.as_object_mut().unwrap().retain(|key, _| !key.starts_with("proxy_"));
+        typed["listeners"] = json!(listeners);
+        typed
+    };
+    let loadx = LoadX::of(&with(&good, &["127.0.0.1:0", &second.to_string()]));
+    let file = loadx.file("one.json", &with(&bad, &["127.0.0.1:0"]).to_string());
+    loadx.ctl(&["apply", &file, "--watch", "60s"]);
+    assert_eq!(loadx.get("/").text(), "bad");
+    let taken = std::net::TcpListener::bind(second).unwrap();
+    let refused = loadx.ctl(&["rollback"]);
+    assert_eq!(refused.code, Some(1));
+    assert!(refused.stderr.contains("in use"), "{}", refused.stderr);
+    loadx.wait_for_log("and will try again");
+    assert_eq!(loadx.get("/").text(), "bad");
+    drop(taken);
+    eventually("LoadX has gone back", || (loadx.get("/").text() == "ok").then_some(()));
+}
+
+#[test]
+fn a_watched_file_that_changes_during_a_trial_is_read_afterwards() {
+    let (old, new, tried) = (Origin::answering(OK), Origin::answering(BAD), Origin::answering(BAD));
+    let loadx = LoadX::of_with(&config(old.address()), &["--watch"]);
+    let file = loadx.file("tried.json", &config(tried.address()).to_string());
+    loadx.ctl(&["apply", &file, "--watch", "3s"]);
+    std::fs::write(loadx.config_path(), config(new.address()).to_string()).unwrap();
+    loadx.wait_for_log("is kept, because the watch ended well");
+    eventually("the file is read", || {
+        let backend = loadx.ctl_json(&["backends"])[0]["address"].clone();
+        (backend == new.address().to_string()).then_some(())
+    });
+    assert!(!loadx.log().contains("not applied"), "{}", loadx.log());
 }

@@ -101,7 +101,7 @@ impl<S: Stream> Client<S> {
             };
             match next {
                 // Checks again: another client may have begun to wait for the place since the head of the response.
-                NextStep::KeepAlive if worker.keeps_connections() && !session.should_close() => {
+                NextStep::KeepAlive if !worker.must_close() && !session.should_close() => {
                     session.set_idle(true);
                     self.idle_since = self.timer.latest();
                 }

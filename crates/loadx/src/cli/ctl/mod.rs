@@ -68,7 +68,7 @@ enum Command {
     /// Remove a backend from its cluster; running exchanges have drain_timeout to finish
     Remove(BackendArguments),
     /// Undo all changes of backends that were made with this command, also the kept ones
-    Discard(ChangeArguments),
+    Discard(Expected),
     /// Print the text of the config that runs
     Config,
     /// Check a config file in the environment of the running LoadX
@@ -80,9 +80,9 @@ enum Command {
     /// Keep the config that is on trial
     Confirm(ChangeArguments),
     /// Go back to the config before the trial
-    Rollback(ChangeArguments),
+    Rollback(Expected),
     /// Read the config file again, as SIGHUP does
-    Reload,
+    Reload(Expected),
     /// Start a new binary that takes over without losing a request, as SIGUSR2 does
     Upgrade {
         /// The new binary [default: the path of the running binary]
@@ -161,6 +161,19 @@ impl BackendArguments {
     }
 }
 
+#[derive(Debug, Args)]
+struct Expected {
+    /// Make the change only if this plan runs; otherwise print what changed since
+    #[arg(long, value_name = "NUMBER")]
+    generation: Option<u64>,
+}
+
+impl Expected {
+    fn query(&self) -> String {
+        self.generation.map(|number| format!("?generation={number}")).unwrap_or_default()
+    }
+}
+
 impl ChangeArguments {
     fn query(&self) -> String {
         let generation = self.generation.map(|number| format!("&generation={number}")).unwrap_or_default();
@@ -191,16 +204,23 @@ impl Ctl {
             Command::Weight { backend, weight } => self.edit(backend, None, Some(*weight)),
             Command::Add { backend, name, weight } => self.add(backend, name.as_deref(), *weight),
             Command::Remove(backend) => {
-                self.changed(Method::DELETE, &format!("{}{}", backend.path(), backend.change.query()))
+                let path = format!("{}{}", backend.path(), backend.change.query());
+                self.changed(Method::DELETE, &path, backend.change.keep)
             }
-            Command::Discard(change) => self.changed(Method::DELETE, &format!("/v1/changes{}", change.query())),
+            Command::Discard(expected) => {
+                self.changed(Method::DELETE, &format!("/v1/changes{}", expected.query()), false)
+            }
             Command::Config => self.show("/v1/config", print::config),
             Command::Check { file } => self.check(file),
             Command::Plan { file } => super::plan::of_running(&self.client, file, self.json),
             Command::Apply(apply) => self.apply(apply),
-            Command::Confirm(change) => self.changed(Method::POST, &format!("/v1/config/confirm{}", change.query())),
-            Command::Rollback(change) => self.changed(Method::POST, &format!("/v1/config/rollback{}", change.query())),
-            Command::Reload => self.changed(Method::POST, "/v1/reload"),
+            Command::Confirm(change) => {
+                self.changed(Method::POST, &format!("/v1/config/confirm{}", change.query()), change.keep)
+            }
+            Command::Rollback(expected) => {
+                self.changed(Method::POST, &format!("/v1/config/rollback{}", expected.query()), false)
+            }
+            Command::Reload(expected) => self.changed(Method::POST, &format!("/v1/reload{}", expected.query()), false),
             Command::Upgrade { binary } => self.upgrade(binary.as_deref()),
             Command::Events => self.events(),
             Command::LogLevel { level } => {
@@ -237,16 +257,20 @@ impl Ctl {
         self.print(&answer, words)
     }
 
-    fn changed(&self, method: Method, path: &str) -> Result<ExitCode, Trouble> {
-        let changed: Changed = self.client.ask(method, path)?;
-        self.print(&changed, print::changed)
+    fn changed(&self, method: Method, path: &str, keep: bool) -> Result<ExitCode, Trouble> {
+        self.done(&self.client.ask(method, path)?, keep)
+    }
+
+    /// Prints a change. A change that was to be kept and is not kept is a failure for a script.
+    fn done(&self, changed: &Changed, keep: bool) -> Result<ExitCode, Trouble> {
+        self.print(changed, print::changed)?;
+        Ok(if keep && !changed.is_saved { ExitCode::FAILURE } else { ExitCode::SUCCESS })
     }
 
     fn edit(&self, backend: &BackendArguments, drain: Option<bool>, weight: Option<u32>) -> Result<ExitCode, Trouble> {
         let ChangeArguments { keep, generation } = backend.change;
         let edit = BackendEdit { drain, weight, keep, generation };
-        let changed: Changed = self.client.send(Method::PATCH, &backend.path(), &edit)?;
-        self.print(&changed, print::changed)
+        self.done(&self.client.send(Method::PATCH, &backend.path(), &edit)?, keep)
     }
 
     fn add(&self, backend: &BackendArguments, name: Option<&str>, weight: u32) -> Result<ExitCode, Trouble> {
@@ -259,8 +283,7 @@ impl Ctl {
         let ChangeArguments { keep, generation } = backend.change;
         let path = format!("/v1/clusters/{}/backends", backend.cluster());
         let new = NewBackend { backend: typed, keep, generation };
-        let changed: Changed = self.client.send(Method::POST, &path, &new)?;
-        self.print(&changed, print::changed)
+        self.done(&self.client.send(Method::POST, &path, &new)?, keep)
     }
 
     fn check(&self, file: &Path) -> Result<ExitCode, Trouble> {
@@ -284,32 +307,33 @@ impl Ctl {
         };
         let changed: Changed = self.client.send(Method::PUT, "/v1/config", &new)?;
         let is_on_trial = apply.watch.or(apply.confirm_within).is_some();
-        if !(is_on_trial && apply.wait) {
-            return self.print(&changed, |changed| {
-                let mut text = print::changed(changed);
-                if is_on_trial {
-                    text.push_str(print::TRIAL);
-                }
-                text
-            });
+        if !is_on_trial {
+            return self.done(&changed, apply.change.keep);
+        }
+        if !apply.wait {
+            return self.print(&changed, |changed| format!("{}{}", print::changed(changed), print::TRIAL));
         }
         if !self.json {
             trouble::print(&print::changed(&changed))?;
         }
-        self.wait()
+        self.wait(changed.generation)
     }
 
-    /// Waits for the end of the trial.
-    fn wait(&self) -> Result<ExitCode, Trouble> {
+    /// Waits for the end of the trial that began with plan `generation`.
+    fn wait(&self, generation: u64) -> Result<ExitCode, Trouble> {
         loop {
             let status: Status = self.client.ask(Method::GET, "/v1/status")?;
             match (status.trial, status.last_trial) {
-                (Some(_), _) => std::thread::sleep(Duration::from_millis(200)),
-                (None, Some(ended)) => {
+                (Some(trial), _) if trial.generation == generation => std::thread::sleep(Duration::from_millis(200)),
+                (_, Some(ended)) if ended.generation == generation => {
                     self.print(&ended, |ended| format!("{}\n", ended.what))?;
                     return Ok(if ended.kept { ExitCode::SUCCESS } else { ExitCode::FAILURE });
                 }
-                (None, None) => return Err(Trouble::Failure("the trial is gone: did LoadX start again?".to_owned())),
+                _ => {
+                    let told = "the trial has ended, and another trial or another start of LoadX came since: the outcome \
+                                is in the log";
+                    return Err(Trouble::Failure(told.to_owned()));
+                }
             }
         }
     }

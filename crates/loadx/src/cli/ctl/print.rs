@@ -3,7 +3,8 @@
 use std::fmt::Write as _;
 
 use crate::admin::api::{
-    BackendState, Changed, Checked, ClusterState, ConfigText, Connections, DrainState, Status, TrialEnd,
+    BackendState, Changed, Checked, ClusterState, ConfigText, Connections, DrainState, FormerProcess, ListenerDrain,
+    Status, TrialEnd,
 };
 use crate::words::count;
 
@@ -80,6 +81,7 @@ pub(super) fn status(status: &Status) -> String {
     text.push('\n');
     text.push_str(&clusters(&status.clusters));
     text.push_str(&draining(&status.draining));
+    text.push_str(&leaving(&status.draining_listeners, &status.former_processes));
     text
 }
 
@@ -129,6 +131,7 @@ pub(super) fn connections(connections: &Connections) -> String {
     });
     text.push_str(&table(["cluster", "backend", "running", "tunnels"], backends));
     text.push_str(&draining(&connections.draining));
+    text.push_str(&leaving(&connections.draining_listeners, &connections.former_processes));
     text
 }
 
@@ -143,10 +146,35 @@ fn draining(draining: &[DrainState]) -> String {
     }
 }
 
+/// Removed listeners and former processes, if they still have clients.
+fn leaving(listeners: &[ListenerDrain], formers: &[FormerProcess]) -> String {
+    let mut text = String::new();
+    if !listeners.is_empty() {
+        let row = |drain: &ListenerDrain| {
+            [drain.addresses.join(", "), drain.connections.to_string(), span(drain.seconds_left)]
+        };
+        let titles = ["removed listener", "connections", "ends in"];
+        text.push_str(&format!("\n{}", table(titles, listeners.iter().map(row))));
+    }
+    if !formers.is_empty() {
+        let row = |former: &FormerProcess| {
+            let running = format!("{}, {}", count(former.active, "exchange"), count(former.tunnels, "tunnel"));
+            [former.pid.to_string(), former.connections.to_string(), running, span(former.seconds_left)]
+        };
+        let titles = ["former process", "connections", "running", "ends in"];
+        text.push_str(&format!("\n{}", table(titles, formers.iter().map(row))));
+    }
+    text
+}
+
+/// The widest column, in characters: a longer entry moves the rest of its line.
+const WIDTH_MAX: usize = 80;
+
 /// Columns as wide as their widest entry.
 fn table<const N: usize>(titles: [&str; N], rows: impl Iterator<Item = [String; N]>) -> String {
     let rows: Vec<[String; N]> = std::iter::once(titles.map(str::to_owned)).chain(rows).collect();
-    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or_default();
+    let width =
+        |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or_default().min(WIDTH_MAX);
     let widths: [usize; N] = std::array::from_fn(width);
     let line = |row: &[String; N]| {
         let cells = row.iter().zip(widths).map(|(cell, width)| format!("{cell:<width$}"));
