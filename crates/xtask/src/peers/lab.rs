@@ -139,6 +139,29 @@ impl Lab {
         Setup { listen, backends, log: false, workers: stage.workers, variant: Some(variant), folder }
     }
 
+    /// The config file of a LoadX that was started by [`Lab::start_with`].
+    pub(super) fn config_file(&self) -> PathBuf {
+        self.folder.path().join("own.json")
+    }
+
+    /// Starts LoadX with the config that `write` writes to [`Lab::config_file`] for number 0 and a free address.
+    pub(super) fn start_with(
+        &self,
+        write: &dyn Fn(u32, SocketAddr) -> Result<(), Trouble>,
+        stage: &Stage,
+    ) -> Result<Running, Trouble> {
+        let address = free_address()?;
+        write(0, address)?;
+        let mut command = std::process::Command::new(&self.loadx);
+        command.args(["run", "--config"]).arg(self.config_file());
+        command.arg("--admin").arg(self.folder.path().join("admin.sock"));
+        command.arg("--state").arg(self.folder.path().join("state.json"));
+        let began = Instant::now();
+        let process = Process::start(&command, stage.processors)?;
+        wait_until_serving(address).map_err(|error| format!("LoadX does not serve: {error}"))?;
+        Ok(Running { process, address, took: began.elapsed() })
+    }
+
     /// Runs `loadx ctl` against the LoadX that was started last. Returns its output.
     pub(super) fn ctl(&self, arguments: &[&str]) -> Result<String, Trouble> {
         let mut command = std::process::Command::new(&self.loadx);
@@ -164,7 +187,7 @@ impl Lab {
         Ok(Running { process, address, took: began.elapsed() })
     }
 
-    fn backend(&self, number: usize) -> SocketAddr {
+    pub(super) fn backend(&self, number: usize) -> SocketAddr {
         let [_, _, high, low] = (number as u32 + 1).to_be_bytes();
         SocketAddr::from(([127, 1, high, low], self.port))
     }

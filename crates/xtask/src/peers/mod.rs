@@ -7,6 +7,7 @@ mod case;
 mod contender;
 mod floor;
 mod lab;
+mod large;
 mod load;
 mod origin;
 mod processes;

@@ -221,14 +221,14 @@ impl Drop for Successors {
 
 /// A client that sends the next request a millisecond after each response, and measures the longest time between two
 /// responses.
-struct Fast {
+pub(super) struct Fast {
     stop: Arc<AtomicBool>,
     longest_us: Arc<AtomicU64>,
     thread: JoinHandle<()>,
 }
 
 impl Fast {
-    fn start(address: SocketAddr) -> io::Result<Fast> {
+    pub(super) fn start(address: SocketAddr) -> io::Result<Fast> {
         let (stop, longest_us) = (Arc::<AtomicBool>::default(), Arc::<AtomicU64>::default());
         let (stopped, longest) = (Arc::clone(&stop), Arc::clone(&longest_us));
         let mut stream = idle_connection(address)?;
@@ -250,7 +250,7 @@ impl Fast {
         Ok(Fast { stop, longest_us, thread })
     }
 
-    fn stop(self) -> Duration {
+    pub(super) fn stop(self) -> Duration {
         self.stop.store(true, Ordering::Relaxed);
         // The thread panics only if this program has a defect, which its message tells.
         let _ = self.thread.join();

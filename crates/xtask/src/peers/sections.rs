@@ -7,8 +7,8 @@ use super::PeersArguments;
 use super::case::{self, Case};
 use super::contender::Contender;
 use super::lab::{Lab, Stage};
-use super::reloads;
 use super::report::{Sample, Spread};
+use super::{large, reloads};
 use crate::Trouble;
 
 /// One table.
@@ -19,12 +19,13 @@ pub(super) struct Section {
 }
 
 /// Every table other than that of the cases.
-pub(super) const ALL: [Section; 5] = [
+pub(super) const ALL: [Section; 6] = [
     Section { name: "memory", run: memory },
     Section { name: "latency", run: latency },
     Section { name: "start-up", run: start_up },
     Section { name: "scale", run: scale },
     Section { name: "reloads", run: reloads::reloads },
+    Section { name: "large", run: large::large },
 ];
 
 /// The number of idle connections for the measurement of memory.
