@@ -16,7 +16,6 @@ use crate::clock::Clock;
 use crate::date::Date;
 use crate::downstream::parking::Parking;
 use crate::downstream::sessions::Sessions;
-use crate::exchange::Tunnels;
 use crate::limits::DESERTED_LOOK;
 use crate::messages::{Census, Mailbox, Question, Report};
 use crate::net::{Network, PipeOf, Stream as _};
@@ -24,6 +23,7 @@ use crate::pipes::Pipes;
 use crate::request_id::RequestId;
 use crate::shared::{LocalPlan, LocalView, Shared};
 use crate::telemetry::{AccessLog, Holdings, Record, Request, Shard};
+use crate::tunnels::Tunnels;
 use crate::upstream::pool::Pool;
 
 /// What the tasks of one worker share.

@@ -35,6 +35,7 @@ mod shared;
 mod sides;
 mod telemetry;
 mod timer;
+mod tunnels;
 mod upstream;
 mod worker;
 

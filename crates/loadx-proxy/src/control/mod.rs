@@ -1,6 +1,7 @@
 //! The one thread that judges: control holds the desired state, probes backends, takes in what workers report,
 //! resolves names, publishes plans and views, and answers the status endpoints.
 
+mod commands;
 mod endpoints;
 mod hand_over;
 mod observe;

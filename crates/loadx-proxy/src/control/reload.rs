@@ -1,6 +1,6 @@
 //! Applying another config: control does everything that can fail first, then publishes the new plan.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeSet, HashSet};
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -11,19 +11,15 @@ use loadx_core::{ClusterId, ListenerId, NameAnswer, Time};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::{JoinSet, spawn_local};
 
-use super::endpoints::Endpoints;
-use super::resolve::look_up;
+use super::resolve::{Answers, look_up};
 use super::{Control, Finding};
 use crate::error::{ApplyError, StartError};
-use crate::limits::{CONTROL_QUEUE_MAX, LISTENER_CLOSE, LOG_REOPEN, RESOLVE_AT_START};
+use crate::limits::{LISTENER_CLOSE, LOG_REOPEN, RESOLVE_AT_START};
 use crate::listening::{self, Opened};
-use crate::messages::{Applied, Command, Order};
+use crate::messages::{Applied, Order};
 use crate::net::Network;
 use crate::telemetry::{self, LogSender, LogWriter};
 use crate::worker;
-
-/// What DNS answered for the names of a config, by host and port.
-pub(super) type Answers = HashMap<(Arc<str>, u16), NameAnswer>;
 
 /// A config to apply. The sender gets the result.
 pub(super) type NewConfig = (Box<Config>, oneshot::Sender<Result<Applied, ApplyError>>);
@@ -63,24 +59,9 @@ pub(super) struct ConfigStatus {
 }
 
 impl<N: Network> Control<N> {
-    pub(super) fn obey(&mut self, command: Command, endpoints: &Endpoints<N>) {
-        match command {
-            // One config at a time, in their order.
-            Command::Apply(..) if self.waiting.len() >= CONTROL_QUEUE_MAX => {}
-            Command::Apply(config, reply) if self.is_preparing => self.waiting.push_back((config, reply)),
-            Command::Apply(config, reply) => self.prepare((config, reply)),
-            // The caller may have given up waiting.
-            Command::Ping(reply) => drop(reply.try_send(())),
-            Command::Observe(reply) => self.observe(reply, endpoints),
-            Command::HandOver(reply) => self.hand_over(reply),
-            Command::NoteFailure(reason) => self.status.failure = Some((self.clock.now(), reason)),
-            Command::ReopenLog(reply) => self.reopen_log(reply),
-        }
-    }
-
     /// Looks up the names of a config that are new, and then lets the config be taken over: a plan with backends that
     /// have no address yet would have requests fail that the former plan could serve.
-    fn prepare(&mut self, new_config: NewConfig) {
+    pub(super) fn prepare(&mut self, new_config: NewConfig) {
         let config = &new_config.0;
         let known: HashSet<(Arc<str>, u16)> =
             self.desired.names().into_iter().map(|name| (name.host, name.port)).collect();
@@ -265,7 +246,7 @@ impl<N: Network> Control<N> {
         notes.into_iter().collect()
     }
 
-    fn reopen_log(&self, reply: oneshot::Sender<Result<(), ApplyError>>) {
+    pub(super) fn reopen_log(&self, reply: oneshot::Sender<Result<(), ApplyError>>) {
         let Some((sender, config)) = self.log.sender.as_ref().zip(self.log.config.as_ref()) else {
             let _ = reply.send(Ok(()));
             return;

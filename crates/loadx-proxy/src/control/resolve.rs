@@ -1,7 +1,7 @@
 //! From names to addresses, and again: what a name leads to may change while LoadX runs.
 
 use std::cell::Cell;
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,13 +11,15 @@ use loadx_core::{BackendId, NameAnswer};
 use tokio::sync::{Notify, mpsc};
 use tokio::task::{AbortHandle, spawn_local};
 
-use super::reload::Answers;
 use super::{Control, Finding};
 use crate::limits::{
     ADDRESSES_MAX, RESOLVE_AT_START, RESOLVE_BESIDE_OTHERS, RESOLVE_IN_DOUBT, RESOLVE_INTERVAL_MAX,
     RESOLVE_INTERVAL_MIN,
 };
 use crate::net::{Network, Resolved};
+
+/// What DNS answered for the names of a config, by host and port.
+pub(super) type Answers = HashMap<(Arc<str>, u16), NameAnswer>;
 
 /// The look-ups of one name. They end when this is dropped.
 #[derive(Debug)]

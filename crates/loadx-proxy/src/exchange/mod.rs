@@ -12,8 +12,6 @@ mod own;
 mod routing;
 mod tunnel;
 
-pub(crate) use tunnel::Tunnels;
-
 use std::cell::Cell;
 use std::rc::Rc;
 

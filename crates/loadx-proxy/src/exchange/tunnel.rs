@@ -1,11 +1,9 @@
 //! The tunnel after a 101: relays bytes in both directions without interpreting them (RFC 9110, section 7.8).
 
-use std::cell::{Cell, RefCell};
-use std::collections::BTreeMap;
-use std::collections::btree_map::Entry;
+use std::cell::Cell;
 use std::time::Duration;
 
-use loadx_core::{Backend, BackendId, Time};
+use loadx_core::{Backend, Time};
 
 use super::attempt::until_cut;
 use super::{Exchange, TunnelEnd};
@@ -60,36 +58,6 @@ where
                 response.body().shut();
                 to_backend.shut();
                 TunnelEnd::Ended("the drain of the backend was over")
-            }
-        }
-    }
-}
-
-/// The number of tunnels of a worker, by backend.
-#[derive(Debug, Default)]
-pub(crate) struct Tunnels(RefCell<BTreeMap<BackendId, usize>>);
-
-impl Tunnels {
-    /// Counts a tunnel, as long as the guard lives.
-    fn begin(&self, backend: BackendId) -> impl Drop {
-        *self.0.borrow_mut().entry(backend).or_default() += 1;
-        Running(self, backend)
-    }
-
-    pub(crate) fn counts(&self) -> BTreeMap<BackendId, usize> {
-        self.0.borrow().clone()
-    }
-}
-
-/// A tunnel that runs.
-struct Running<'t>(&'t Tunnels, BackendId);
-
-impl Drop for Running<'_> {
-    fn drop(&mut self) {
-        if let Entry::Occupied(mut count) = self.0.0.borrow_mut().entry(self.1) {
-            *count.get_mut() -= 1;
-            if *count.get() == 0 {
-                count.remove();
             }
         }
     }

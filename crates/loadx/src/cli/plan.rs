@@ -54,7 +54,7 @@ pub(super) fn of_running(client: &Client, new: &Path, json: bool) -> Result<Exit
     let text = config_file::read(new, "name the new config file: loadx plan NEW")?;
     // The exit status 1 would mean differences.
     let unknown = |trouble: Trouble| Trouble::Input(trouble.to_string());
-    let planned = super::ctl::planned(client, text, new.display().to_string()).map_err(unknown)?;
+    let planned = client.plan(text, new.display().to_string()).map_err(unknown)?;
     for warning in &planned.warnings {
         eprintln!("warning: {}: {warning}", new.display());
     }

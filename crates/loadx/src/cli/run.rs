@@ -14,7 +14,7 @@ use super::address;
 use super::watch::{self, Watch};
 use crate::admin::Admin;
 use crate::logging;
-use crate::manager::{Base, Manager, Origin, Start, Successor};
+use crate::manager::{Base, Followed, Manager, Origin, Start, Successor};
 use crate::signals::{Signals, Wish, Woken};
 use crate::systemd::Systemd;
 use crate::traps::Trap;
@@ -244,15 +244,20 @@ impl Serving<'_> {
                 if let Some(watch) = watch.as_mut()
                     && watch.is_due()
                 {
-                    // After the trial the file is read.
-                    match self.admin.runtime().block_on(self.manager.is_on_trial()) {
-                        true => watch.note_unread(),
-                        false => self.reload("the config file changed"),
-                    }
+                    self.follow(watch);
                 }
                 self.systemd.sign_of_life(self.manager.proxy());
             }
         }
+    }
+
+    /// Takes over the watched file, which has changed.
+    fn follow(&self, watch: &mut Watch) {
+        self.systemd.reloading();
+        if self.admin.runtime().block_on(self.manager.follow_file()) == Followed::Later {
+            watch.note_unread();
+        }
+        self.systemd.ready();
     }
 
     /// Takes over the config file as the file is now. The manager logs the outcome.
@@ -287,8 +292,12 @@ impl RunArguments {
 
     /// The config that the former LoadX runs. The config file may have changed meanwhile: an upgrade changes no config.
     fn start_after(&self, former: &Former) -> Result<Start, Trouble> {
-        let base = match former.base()? {
-            Some(base) => base,
+        let base = match former.config()? {
+            Some((config, offered)) => Base {
+                config,
+                text: Some(offered.text.as_str().into()),
+                origin: offered.name.clone().map_or(Origin::File, Origin::Operator),
+            },
             None => Base { config: self.config_of_options()?, text: None, origin: Origin::Options },
         };
         let file = self.file().map(Path::to_owned);

@@ -4,6 +4,7 @@
 //! Signals, the watched file and the admin API all change the config here, one at a time. Each change makes one config for
 //! the proxy, and control makes one plan of that config.
 
+mod backends;
 mod error;
 mod history;
 mod state_file;
@@ -16,7 +17,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use loadx_core::Time;
-use loadx_core::config::{BackendChange, Changes, Config, Wanted};
+use loadx_core::config::{BackendChange, Changes, Config};
 use loadx_core::plan::compare::{Difference, compare};
 use loadx_core::trial::Terms;
 use loadx_proxy::{ApplyError, EventRecord, Handle};
@@ -84,6 +85,8 @@ struct State {
     last_trial: Option<TrialEnded>,
     /// Why LoadX did not start with the config file.
     note: Option<String>,
+    /// The text from which LoadX went back last: a watched file with this text is not read.
+    refused: Option<Arc<str>>,
     /// Whether LoadX stops, and changes nothing any more.
     is_stopping: bool,
     /// Whether a process is about to take over.
@@ -119,6 +122,15 @@ pub(crate) struct NewConfig {
     /// Whether LoadX runs this config after a restart too.
     pub(crate) keep: bool,
     pub(crate) terms: Option<Terms>,
+}
+
+/// What became of a change of the watched file.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Followed {
+    /// The change was taken over or refused.
+    Done,
+    /// A config is on trial, and the file is to be read afterwards.
+    Later,
 }
 
 /// What another config would change.
@@ -162,6 +174,7 @@ impl Manager {
             pending: None,
             last_trial: None,
             note,
+            refused: None,
             is_stopping: false,
             is_upgrading: false,
             program: Program::this(),
@@ -218,13 +231,28 @@ impl Manager {
         let mut done = applied.map_err(|error| self.note_failure(error))?;
         // The file is the newest word of the operator.
         let saved = state.save(Stored::forget_configs).and(Self::settle(&mut state, &mut done.warnings));
-        state.note = None;
+        (state.note, state.refused) = (None, None);
         Ok(self.told(&mut state, by, format!("reload of {}", file.display()), done, saved))
     }
 
-    /// Whether a config is on trial.
-    pub(crate) async fn is_on_trial(&self) -> bool {
-        self.state.lock().await.pending.is_some()
+    /// Takes over the watched config file, which has changed.
+    pub(crate) async fn follow_file(&self) -> Followed {
+        {
+            let state = self.state.lock().await;
+            if state.pending.is_some() {
+                return Followed::Later;
+            }
+            let text = state.file.as_ref().and_then(|file| std::fs::read_to_string(file).ok());
+            if text.is_some() && text.as_deref() == state.refused.as_deref() {
+                tracing::warn!(
+                    "the changed config file is not read: LoadX went back from this text; use loadx ctl reload"
+                );
+                return Followed::Done;
+            }
+        }
+        // The log has the outcome.
+        drop(self.reload(None, "the config file changed").await);
+        Followed::Done
     }
 
     /// Notes the sockets of the admin API over TCP, for a process that takes over.
@@ -305,69 +333,6 @@ impl Manager {
             return Ok(self.told(&mut state, by, what, done, saved));
         };
         self.begin_trial(&mut state, base, warnings, (terms, new.keep), by, what).await
-    }
-
-    /// Makes a change of a backend.
-    ///
-    /// # Errors
-    /// When the change is not possible, or the number of the plan is not the one that the operator knows.
-    pub(crate) async fn change(
-        &self,
-        (cluster, backend): (Option<&str>, &str),
-        wanted: &[Wanted],
-        generation: Option<u64>,
-        keep: bool,
-        by: &By,
-    ) -> Result<Done, ManagerError> {
-        let mut state = self.state.lock().await;
-        state.expect(generation)?;
-        let (mut changes, mut kept) = (state.changes.clone(), state.kept.clone());
-        let mut told = Vec::new();
-        for wanted in wanted {
-            let place = changes.make(&state.base.config, cluster, backend, wanted)?;
-            told.push(format!("{} {place}", verb(wanted)));
-            if keep {
-                // The kept changes may lack what the change builds on, such as a backend that was added without being kept.
-                kept.make(&state.base.config, cluster, backend, wanted)?;
-            }
-        }
-        let former = std::mem::replace(&mut state.changes, changes);
-        let base = state.base.clone();
-        let done = match self.apply(&mut state, base, Vec::new()).await {
-            Ok(done) => done,
-            Err(error) => {
-                state.changes = former;
-                return Err(error);
-            }
-        };
-        let former = if keep { std::mem::replace(&mut state.kept, kept) } else { state.kept.clone() };
-        let saved = state.save_changes();
-        if saved.is_err() {
-            // What is not in the state file is not kept.
-            state.kept = former;
-        }
-        Ok(self.told(&mut state, by, told.join(", "), done, saved))
-    }
-
-    /// Undoes all changes of backends, also the kept ones.
-    ///
-    /// # Errors
-    /// When the proxy is stopping, or the number of the plan is not the one that the operator knows.
-    pub(crate) async fn discard_changes(&self, generation: Option<u64>, by: &By) -> Result<Done, ManagerError> {
-        let mut state = self.state.lock().await;
-        state.expect(generation)?;
-        let former = std::mem::take(&mut state.changes);
-        let base = state.base.clone();
-        let done = match self.apply(&mut state, base, Vec::new()).await {
-            Ok(done) => done,
-            Err(error) => {
-                state.changes = former;
-                return Err(error);
-            }
-        };
-        state.kept = Changes::default();
-        let saved = state.save_changes();
-        Ok(self.told(&mut state, by, "changes of backends discarded".to_owned(), done, saved))
     }
 
     /// Makes `base` with the changes of operators the config of the proxy. [`settle`](Self::settle) follows when `base` is to
@@ -490,16 +455,6 @@ fn effective(changes: &Changes, base: &Config) -> Vec<BackendChange> {
     let mut changes = changes.clone();
     changes.prune(base);
     changes.iter().cloned().collect()
-}
-
-fn verb(wanted: &Wanted) -> String {
-    match wanted {
-        Wanted::Drain(true) => "drain".to_owned(),
-        Wanted::Drain(false) => "ready".to_owned(),
-        Wanted::Weight(weight) => format!("weight {weight} for"),
-        Wanted::Add(_) => "add".to_owned(),
-        Wanted::Remove => "remove".to_owned(),
-    }
 }
 
 fn lost(change: &BackendChange) -> String {

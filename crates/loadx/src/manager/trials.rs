@@ -195,6 +195,7 @@ impl Manager {
         let Some(pending) = &state.pending else { return Err(no_trial()) };
         let (former, number, name) = (pending.former.clone(), pending.number, pending.name.clone());
         let is_first = pending.going_back.is_none();
+        let refused = state.base.text.clone();
         let applied = match self.apply(state, former, Vec::new()).await {
             Ok(applied) => applied,
             Err(error) => {
@@ -208,6 +209,7 @@ impl Manager {
             }
         };
         state.pending = None;
+        state.refused = refused;
         let saved = state.note_rollback(reason).and(state.save_changes());
         let what = format!("LoadX went back from the config {name} to the former config: {reason}");
         state.last_trial = Some(TrialEnded { number, kept: false, what: what.clone() });

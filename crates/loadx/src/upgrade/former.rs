@@ -5,14 +5,13 @@ use std::net::TcpListener;
 use std::os::fd::AsFd as _;
 use std::os::unix::net::UnixStream;
 
-use loadx_core::config::HostPort;
+use loadx_core::config::{Config, HostPort};
 use loadx_proxy::{Inherited, InheritedFor, InheritedSocket};
 
 use super::channel::Channel;
 use super::link::FormerLink;
 use super::{Answer, Hello, LET_GO_MAX, LetGo, Offer, OfferedConfig, PROTOCOL, START_MAX, Settled, VARIABLE};
 use crate::config_file;
-use crate::manager::{Base, Origin};
 use crate::trouble::Trouble;
 
 /// The LoadX whose work this process takes over.
@@ -62,11 +61,10 @@ impl Former {
     ///
     /// # Errors
     /// When this version of LoadX does not accept the config.
-    pub(crate) fn base(&self) -> Result<Option<Base>, Trouble> {
-        let Some(OfferedConfig { text, name }) = &self.offer.config else { return Ok(None) };
-        let config = config_file::parse(text, name.as_deref().unwrap_or("the config that runs"))?;
-        let origin = name.clone().map_or(Origin::File, Origin::Operator);
-        Ok(Some(Base { config, text: Some(text.as_str().into()), origin }))
+    pub(crate) fn config(&self) -> Result<Option<(Config, &OfferedConfig)>, Trouble> {
+        let Some(offered) = &self.offer.config else { return Ok(None) };
+        let name = offered.name.as_deref().unwrap_or("the config that runs");
+        Ok(Some((config_file::parse(&offered.text, name)?, offered)))
     }
 
     /// What the proxy gets.

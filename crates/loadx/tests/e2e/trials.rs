@@ -260,3 +260,18 @@ fn a_watched_file_that_changes_during_a_trial_is_read_afterwards() {
     });
     assert!(!loadx.log().contains("not applied"), "{}", loadx.log());
 }
+
+#[test]
+fn a_watched_file_is_not_read_again_after_loadx_went_back_from_its_text() {
+    let (old, new) = (Origin::answering(OK), Origin::answering(BAD));
+    let loadx = LoadX::of_with(&config(old.address()), &["--watch"]);
+    let tried = config(new.address()).to_string();
+    let file = loadx.file("tried.json", &tried);
+    loadx.ctl(&["apply", &file, "--confirm-within", "2s"]);
+    std::fs::write(loadx.config_path(), &tried).unwrap();
+    loadx.wait_for_log("nobody confirmed the config");
+    loadx.wait_for_log("the changed config file is not read");
+    assert_eq!(loadx.get("/").text(), "ok");
+    assert_eq!(loadx.ctl(&["reload"]).code, Some(0));
+    assert_eq!(loadx.get("/").text(), "bad", "a reload is the word of an operator");
+}

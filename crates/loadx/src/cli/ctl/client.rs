@@ -16,7 +16,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::runtime::{Builder, Runtime};
 
-use crate::admin::api::Refusal;
+use crate::admin::api::{ConfigToCheck, Planned, Refusal};
 use crate::admin::socket;
 use crate::trouble::Trouble;
 
@@ -114,6 +114,11 @@ impl Client {
     ) -> Result<T, Trouble> {
         let content = serde_json::to_vec(content).map_err(|error| Trouble::Failure(error.to_string()))?;
         Ok(self.try_ask(method, path, content.into())??)
+    }
+
+    /// What a config would change.
+    pub(crate) fn plan(&self, text: String, name: String) -> Result<Planned, Trouble> {
+        self.send(Method::POST, "/v1/config/plan", &ConfigToCheck { text, name })
     }
 
     fn try_ask<T: DeserializeOwned>(&self, method: Method, path: &str, content: Bytes) -> Answer<T> {

@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 
 use crate::admin::api::{
     BackendEdit, Changed, Checked, ConfigToApply, ConfigToCheck, Connections, EventMessage, LogLevel, NewBackend,
-    Planned, Status, UpgradeRequest, Upgraded,
+    Status, UpgradeRequest, Upgraded,
 };
 use crate::config_file;
 use crate::trouble::{self, Trouble};
@@ -358,9 +358,4 @@ impl Ctl {
         })?;
         Err(Trouble::Failure("LoadX ended the events: it has stopped".to_owned()))
     }
-}
-
-/// What a config file would change in a running LoadX.
-pub(super) fn planned(client: &Client, text: String, name: String) -> Result<Planned, Trouble> {
-    client.send(Method::POST, "/v1/config/plan", &ConfigToCheck { text, name })
 }
