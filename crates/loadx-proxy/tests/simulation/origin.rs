@@ -8,6 +8,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use loadx_proxy::{Listener as _, Network as _, Stream as _};
+use tokio::time::Instant;
 
 use crate::network::SimNet;
 use crate::plan::{Framed, OriginAction, Plan};
@@ -19,6 +20,8 @@ pub(crate) struct Registry {
     pub(crate) plans: BTreeMap<u64, Plan>,
     /// The number of times that the head of each request arrived.
     pub(crate) seen: BTreeMap<u64, usize>,
+    /// When the last probe came to each backend.
+    pub(crate) probed: BTreeMap<SocketAddr, Instant>,
     /// The number of times that the whole body of each request arrived.
     pub(crate) whole: BTreeMap<u64, usize>,
 }
@@ -37,7 +40,7 @@ pub(crate) async fn serve(net: SimNet, address: SocketAddr, registry: SharedRegi
         let registry = Rc::clone(&registry);
         tokio::task::spawn_local(async move {
             let mut wire = Wire::new(stream);
-            while let Some(Then::KeepAlive) = exchange(&mut wire, &registry).await {}
+            while let Some(Then::KeepAlive) = exchange(&mut wire, &registry, address).await {}
         });
     }
 }
@@ -48,10 +51,11 @@ enum Then {
 }
 
 /// Serves one request. Returns `None` when the connection ended.
-async fn exchange(wire: &mut Wire, registry: &SharedRegistry) -> Option<Then> {
+async fn exchange(wire: &mut Wire, registry: &SharedRegistry, address: SocketAddr) -> Option<Then> {
     let head = wire.head().await.ok()?;
     let path = head.start.split(' ').nth(1).unwrap();
     if path == "/health" {
+        registry.borrow_mut().probed.insert(address, Instant::now());
         send(&wire.stream, b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").await.ok()?;
         return Some(Then::Close);
     }

@@ -1,7 +1,7 @@
 //! One run: a proxy, its backends and its clients on one network, and the checks at the end.
 
 use std::cell::Cell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -9,6 +9,7 @@ use loadx_core::config::{ClusterConfig, Config};
 use loadx_core::{Rng as _, SplitMix64};
 use loadx_proxy::start_local;
 use serde_json::json;
+use tokio::time::Instant;
 
 use crate::client::{Conversation, Verdict};
 use crate::conditions::Conditions;
@@ -115,10 +116,12 @@ impl Scenario {
         let clients: Vec<_> =
             (0..3 + self.rng.below(8)).map(|number| tokio::task::spawn_local(self.client(number))).collect();
         let mut verdicts = BTreeMap::new();
+        let mut last = config.clone();
         for _ in 0..if self.many { 2 + self.rng.below(8) } else { 0 } {
             tokio::time::sleep(Duration::from_millis(self.rng.below(4_000))).await;
             let config = self.other_config(&config);
-            proxy.as_ref().expect("the proxy runs").handle().apply(config).await.unwrap();
+            proxy.as_ref().expect("the proxy runs").handle().apply(config.clone()).await.unwrap();
+            last = config;
         }
         if self.faults == Faults::Any && self.rng.below(4) == 0 {
             // Stops the proxy during traffic.
@@ -133,7 +136,7 @@ impl Scenario {
         }
         self.net.end_faults();
         if let Some(proxy) = proxy {
-            self.check_nothing_in_use().await;
+            self.check_nothing_in_use(&last).await;
             proxy.stop().await;
         }
         tokio::time::sleep(Duration::from_secs(300)).await;
@@ -332,9 +335,18 @@ impl Scenario {
         }
     }
 
-    /// Checks that no connection and no buffer is in use after all clients have ended.
-    async fn check_nothing_in_use(&self) {
+    /// Checks that no connection and no buffer is in use after all clients have ended, and that only the backends of the
+    /// last config are known and probed.
+    async fn check_nothing_in_use(&self, last: &Config) {
+        // Probes that are under way when their backend is removed.
+        let settled = Instant::now() + Duration::from_secs(30);
         tokio::time::sleep(Duration::from_secs(200)).await;
+        let wanted: BTreeSet<String> = last.backends().map(|(_, spec)| spec.authority()).collect();
+        for (backend, at) in &self.registry.borrow().probed {
+            let is_wanted = wanted.contains(&backend.to_string());
+            assert!(is_wanted || *at < settled, "{backend} left the config, and is probed");
+            assert!(!is_wanted || *at > settled, "{backend} is not probed any more");
+        }
         let from = SocketAddr::from(([10, 0, 9, 9], 1));
         let stream = self.net.connect_from(from, PROXIES[0].parse().unwrap()).await.unwrap();
         let mut wire = Wire::new(stream);
@@ -342,6 +354,9 @@ impl Scenario {
         let head = wire.head().await.unwrap();
         let body = wire.body(head.framing().unwrap_or(Framing::UntilClose)).await;
         let status: serde_json::Value = serde_json::from_slice(&body.content).unwrap();
+        let known: BTreeSet<String> =
+            status["backends"].as_array().unwrap().iter().map(|one| one["name"].as_str().unwrap().to_owned()).collect();
+        assert_eq!(known, wanted);
         for backend in status["backends"].as_array().unwrap() {
             assert_eq!(backend["active_connections"], 0, "{backend}");
         }

@@ -88,6 +88,15 @@ fn the_unit_file_is_one_that_systemd_takes() {
     let output = Command::new("systemd-analyze").arg("verify").arg("--man=no").arg(&copy).output().unwrap();
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(output.status.success() && !said.contains("loadx.service"), "{said}");
+    let socket = concat!(env!("CARGO_MANIFEST_DIR"), "/../../packaging/loadx.socket");
+    std::fs::copy(socket, directory.path().join("loadx.socket")).unwrap();
+    let output = Command::new("systemd-analyze")
+        .args(["verify", "--man=no"])
+        .arg(directory.path().join("loadx.socket"))
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success() && !said.contains("loadx.socket"), "{said}");
     let security = ["security", "--offline=true", "--threshold=20"];
     let output = Command::new("systemd-analyze").args(security).arg(&copy).output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
