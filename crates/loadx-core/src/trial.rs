@@ -76,6 +76,8 @@ pub enum Verdict {
 pub struct Trial {
     began: Time,
     terms: Terms,
+    /// Whether the conditions were judged at the end of the watch or later.
+    is_judged: bool,
 }
 
 impl Trial {
@@ -88,7 +90,7 @@ impl Trial {
 
     /// Begins a trial.
     pub fn new(now: Time, terms: Terms) -> Self {
-        Trial { began: now, terms }
+        Trial { began: now, terms, is_judged: false }
     }
 
     /// The terms of the trial.
@@ -114,21 +116,26 @@ impl Trial {
         self.terms.confirm_within.is_some()
     }
 
-    /// Judges the config by the figures since the trial began.
-    pub fn judge(&self, now: Time, figures: &Figures) -> Verdict {
-        let (watch_until, ends) = (self.watch_until(), self.ends());
-        // A look that comes late still counts what happened during the watch.
-        let is_last = now >= watch_until;
-        let late = now > watch_until + Self::LOOK_INTERVAL;
-        if !late && let Some(reason) = self.terms.conditions.iter().find_map(|one| one.broken(figures, is_last)) {
-            return Verdict::GoBack(reason);
+    /// Judges the config by the figures since the trial began; without figures, only the limit for the confirmation holds.
+    ///
+    /// The conditions hold during the watch and at the first look after the watch, however late that look comes: a config that
+    /// does badly may also delay the look.
+    pub fn judge(&mut self, now: Time, figures: Option<&Figures>) -> Verdict {
+        let is_last = now >= self.watch_until();
+        if !self.is_judged
+            && let Some(figures) = figures
+        {
+            if let Some(reason) = self.terms.conditions.iter().find_map(|one| one.broken(figures, is_last)) {
+                return Verdict::GoBack(reason);
+            }
+            self.is_judged = is_last;
         }
-        if now < ends {
-            return Verdict::Wait(ends.min(now + Self::LOOK_INTERVAL));
-        }
+        let ends = self.ends();
         match self.terms.confirm_within {
-            None => Verdict::Keep,
+            _ if now < ends => Verdict::Wait(ends.min(now + Self::LOOK_INTERVAL)),
             Some(limit) => Verdict::GoBack(format!("nobody confirmed the config within {} s", limit.as_secs_f64())),
+            None if self.is_judged => Verdict::Keep,
+            None => Verdict::Wait(now + Self::LOOK_INTERVAL),
         }
     }
 }
@@ -252,19 +259,20 @@ mod tests {
 
     #[test]
     fn a_config_that_does_well_is_kept_at_the_end_of_the_watch() {
-        let trial = trial(30, None, &["error_rate > 1%"]);
-        assert_eq!(trial.judge(at(1_000), &figures(1_000, 10, 1, 1)), Verdict::Wait(at(1_500)));
-        assert_eq!(trial.judge(at(29_900), &figures(9_000, 90, 1, 1)), Verdict::Wait(at(30_000)));
-        assert_eq!(trial.judge(at(30_000), &figures(9_000, 90, 1, 1)), Verdict::Keep);
+        let mut trial = trial(30, None, &["error_rate > 1%"]);
+        assert_eq!(trial.judge(at(1_000), Some(&figures(1_000, 10, 1, 1))), Verdict::Wait(at(1_500)));
+        assert_eq!(trial.judge(at(29_900), Some(&figures(9_000, 90, 1, 1))), Verdict::Wait(at(30_000)));
+        assert_eq!(trial.judge(at(30_000), Some(&figures(9_000, 90, 1, 1))), Verdict::Keep);
     }
 
     #[test]
     fn a_config_that_does_badly_goes_back_with_the_figure() {
-        let go_back =
-            |conditions: &[&str], figures: Figures| match trial(30, None, conditions).judge(at(5_000), &figures) {
-                Verdict::GoBack(reason) => reason,
-                other => panic!("{other:?}"),
-            };
+        let go_back = |conditions: &[&str], figures: Figures| match trial(30, None, conditions)
+            .judge(at(5_000), Some(&figures))
+        {
+            Verdict::GoBack(reason) => reason,
+            other => panic!("{other:?}"),
+        };
         let told = go_back(&["error_rate > 1%"], figures(200, 3, 1, 1));
         assert_eq!(told, "3 of 200 requests failed (1.50 %), and the condition is \"error_rate > 1%\"");
         let told = go_back(&["error_rate > 1%", "app: p99 > 250ms"], figures(200, 0, 251, 1));
@@ -275,24 +283,39 @@ mod tests {
 
     #[test]
     fn few_requests_are_judged_only_at_the_end() {
-        let trial = trial(30, None, &["error_rate > 1%"]);
-        assert!(matches!(trial.judge(at(1_000), &figures(2, 1, 1, 1)), Verdict::Wait(_)));
-        assert!(matches!(trial.judge(at(30_000), &figures(2, 1, 1, 1)), Verdict::GoBack(_)));
-        assert_eq!(trial.judge(at(30_000), &figures(0, 0, 0, 1)), Verdict::Keep);
+        let mut trial = trial(30, None, &["error_rate > 1%"]);
+        assert!(matches!(trial.judge(at(1_000), Some(&figures(2, 1, 1, 1))), Verdict::Wait(_)));
+        assert!(matches!(trial.judge(at(30_000), Some(&figures(2, 1, 1, 1))), Verdict::GoBack(_)));
+        assert_eq!(trial.judge(at(30_000), Some(&figures(0, 0, 0, 1))), Verdict::Keep);
     }
 
     #[test]
     fn without_a_confirmation_the_config_goes_back() {
-        let trial = trial(10, Some(60), &["error_rate > 1%"]);
-        assert!(matches!(trial.judge(at(5_000), &figures(100, 50, 1, 1)), Verdict::GoBack(_)));
-        assert!(matches!(trial.judge(at(20_000), &figures(100, 50, 1, 1)), Verdict::Wait(_)), "the watch is over");
-        let Verdict::GoBack(reason) = trial.judge(at(60_000), &figures(0, 0, 0, 0)) else { panic!("the time is over") };
+        let mut trial = trial(10, Some(60), &["error_rate > 1%"]);
+        assert!(matches!(trial.judge(at(5_000), Some(&figures(100, 50, 1, 1))), Verdict::GoBack(_)));
+        assert!(matches!(trial.judge(at(10_200), Some(&figures(100, 0, 1, 1))), Verdict::Wait(_)));
+        assert!(
+            matches!(trial.judge(at(20_000), Some(&figures(100, 50, 1, 1))), Verdict::Wait(_)),
+            "the watch is over"
+        );
+        let Verdict::GoBack(reason) = trial.judge(at(60_000), Some(&figures(0, 0, 0, 0))) else {
+            panic!("the time is over")
+        };
         assert_eq!(reason, "nobody confirmed the config within 60 s");
     }
 
     #[test]
     fn without_a_watch_the_conditions_hold_until_the_confirmation() {
-        let trial = trial(0, Some(60), &["error_rate > 1%"]);
-        assert!(matches!(trial.judge(at(50_000), &figures(100, 50, 1, 1)), Verdict::GoBack(_)));
+        let mut trial = trial(0, Some(60), &["error_rate > 1%"]);
+        assert!(matches!(trial.judge(at(50_000), Some(&figures(100, 50, 1, 1))), Verdict::GoBack(_)));
+    }
+
+    #[test]
+    fn a_late_look_judges_and_without_figures_nothing_is_kept() {
+        let mut late = trial(10, None, &["error_rate > 1%"]);
+        assert!(matches!(late.judge(at(15_000), Some(&figures(5, 5, 1, 1))), Verdict::GoBack(_)));
+        let mut blind = trial(10, None, &["healthy_backends < 1"]);
+        assert_eq!(blind.judge(at(10_000), None), Verdict::Wait(at(10_500)));
+        assert_eq!(blind.judge(at(10_500), Some(&figures(0, 0, 0, 1))), Verdict::Keep);
     }
 }

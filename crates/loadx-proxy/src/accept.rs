@@ -7,6 +7,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
 use loadx_core::{ListenerId, Time};
+use tokio::sync::mpsc::error::SendError;
 use tokio::sync::{Notify, OwnedSemaphorePermit, oneshot};
 use tokio::task::{JoinHandle, spawn_local};
 use tokio::time::Instant;
@@ -189,12 +190,14 @@ async fn accept<N: Network>(
         waiting.push(client);
     }
     drop((listener, open));
+    worker.waiting.set(worker.waiting.get() + waiting.len());
     for (stream, peer) in waiting {
         let permit = permit(&worker).await;
         worker.metrics.borrow_mut().connections += 1;
         // Not by another worker: the others may be stopping, too.
         let place = worker.shared.place(worker.index, permit);
         serve(&worker, stream, Accepted { peer, listener: id }, place);
+        worker.waiting.set(worker.waiting.get() - 1);
     }
 }
 
@@ -293,8 +296,14 @@ fn place_client<N: Network>(
     }
     match worker.net.pack(stream) {
         Ok(parcel) => {
-            if let Err(refused) = worker.mailboxes[least].send(Order::Serve(parcel, accepted, place)) {
-                tracing::debug!("worker {least} ended, a client is lost: {refused}");
+            // A worker that retires ends with its last client.
+            if let Err(SendError(Order::Serve(parcel, accepted, place))) =
+                worker.mailboxes[least].send(Order::Serve(parcel, accepted, place))
+            {
+                match worker.net.unpack(parcel) {
+                    Ok(stream) => serve(worker, stream, accepted, place),
+                    Err(error) => tracing::debug!("a client was lost before it was served: {error}"),
+                }
             }
         }
         Err(error) => tracing::debug!("a client was lost before it was served: {error}"),

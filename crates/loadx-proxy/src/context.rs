@@ -56,6 +56,8 @@ pub(crate) struct Worker<N: Network> {
     /// The tunnels of each backend.
     pub(crate) tunnels: Tunnels,
     is_retired: Cell<bool>,
+    /// Clients of sockets that have ended, which wait for a place.
+    pub(crate) waiting: Cell<usize>,
 }
 
 /// What a worker's context is made of.
@@ -88,6 +90,7 @@ impl<N: Network> Worker<N> {
             parking: Parking::new(),
             tunnels: Tunnels::default(),
             is_retired: Cell::new(false),
+            waiting: Cell::new(0),
             index,
             plan: RefCell::new(plan),
             plan_version: Cell::new(version),
@@ -171,7 +174,7 @@ impl<N: Network> Worker<N> {
 
     /// Waits until no client is left.
     pub(crate) async fn is_deserted(&self) {
-        while !self.parking.is_empty() || !self.sessions.are_all_ended() {
+        while !self.parking.is_empty() || !self.sessions.are_all_ended() || self.waiting.get() > 0 {
             // Parked clients leave without a notice.
             let _ = tokio::time::timeout(DESERTED_LOOK, self.sessions.next_end()).await;
         }

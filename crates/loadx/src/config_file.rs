@@ -44,6 +44,19 @@ pub(crate) fn read(path: &Path, missing: &str) -> Result<String, Trouble> {
         })
 }
 
+/// The text of a file that is read while LoadX runs. Reading a pipe could wait for ever, and nothing else could change
+/// meanwhile.
+///
+/// # Errors
+/// When the file is no regular file, or cannot be read.
+pub(crate) fn read_regular(path: &Path) -> io::Result<String> {
+    if !std::fs::metadata(path)?.is_file() {
+        let told = "is not a regular file, and LoadX reads only regular files again";
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, told));
+    }
+    std::fs::read_to_string(path)
+}
+
 /// The text of a system error without its number.
 fn plain(error: &io::Error) -> String {
     let text = error.to_string();

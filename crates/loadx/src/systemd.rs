@@ -24,7 +24,7 @@ impl Systemd {
 
     /// The time between two signs of life; none without a watchdog.
     pub(crate) fn interval(&self) -> Option<Duration> {
-        self.watchdog.map(|limit| limit / 2)
+        self.watchdog.map(|limit| limit / 3)
     }
 
     /// LoadX accepts clients.

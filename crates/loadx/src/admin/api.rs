@@ -96,6 +96,8 @@ pub(crate) struct TrialOutcome {
     pub(crate) generation: u64,
     /// Whether LoadX kept the config; otherwise LoadX went back to the former one.
     pub(crate) kept: bool,
+    /// Whether the state file has what is to be kept across restarts.
+    pub(crate) is_saved: bool,
     /// The outcome and its reason, in words.
     pub(crate) what: String,
 }

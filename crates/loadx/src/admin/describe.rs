@@ -39,6 +39,7 @@ pub(super) fn status(overview: &Overview, observed: &Observed, formers: Vec<Form
         }),
         last_trial: overview.last_trial.as_ref().map(|ended| TrialOutcome {
             generation: ended.number,
+            is_saved: ended.is_saved,
             kept: ended.kept,
             what: ended.what.clone(),
         }),
@@ -73,7 +74,7 @@ pub(super) fn changes(overview: &Overview) -> Vec<ChangeState> {
 
 /// Whether LoadX runs the text that the config file has now.
 fn matches_file(overview: &Overview) -> Option<bool> {
-    let file = std::fs::read_to_string(overview.file.as_ref()?).unwrap_or_default();
+    let file = crate::config_file::read_regular(overview.file.as_ref()?).unwrap_or_default();
     Some(overview.base.text.as_deref() == Some(&*file))
 }
 

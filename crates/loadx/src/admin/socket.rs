@@ -113,13 +113,17 @@ fn private(directory: &Path) -> io::Result<()> {
     if !directory.exists() {
         fs::DirBuilder::new().mode(0o700).recursive(true).create(directory)?;
     }
-    let metadata = fs::symlink_metadata(directory)?;
-    let user = rustix::process::geteuid().as_raw();
-    let is_ours = metadata.is_dir() && [user, 0].contains(&metadata.uid()) && metadata.mode() & 0o022 == 0;
-    if !is_ours {
+    if !is_trusted(directory) {
         return Err(io::Error::new(io::ErrorKind::PermissionDenied, "the runtime directory belongs to somebody else"));
     }
     rustix::fs::access(directory, rustix::fs::Access::WRITE_OK).map_err(io::Error::from)
+}
+
+/// Whether only this user and root can put files into the directory.
+fn is_trusted(directory: &Path) -> bool {
+    let user = rustix::process::geteuid().as_raw();
+    fs::symlink_metadata(directory)
+        .is_ok_and(|metadata| metadata.is_dir() && [user, 0].contains(&metadata.uid()) && metadata.mode() & 0o022 == 0)
 }
 
 /// The runtime directories, the best one first.
@@ -142,7 +146,11 @@ pub(crate) fn find() -> (Vec<PathBuf>, Vec<PathBuf>) {
     if !searched.contains(&PathBuf::from("/run/loadx")) {
         searched.push("/run/loadx".into());
     }
-    let entries = searched.iter().filter_map(|directory| fs::read_dir(directory).ok()).flatten().flatten();
+    // In a directory of another user a stranger could wait for the config of an operator. That of the service belongs to the
+    // user of the service, and only root makes directories in /run.
+    let is_searched = |directory: &&PathBuf| is_trusted(directory) || directory.starts_with("/run/loadx");
+    let trusted = searched.iter().filter(is_searched);
+    let entries = trusted.filter_map(|directory| fs::read_dir(directory).ok()).flatten().flatten();
     let sockets = entries.map(|entry| entry.path()).filter(|path| path.extension().is_some_and(|end| end == "sock"));
     let mut served: Vec<PathBuf> = sockets.filter(|path| is_served(path)).collect();
     served.sort();

@@ -1,6 +1,6 @@
 //! Changes of backends, which lie on top of the config.
 
-use loadx_core::config::{Changes, Wanted};
+use loadx_core::config::Wanted;
 
 use super::{By, Done, Manager, ManagerError};
 
@@ -63,8 +63,11 @@ impl Manager {
                 return Err(error);
             }
         };
-        state.kept = Changes::default();
+        let former = std::mem::take(&mut state.kept);
         let saved = state.save_changes();
+        if saved.is_err() {
+            state.kept = former;
+        }
         Ok(self.told(&mut state, by, "changes of backends discarded".to_owned(), done, saved))
     }
 }

@@ -242,8 +242,8 @@ impl Manager {
             if state.pending.is_some() {
                 return Followed::Later;
             }
-            let text = state.file.as_ref().and_then(|file| std::fs::read_to_string(file).ok());
-            if text.is_some() && text.as_deref() == state.refused.as_deref() {
+            let text = state.file.as_ref().and_then(|file| config_file::read_regular(file).ok());
+            if text.is_some_and(|text| state.is_refused(&text)) {
                 tracing::warn!(
                     "the changed config file is not read: LoadX went back from this text; use loadx ctl reload"
                 );
@@ -281,7 +281,7 @@ impl Manager {
     pub(crate) async fn stop(&self) -> Duration {
         let mut state = self.state.lock().await;
         state.is_stopping = true;
-        self.starting.end();
+        self.starting.close();
         state.base.config.timeouts.shutdown_grace
     }
 
@@ -328,7 +328,8 @@ impl Manager {
         let Some(terms) = new.terms else {
             let mut done = self.apply(&mut state, base, warnings).await?;
             let saved = if new.keep { state.keep_config() } else { Ok(()) };
-            let saved = Self::settle(&mut state, &mut done.warnings).and(saved);
+            let saved = state.note_stays().and(Self::settle(&mut state, &mut done.warnings)).and(saved);
+            state.refused = None;
             done.warnings.extend(state.not_kept(new.keep));
             return Ok(self.told(&mut state, by, what, done, saved));
         };
@@ -470,15 +471,15 @@ pub(crate) fn read(text: &str, name: &str) -> Result<(Config, Vec<String>), Mana
 }
 
 fn read_again(file: &Path) -> Result<(Base, Vec<String>), ManagerError> {
-    // Reading a pipe could wait for ever, and nothing else could change meanwhile.
-    if std::fs::metadata(file).is_ok_and(|metadata| !metadata.is_file()) {
-        return Err(ManagerError::Faulty(format!(
-            "{} is not a regular file, and LoadX reads only regular files again",
-            file.display()
-        )));
-    }
-    let text = config_file::read(file, "name the file with --config FILE")
-        .map_err(|trouble| ManagerError::Faulty(trouble.to_string()))?;
+    let text = match config_file::read_regular(file) {
+        Ok(text) => text,
+        Err(error) if error.kind() == std::io::ErrorKind::InvalidInput => {
+            return Err(ManagerError::Faulty(format!("{} {error}", file.display())));
+        }
+        // With help for the operator.
+        Err(_) => config_file::read(file, "name the file with --config FILE")
+            .map_err(|trouble| ManagerError::Faulty(trouble.to_string()))?,
+    };
     let (config, warnings) = read(&text, &file.display().to_string())?;
     Ok((Base { config, text: Some(text.into()), origin: Origin::File }, warnings))
 }

@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
 use super::{Base, Origin, State, read};
+use crate::config_file;
 
 /// The state file of one config file.
 #[derive(Clone, Debug)]
@@ -30,9 +31,12 @@ pub(super) struct Stored {
     /// The changes of backends that an operator asked to keep.
     #[serde(default, skip_serializing_if = "Changes::is_empty")]
     changes: Changes,
-    /// The config that was on trial last, unless an operator confirmed it.
+    /// The config that is on trial.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     unconfirmed: Option<Unconfirmed>,
+    /// The text of the config file, if LoadX went back from this text.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    refused: Option<Unconfirmed>,
 }
 
 /// A config that LoadX runs in place of the config file.
@@ -75,7 +79,7 @@ pub(crate) struct Start {
 impl Stored {
     /// Forgets the configs of operators.
     pub(super) fn forget_configs(&mut self) {
-        (self.config, self.unconfirmed) = (None, None);
+        (self.config, self.unconfirmed, self.refused) = (None, None, None);
     }
 }
 
@@ -139,15 +143,10 @@ impl Start {
 
     fn choose(&mut self, stored: &Stored) {
         let typed = hash(self.base.text.as_deref().unwrap_or_default());
-        let (text, name, note) = match (&stored.unconfirmed, &stored.config) {
-            (Some(unconfirmed), _) if unconfirmed.hash == typed => {
-                let why = unconfirmed.reason.as_deref().unwrap_or("LoadX ended before anybody confirmed it");
-                let note = format!(
-                    "the config file is not used, because its text was on trial and is not confirmed ({why}); LoadX runs \
-                     the last confirmed config. To use the file: loadx ctl reload"
-                );
-                (&unconfirmed.confirmed, "the last confirmed config", note)
-            }
+        let is_typed = |unconfirmed: &&Unconfirmed| unconfirmed.hash == typed;
+        let refused = stored.unconfirmed.iter().chain(&stored.refused).find(is_typed);
+        let (text, name, note) = match (refused.or(stored.unconfirmed.as_ref()), &stored.config) {
+            // A config that was kept since is a newer word of the operator.
             (_, Some(kept)) if kept.replaces == typed => {
                 let note = format!(
                     "LoadX runs the config {}, which an operator kept, and not the config file. To use the file: loadx \
@@ -155,6 +154,14 @@ impl Start {
                     kept.name
                 );
                 (&kept.text, &*kept.name, note)
+            }
+            (Some(unconfirmed), _) if unconfirmed.hash == typed => {
+                let why = unconfirmed.reason.as_deref().unwrap_or("LoadX ended before anybody confirmed it");
+                let note = format!(
+                    "the config file is not used, because its text was on trial and is not confirmed ({why}); LoadX runs \
+                     the last confirmed config. To use the file: loadx ctl reload"
+                );
+                (&unconfirmed.confirmed, "the last confirmed config", note)
             }
             (Some(unconfirmed), _) if unconfirmed.reason.is_none() => {
                 self.note = Some(format!(
@@ -198,11 +205,13 @@ impl State {
     pub(super) fn not_kept(&self, keep: bool) -> Option<String> {
         let (file, text) = (self.file.as_ref()?, self.base.text.as_ref()?);
         let typed = hash_of(file).ok()?;
-        let kept = self.store.as_ref().and_then(|store| store.stored.config.as_ref());
-        let kept = kept.filter(|kept| kept.replaces == typed);
-        let (next, name) = match kept {
-            Some(kept) => (hash(&kept.text), format!("the kept config {}", kept.name)),
-            None => (typed, file.display().to_string()),
+        let stored = self.store.as_ref().map(|store| &store.stored);
+        let refused = stored.and_then(|stored| stored.refused.as_ref()).filter(|refused| refused.hash == typed);
+        let kept = stored.and_then(|stored| stored.config.as_ref()).filter(|kept| kept.replaces == typed);
+        let (next, name) = match (kept, refused) {
+            (Some(kept), _) => (hash(&kept.text), format!("the kept config {}", kept.name)),
+            (None, Some(refused)) => (hash(&refused.confirmed), "the last confirmed config".to_owned()),
+            (None, None) => (typed, file.display().to_string()),
         };
         (!keep && next != hash(text))
             .then(|| format!("a restart of LoadX runs {name} and not this config; --keep keeps this config"))
@@ -227,7 +236,9 @@ impl State {
     pub(super) fn keep_config(&mut self) -> Result<(), String> {
         self.store()?;
         let config = self.kept_config()?;
-        self.save(|stored| (stored.config, stored.unconfirmed) = (config, None))
+        self.save(|stored| {
+            (stored.config, stored.unconfirmed) = (config, None);
+        })
     }
 
     /// The present config for the next start; `None` if the config file has the same text.
@@ -257,25 +268,40 @@ impl State {
     /// Notes that the trial ended well.
     pub(super) fn note_confirmed(&mut self, keep: bool) -> Result<(), String> {
         if keep {
-            return self.keep_config();
+            self.keep_config()?;
         }
-        self.save(|stored| stored.unconfirmed = None)
+        self.note_stays()
+    }
+
+    /// Notes that the present config stays: a text that LoadX has refused before is refused no more.
+    pub(super) fn note_stays(&mut self) -> Result<(), String> {
+        let text = self.base.text.as_deref().map(hash);
+        self.save(|stored| {
+            stored.unconfirmed = None;
+            stored.refused.take_if(|refused| Some(&refused.hash) == text.as_ref());
+        })
     }
 
     /// Notes that LoadX went back. A config file with the refused text is not used at the next start either.
     pub(super) fn note_rollback(&mut self, reason: &str) -> Result<(), String> {
         let typed = self.file.as_deref().and_then(|file| hash_of(file).ok());
-        self.save(|stored| match &mut stored.unconfirmed {
-            Some(unconfirmed) if Some(&unconfirmed.hash) == typed.as_ref() => {
-                unconfirmed.reason = Some(reason.to_owned());
+        self.save(|stored| {
+            let is_typed = |unconfirmed: &Unconfirmed| Some(&unconfirmed.hash) == typed.as_ref();
+            if let Some(unconfirmed) = stored.unconfirmed.take().filter(is_typed) {
+                stored.refused = Some(Unconfirmed { reason: Some(reason.to_owned()), ..unconfirmed });
             }
-            other => *other = None,
         })
     }
 
     /// Notes that the trial did not begin.
     pub(super) fn forget_trial(&mut self) -> Result<(), String> {
         self.save(|stored| stored.unconfirmed = None)
+    }
+
+    /// Whether LoadX went back from this text.
+    pub(super) fn is_refused(&self, text: &str) -> bool {
+        let stored = self.store.as_ref().and_then(|store| store.stored.refused.as_ref());
+        self.refused.as_deref() == Some(text) || stored.is_some_and(|refused| refused.hash == hash(text))
     }
 }
 
@@ -338,8 +364,8 @@ fn private(path: &Path) -> io::Result<File> {
 }
 
 fn hash_of(file: &Path) -> Result<String, String> {
-    let text = fs::read_to_string(file).map_err(|error| format!("cannot read {}: {error}", file.display()))?;
-    Ok(hash(&text))
+    let text = config_file::read_regular(file);
+    Ok(hash(&text.map_err(|error| format!("cannot read {}: {error}", file.display()))?))
 }
 
 fn hash(text: &str) -> String {

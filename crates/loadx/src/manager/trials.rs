@@ -37,6 +37,8 @@ pub(crate) struct TrialEnded {
     pub(crate) number: u64,
     /// Whether LoadX kept the config.
     pub(crate) kept: bool,
+    /// Whether the state file has what is to be kept across restarts.
+    pub(crate) is_saved: bool,
     /// The outcome and its reason, in words.
     pub(crate) what: String,
 }
@@ -91,10 +93,11 @@ impl Manager {
                 )));
             }
         }
+        let before = self.proxy.observe().await?.counts;
         if let Err(reason) = state.note_trial(&base) {
             warnings.push(format!("a restart during the trial would not go back to the former config: {reason}"));
         }
-        let (former, before) = (state.base.clone(), self.proxy.observe().await?.counts);
+        let former = state.base.clone();
         let applied = match self.apply(state, base, warnings).await {
             Ok(applied) => applied,
             Err(error) => {
@@ -126,17 +129,20 @@ impl Manager {
             // Without figures the limits of time still hold.
             let observed = self.proxy.observe().await.ok();
             let mut state = self.state.lock().await;
-            let Some(pending) = state.pending.as_ref().filter(|pending| pending.number == number) else { return };
             let now = self.now();
-            let figures = observed.map(|observed| figures(&observed, &pending.before)).unwrap_or_default();
+            if state.is_stopping {
+                return;
+            }
+            let Some(pending) = state.pending.as_mut().filter(|pending| pending.number == number) else { return };
+            let figures = observed.map(|observed| figures(&observed, &pending.before));
             let verdict = match &pending.going_back {
                 Some(reason) => Verdict::GoBack(reason.clone()),
-                None => pending.trial.judge(now, &figures),
+                None => pending.trial.judge(now, figures.as_ref()),
             };
             match verdict {
                 Verdict::Wait(at) => next = at.since(now).max(Duration::from_millis(1)),
                 Verdict::Keep => {
-                    let ClusterFigures { requests, errors, .. } = figures.all;
+                    let ClusterFigures { requests, errors, .. } = figures.unwrap_or_default().all;
                     let what = format!(
                         "the config {} is kept, because the watch ended well: {errors} of {requests} requests failed",
                         pending.name
@@ -185,7 +191,8 @@ impl Manager {
         let saved = state.note_confirmed(keep);
         let saved = Self::settle(state, &mut warnings).and(saved);
         warnings.extend(state.not_kept(keep));
-        state.last_trial = Some(TrialEnded { number, kept: true, what: what.clone() });
+        state.refused = None;
+        state.last_trial = Some(TrialEnded { number, kept: true, is_saved: saved.is_ok(), what: what.clone() });
         Some(self.told(state, by, what, Applying { warnings }, saved))
     }
 
@@ -212,7 +219,7 @@ impl Manager {
         state.refused = refused;
         let saved = state.note_rollback(reason).and(state.save_changes());
         let what = format!("LoadX went back from the config {name} to the former config: {reason}");
-        state.last_trial = Some(TrialEnded { number, kept: false, what: what.clone() });
+        state.last_trial = Some(TrialEnded { number, kept: false, is_saved: saved.is_ok(), what: what.clone() });
         if by == TRIAL {
             self.proxy.note_failure(what.clone());
         }

@@ -107,7 +107,10 @@ impl Manager {
 impl Manager {
     /// Keeps in touch with the process whose work this one has taken over.
     pub(crate) async fn note_former(&self, link: FormerLink) {
-        self.state.lock().await.formers.push(link);
+        let mut state = self.state.lock().await;
+        // A change may have come since this process serves.
+        link.send(&Update::of(&state.changes.applied_to(&state.base.config)));
+        state.formers.push(link);
     }
 
     /// What still runs in former processes.

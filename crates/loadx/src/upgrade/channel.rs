@@ -34,10 +34,16 @@ impl Channel {
         self.0.set_write_timeout(Some(time))
     }
 
-    /// Waits without limit for the other process, and at most this time for room to send.
-    pub(super) fn wait_for_ever(&self, sending: Duration) -> io::Result<()> {
+    /// Waits without limit for the other process.
+    pub(super) fn wait_for_ever(&self) -> io::Result<()> {
         self.0.set_read_timeout(None)?;
-        self.0.set_write_timeout(Some(sending))
+        self.0.set_write_timeout(None)
+    }
+
+    /// Ends both directions.
+    pub(super) fn shut(&self) {
+        // Fails only if the other process has ended.
+        let _ = self.0.shutdown(std::net::Shutdown::Both);
     }
 
     pub(super) fn try_clone(&self) -> io::Result<Self> {

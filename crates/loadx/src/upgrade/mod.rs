@@ -41,9 +41,6 @@ const START_MAX: Duration = Duration::from_secs(30);
 /// The longest time of the last steps. Then each process goes on by itself.
 const LET_GO_MAX: Duration = Duration::from_secs(5);
 
-/// The longest time to send a message to a process that runs.
-const SEND_MAX: Duration = Duration::from_millis(500);
-
 /// The first word of the new process.
 #[derive(Debug, Serialize, Deserialize)]
 struct Hello {

@@ -8,6 +8,7 @@ use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use super::channel::Channel;
 use super::link::SuccessorLink;
@@ -47,34 +48,77 @@ impl Program {
 
 /// The process that is being started, for a LoadX that stops meanwhile.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Starting(Arc<Mutex<Option<Child>>>);
+pub(crate) struct Starting(Arc<Mutex<Slot>>);
+
+#[derive(Debug, Default)]
+struct Slot {
+    child: Option<Child>,
+    /// Whether this LoadX stops, and starts nothing any more.
+    is_closed: bool,
+}
 
 impl Starting {
-    fn child(&self) -> MutexGuard<'_, Option<Child>> {
+    fn slot(&self) -> MutexGuard<'_, Slot> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Ends the process that is being started, if there is one.
-    pub(crate) fn end(&self) {
-        if let Some(mut child) = self.child().take() {
+    /// Ends the process that is being started, if there is one, and each one that would be started later.
+    pub(crate) fn close(&self) {
+        self.slot().is_closed = true;
+        self.end();
+    }
+
+    fn end(&self) {
+        let child = self.slot().child.take();
+        if let Some(mut child) = child {
             // It may have ended already.
             let _ = child.kill();
             let _ = child.wait();
         }
     }
+
+    /// Notes the process. Ends the process at once if this LoadX stops.
+    fn note(&self, child: Child) {
+        let is_closed = {
+            let mut slot = self.slot();
+            slot.child = Some(child);
+            slot.is_closed
+        };
+        if is_closed {
+            self.end();
+        }
+    }
+
+    /// Whether the process has ended, or ends within a moment.
+    fn has_ended(&self) -> bool {
+        let began = Instant::now();
+        while began.elapsed() < ENDING_MAX {
+            let is_running = self.slot().child.as_mut().is_some_and(|child| matches!(child.try_wait(), Ok(None)));
+            if !is_running {
+                return true;
+            }
+            std::thread::sleep(ENDING_LOOK);
+        }
+        false
+    }
 }
+
+/// How long a process whose connection has ended may take to end, and the time between two looks.
+const ENDING_MAX: Duration = Duration::from_millis(500);
+const ENDING_LOOK: Duration = Duration::from_millis(10);
 
 /// A process that serves and waits for the former one to let go.
 #[derive(Debug)]
 pub(crate) struct Next {
     channel: Channel,
-    child: Child,
+    starting: Starting,
+    pid: u32,
     version: String,
 }
 
 impl Next {
     pub(crate) fn pid(&self) -> u32 {
-        self.child.id()
+        self.pid
     }
 
     pub(crate) fn version(&self) -> &str {
@@ -84,23 +128,19 @@ impl Next {
     /// Lets the new process take the path of the admin socket, and waits until it has settled.
     ///
     /// # Errors
-    /// When the new process ends before.
+    /// When the new process ends before, or this LoadX stops.
     pub(crate) fn let_go(mut self) -> Result<SuccessorLink, String> {
         let mut settle = || -> io::Result<()> {
             self.channel.limit(LET_GO_MAX)?;
             self.channel.send(&LetGo)?;
             self.channel.receive::<Settled>().map(|Settled| ())
         };
-        match settle() {
-            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
-                let _ = self.child.kill();
-                let _ = self.child.wait();
-                return Err("the new process ended while it took over".to_owned());
-            }
-            // A process that serves and is slow must not be ended.
-            Ok(()) | Err(_) => {}
+        // A process that serves and is slow, or has given up the connection, must not be ended.
+        if settle().is_err() && self.starting.has_ended() {
+            self.starting.end();
+            return Err("the new process ended while it took over".to_owned());
         }
-        let mut child = self.child;
+        let Some(mut child) = self.starting.slot().child.take() else { return Err("this LoadX stops".to_owned()) };
         let reaping = std::thread::Builder::new().name("loadx-reaper".to_owned());
         // Without the thread, a new process that ends soon stays as a zombie until this one ends.
         let _ = reaping.spawn(move || child.wait());
@@ -125,15 +165,16 @@ pub(crate) fn begin(
     let started = command.stdin(Stdio::from(OwnedFd::from(far))).spawn();
     // The command holds the other end of the connection, whose end tells that the new process has ended.
     drop(command);
-    *starting.child() = Some(started.map_err(|error| format!("cannot start {shown}: {error}"))?);
+    let child = started.map_err(|error| format!("cannot start {shown}: {error}"))?;
+    let pid = child.id();
+    starting.note(child);
     let mut channel = Channel::new(near);
     let descriptors: Vec<BorrowedFd<'_>> =
         sockets.iter().map(|socket| socket.as_fd()).chain(admin_sockets.iter().map(|socket| socket.as_fd())).collect();
     let reason = match give(&mut channel, offer, &descriptors) {
-        Ok((version, Answer::Serving)) => match starting.child().take() {
-            Some(child) => return Ok(Next { channel, child, version }),
-            None => "this LoadX stops".to_owned(),
-        },
+        Ok((version, Answer::Serving)) => {
+            return Ok(Next { channel, starting: starting.clone(), pid, version });
+        }
         Ok((_, Answer::Failed(reason))) => reason,
         Err(error) => match error.kind() {
             io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => format!("{shown} did not serve in time"),

@@ -275,3 +275,39 @@ fn a_watched_file_is_not_read_again_after_loadx_went_back_from_its_text() {
     assert_eq!(loadx.ctl(&["reload"]).code, Some(0));
     assert_eq!(loadx.get("/").text(), "bad", "a reload is the word of an operator");
 }
+
+#[test]
+fn a_refused_file_stays_refused_after_other_trials_and_serves_when_an_operator_applies_it() {
+    let mut lab = Lab::new();
+    std::fs::write(lab.loadx.config_path(), config(lab.bad.address()).to_string()).unwrap();
+    let path = lab.loadx.config_path().to_str().unwrap().to_owned();
+    assert_eq!(lab.loadx.ctl(&["apply", &path, "--confirm-within", "100ms", "--wait"]).code, Some(1));
+    let mut other = config(lab.good.address());
+    other["via"] = json!("other");
+    let other = lab.loadx.file("other.json", &other.to_string());
+    lab.loadx.ctl(&["apply", &other, "--confirm-within", "60s"]);
+    assert_eq!(lab.loadx.ctl(&["confirm"]).code, Some(0));
+    lab.loadx.restart();
+    assert_eq!(lab.loadx.get("/").text(), "ok", "the file is still refused");
+    let told = lab.loadx.ctl(&["apply", &other]).stdout;
+    assert!(told.contains("the last confirmed config and not this config"), "{told}");
+    assert_eq!(lab.loadx.ctl(&["apply", &path]).code, Some(0));
+    lab.loadx.restart();
+    assert_eq!(lab.loadx.get("/").text(), "bad", "an operator applied the text for good");
+}
+
+#[test]
+fn a_watched_file_that_loadx_refused_stays_refused_after_an_upgrade() {
+    let (old, new) = (Origin::answering(OK), Origin::answering(BAD));
+    let mut loadx = LoadX::of_with(&config(old.address()), &["--watch"]);
+    let tried = config(new.address()).to_string();
+    let file = loadx.file("tried.json", &tried);
+    loadx.ctl(&["apply", &file, "--confirm-within", "1s"]);
+    std::fs::write(loadx.config_path(), &tried).unwrap();
+    loadx.wait_for_log("the changed config file is not read");
+    loadx.upgrade();
+    eventually("the new process has looked at the file", || {
+        (loadx.log().matches("the changed config file is not read").count() >= 2).then_some(())
+    });
+    assert_eq!(loadx.get("/").text(), "ok");
+}

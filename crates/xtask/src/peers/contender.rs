@@ -296,7 +296,6 @@ fn caddy_config(setup: &Setup<'_>) -> String {
         "{{
   admin {CADDY_ADMIN}
   auto_https off
-  persist_config off
 }}
 {sites} {{
 {route}  reverse_proxy {backends}

@@ -100,7 +100,14 @@ pub(super) fn reloads(lab: &Lab, _: &PeersArguments) -> Result<String, Trouble> 
             changes.extend([Change::Backends, Change::Upgrades]);
         }
         for change in changes {
-            let outcome = measure(lab, &contender, change)?;
+            let outcome = match measure(lab, &contender, change) {
+                Ok(outcome) => outcome,
+                // The other rows are of use without this one.
+                Err(error) => {
+                    eprintln!("{}, {}: {error}", contender.name(), change.about());
+                    continue;
+                }
+            };
             let _ = writeln!(
                 table,
                 "| {}, {} | {} of {} | {} of {} | {} | {} | {} | {:.1} | {:.1} | {:.1} |",

@@ -316,18 +316,19 @@ impl Ctl {
         if !self.json {
             trouble::print(&print::changed(&changed))?;
         }
-        self.wait(changed.generation)
+        self.wait(changed.generation, apply.change.keep)
     }
 
     /// Waits for the end of the trial that began with plan `generation`.
-    fn wait(&self, generation: u64) -> Result<ExitCode, Trouble> {
+    fn wait(&self, generation: u64, keep: bool) -> Result<ExitCode, Trouble> {
         loop {
             let status: Status = self.client.ask(Method::GET, "/v1/status")?;
             match (status.trial, status.last_trial) {
                 (Some(trial), _) if trial.generation == generation => std::thread::sleep(Duration::from_millis(200)),
                 (_, Some(ended)) if ended.generation == generation => {
                     self.print(&ended, |ended| format!("{}\n", ended.what))?;
-                    return Ok(if ended.kept { ExitCode::SUCCESS } else { ExitCode::FAILURE });
+                    let is_done = ended.kept && (ended.is_saved || !keep);
+                    return Ok(if is_done { ExitCode::SUCCESS } else { ExitCode::FAILURE });
                 }
                 _ => {
                     let told = "the trial has ended, and another trial or another start of LoadX came since: the outcome \
