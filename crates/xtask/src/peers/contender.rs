@@ -290,7 +290,8 @@ backend b
 /// The defaults, without certificates.
 fn caddy_config(setup: &Setup<'_>) -> String {
     let backends: Vec<String> = setup.backends.iter().map(ToString::to_string).collect();
-    let sites: Vec<String> = setup.listen().iter().map(|at| format!("http://{at}")).collect();
+    // A site with an address would answer only to requests with that address in Host.
+    let sites: Vec<String> = setup.listen().iter().map(|at| format!("http://:{}", at.port())).collect();
     let route = setup.route().map_or_else(String::new, |path| format!("  respond {path} 404\n"));
     format!(
         "{{
@@ -298,10 +299,12 @@ fn caddy_config(setup: &Setup<'_>) -> String {
   auto_https off
 }}
 {sites} {{
+  bind {host}
 {route}  reverse_proxy {backends}
 }}
 ",
         sites = sites.join(", "),
+        host = setup.listen.ip(),
         backends = backends.join(" "),
     )
 }
