@@ -27,6 +27,8 @@ impl Default for FieldSlots<'_> {
 /// The fields that a gateway acts on; a gateway only forwards all other fields.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Known {
+    /// Client-Cert and Client-Cert-Chain (RFC 9440), by which a proxy tells the certificate of the client.
+    ClientCert,
     Connection,
     ContentLength,
     Date,
@@ -66,6 +68,7 @@ impl Known {
             (9, b'x') => (is_token(name, b"x-real-ip"), Known::XRealIp),
             (10, b'c') => (is_token(name, b"connection"), Known::Connection),
             (10, b'k') => (is_token(name, b"keep-alive"), Known::HopByHop),
+            (11, b'c') => (is_token(name, b"client-cert"), Known::ClientCert),
             (12, b'x') => (is_token(name, b"x-request-id"), Known::XRequestId),
             (12, b'm') => (is_token(name, b"max-forwards"), Known::MaxForwards),
             (14, b'c') => (is_token(name, b"content-length"), Known::ContentLength),
@@ -74,6 +77,7 @@ impl Known {
             (16, b'x') if is_token(name, b"x-forwarded-port") => (true, Known::XForwardedPort),
             (16, b'x') => (is_token(name, b"x-forwarded-host"), Known::XForwardedHost),
             (16, b'p') => (is_token(name, b"proxy-connection"), Known::HopByHop),
+            (17, b'c') => (is_token(name, b"client-cert-chain"), Known::ClientCert),
             (17, b't') => (is_token(name, b"transfer-encoding"), Known::TransferEncoding),
             (17, b'x') => (is_token(name, b"x-forwarded-proto"), Known::XForwardedProto),
             _ => return None,
@@ -93,7 +97,9 @@ fn is_token<const LENGTH: usize>(name: &[u8], lower: &[u8; LENGTH]) -> bool {
 
 /// The names with a dash that a backend may trust: LoadX writes, replaces or removes such a field, reads framing from
 /// it, or leaves its meaning to trusted proxies.
-pub(crate) const TRUSTED: [&str; 16] = [
+pub(crate) const TRUSTED: [&str; 18] = [
+    "client-cert",
+    "client-cert-chain",
     "content-length",
     "http2-settings",
     "keep-alive",

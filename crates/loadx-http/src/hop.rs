@@ -7,7 +7,7 @@ use crate::{Fault, Framing, Version};
 
 /// Fields that Connection cannot declare hop-by-hop: the meaning of the message depends on them, and an untrusted
 /// client could have them removed on the way to a backend (RFC 9110, section 7.6.1).
-const NEVER_HOP_BY_HOP: [&str; 21] = [
+const NEVER_HOP_BY_HOP: [&str; 23] = [
     "host",
     "date",
     "via",
@@ -29,6 +29,8 @@ const NEVER_HOP_BY_HOP: [&str; 21] = [
     "x-forwarded-port",
     "x-forwarded-proto",
     "x-real-ip",
+    "client-cert",
+    "client-cert-chain",
 ];
 
 /// The options of Connection.

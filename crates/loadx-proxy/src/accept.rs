@@ -13,8 +13,7 @@ use tokio::task::{JoinHandle, spawn_local};
 use tokio::time::Instant;
 
 use crate::context::Worker;
-use crate::downstream::client::Client;
-use crate::downstream::h1;
+use crate::downstream::arrival;
 use crate::limits::{ACCEPT_BACKLOG, ACCEPT_PAUSE, ACCEPT_QUIET};
 use crate::messages::{Accepted, Order};
 use crate::net::{Listener as _, Network};
@@ -312,9 +311,7 @@ fn place_client<N: Network>(
 
 /// Serves a client from its first byte.
 pub(crate) fn serve<N: Network>(worker: &Rc<Worker<N>>, stream: N::Stream, accepted: Accepted, place: Place) {
-    let Accepted { peer, listener } = accepted;
-    let client = Client::new(stream, peer.ip().to_canonical(), listener, place, worker.clock);
-    spawn_local(h1::serve(Rc::clone(worker), client));
+    spawn_local(arrival::serve(Rc::clone(worker), stream, accepted, place));
 }
 
 #[cfg(test)]

@@ -18,11 +18,12 @@ use crate::downstream::parking::Parking;
 use crate::downstream::sessions::Sessions;
 use crate::limits::DESERTED_LOOK;
 use crate::messages::{Census, Mailbox, Question, Report};
-use crate::net::{Network, PipeOf, Stream as _};
+use crate::net::{Network, PipeOf, Stream as _, StreamOf};
 use crate::pipes::Pipes;
 use crate::request_id::RequestId;
 use crate::shared::{LocalPlan, LocalView, Shared};
 use crate::telemetry::{AccessLog, Holdings, Record, Request, Shard};
+use crate::tls::Handshakes;
 use crate::tunnels::Tunnels;
 use crate::upstream::pool::Pool;
 
@@ -32,7 +33,7 @@ pub(crate) struct Worker<N: Network> {
     pub(crate) clock: Clock,
     pub(crate) buffers: Rc<Buffers>,
     pub(crate) pipes: Pipes<PipeOf<N>>,
-    pub(crate) pool: Pool<N::Stream>,
+    pub(crate) pool: Pool<StreamOf<N>>,
     pub(crate) metrics: RefCell<Shard>,
     pub(crate) index: usize,
     pub(crate) shared: Arc<Shared>,
@@ -52,7 +53,9 @@ pub(crate) struct Worker<N: Network> {
     /// Copies for mirrors that are under way.
     pub(crate) mirrors: Cell<usize>,
     pub(crate) sessions: Rc<Sessions>,
-    pub(crate) parking: Parking<N::Stream>,
+    /// The turns of the handshakes of TLS.
+    pub(crate) handshakes: Handshakes,
+    pub(crate) parking: Parking<StreamOf<N>>,
     /// The tunnels of each backend.
     pub(crate) tunnels: Tunnels,
     is_retired: Cell<bool>,
@@ -82,11 +85,12 @@ impl<N: Network> Worker<N> {
             net,
             clock,
             buffers: Rc::default(),
-            pipes: Pipes::new(N::Stream::pipe),
+            pipes: Pipes::new(StreamOf::<N>::pipe),
             pool: Pool::new(),
             metrics: RefCell::new(Shard::new()),
             mirrors: Cell::new(0),
             sessions: Rc::default(),
+            handshakes: Handshakes::new(),
             parking: Parking::new(),
             tunnels: Tunnels::default(),
             is_retired: Cell::new(false),

@@ -4,8 +4,11 @@ use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use loadx_core::config::HostPort;
+
+use crate::tls::TlsError;
 
 /// Why a proxy could not be started.
 #[derive(Debug)]
@@ -30,6 +33,8 @@ pub enum StartError {
     },
     /// How the system resolves names cannot be read.
     Names(io::Error),
+    /// TLS of a listener cannot be set up: the name of the listener, and the reason.
+    Tls(Arc<str>, TlsError),
     /// The access log's file cannot be opened.
     LogFile(PathBuf, io::Error),
     /// The system refused what every program needs: threads, descriptors.
@@ -69,6 +74,12 @@ impl fmt::Display for StartError {
                 write!(
                     f,
                     "cannot resolve names: {error}\n  help: /etc/resolv.conf must be readable and name a DNS server"
+                )
+            }
+            StartError::Tls(listener, error) => {
+                write!(
+                    f,
+                    "TLS of the listener {listener} cannot be set up: {error}\n  help: \"certificate\" and \"key\" name files in the PEM format that LoadX can read"
                 )
             }
             StartError::LogFile(path, error) => {

@@ -1,6 +1,7 @@
 //! A request that the client's connection hands to an exchange.
 
 use std::net::IpAddr;
+use std::rc::Rc;
 
 use loadx_core::route::Route;
 use loadx_core::{AttemptPolicy, Time};
@@ -9,6 +10,7 @@ use loadx_http::Framing;
 use crate::buffers::LentRequest;
 use crate::request_id::RequestId;
 use crate::shared::LocalPlan;
+use crate::tls::TlsFacts;
 
 /// A request with a valid head.
 #[derive(Debug)]
@@ -21,8 +23,8 @@ pub(crate) struct Incoming {
     pub(crate) listener: usize,
     /// The address of the connection's peer.
     pub(crate) peer: IpAddr,
-    /// The scheme of the peer's connection.
-    pub(crate) scheme: &'static str,
+    /// What the connection of the peer agreed on, if the connection has TLS.
+    pub(crate) tls: Option<Rc<TlsFacts>>,
     /// Whether the peer is a trusted proxy, so that its forwarding fields count.
     pub(crate) peer_trusted: bool,
     /// The client's address, behind trusted proxies.
@@ -38,10 +40,21 @@ impl Incoming {
         self.head.framing() != Framing::Length(0)
     }
 
-    /// The scheme of the client's request: `https` by X-Forwarded-Proto of a trusted proxy, otherwise `scheme`.
+    /// The scheme of the peer's connection.
+    pub(crate) fn scheme(&self) -> &'static str {
+        if self.tls.is_some() { "https" } else { "http" }
+    }
+
+    /// The line of Strict-Transport-Security for the response, if the listener sends the field.
+    pub(crate) fn hsts_line(&self) -> &str {
+        &self.plan.listeners[self.listener].hsts_line
+    }
+
+    /// The scheme of the client's request: `https` by X-Forwarded-Proto of a trusted proxy, otherwise that of the peer's
+    /// connection.
     pub(crate) fn client_scheme(&self) -> &'static str {
         let told = self.head.values("x-forwarded-proto").last().filter(|_| self.peer_trusted);
-        if told.is_some_and(|scheme| scheme.eq_ignore_ascii_case(b"https")) { "https" } else { self.scheme }
+        if told.is_some_and(|scheme| scheme.eq_ignore_ascii_case(b"https")) { "https" } else { self.scheme() }
     }
 
     /// The matched route.

@@ -35,13 +35,16 @@ mod shared;
 mod sides;
 mod telemetry;
 mod timer;
+mod tls;
 mod tunnels;
 mod upstream;
 mod worker;
 
 pub use error::{ApplyError, StartError};
 pub use handle::Handle;
+pub use listening::Listening;
 pub use messages::{Applied, HandedOver};
 pub use net::{InheritedFor, InheritedSocket, Listener, Network, Resolved, Stream, Tcp};
 pub use observed::{Counts, EventRecord, ExchangeCounts, ListenerDrain, ListenerObserved, Observed};
 pub use proxy::{Inherited, Local, Running, start, start_local};
+pub use tls::{Challenges, Identity, IdentityError, Keyring, TlsError};

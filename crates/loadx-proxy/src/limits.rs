@@ -64,6 +64,28 @@ pub const LISTENER_CLOSE: Duration = Duration::from_secs(1);
 /// The interval in which a worker that accepts no more clients looks whether its last client has left.
 pub const DESERTED_LOOK: Duration = Duration::from_secs(1);
 
+/// The most bytes of content that go into records of TLS, and out in one write, at once.
+pub const TLS_WRITE_BYTES: usize = 64 * 1024;
+
+/// The most bytes of records that one read of a TLS connection takes.
+pub const TLS_READ_BYTES: usize = 64 * 1024;
+
+/// The bytes that a read of a TLS connection takes beyond the room for content: the headers and tags of some records.
+pub const TLS_RECORD_OVERHEAD: usize = 512;
+
+/// The bytes of one read during a handshake. Most first messages of clients are smaller.
+pub const TLS_HELLO_READ_BYTES: usize = 4 * 1024;
+
+/// The longest time of a handshake of TLS with a client, from the connection on.
+pub const TLS_HANDSHAKE: Duration = Duration::from_secs(10);
+
+/// The most computations of handshakes of a worker before the worker serves its other connections again. A computation
+/// takes up to a third of a millisecond.
+pub const HANDSHAKES_PER_TURN: usize = 4;
+
+/// The interval in which control looks whether the files of certificates have changed.
+pub const CERTIFICATE_LOOK: Duration = Duration::from_secs(2);
+
 /// How long the rest of a request head may take to arrive when LoadX stops or the listener was removed.
 pub const HEAD_AT_END: Duration = Duration::from_secs(1);
 

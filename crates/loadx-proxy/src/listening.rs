@@ -1,6 +1,7 @@
 //! Taking the addresses that clients connect to.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::io;
 use std::net::{SocketAddr, ToSocketAddrs as _};
 
@@ -8,6 +9,21 @@ use loadx_core::config::ListenerConfig;
 
 use crate::error::StartError;
 use crate::net::Network;
+
+/// An address that clients connect to, as a URL.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub struct Listening {
+    /// The address; port 0 of the config has become a real port.
+    pub address: SocketAddr,
+    /// Whether clients connect with TLS.
+    pub tls: bool,
+}
+
+impl fmt::Display for Listening {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}://{}", if self.tls { "https" } else { "http" }, self.address)
+    }
+}
 
 /// A listener whose addresses were taken and that no worker uses yet.
 pub(crate) struct Opened<S> {

@@ -19,16 +19,17 @@ use crate::control::{self, OpenLog};
 use crate::error::StartError;
 use crate::handle::Handle;
 use crate::limits::{CONTROL_QUEUE_MAX, EVENTS_MAX, EVENTS_PER_POLL_MAX};
-use crate::listening::{self, Opened};
+use crate::listening::{self, Listening, Opened};
 use crate::messages::{Mailbox, Order};
 use crate::net::{InheritedSocket, Network, Tcp};
 use crate::shared::Shared;
 use crate::telemetry::{AccessLog, LostLines};
+use crate::tls::{Keyring, TlsListeners};
 use crate::worker;
 
 /// A proxy that runs.
 pub struct Running {
-    addresses: Vec<SocketAddr>,
+    listening: Vec<Listening>,
     generation: u64,
     mailboxes: Vec<Mailbox<Tcp>>,
     workers: Vec<JoinHandle<()>>,
@@ -38,9 +39,9 @@ pub struct Running {
 }
 
 impl Running {
-    /// Where clients connected at the start; port 0 has become a real one.
-    pub fn addresses(&self) -> &[SocketAddr] {
-        &self.addresses
+    /// Where clients connected at the start.
+    pub fn listening(&self) -> &[Listening] {
+        &self.listening
     }
 
     /// The number of the first plan.
@@ -115,11 +116,11 @@ pub struct Inherited {
 ///
 /// # Errors
 /// Any [`StartError`]; nothing is left running then.
-pub fn start(config: &Config, inherited: Inherited) -> Result<Running, StartError> {
+pub fn start(config: &Config, inherited: Inherited, keyring: &Arc<Keyring>) -> Result<Running, StartError> {
     let net = Tcp::new().map_err(StartError::Names)?.with(inherited.sockets);
     let seed = RandomState::new().hash_one(std::process::id());
-    let Assembly { addresses, mailboxes, control, ready, workers, handle, stop_control } =
-        assemble(config, &net, seed, inherited.knowledge.as_ref())?;
+    let Assembly { listening, mailboxes, control, ready, workers, handle, stop_control } =
+        assemble(config, &net, seed, inherited.knowledge.as_ref(), keyring)?;
     let generation = control.generation();
     for address in net.close_rest() {
         tracing::warn!(
@@ -140,7 +141,7 @@ pub fn start(config: &Config, inherited: Inherited) -> Result<Running, StartErro
             }
         })?);
     }
-    Ok(Running { addresses, generation, mailboxes, workers: threads, control, handle, stop_control })
+    Ok(Running { listening, generation, mailboxes, workers: threads, control, handle, stop_control })
 }
 
 /// A proxy all of which runs in one thread.
@@ -184,9 +185,15 @@ impl<N: Network> Local<N> {
 ///
 /// # Errors
 /// Any [`StartError`]; nothing is left running then.
-pub async fn start_local<N: Network>(config: &Config, net: &N, seed: u64) -> Result<Local<N>, StartError> {
-    let Assembly { addresses, mailboxes, control, ready, workers, handle, stop_control } =
-        assemble(config, net, seed, None)?;
+pub async fn start_local<N: Network>(
+    config: &Config,
+    net: &N,
+    seed: u64,
+    keyring: &Arc<Keyring>,
+) -> Result<Local<N>, StartError> {
+    let Assembly { listening, mailboxes, control, ready, workers, handle, stop_control } =
+        assemble(config, net, seed, None, keyring)?;
+    let addresses = listening.iter().map(|listening| listening.address).collect();
     let control = tokio::task::spawn_local(control::run(control));
     let _ = ready.await;
     let serving = workers.into_iter().map(|Crew { parts, sockets, orders }| {
@@ -199,7 +206,7 @@ pub async fn start_local<N: Network>(config: &Config, net: &N, seed: u64) -> Res
 
 /// All parts of a proxy, ready to run wherever they are put.
 struct Assembly<N: Network> {
-    addresses: Vec<SocketAddr>,
+    listening: Vec<Listening>,
     mailboxes: Vec<Mailbox<N>>,
     control: control::Parts<N>,
     /// Tells when workers may begin.
@@ -221,8 +228,11 @@ fn assemble<N: Network>(
     net: &N,
     seed: u64,
     knowledge: Option<&Inheritance>,
+    keyring: &Arc<Keyring>,
 ) -> Result<Assembly<N>, StartError> {
     let workers = worker::count(config);
+    let tls = TlsListeners::new(Arc::clone(keyring));
+    let prepared = tls.prepare(config, |_| None)?;
     let opened = config
         .listeners
         .iter()
@@ -237,8 +247,13 @@ fn assemble<N: Network>(
         desired.inherit(Time::ZERO, knowledge);
     }
     let (listening, sockets) = share_out(desired.plan(), opened, workers);
-    let addresses: Vec<SocketAddr> = listening.iter().flat_map(|(_, addresses)| addresses.clone()).collect();
-    let shared = Arc::new(Shared::new(Arc::clone(desired.plan()), workers));
+    let urls = desired.plan().listeners.iter().zip(&listening);
+    let urls = urls.flat_map(|(listener, (_, addresses))| {
+        addresses.iter().map(|address| Listening { address: *address, tls: listener.tls })
+    });
+    let urls: Vec<Listening> = urls.collect();
+    tls.replace(desired.plan().listeners.iter().map(|listener| listener.id).zip(prepared), []);
+    let shared = Arc::new(Shared::new(Arc::clone(desired.plan()), workers, tls));
     let (command, commands) = mpsc::channel(CONTROL_QUEUE_MAX);
     let (events, _) = broadcast::channel(EVENTS_MAX);
     let (report_to, reports) = mpsc::channel(CONTROL_QUEUE_MAX);
@@ -280,7 +295,7 @@ fn assemble<N: Network>(
     };
     let workers = sockets.into_iter().zip(orders).enumerate().map(crew).collect();
     let handle = Handle::new(command, events);
-    Ok(Assembly { addresses, mailboxes, control, ready, workers, handle, stop_control })
+    Ok(Assembly { listening: urls, mailboxes, control, ready, workers, handle, stop_control })
 }
 
 /// A socket with the id of its listener.

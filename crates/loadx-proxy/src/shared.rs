@@ -11,6 +11,8 @@ use loadx_core::View;
 use loadx_core::plan::{ClusterSlot, Plan};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use crate::tls::TlsListeners;
+
 /// What one running proxy shares among its threads.
 #[derive(Debug)]
 pub(crate) struct Shared {
@@ -20,6 +22,8 @@ pub(crate) struct Shared {
     /// and views: one load a request.
     version: CachePadded,
     pub(crate) places: Places,
+    /// TLS of the listeners.
+    pub(crate) tls: TlsListeners,
     /// Client connections, by worker.
     pub(crate) loads: Box<[WorkerLoad]>,
 }
@@ -30,8 +34,9 @@ pub(crate) struct Shared {
 struct CachePadded(AtomicU64);
 
 impl Shared {
-    pub(crate) fn new(plan: Arc<Plan>, workers: usize) -> Self {
+    pub(crate) fn new(plan: Arc<Plan>, workers: usize, tls: TlsListeners) -> Self {
         Shared {
+            tls,
             places: Places::new(plan.process.max_connections),
             plan: ArcSwap::new(plan),
             version: CachePadded::default(),

@@ -15,7 +15,7 @@ use crate::downstream::client::Client;
 use crate::downstream::h1;
 use crate::downstream::parking::Parked;
 use crate::messages::Order;
-use crate::net::Network;
+use crate::net::{Network, StreamOf};
 
 /// The number of workers that a config asks for.
 pub(crate) fn count(config: &Config) -> usize {
@@ -150,9 +150,9 @@ async fn attend<N: Network>(worker: Rc<Worker<N>>) {
     }
 }
 
-fn wake<N: Network>(worker: &Rc<Worker<N>>, parked: Parked<N::Stream>) {
+fn wake<N: Network>(worker: &Rc<Worker<N>>, parked: Parked<StreamOf<N>>) {
     let client = Client::awake(parked, worker.clock);
-    spawn_local(h1::serve(Rc::clone(worker), client));
+    spawn_local(h1::resume(Rc::clone(worker), client));
 }
 
 /// Once a second: closes clients that have rested for too long, and idle backend connections

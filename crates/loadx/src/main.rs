@@ -2,6 +2,7 @@
 
 mod admin;
 mod backend;
+mod certificates;
 mod cli;
 mod config_file;
 mod logging;

@@ -4,6 +4,7 @@ use std::fmt;
 use std::io::{self, Write as _};
 use std::process::ExitCode;
 
+use loadx_certs::CertsError;
 use loadx_proxy::StartError;
 
 /// Why a command cannot continue: wrong input (exit status 2) or a failure (exit status 1).
@@ -36,6 +37,12 @@ impl fmt::Display for Trouble {
         match self {
             Trouble::Input(message) | Trouble::Failure(message) => f.write_str(message),
         }
+    }
+}
+
+impl From<CertsError> for Trouble {
+    fn from(error: CertsError) -> Self {
+        Trouble::Input(error.to_string())
     }
 }
 

@@ -5,6 +5,7 @@
 use super::reader::At;
 use super::routing_file::{FileAdmin, FileBackend, FileCluster, FileListener, FileRoute};
 use super::table::Table;
+use super::tls_file::{FileAcme, FileTls};
 use super::values::{Host, LogField, LogFormat, Network, Seconds, TargetPath, Text, Token, Whole};
 use crate::Algorithm;
 
@@ -17,6 +18,13 @@ file_object! {
             backend_servers: Vec<At<FileBackend>>,
             /// The addresses on which LoadX accepts connections; instead of proxy_host and proxy_port.
             listeners: Vec<At<FileListener>>,
+            /// TLS on the only listener, at proxy_host and proxy_port; a file with `listeners` has `tls` in each of them.
+            tls: FileTls,
+            /// How LoadX gets certificates for public names (ACME).
+            acme: FileAcme,
+            /// The folder with the certificates that LoadX gets itself, and with their keys. Without this key: the folder
+            /// certs in the state directory.
+            certificate_folder: Text,
             /// The conditions on requests (host, path and more) and the action of each route. Without this key: all
             /// requests go to the only cluster.
             routes: Vec<At<FileRoute>>,
@@ -96,7 +104,8 @@ file_object! {
             enable_logging: bool = true,
             /// The format of the access log.
             log_format: LogFormat = LogFormat::Human,
-            /// The request fields that each line of the access log shows: host, user_agent, referer.
+            /// What each line of the access log shows of the request: host, user_agent, referer, tls_version, tls_cipher,
+            /// tls_name, tls_client.
             log_fields: Vec<At<LogField>> = Vec::new(),
             /// Whether /__metrics__ answers.
             enable_metrics: bool = true,

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::checker::Checker;
-use super::reader::{At, Problem};
+use super::reader::{At, Problem, Typed as _};
 use super::routing_file::FileListener;
 use super::{HostPort, ListenerConfig};
 
@@ -11,6 +11,7 @@ impl Checker<'_> {
     pub(super) fn listeners(&mut self, typed: &At<Vec<At<FileListener>>>) -> Vec<ListenerConfig> {
         let chosen = typed.value.iter().any(|listener| listener.value.endpoints.is_some());
         let mut listeners: Vec<ListenerConfig> = Vec::new();
+        let mut redirecting = Vec::new();
         for entry in &typed.value {
             let listener = &entry.value;
             let at = listener.address.value.0.clone();
@@ -24,8 +25,13 @@ impl Checker<'_> {
                 self.fault(entry.place, Problem::new(message, "give each listener a different name"));
             }
             let endpoints = listener.endpoints.as_ref().map_or(!chosen, |endpoints| endpoints.value);
-            listeners.push(ListenerConfig { name, at, endpoints, listed: true });
+            let tls = listener.tls.as_ref().map(|tls| self.tls(tls));
+            if listener.redirect_to_https {
+                redirecting.push((listeners.len(), entry.value.place_of("redirect_to_https").unwrap_or(entry.place)));
+            }
+            listeners.push(ListenerConfig { name, at, endpoints, listed: true, tls, https_port: None });
         }
+        self.set_https_ports(&mut listeners, &redirecting);
         if listeners.is_empty() {
             let help = "add one: {\"address\": \"0.0.0.0:8080\"}";
             self.fault(typed.place, Problem::new("\"listeners\" is empty: no client could connect", help));

@@ -22,6 +22,8 @@ mod routing;
 mod routing_file;
 mod routing_values;
 mod table;
+mod tls;
+mod tls_file;
 mod validate;
 mod values;
 
@@ -32,9 +34,11 @@ use validate::BACKENDS_MAX;
 pub use changes::{BackendChange, ChangeError, Changes, Presence, Wanted};
 pub use fault::{Fault, Faults};
 pub use model::{
-    AccessLogConfig, AdminConfig, AdminSocket, ClientLimits, ClusterConfig, Config, HealthKeys, HostPort,
-    ListenerConfig, Signature, Timeouts, TokenSource,
+    AccessLogConfig, AcmeChallenge, AcmeConfig, AdminConfig, AdminSocket, CertificateFiles, ClientCertificates,
+    ClientLimits, ClusterConfig, Config, HealthKeys, HostPort, ListenerConfig, Signature, Timeouts, TlsConfig,
+    TlsProfile, TokenSource,
 };
+pub use tls::is_local_name;
 pub use values::{LogField, LogFormat};
 
 /// Reads a config from the text of a file.
@@ -73,17 +77,34 @@ fn open_comment(text: &str, start: usize) -> Fault {
     Fault::new(text, start, 2, message, "close the comment with */".to_owned())
 }
 
-/// The config without a file: these backends, and the defaults for all other keys.
+/// The config without a file.
+#[derive(Clone, Debug)]
+pub struct Arguments<'a> {
+    /// The address to listen on.
+    pub listen: &'a HostPort,
+    /// The backends.
+    pub backends: &'a [HostPort],
+    /// The names for which LoadX gets certificates; without names, clients connect without TLS.
+    pub https: &'a [String],
+    /// The address from which LoadX redirects to https.
+    pub redirect: Option<&'a HostPort>,
+}
+
+/// The config of arguments, with the defaults for all other keys.
 ///
 /// # Errors
 /// The errors of [`parse`]; the places are places in a JSON text that LoadX makes of the arguments.
-pub fn from_arguments(listen: &HostPort, backends: &[HostPort]) -> Result<Config, Faults> {
+pub fn from_arguments(arguments: &Arguments<'_>) -> Result<Config, Faults> {
+    let Arguments { listen, backends, https, redirect } = arguments;
     let backends: Vec<_> = backends.iter().map(|to| serde_json::json!({ "host": to.host, "port": to.port })).collect();
-    let file = serde_json::json!({
-        "proxy_host": listen.host,
-        "proxy_port": listen.port,
-        "backend_servers": backends,
-    });
+    let file = if https.is_empty() {
+        serde_json::json!({ "proxy_host": listen.host, "proxy_port": listen.port, "backend_servers": backends })
+    } else {
+        let secure = serde_json::json!({ "address": listen.to_string(), "tls": { "auto": https } });
+        let plain = redirect.map(|at| serde_json::json!({ "address": at.to_string(), "redirect_to_https": true }));
+        let listeners: Vec<_> = std::iter::once(secure).chain(plain).collect();
+        serde_json::json!({ "listeners": listeners, "backend_servers": backends })
+    };
     parse(&format!("{file:#}"))
 }
 

@@ -41,6 +41,43 @@ pub struct Config {
     pub endpoints_allow: Vec<IpNet>,
     /// How operators reach the admin API.
     pub admin: AdminConfig,
+    /// How LoadX gets certificates for public names.
+    pub acme: AcmeConfig,
+    /// The folder with the certificates that LoadX gets itself; `None` means a folder in the state directory.
+    pub certificate_folder: Option<PathBuf>,
+}
+
+/// How LoadX gets certificates for public names (ACME, RFC 8555).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct AcmeConfig {
+    /// The address of the authority's directory; `None` means that of Let's Encrypt.
+    pub directory: Option<String>,
+    /// The address at which the authority warns of problems.
+    pub email: Option<String>,
+    /// The file with the certificates that prove the authority's server; `None` means those of the system.
+    pub ca: Option<PathBuf>,
+    /// The profile of the authority.
+    pub profile: Option<String>,
+    /// How LoadX proves that a name is its own.
+    pub challenge: AcmeChallenge,
+    /// The program that sets and removes records in DNS.
+    pub dns_hook: Option<PathBuf>,
+    /// The key by which the authority knows its customer: its name, and the file with the key.
+    pub customer_key: Option<(String, PathBuf)>,
+}
+
+/// How LoadX proves to an authority that a name is its own (RFC 8555, section 8).
+#[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
+pub enum AcmeChallenge {
+    /// Whatever the listeners allow.
+    #[default]
+    Auto,
+    /// By a response to a request of the authority over HTTP.
+    Http,
+    /// By a certificate on a connection of the authority (RFC 8737).
+    Tls,
+    /// By a record in DNS.
+    Dns,
 }
 
 /// How operators reach the admin API.
@@ -84,6 +121,57 @@ pub struct ListenerConfig {
     pub endpoints: bool,
     /// Whether the address is an entry of `listeners`; otherwise `proxy_host` and `proxy_port` have the address.
     pub listed: bool,
+    /// TLS; `None` means that clients connect without TLS.
+    pub tls: Option<TlsConfig>,
+    /// The port of the https listener to which LoadX redirects every request; `None` means no redirect.
+    pub https_port: Option<u16>,
+}
+
+/// TLS of a listener.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TlsConfig {
+    /// The certificates of files, in the order of the file.
+    pub certificates: Vec<CertificateFiles>,
+    /// The names and addresses, in lower case, whose certificates LoadX gets itself; a name may begin with `*.`.
+    pub auto: Vec<Arc<str>>,
+    /// The versions of TLS.
+    pub profile: TlsProfile,
+    /// Whether LoadX refuses a client that asks for a name without a certificate.
+    pub refuses_unknown: bool,
+    /// The certificates of clients; `None` means that LoadX asks for none.
+    pub clients: Option<ClientCertificates>,
+    /// The max-age of Strict-Transport-Security, in seconds; `None` means no such field.
+    pub hsts: Option<u64>,
+}
+
+/// The files of a certificate and of its private key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CertificateFiles {
+    /// The file with the certificate and those of its issuers.
+    pub certificate: PathBuf,
+    /// The file with the private key.
+    pub key: PathBuf,
+}
+
+/// The versions of TLS.
+#[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
+pub enum TlsProfile {
+    /// TLS 1.2 and 1.3.
+    #[default]
+    Intermediate,
+    /// TLS 1.3.
+    Modern,
+}
+
+/// The certificates of clients.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClientCertificates {
+    /// The file with the certificates of the authorities.
+    pub ca: PathBuf,
+    /// The files with lists of revoked certificates.
+    pub revoked: Vec<PathBuf>,
+    /// Whether a client without a certificate is refused.
+    pub required: bool,
 }
 
 /// A set of backends with one algorithm.

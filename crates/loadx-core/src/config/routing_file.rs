@@ -8,6 +8,7 @@ use super::routing_values::{
     Address, HealthWord, HostField, HostPattern, MethodName, RedirectStatus, ResolveWord, SchemeWord, SplitWord,
 };
 use super::table::Table;
+use super::tls_file::FileTls;
 use super::values::{FieldText, Host, Network, Port, Seconds, TargetPath, Text, Token, Whole};
 use crate::Algorithm;
 
@@ -24,8 +25,13 @@ file_object! {
             /// Whether /__health__, /__metrics__ and /__status__ answer on this listener. Without this key: yes if no
             /// listener has the key, otherwise no.
             endpoints: bool,
+            /// TLS on this listener: clients connect with https. Without this key: no TLS.
+            tls: FileTls,
         }
-        default {}
+        default {
+            /// Whether LoadX answers each request on this listener with a redirect to https.
+            redirect_to_https: bool = false,
+        }
     }
 }
 

@@ -86,6 +86,32 @@ words! {
     }
 }
 
+words! {
+    /// How LoadX proves to an authority that a name is its own.
+    ChallengeWord {
+        Auto = "auto",
+        Http = "http-01",
+        Tls = "tls-alpn-01",
+        Dns = "dns-01",
+    }
+}
+
+words! {
+    /// The versions of TLS.
+    ProfileWord {
+        Intermediate = "intermediate",
+        Modern = "modern",
+    }
+}
+
+words! {
+    /// What a client gets that asks for a name without a certificate.
+    UnknownNameWord {
+        Default = "default",
+        Refuse = "refuse",
+    }
+}
+
 impl SchemeWord {
     pub(super) fn as_str(self) -> &'static str {
         match self {

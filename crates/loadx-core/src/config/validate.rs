@@ -26,12 +26,20 @@ impl Checker<'_> {
     fn config(&mut self, file: FileConfig) -> Config {
         let listeners = match &file.listeners {
             Some(listeners) => {
-                self.not_both(&file, "listeners", &["proxy_host", "proxy_port"]);
+                self.not_both(&file, "listeners", &["proxy_host", "proxy_port", "tls"]);
                 self.listeners(listeners)
             }
             None => {
                 let at = HostPort { host: file.proxy_host.0.clone(), port: file.proxy_port.0 as u16 };
-                vec![ListenerConfig { name: "default".into(), at, endpoints: true, listed: false }]
+                let tls = file.tls.as_ref().map(|tls| self.tls(tls));
+                vec![ListenerConfig {
+                    name: "default".into(),
+                    at,
+                    endpoints: true,
+                    listed: false,
+                    tls,
+                    https_port: None,
+                }]
             }
         };
         let clusters = self.clusters(&file);
@@ -47,7 +55,10 @@ impl Checker<'_> {
                 vec![route_to_the_only_cluster()]
             }
         };
+        let acme = file.acme.as_ref().map(|acme| self.acme(acme, &listeners)).unwrap_or_default();
         Config {
+            acme,
+            certificate_folder: file.certificate_folder.as_ref().map(|folder| folder.value.0.as_str().into()),
             listeners,
             routes,
             clusters,

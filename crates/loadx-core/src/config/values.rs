@@ -264,9 +264,32 @@ pub enum LogField {
     UserAgent,
     /// The page from which the client got the address (RFC 9110, section 10.1.3).
     Referer,
+    /// The version of TLS of the client's connection.
+    TlsVersion,
+    /// The cipher suite of the client's connection.
+    TlsCipher,
+    /// The host that the client asked for in the handshake of TLS (SNI, RFC 6066).
+    TlsName,
+    /// The subject of the certificate that the client showed.
+    TlsClient,
 }
 
-const LOG_FIELDS: [&str; 3] = ["host", "user_agent", "referer"];
+impl LogField {
+    /// The word in the config and in the log.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            LogField::Host => "host",
+            LogField::UserAgent => "user_agent",
+            LogField::Referer => "referer",
+            LogField::TlsVersion => "tls_version",
+            LogField::TlsCipher => "tls_cipher",
+            LogField::TlsName => "tls_name",
+            LogField::TlsClient => "tls_client",
+        }
+    }
+}
+
+const LOG_FIELDS: [&str; 7] = ["host", "user_agent", "referer", "tls_version", "tls_cipher", "tls_name", "tls_client"];
 
 impl Read for LogField {
     fn schema() -> Value {

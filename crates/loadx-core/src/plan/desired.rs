@@ -118,7 +118,7 @@ impl Desired {
 
     /// For each listener of `config`, the listener of the present plan with the same address. Several listeners may have
     /// the same address with port 0; they match in their order.
-    fn matching_listeners(&self, config: &Config) -> Vec<Option<ListenerId>> {
+    pub fn matching_listeners(&self, config: &Config) -> Vec<Option<ListenerId>> {
         let mut left = self.listeners.clone();
         let listeners = config.listeners.iter();
         let matched = listeners.map(|typed| {
@@ -187,6 +187,9 @@ impl Desired {
                     id: *id,
                     name: Arc::clone(&typed.name),
                     endpoints: typed.endpoints,
+                    tls: typed.tls.is_some(),
+                    https_port: typed.https_port,
+                    hsts_line: hsts_line(typed),
                 })
                 .collect(),
             routes: RouteTable::new(config.routes.clone()),
@@ -363,6 +366,12 @@ impl Member {
             attempt: self.attempt,
         })
     }
+}
+
+/// The line of Strict-Transport-Security (RFC 6797), if the listener sends the field.
+fn hsts_line(listener: &ListenerConfig) -> Arc<str> {
+    let seconds = listener.tls.as_ref().and_then(|tls| tls.hsts);
+    seconds.map_or_else(|| "".into(), |seconds| format!("Strict-Transport-Security: max-age={seconds}\r\n").into())
 }
 
 #[cfg(test)]

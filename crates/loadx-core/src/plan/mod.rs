@@ -54,6 +54,12 @@ pub struct ListenerPlan {
     pub name: Arc<str>,
     /// Whether the status endpoints answer here.
     pub endpoints: bool,
+    /// Whether clients connect with TLS.
+    pub tls: bool,
+    /// The port of https to which every request is redirected; `None` means no redirect.
+    pub https_port: Option<u16>,
+    /// The field line of Strict-Transport-Security with its CR LF, or nothing.
+    pub hsts_line: Arc<str>,
 }
 
 /// One cluster of a plan.

@@ -5,6 +5,7 @@ use std::io::Write as _;
 use std::net::IpAddr;
 
 use super::path::{self, PathFault, Target};
+use super::rules::Rewrite;
 use super::{Action, Asked, Fields, Forward, Match, PathRule, Redirect, Respond, Route, RouteTable, Values, Variable};
 
 /// A request as the client sent it. [`decide`] reads a part only if the decision needs the part, so that other requests
@@ -164,6 +165,17 @@ pub fn decide<'t>(table: &'t RouteTable, request: &impl Request) -> Decided<'t> 
         }
     };
     Decided { found: Some(found), verdict: verdict(found.route, request, &target) }
+}
+
+/// The redirect of a request to https on `port`.
+pub fn redirect_to_https(port: u16, request: &impl Request) -> Verdict<'static> {
+    let target = match Target::read(request.target()) {
+        Ok(target) => target,
+        Err(fault) => return Verdict::BadPath(fault),
+    };
+    let redirect =
+        Redirect { status: 308, scheme: Some("https".into()), host: None, port: Some(port), path: Rewrite::default() };
+    Verdict::Redirect { status: redirect.status, location: location(&redirect, &PathRule::Any, request, &target) }
 }
 
 /// The verdict of a route on a matching request.

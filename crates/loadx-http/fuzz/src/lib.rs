@@ -26,6 +26,7 @@ const FORWARDING: Forwarding<'static> = Forwarding {
     scheme: "http",
     via: Some("loadx"),
     forwarded: true,
+    client_certificate: None,
     request_id_line: None,
 };
 

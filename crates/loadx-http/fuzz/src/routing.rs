@@ -376,6 +376,7 @@ const FORWARDING: Forwarding<'static> = Forwarding {
     scheme: "http",
     via: None,
     forwarded: false,
+    client_certificate: None,
     request_id_line: None,
 };
 

@@ -23,6 +23,8 @@ pub struct Forwarding<'f> {
     pub via: Option<&'f str>,
     /// Whether to write Forwarded (RFC 7239) in addition to the X-Forwarded fields.
     pub forwarded: bool,
+    /// The value of Client-Cert (RFC 9440): the certificate that the client showed LoadX; `None` adds no Client-Cert.
+    pub client_certificate: Option<&'f [u8]>,
     /// The field line X-Request-Id with its CR LF; `None` leaves the field unchanged.
     pub request_id_line: Option<&'f [u8]>,
 }
@@ -64,6 +66,9 @@ impl RequestHead {
         }
         copy_kept(self, dropped, self.respaced, out);
         self.put_forwarded(forwarding, changes, out);
+        if let Some(certificate) = forwarding.client_certificate.filter(|_| !changes.removes(b"client-cert")) {
+            put(out, "Client-Cert", certificate);
+        }
         if !changes.removes(b"x-request-id") {
             out.extend_from_slice(forwarding.request_id_line.unwrap_or_default());
         }
@@ -95,6 +100,9 @@ impl RequestHead {
             dropped.add_all(self.claims.carried);
             dropped.add_all(self.claims.host);
             dropped.add_all(self.claims.proto);
+        }
+        if !forwarding.trusted || forwarding.client_certificate.is_some() {
+            dropped.add_all(self.claims.certificate);
         }
         if !changes.removed.is_empty() {
             (0..self.count()).filter(|index| changes.removes(self.name(*index))).for_each(|index| dropped.add(index));

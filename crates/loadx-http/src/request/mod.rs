@@ -109,6 +109,7 @@ struct Claims {
     forwarded_for: FieldSet,
     /// Forwarded, X-Real-IP and X-Forwarded-Port, which LoadX only carries on for a trusted peer.
     carried: FieldSet,
+    certificate: FieldSet,
     host: FieldSet,
     proto: FieldSet,
     request_id: FieldSet,
@@ -243,6 +244,7 @@ impl RequestHead {
                 }
                 Known::XForwardedFor => self.claims.forwarded_for.add(index),
                 Known::Forwarded | Known::XRealIp | Known::XForwardedPort => self.claims.carried.add(index),
+                Known::ClientCert => self.claims.certificate.add(index),
                 // From a trusted peer too: no proxy has a use for the field, and not every one takes it from a stranger.
                 Known::Proxy => hop.dropped.add(index),
                 Known::XForwardedHost => self.claims.host.add(index),
@@ -335,8 +337,10 @@ impl RequestHead {
     ) -> impl Iterator<Item = &'h [u8]> + use<'h, 'n> {
         let mut dropped = self.dropped;
         if !trusted {
-            let Claims { forwarded_for, carried, host, proto, request_id } = self.claims;
-            [forwarded_for, carried, host, proto, request_id].into_iter().for_each(|claims| dropped.add_all(claims));
+            let Claims { forwarded_for, carried, certificate, host, proto, request_id } = self.claims;
+            [forwarded_for, carried, certificate, host, proto, request_id]
+                .into_iter()
+                .for_each(|claims| dropped.add_all(claims));
         }
         let is_asked =
             move |index: &usize| !dropped.contains(*index) && self.name(*index).eq_ignore_ascii_case(name.as_bytes());

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use loadx_core::plan::{ClusterSnapshot, DrainSnapshot};
 use loadx_core::route::Endpoint;
@@ -18,6 +18,7 @@ use crate::messages::{Mailbox, Order};
 use crate::net::Network;
 use crate::shared::{Shared, WorkerLoad};
 use crate::telemetry::{LostLines, Shard, round};
+use crate::tls::{Automatic, Identity};
 
 /// Answers the status endpoints.
 pub(super) struct Endpoints<N: Network> {
@@ -155,9 +156,49 @@ impl<N: Network> Endpoints<N> {
             "buffers_in_use": counts.holdings.buffers,
             "pipes_in_use": counts.holdings.pipes,
             "access_log": { "lost_lines": self.lost_log_lines.count() },
+            "certificates": self.certificates(),
             "limits": bounds(),
         })
     }
+
+    /// The certificates that clients get, and the names that wait for one.
+    fn certificates(&self) -> Vec<Value> {
+        let plan = self.shared.plan();
+        let listeners = plan.listeners.iter().filter_map(|listener| Some((listener, self.shared.tls.of(listener.id)?)));
+        let mut all = Vec::new();
+        for (listener, tls) in listeners {
+            let (files, automatic) = tls.identities();
+            all.extend(files.iter().map(|identity| describe_certificate(&listener.name, "file", Some(identity), None)));
+            for Automatic { name, identity, problem } in automatic {
+                let mut described = describe_certificate(&listener.name, "auto", identity.as_ref(), problem.as_deref());
+                if identity.is_none() {
+                    described["names"] = json!([&*name]);
+                }
+                all.push(described);
+            }
+        }
+        all
+    }
+}
+
+fn describe_certificate(
+    listener: &str,
+    source: &str,
+    identity: Option<&Arc<Identity>>,
+    problem: Option<&str>,
+) -> Value {
+    let left = identity.map(|identity| {
+        let left = identity.not_after().duration_since(SystemTime::now());
+        left.map_or_else(|over| -over.duration().as_secs_f64(), |left| left.as_secs_f64())
+    });
+    json!({
+        "listener": listener,
+        "source": source,
+        "names": identity.map(|identity| identity.names()),
+        "issuer": identity.map(|identity| identity.issuer()),
+        "valid_seconds_left": left.map(|left| round(left, 0)),
+        "problem": problem,
+    })
 }
 
 /// The backends of all clusters together.
@@ -285,6 +326,11 @@ fn bounds() -> Value {
         ("interim_responses", limits::INTERIM_RESPONSES_MAX as u64),
         ("linger_bytes", limits::LINGER_BYTES_MAX as u64),
         ("linger_seconds", limits::LINGER.as_secs()),
+        ("tls_write_bytes", limits::TLS_WRITE_BYTES as u64),
+        ("tls_read_bytes", limits::TLS_READ_BYTES as u64),
+        ("tls_handshake_seconds", limits::TLS_HANDSHAKE.as_secs()),
+        ("tls_handshakes_per_turn", limits::HANDSHAKES_PER_TURN as u64),
+        ("certificate_look_seconds", limits::CERTIFICATE_LOOK.as_secs()),
         ("listener_close_seconds", limits::LISTENER_CLOSE.as_secs()),
         ("deserted_look_seconds", limits::DESERTED_LOOK.as_secs()),
         ("head_at_end_seconds", limits::HEAD_AT_END.as_secs()),

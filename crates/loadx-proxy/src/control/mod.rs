@@ -1,6 +1,7 @@
 //! The one thread that judges: control holds the desired state, probes backends, takes in what workers report,
 //! resolves names, publishes plans and views, and answers the status endpoints.
 
+mod certificates;
 mod commands;
 mod endpoints;
 mod hand_over;
@@ -91,6 +92,7 @@ pub(crate) async fn run<N: Network>(mut parts: Parts<N>) -> OpenLog {
         _ = &mut parts.stop => return control.log,
         () = control.resolve_at_start(&mut findings) => {}
     }
+    spawn_local(certificates::watch(Arc::clone(&parts.shared)));
     control.publish_views();
     // The caller may have given up waiting.
     let _ = parts.ready.send(());

@@ -12,7 +12,7 @@ use crate::buffers::{Buffers, Input};
 use crate::clock::Clock;
 use crate::io::write_all;
 use crate::io::{Waiting, fill};
-use crate::net::{Network, Stream};
+use crate::net::{Network, Stream, StreamOf};
 use crate::patience::Patience;
 use crate::timer::Timer;
 use crate::upstream::connect;
@@ -83,7 +83,7 @@ impl ProbeRun {
         }
     }
 
-    async fn connect<N: Network>(&self, net: &N) -> Result<N::Stream, ProbeFailure> {
+    async fn connect<N: Network>(&self, net: &N) -> Result<StreamOf<N>, ProbeFailure> {
         let connecting = connect::connect_any(net, &self.addresses, self.clock, self.policy.timeout);
         let connected = connecting.await.map_err(|fault| match fault.kind {
             ConnectFailureKind::Local => ProbeFailure::Local(fault.reason.to_string()),

@@ -15,7 +15,7 @@ use super::resolve::{Answers, look_up};
 use super::{Control, Finding};
 use crate::error::{ApplyError, StartError};
 use crate::limits::{LISTENER_CLOSE, LOG_REOPEN, RESOLVE_AT_START};
-use crate::listening::{self, Opened};
+use crate::listening::{self, Listening, Opened};
 use crate::messages::{Applied, Order};
 use crate::net::Network;
 use crate::telemetry::{self, LogSender, LogWriter};
@@ -132,6 +132,8 @@ impl<N: Network> Control<N> {
 
     fn apply(&mut self, config: &Config, answers: &Answers) -> Result<(Applied, mpsc::Receiver<()>), ApplyError> {
         let opened = self.open_listeners(config)?;
+        let matched = self.desired.matching_listeners(config);
+        let tls = self.shared.tls.prepare(config, |index| matched[index]).map_err(ApplyError::Open)?;
         let log = self.open_log(config)?;
         // Nothing can fail from here on.
         let former = Arc::clone(self.desired.plan());
@@ -140,6 +142,11 @@ impl<N: Network> Control<N> {
         self.desired.publish();
         let plan = Arc::clone(self.desired.plan());
         self.shared.places.resize(former.process.max_connections, plan.process.max_connections);
+        // Before the plan: a client of a new listener must find its TLS. A listener that is removed keeps its TLS.
+        let present = plan.listeners.iter().map(|listener| listener.id);
+        let gone = former.listeners.iter().filter(|listener| plan.listener(listener.id).is_none());
+        let leaving = self.leaving.iter().map(|leaving| leaving.id).chain(gone.map(|listener| listener.id));
+        self.shared.tls.replace(present.zip(tls), leaving);
         self.shared.publish(Arc::clone(&plan));
         self.listen(opened);
         let closing = self.leave(&former, &plan);
@@ -193,8 +200,10 @@ impl<N: Network> Control<N> {
         let new: Vec<ListenerId> = ids.filter(|id| !known.contains(id)).collect();
         let mut by_worker: Vec<Vec<(ListenerId, N::Socket)>> = self.mailboxes.iter().map(|_| Vec::new()).collect();
         for (id, Opened { addresses, by_worker: sockets }) in new.into_iter().zip(opened) {
+            let plan = self.desired.plan();
+            let tls = plan.listener(id).is_some_and(|position| plan.listeners[position].tls);
             for address in &addresses {
-                tracing::info!("listening on http://{address}");
+                tracing::info!("listening on {}", Listening { address: *address, tls });
             }
             self.listening.push((id, addresses));
             for (worker, sockets) in by_worker.iter_mut().zip(sockets) {

@@ -1,5 +1,6 @@
 //! The clients' side: active and parked connections, and one driver per HTTP version.
 
+pub(crate) mod arrival;
 pub(crate) mod client;
 pub(crate) mod h1;
 pub(crate) mod parking;

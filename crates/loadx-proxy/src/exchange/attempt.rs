@@ -13,7 +13,7 @@ use super::routing::Forwarded;
 use super::{Answer, Exchange, Progress, TunnelEnd, mirror};
 use crate::incoming::Incoming;
 use crate::io::{Broken, Waiting};
-use crate::net::{Network, PipeOf};
+use crate::net::{Network, PipeOf, StreamOf};
 use crate::patience::Patience;
 use crate::relay::relay;
 use crate::request_id;
@@ -34,7 +34,7 @@ where
         &mut self,
         backend: &Backend,
         deadline: Time,
-    ) -> Result<Answer<N::Stream>, Failure> {
+    ) -> Result<Answer<StreamOf<N>>, Failure> {
         let limit = self.policy.exchange.unwrap_or_default();
         let at = self.worker.clock.instant(deadline);
         match tokio::time::timeout_at(at, self.attempt_while_served(backend)).await {
@@ -44,7 +44,7 @@ where
     }
 
     /// Calls [`attempt`](Self::attempt), and fails when the drain of the backend is over.
-    pub(super) async fn attempt_while_served(&mut self, backend: &Backend) -> Result<Answer<N::Stream>, Failure> {
+    pub(super) async fn attempt_while_served(&mut self, backend: &Backend) -> Result<Answer<StreamOf<N>>, Failure> {
         let attempt = until_cut(backend, self.attempt(backend)).await;
         attempt.unwrap_or_else(|| match self.progress.answered.get() {
             None => Err(Failure::DrainOver),
@@ -53,7 +53,7 @@ where
     }
 
     /// Sends the request to one backend and relays the response, on an idle connection if there is one.
-    async fn attempt(&mut self, backend: &Backend) -> Result<Answer<N::Stream>, Failure> {
+    async fn attempt(&mut self, backend: &Backend) -> Result<Answer<StreamOf<N>>, Failure> {
         let mut idle = self.worker.pool.take(backend);
         loop {
             let is_reused = idle.is_some();
@@ -77,7 +77,7 @@ where
     }
 
     /// Opens a connection. Fails when the client closes its connection first.
-    async fn open(&mut self, backend: &Backend) -> Result<Connection<N::Stream>, Failure> {
+    async fn open(&mut self, backend: &Backend) -> Result<Connection<StreamOf<N>>, Failure> {
         let target = (&self.incoming.plan, self.forwarded.cluster);
         let connecting = pin!(connect::connect(self.worker, target, backend));
         let leaving = pin!(async { client_gone(&self.client.request.departure().await) });
@@ -90,8 +90,8 @@ where
     async fn converse(
         &mut self,
         backend: &Backend,
-        connection: Connection<N::Stream>,
-    ) -> Result<Answer<N::Stream>, Failure> {
+        connection: Connection<StreamOf<N>>,
+    ) -> Result<Answer<StreamOf<N>>, Failure> {
         let (worker, timer) = (self.worker, self.client.pace.timer);
         let patience = Patience::idle(self.policy.response);
         let mut conversation = Conversation::new(connection);
@@ -208,9 +208,10 @@ fn encode(incoming: &Incoming, forwarded: &Forwarded, write: impl FnOnce(&Reques
     let forwarding = Forwarding {
         peer: incoming.peer,
         trusted: incoming.peer_trusted,
-        scheme: incoming.scheme,
+        scheme: incoming.scheme(),
         via: signature.via.as_deref(),
         forwarded: signature.forwarded,
+        client_certificate: incoming.tls.as_ref().and_then(|tls| tls.client_certificate.as_deref()),
         request_id_line: Some(incoming.id.line(&mut line)),
     };
     write(&incoming.head, &forwarding, &forwarded.changes(incoming));

@@ -12,7 +12,7 @@ use crate::context::Worker;
 use crate::h1::BodyWriter;
 use crate::io::{Waiting, fill};
 use crate::limits::{MIRROR_RESPONSE_BYTES_MAX, MIRRORS_MAX};
-use crate::net::Network;
+use crate::net::{Network, StreamOf};
 use crate::patience::Patience;
 use crate::shared::LocalPlan;
 use crate::sides::{BodySink as _, Piece};
@@ -83,7 +83,7 @@ async fn attempt<N: Network>(worker: &Rc<Worker<N>>, copy: &Copy, backend: &Back
 }
 
 /// Sends the copy and reads the response, up to [`MIRROR_RESPONSE_BYTES_MAX`].
-async fn exchange<N: Network>(worker: &Rc<Worker<N>>, copy: &Copy, stream: &N::Stream) -> (Outcome, Option<u16>) {
+async fn exchange<N: Network>(worker: &Rc<Worker<N>>, copy: &Copy, stream: &StreamOf<N>) -> (Outcome, Option<u16>) {
     let timer = Timer::new(worker.clock);
     let waiting = Waiting { timer: &timer, buffers: &worker.buffers };
     let patience = Patience::idle(copy.plan.clusters[copy.cluster].attempt.response);

@@ -21,7 +21,7 @@ use loadx_core::{
 
 use crate::context::Worker;
 use crate::incoming::Incoming;
-use crate::net::{Network, PipeOf};
+use crate::net::{Network, PipeOf, StreamOf};
 use crate::shared::LocalView;
 use crate::sides::{
     BodySink as _, BodySource as _, Ending, Inbound, OwnResponse, RelayFault, RequestSource, ResponseSink,
@@ -197,7 +197,7 @@ where
     W: ResponseSink<PipeOf<N>>,
 {
     /// Makes attempts at one backend after the other, until an attempt succeeds or the core allows no further attempt.
-    async fn attempt_each(&mut self) -> Result<Answer<N::Stream>, Unserved> {
+    async fn attempt_each(&mut self) -> Result<Answer<StreamOf<N>>, Unserved> {
         let timer = self.client.pace.timer;
         let mut last: Option<Failure> = None;
         loop {
@@ -242,7 +242,7 @@ where
     }
 
     /// The result of the attempt for the health and the counts of its backend.
-    fn ended(&self, pick: &Pick<LocalView>, attempt: &Result<Answer<N::Stream>, Failure>, now: Time) -> Ended {
+    fn ended(&self, pick: &Pick<LocalView>, attempt: &Result<Answer<StreamOf<N>>, Failure>, now: Time) -> Ended {
         let took = now.since(pick.at());
         match attempt {
             Err(failure) => Ended::unanswered(failure.outcome(), took),
@@ -259,7 +259,7 @@ where
     }
 
     /// Sends an error response after a failure, if the client can still get one. Counts and logs the exchange.
-    async fn end(&mut self, outcome: Result<Answer<N::Stream>, Unserved>) -> Ending {
+    async fn end(&mut self, outcome: Result<Answer<StreamOf<N>>, Unserved>) -> Ending {
         let timer = self.client.pace.timer;
         let (status, ending, error) = match outcome {
             Ok(Answer { status, tunnel: TunnelEnd::Closed, .. }) => {
@@ -294,7 +294,8 @@ where
 
     /// Sends the client an error response.
     async fn send_error(&mut self, error: &ProxyError) -> Ending {
-        let response = OwnResponse::error(error, &self.incoming.id);
+        let mut response = OwnResponse::error(error, &self.incoming.id);
+        response.fields.push_str(self.incoming.hsts_line());
         let request_complete = self.client.request.body().is_complete();
         self.client.pace.to_client.begin(self.policy.response, 0);
         match self.client.response.own(&response, request_complete).await {

@@ -21,7 +21,7 @@ where
     W: ResponseSink<PipeOf<N>>,
 {
     let id = &incoming.id;
-    let response = match own {
+    let mut response = match own {
         Own::Endpoint(endpoint) => {
             let (status, json) = worker.ask(*endpoint).await;
             OwnResponse::endpoint(status, json, id)
@@ -31,6 +31,7 @@ where
         Own::Redirect(status, location) => OwnResponse::redirect(*status, location, id),
         Own::Fixed(respond) => OwnResponse::fixed(respond, id),
     };
+    response.fields.push_str(incoming.hsts_line());
     let request_complete = client.request.body().is_complete();
     let sent = client.response.own(&response, request_complete).await;
     // Requests for the status endpoints are not counted: they would change the counts that they show.

@@ -12,6 +12,7 @@ use crate::context::Worker;
 use crate::incoming::Incoming;
 use crate::net::Network;
 use crate::request_id::Spelled;
+use crate::tls::CHALLENGE_PATH;
 
 /// The decision on a request.
 #[derive(Debug)]
@@ -141,11 +142,33 @@ fn is_plain_authority(authority: &[u8]) -> bool {
 
 /// Decides on a request, and stores the matched route in `incoming`.
 pub(super) fn decide<N: Network>(worker: &Worker<N>, incoming: &mut Incoming) -> Decision {
+    if let Some(token) = incoming.head.path_and_query().strip_prefix(CHALLENGE_PATH)
+        && let Ok(token) = std::str::from_utf8(token)
+        && let Some(answer) = worker.shared.tls.keyring().http_answer(token)
+    {
+        return Decision::Answer(Own::Fixed(Respond {
+            status: 200,
+            body: answer.into(),
+            content_type: "application/octet-stream".into(),
+        }));
+    }
     if let Some(own) = own(incoming) {
         return Decision::Answer(own);
     }
-    let Decided { found, verdict } = route::decide(&incoming.plan.routes, &RequestView(incoming));
-    let route = found.map(|found| found.index);
+    if let Some(tls) = &incoming.tls
+        && !tls.serves(&route::path::host(incoming.head.authority()))
+    {
+        let message = "the certificate of this connection is not for this host; connect again";
+        return refused(421, "http_request_error", message);
+    }
+    let listener = &incoming.plan.listeners[incoming.listener];
+    let (route, verdict) = match listener.https_port {
+        Some(port) => (None, route::redirect_to_https(port, &RequestView(incoming))),
+        None => {
+            let Decided { found, verdict } = route::decide(&incoming.plan.routes, &RequestView(incoming));
+            (found.map(|found| found.index), verdict)
+        }
+    };
     let decision = match verdict {
         Verdict::Forward(route::Forwarded { to, path_and_query, added }) => Decision::Forward(Forwarded {
             cluster: cluster(worker, to, incoming),
@@ -190,6 +213,7 @@ pub(super) fn response_lines(incoming: &Incoming, out: &mut Vec<u8>) {
     if let Some(route) = incoming.route().filter(|route| !route.response_fields.add.is_empty()) {
         route::put_response_lines(route, &RequestView(incoming), out);
     }
+    out.extend_from_slice(incoming.hsts_line().as_bytes());
 }
 
 fn cluster<N: Network>(worker: &Worker<N>, forward: &Forward, incoming: &Incoming) -> usize {

@@ -9,7 +9,7 @@ use super::attempt::until_cut;
 use super::{Exchange, TunnelEnd};
 use crate::io::{Broken, Waiting};
 use crate::limits::RELAY_TURN_BYTES;
-use crate::net::{Network, PipeOf};
+use crate::net::{Network, PipeOf, StreamOf};
 use crate::patience::Patience;
 use crate::sides::{BodySink, BodySource, Inbound, Piece, RelayFault, RequestSource, ResponseSink, ResponseSource};
 use crate::timer::Timer;
@@ -23,7 +23,7 @@ where
 {
     /// Relays bytes between the client and the backend after a 101, until both sides end, the tunnel fails, or the drain of
     /// the backend is over.
-    pub(super) async fn tunnel(&mut self, backend: &Backend, switched: &mut Conversation<N::Stream>) -> TunnelEnd {
+    pub(super) async fn tunnel(&mut self, backend: &Backend, switched: &mut Conversation<StreamOf<N>>) -> TunnelEnd {
         let _counted = self.worker.tunnels.begin(backend.id());
         let Inbound { request, response, pace } = &mut self.client;
         self.progress.switched_at.set(Some(pace.timer.now()));

@@ -123,7 +123,7 @@ impl<S: Stream> BodySource for BodyReader<'_, S> {
     }
 
     fn raw_left(&self) -> u64 {
-        if self.input.is_empty() { self.decoder.run_left() } else { 0 }
+        if self.input.is_empty() && self.stream.has_pipes() { self.decoder.run_left() } else { 0 }
     }
 
     fn try_fill(&mut self, pipe: &mut LentPipe<'_, S::Pipe>) -> Result<Filled, RelayFault> {

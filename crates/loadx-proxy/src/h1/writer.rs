@@ -157,7 +157,7 @@ impl<S: Stream> BodySink for BodyWriter<'_, S> {
     }
 
     fn takes_pipes(&self) -> bool {
-        true
+        self.stream.has_pipes()
     }
 
     async fn drain(&mut self, pipe: &mut LentPipe<'_, S::Pipe>, progress: &impl Fn()) -> Result<(), Broken> {

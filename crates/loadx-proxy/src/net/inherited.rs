@@ -106,8 +106,14 @@ mod tests {
             InheritedSocket { listener: InheritedFor::Name("other".to_owned()), socket: second },
             InheritedSocket { listener: InheritedFor::Address(of("127.0.0.1", 0)), socket: third },
         ]);
-        let listener =
-            |name: &str, at: HostPort| ListenerConfig { name: name.into(), at, endpoints: true, listed: true };
+        let listener = |name: &str, at: HostPort| ListenerConfig {
+            name: name.into(),
+            at,
+            endpoints: true,
+            listed: true,
+            tls: None,
+            https_port: None,
+        };
         assert_eq!(inherited.take(&listener("web", of("127.0.0.1", 1))).unwrap().len(), 1);
         assert_eq!(inherited.take(&listener("web", of("127.0.0.1", 1))).unwrap().len(), 0);
         assert_eq!(inherited.take(&listener("api", of("127.0.0.1", address.port()))).unwrap().len(), 1);

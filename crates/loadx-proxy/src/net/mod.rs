@@ -7,6 +7,7 @@ mod queue;
 #[cfg(target_os = "linux")]
 mod splice;
 mod tcp;
+mod transport;
 
 use std::future::Future;
 use std::io;
@@ -19,6 +20,7 @@ use loadx_core::config::ListenerConfig;
 pub use inherited::{InheritedFor, InheritedSocket};
 pub use names::Resolved;
 pub use tcp::Tcp;
+pub(crate) use transport::Transport;
 
 /// A byte stream. Reads and writes take a shared reference, so that one task can move bytes in both directions.
 pub trait Stream: 'static {
@@ -51,6 +53,11 @@ pub trait Stream: 'static {
 
     /// The number of written bytes that the peer has not confirmed; `None` if the system cannot tell.
     fn unconfirmed(&self) -> Option<u64>;
+
+    /// Whether bodies may go through a pipe. Bytes that must be encrypted or decrypted cannot.
+    fn has_pipes(&self) -> bool {
+        true
+    }
 
     /// Moves bytes between two streams without a copy to user space.
     type Pipe: 'static;
@@ -89,6 +96,9 @@ pub trait Stream: 'static {
 
 /// The pipe type of a network.
 pub(crate) type PipeOf<N> = <<N as Network>::Stream as Stream>::Pipe;
+
+/// The type of the connections of a network: encrypted or not.
+pub(crate) type StreamOf<N> = Transport<<N as Network>::Stream>;
 
 /// Accepts connections from clients.
 pub trait Listener: 'static {

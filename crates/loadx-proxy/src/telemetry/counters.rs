@@ -15,6 +15,7 @@ use loadx_core::{Backend, BackendId, ClusterId, Time};
 use super::latency::{LATENCY_MAX_US, Latency};
 use super::record::Record;
 use crate::observed::ExchangeCounts;
+use crate::tls::TlsFacts;
 
 /// The number of slots for the windows of recent time, and the length of a slot.
 pub(super) const RECENT_SLOTS: usize = 7;
@@ -41,6 +42,7 @@ pub(crate) struct Shard {
     /// Copies that got no response.
     pub(crate) mirrors_failed: u64,
     pub(crate) connections: u64,
+    pub(crate) handshakes: HandshakeCounts,
     pub(crate) holdings: Holdings,
     pub(super) statuses: Box<[u64; 600]>,
     pub(super) latency: Latency,
@@ -49,6 +51,34 @@ pub(crate) struct Shard {
     pub(super) backends: BTreeMap<BackendId, BackendCounts>,
     /// Indexed by the number of the cluster's id: ids are few and never reused.
     clusters: Vec<ClusterEntry>,
+}
+
+/// The counts of the handshakes of TLS with clients.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct HandshakeCounts {
+    /// By version, with and without the keys of a former connection.
+    pub(super) succeeded: BTreeMap<(&'static str, bool), u64>,
+    /// By reason.
+    pub(super) failed: BTreeMap<&'static str, u64>,
+}
+
+impl HandshakeCounts {
+    pub(crate) fn succeeded(&mut self, facts: &TlsFacts) {
+        *self.succeeded.entry((facts.version, facts.is_resumed)).or_default() += 1;
+    }
+
+    pub(crate) fn failed(&mut self, reason: &'static str) {
+        *self.failed.entry(reason).or_default() += 1;
+    }
+
+    fn add(&mut self, other: &HandshakeCounts) {
+        for (kind, count) in &other.succeeded {
+            *self.succeeded.entry(*kind).or_default() += count;
+        }
+        for (reason, count) in &other.failed {
+            *self.failed.entry(reason).or_default() += count;
+        }
+    }
 }
 
 /// The counts of one cluster.
@@ -109,6 +139,7 @@ impl Shard {
             mirrors_skipped: 0,
             mirrors_failed: 0,
             connections: 0,
+            handshakes: HandshakeCounts::default(),
             holdings: Holdings::default(),
             statuses: Box::new([0; 600]),
             latency: Latency::precise(),
@@ -207,6 +238,7 @@ impl Shard {
         self.mirrors_skipped += other.mirrors_skipped;
         self.mirrors_failed += other.mirrors_failed;
         self.connections += other.connections;
+        self.handshakes.add(&other.handshakes);
         self.holdings.idle_to_backends += other.holdings.idle_to_backends;
         self.holdings.buffers += other.holdings.buffers;
         self.holdings.pipes += other.holdings.pipes;

@@ -6,7 +6,9 @@ use std::collections::hash_map::Entry;
 use hdrhistogram::Histogram;
 use loadx_core::Time;
 
-use super::counters::{BackendCounts, ClusterCounts, RECENT_SLOT, RECENT_SLOTS, Shard, recent_slot_number};
+use super::counters::{
+    BackendCounts, ClusterCounts, HandshakeCounts, RECENT_SLOT, RECENT_SLOTS, Shard, recent_slot_number,
+};
 use super::latency::{LATENCY_MAX_US, Latency};
 
 impl Latency {
@@ -30,6 +32,18 @@ impl Latency {
 impl ClusterCounts {
     pub(crate) fn response_times(&self) -> serde_json::Value {
         self.latency.to_json()
+    }
+}
+
+impl HandshakeCounts {
+    fn to_json(&self) -> serde_json::Value {
+        let mut succeeded = serde_json::Map::new();
+        for ((version, is_resumed), count) in &self.succeeded {
+            let kind = if *is_resumed { "resumed" } else { "full" };
+            let versions = succeeded.entry(*version).or_insert_with(|| serde_json::json!({ "full": 0, "resumed": 0 }));
+            versions[kind] = (*count).into();
+        }
+        serde_json::json!({ "succeeded": succeeded, "failed": self.failed })
     }
 }
 
@@ -57,6 +71,7 @@ impl Shard {
             "mirrors_skipped": self.mirrors_skipped,
             "mirrors_failed": self.mirrors_failed,
             "client_connections": self.connections,
+            "tls_handshakes": self.handshakes.to_json(),
             "recent": { "10s": self.recent(now, 1), "60s": self.recent(now, RECENT_SLOTS as u64 - 1) },
             "backends": self.backends_by_name(),
         })

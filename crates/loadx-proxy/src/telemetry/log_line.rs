@@ -87,19 +87,11 @@ pub(super) fn write_json(out: &mut Vec<u8>, time: &Stamp<'_>, record: &Record<'_
     out.extend_from_slice(b"}\n");
 }
 
-fn key(field: LogField) -> &'static [u8] {
-    match field {
-        LogField::Host => b"host",
-        LogField::UserAgent => b"user_agent",
-        LogField::Referer => b"referer",
-    }
-}
-
 /// Writes a field of the request, if present.
 fn put_field_human(out: &mut Vec<u8>, field: LogField, record: &Record<'_>) {
     if let Some(value) = record.request.field(field) {
         out.push(b' ');
-        out.extend_from_slice(key(field));
+        out.extend_from_slice(field.as_str().as_bytes());
         out.extend_from_slice(b"=\"");
         put_escaped(out, value, put_hex_escape);
         out.push(b'"');
@@ -109,7 +101,7 @@ fn put_field_human(out: &mut Vec<u8>, field: LogField, record: &Record<'_>) {
 /// Writes a field of the request, or null.
 fn put_field_json(out: &mut Vec<u8>, field: LogField, record: &Record<'_>) {
     out.extend_from_slice(b",\"");
-    out.extend_from_slice(key(field));
+    out.extend_from_slice(field.as_str().as_bytes());
     match record.request.field(field) {
         None => out.extend_from_slice(b"\":null"),
         Some(value) => {

@@ -92,11 +92,15 @@ impl<'a> Request<'a> {
     pub(crate) fn field(&self, field: LogField) -> Option<&'a [u8]> {
         let value = match (self, field) {
             (Request::Refused { host, .. }, LogField::Host) => *host,
-            (Request::Refused { .. }, LogField::UserAgent | LogField::Referer) => None,
-            (Request::Accepted(Incoming { head, .. }), field) => match field {
+            (Request::Refused { .. }, _) => None,
+            (Request::Accepted(Incoming { head, tls, .. }), field) => match field {
                 LogField::Host => Some(head.authority()).filter(|host| !host.is_empty()),
                 LogField::UserAgent => head.values("user-agent").next(),
                 LogField::Referer => head.values("referer").next(),
+                LogField::TlsVersion => tls.as_ref().map(|tls| tls.version.as_bytes()),
+                LogField::TlsCipher => tls.as_ref().map(|tls| tls.cipher.as_bytes()),
+                LogField::TlsName => tls.as_ref().and_then(|tls| tls.server_name.as_deref()).map(str::as_bytes),
+                LogField::TlsClient => tls.as_ref().and_then(|tls| tls.client_subject.as_deref()).map(str::as_bytes),
             },
         };
         value.map(|value| &value[..value.len().min(LOGGED_FIELD_BYTES_MAX)])

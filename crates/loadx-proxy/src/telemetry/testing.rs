@@ -58,7 +58,7 @@ pub(super) fn incoming(plan: Arc<Plan>, head: &[u8]) -> Incoming {
         plan: LocalPlan::new(plan, 0),
         listener: 0,
         peer: [192, 0, 2, 1].into(),
-        scheme: "http",
+        tls: None,
         peer_trusted: false,
         client: [192, 0, 2, 1].into(),
         head: request,

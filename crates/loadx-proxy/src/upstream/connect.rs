@@ -11,7 +11,7 @@ use crate::clock::Clock;
 use crate::context::Worker;
 use crate::io::{describe, is_silent};
 use crate::limits::CONNECT_LOOK;
-use crate::net::{Network, Stream as _};
+use crate::net::{Network, Stream as _, StreamOf, Transport};
 use crate::shared::LocalPlan;
 use crate::upstream::pool::Connection;
 
@@ -24,7 +24,7 @@ pub(crate) async fn connect<N: Network>(
     worker: &Worker<N>,
     target: (&LocalPlan, usize),
     backend: &Backend,
-) -> Result<Connection<N::Stream>, Failure> {
+) -> Result<Connection<StreamOf<N>>, Failure> {
     let connection = establish(worker, target, backend).await.map_err(Failure::Connect)?;
     // Bytes before the request belong to no request (RFC 9112, section 9.2). Asks the system only if the runtime, whose
     // readiness is a hint, does not report silence.
@@ -38,7 +38,7 @@ async fn establish<N: Network>(
     worker: &Worker<N>,
     (plan, cluster): (&LocalPlan, usize),
     backend: &Backend,
-) -> Result<Connection<N::Stream>, ConnectFailure> {
+) -> Result<Connection<StreamOf<N>>, ConnectFailure> {
     let limit = plan.clusters[cluster].attempt.connect;
     let mut connecting = pin!(connect_any(&worker.net, backend.addresses(), worker.clock, limit));
     loop {
@@ -57,13 +57,13 @@ pub(crate) async fn connect_any<N: Network>(
     addresses: &[SocketAddr],
     clock: Clock,
     limit: Duration,
-) -> Result<Connection<N::Stream>, ConnectFailure> {
+) -> Result<Connection<StreamOf<N>>, ConnectFailure> {
     let deadline = clock.now() + limit;
     let mut failure = ConnectFailure { reason: "its name has no address".into(), kind: ConnectFailureKind::Refused };
     for (index, address) in addresses.iter().enumerate() {
         let left = deadline.since(clock.now()) / (addresses.len() - index) as u32;
         match tokio::time::timeout(left, net.connect(*address)).await {
-            Ok(Ok(stream)) => return Ok(Connection { stream, address: *address }),
+            Ok(Ok(stream)) => return Ok(Connection { stream: Transport::Plain(stream), address: *address }),
             Ok(Err(error)) => failure = refused(&error),
             Err(_) => failure = ConnectFailure { reason: "timed out".into(), kind: ConnectFailureKind::TimedOut },
         }

@@ -9,6 +9,7 @@ use loadx_core::config::{ClusterConfig, Config};
 use loadx_core::{Rng as _, SplitMix64};
 use loadx_proxy::start_local;
 use serde_json::json;
+use std::sync::Arc;
 use tokio::time::Instant;
 
 use crate::client::{Conversation, Verdict};
@@ -112,7 +113,7 @@ impl Scenario {
         for backend in 0..BACKENDS {
             tokio::task::spawn_local(self.backend(backend));
         }
-        let mut proxy = Some(start_local(&config, &self.net, self.rng.next_u64()).await.unwrap());
+        let mut proxy = Some(start_local(&config, &self.net, self.rng.next_u64(), &Arc::default()).await.unwrap());
         let clients: Vec<_> =
             (0..3 + self.rng.below(8)).map(|number| tokio::task::spawn_local(self.client(number))).collect();
         let mut verdicts = BTreeMap::new();

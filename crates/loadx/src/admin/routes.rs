@@ -413,7 +413,8 @@ impl From<ManagerError> for Failed {
             ManagerError::Change(ChangeError::Weight(_) | ChangeError::Ambiguous(..)) => {
                 StatusCode::UNPROCESSABLE_ENTITY
             }
-            ManagerError::Refused(_)
+            ManagerError::Certificates(_)
+            | ManagerError::Refused(_)
             | ManagerError::Change(_)
             | ManagerError::Conflict(_)
             | ManagerError::Outdated { .. } => StatusCode::CONFLICT,

@@ -3,6 +3,7 @@
 mod address;
 mod backend;
 mod bench;
+mod ca;
 mod check;
 mod ctl;
 mod demo;
@@ -23,6 +24,7 @@ const EXAMPLES: &str = "\
 Examples:
   loadx demo                                           see LoadX at work
   loadx run --to localhost:8001 --to localhost:8002    balance port 8080 over two backends
+  loadx run --https localhost --to localhost:3000      the same with HTTPS, in front of one server
   loadx check config.json                              check a config file
   loadx plan new.json                                  see what another config would change
   loadx run --config config.json                       balance as the config file says
@@ -53,6 +55,8 @@ enum Command {
     Ctl(ctl::CtlArguments),
     /// Show where the config sends a request, what the backend would get, and why other routes do not match
     Route(route::RouteArguments),
+    /// Show, export or install the certificate of the local authority, which signs for localhost and *.internal
+    Ca(ca::CaArguments),
     /// Print the JSON Schema of the config file
     Schema,
     /// Show LoadX at work: three test backends, steady traffic and a failure, in one terminal
@@ -80,6 +84,7 @@ impl Arguments {
             Command::Plan(arguments) => plan::plan(&arguments),
             Command::Ctl(arguments) => ctl::ctl(&arguments),
             Command::Route(arguments) => route::route(&arguments),
+            Command::Ca(arguments) => ca::ca(&arguments),
             Command::Schema => {
                 trouble::print(&format!("{:#}\n", loadx_core::config::schema()))?;
                 Ok(ExitCode::SUCCESS)

@@ -13,6 +13,7 @@ use loadx_proxy::Running;
 use super::address;
 use super::watch::{self, Watch};
 use crate::admin::Admin;
+use crate::certificates::Keeper;
 use crate::logging;
 use crate::manager::{Base, Followed, Manager, Origin, Start, Successor};
 use crate::signals::{Signals, Wish, Woken};
@@ -33,6 +34,10 @@ pub(super) struct RunArguments {
     /// more backends
     #[arg(long, value_name = "HOST:PORT", value_parser = address::parse_backend)]
     to: Vec<HostPort>,
+    /// The name for which LoadX gets a certificate and serves HTTPS, together with --to; repeat the option for more names.
+    /// LoadX then listens on port 443, and redirects from port 80; with --listen only there
+    #[arg(long, value_name = "NAME", requires = "to")]
+    https: Vec<String>,
     /// The address to listen on, together with --to; :PORT means all IPv4 addresses [default: 0.0.0.0:8080]
     #[arg(long, value_name = "HOST:PORT", value_parser = address::parse_listen, requires = "to")]
     listen: Option<HostPort>,
@@ -90,19 +95,24 @@ fn serve(arguments: &RunArguments, former: &mut Option<Former>) -> Result<ExitCo
         Some(former) => former.inherited(),
         None => systemd::inherited(),
     };
-    let running = loadx_proxy::start(&config, inherited).map_err(|error| match arguments.to.is_empty() {
-        true => error.into(),
-        false => ListenOption::Listen.explain(&error),
-    })?;
-    for address in running.addresses() {
-        tracing::info!("listening on http://{address}");
+    let keeper = Keeper::new();
+    keeper.prepare(&config)?;
+    let running =
+        loadx_proxy::start(&config, inherited, keeper.keyring()).map_err(|error| match arguments.to.is_empty() {
+            true => error.into(),
+            false => ListenOption::Listen.explain(&error),
+        })?;
+    for listening in running.listening() {
+        tracing::info!("listening on {listening}");
     }
     tracing::info!("{}, {}", over(&config), count(running.workers(), "worker"));
     if former.is_some() && start.is_behind_file() {
         // The former LoadX has not read the file since the file changed.
         watch.iter_mut().for_each(Watch::note_unread);
     }
-    let manager = Manager::new(start, running.generation(), running.handle().clone());
+    keeper.adopt(&config);
+    keeper.start().map_err(|error| Trouble::Failure(format!("cannot start the thread for certificates: {error}")))?;
+    let manager = Manager::new(start, running.generation(), running.handle().clone(), keeper);
     let mut admin = match former.take() {
         None => admin::start(opened, &manager)?,
         Some(former) => {
@@ -307,9 +317,15 @@ impl RunArguments {
     }
 
     fn config_of_options(&self) -> Result<Config, Trouble> {
-        let default = HostPort { host: address::ALL_ADDRESSES.to_owned(), port: 8080 };
-        let listen = self.listen.as_ref().unwrap_or(&default);
-        let mut config = config::from_arguments(listen, &self.to).map_err(|faults| explain(&faults))?;
+        let on = |port| HostPort { host: address::ALL_ADDRESSES.to_owned(), port };
+        let (default, redirect) = if self.https.is_empty() { (on(8080), None) } else { (on(443), Some(on(80))) };
+        let arguments = config::Arguments {
+            listen: self.listen.as_ref().unwrap_or(&default),
+            backends: &self.to,
+            https: &self.https,
+            redirect: redirect.as_ref().filter(|_| self.listen.is_none()),
+        };
+        let mut config = config::from_arguments(&arguments).map_err(|faults| explain(&faults))?;
         for cluster in &mut config.clusters {
             if let Some(algorithm) = self.algorithm {
                 cluster.algorithm = algorithm;

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use loadx_certs::CertsError;
 use loadx_core::config::ChangeError;
 use loadx_proxy::ApplyError;
 
@@ -12,6 +13,8 @@ pub(crate) enum ManagerError {
     Faulty(String),
     /// The proxy refuses the config.
     Refused(ApplyError),
+    /// A certificate that the config needs cannot be had.
+    Certificates(CertsError),
     /// The change of a backend is not possible.
     Change(ChangeError),
     /// The state does not allow the change; with the reason and what to do.
@@ -33,6 +36,12 @@ impl From<ApplyError> for ManagerError {
     }
 }
 
+impl From<CertsError> for ManagerError {
+    fn from(error: CertsError) -> Self {
+        ManagerError::Certificates(error)
+    }
+}
+
 impl From<ChangeError> for ManagerError {
     fn from(error: ChangeError) -> Self {
         ManagerError::Change(error)
@@ -44,6 +53,7 @@ impl fmt::Display for ManagerError {
         match self {
             ManagerError::Faulty(text) | ManagerError::Conflict(text) => f.write_str(text),
             ManagerError::Refused(error) => error.fmt(f),
+            ManagerError::Certificates(error) => error.fmt(f),
             ManagerError::Change(error) => error.fmt(f),
             ManagerError::Outdated { known, generation, since } => {
                 write!(f, "the config changed meanwhile: plan {generation} runs, not plan {known}")?;

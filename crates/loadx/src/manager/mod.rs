@@ -23,13 +23,14 @@ use loadx_core::trial::Terms;
 use loadx_proxy::{ApplyError, EventRecord, Handle};
 use tokio::sync::{Mutex, MutexGuard, watch};
 
+use crate::certificates::Keeper;
 use crate::upgrade::{FormerLink, Program, Starting, SuccessorLink, Update};
 use crate::{config_file, open_files, traps};
 
 pub(crate) use error::ManagerError;
 use history::History;
 use state_file::Stored;
-pub(crate) use state_file::{Start, StateFile, default_path, start};
+pub(crate) use state_file::{Start, StateFile, default_path, start, state_directory};
 use trials::Pending;
 pub(crate) use trials::{PendingView, TrialEnded};
 pub(crate) use upgrades::Successor;
@@ -65,6 +66,8 @@ pub(crate) type By = str;
 pub(crate) struct Manager {
     state: Arc<Mutex<State>>,
     proxy: Handle,
+    /// The owner of the certificates that LoadX gets itself.
+    keeper: Keeper,
     started: Instant,
     /// The process that has taken over.
     successor: watch::Sender<Option<Successor>>,
@@ -157,7 +160,7 @@ pub(crate) struct Overview {
 
 impl Manager {
     /// Takes over the config that the proxy was started with.
-    pub(crate) fn new(start: Start, generation: u64, proxy: Handle) -> Self {
+    pub(crate) fn new(start: Start, generation: u64, proxy: Handle, keeper: Keeper) -> Self {
         let Start { file, base, changes, kept, store, note, warnings: _ } = start;
         let mut history = History::default();
         if generation > 1 {
@@ -184,7 +187,7 @@ impl Manager {
         };
         let (successor, _) = watch::channel(None);
         let starting = Starting::default();
-        Manager { state: Arc::new(Mutex::new(state)), proxy, started: Instant::now(), successor, starting }
+        Manager { state: Arc::new(Mutex::new(state)), proxy, keeper, started: Instant::now(), successor, starting }
     }
 
     pub(crate) fn proxy(&self) -> &Handle {
@@ -353,7 +356,9 @@ impl Manager {
                 format!("all backends of the cluster {} are drained: its requests get 503", cluster.name)
             }),
         );
-        let applied = self.proxy.apply(config).await?;
+        self.keeper.prepare(&config)?;
+        let applied = self.proxy.apply(config.clone()).await?;
+        self.keeper.adopt(&config);
         state.formers.iter_mut().for_each(|former| former.send(&update));
         warnings.extend(
             applied.after_restart.iter().map(|setting| format!("{setting}; restart or upgrade LoadX to change it")),

@@ -319,14 +319,19 @@ impl StateFile {
     }
 }
 
-/// The state file of a config file: in the state directory of systemd, otherwise in that of the user or the system.
-pub(crate) fn default_path(config: &Path) -> Option<PathBuf> {
+/// The folder for what LoadX keeps: the state directory of systemd, otherwise that of the system or the user.
+pub(crate) fn state_directory() -> Option<PathBuf> {
     let variable = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
-    let directory = match variable("STATE_DIRECTORY") {
+    Some(match variable("STATE_DIRECTORY") {
         Some(directory) => directory,
         None if rustix::process::geteuid().is_root() => PathBuf::from("/var/lib/loadx"),
         None => variable("XDG_STATE_HOME").or_else(|| Some(variable("HOME")?.join(".local/state")))?.join("loadx"),
-    };
+    })
+}
+
+/// The state file of a config file, in the state directory.
+pub(crate) fn default_path(config: &Path) -> Option<PathBuf> {
+    let directory = state_directory()?;
     let absolute = fs::canonicalize(config).unwrap_or_else(|_| config.to_owned());
     let name = &hash(&absolute.to_string_lossy())[..16];
     Some(directory.join(format!("state-{name}.json")))

@@ -2,6 +2,7 @@
 //!
 //! The config reader in `loadx-core` does no I/O; this module makes the checks that depend on the machine.
 
+mod certificates;
 mod redirects;
 mod routes;
 mod trap;
@@ -45,7 +46,8 @@ fn find(config: &Config) -> Vec<Trap> {
     let log = config.access_log.as_ref().and_then(|log| log.file.as_deref()).and_then(unwritable_log);
     let clusters = config.clusters.iter().flat_map(|cluster| [slow_probes(config, cluster), all_drained(cluster)]);
     let found = listen.chain([log]).chain(backends).chain(clusters).flatten();
-    found.chain(unused(config)).chain(routes::traps(config)).chain(redirects::traps(config)).collect()
+    let found = found.chain(unused(config)).chain(routes::traps(config)).chain(redirects::traps(config));
+    found.chain(certificates::traps(config)).collect()
 }
 
 /// A cluster whose backends all get no requests.

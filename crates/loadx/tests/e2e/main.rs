@@ -4,6 +4,7 @@
 #![expect(clippy::unwrap_used, reason = "in a test, a panic is the report")]
 
 mod aborts;
+mod acme;
 mod admin_api;
 mod bad_input;
 mod balancing;
@@ -37,6 +38,7 @@ mod simulator;
 mod support;
 mod systemd;
 mod terminal;
+mod tls;
 mod traps;
 mod trials;
 mod upgrade;

@@ -140,6 +140,7 @@ fn encode(head: &[u8], times: u32) {
             scheme: "http",
             via: None,
             forwarded: false,
+            client_certificate: None,
             request_id_line: None,
         };
         black_box(&request).encode(&forwarding, &Changes::default(), &mut out);

@@ -2,6 +2,7 @@
 
 use std::future::poll_fn;
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use loadx_core::config::Config;
 use loadx_proxy::{Listener as _, Network as _, start_local};
@@ -64,7 +65,8 @@ pub(super) fn on_stage<T>(between: Between, play: impl AsyncFnOnce(Scene) -> T) 
         let mut scene = match between {
             Between::Nothing => Scene::new(&net, BACKENDS[0]).await,
             Between::Proxy | Between::LoggingProxy => {
-                let proxy = start_local(&config(between), &net, 1).await.expect("nothing is in the way");
+                let proxy =
+                    start_local(&config(between), &net, 1, &Arc::default()).await.expect("nothing is in the way");
                 // The proxy runs as long as the runtime.
                 std::mem::forget(proxy);
                 Scene::new(&net, PROXY).await

@@ -13,7 +13,7 @@ use crate::context::Worker;
 use crate::downstream::sessions::Session;
 use crate::h1::{BodyReader, BodyWriter};
 use crate::io::Broken;
-use crate::net::{Network, PipeOf, Stream};
+use crate::net::{Network, PipeOf, Stream, StreamOf};
 use crate::sides::{BodySink as _, OwnResponse, Piece, RequestSource, ResponseChanges, ResponseSink};
 
 /// A piece that ends a body without content.
@@ -70,7 +70,7 @@ impl<S: Stream> RequestSource<S::Pipe> for BodyReader<'_, S> {
 pub(super) struct ResponseWriter<'c, N: Network> {
     worker: &'c Rc<Worker<N>>,
     session: &'c Session,
-    body: BodyWriter<'c, N::Stream>,
+    body: BodyWriter<'c, StreamOf<N>>,
     version: Version,
     /// Whether the request is a HEAD.
     to_head: bool,
@@ -82,7 +82,7 @@ impl<'c, N: Network> ResponseWriter<'c, N> {
     pub(super) fn new(
         worker: &'c Rc<Worker<N>>,
         session: &'c Session,
-        body: BodyWriter<'c, N::Stream>,
+        body: BodyWriter<'c, StreamOf<N>>,
         options: ReplyOptions,
     ) -> Self {
         let ReplyOptions { version, to_head, persistent } = options;
@@ -101,7 +101,7 @@ impl<'c, N: Network> ResponseWriter<'c, N> {
 }
 
 impl<'c, N: Network> ResponseSink<PipeOf<N>> for ResponseWriter<'c, N> {
-    type Body = BodyWriter<'c, N::Stream>;
+    type Body = BodyWriter<'c, StreamOf<N>>;
 
     fn body(&mut self) -> &mut Self::Body {
         &mut self.body

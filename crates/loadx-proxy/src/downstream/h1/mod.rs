@@ -27,10 +27,11 @@ use crate::h1::{BodyReader, BodyWriter};
 use crate::incoming::Incoming;
 use crate::io::{Broken, Waiting, fill, is_silent};
 use crate::limits::{HEAD_AT_END, LINGER, LINGER_BYTES_MAX, REFUSED_LINE_BYTES_MAX, REST_AFTER};
-use crate::net::{Network, Stream};
+use crate::net::{Network, Stream, StreamOf, Transport};
 use crate::patience::Patience;
 use crate::request_id::RequestId;
 use crate::sides::{BodySource as _, Ending, Inbound, OwnResponse, Pace, ResponseSink as _};
+use crate::timer::Timer;
 
 /// What to do with the connection after an exchange.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
@@ -53,19 +54,26 @@ enum Head {
     Idle,
 }
 
-/// Serves a client connection until the connection ends or is parked.
+/// Serves a client connection that was parked, until the connection ends or is parked again.
 ///
 /// The future takes some kilobytes. The box avoids copies of the future when a task is spawned.
-pub(crate) fn serve<N: Network>(
+pub(crate) fn resume<N: Network>(
     worker: Rc<Worker<N>>,
-    client: Client<N::Stream>,
+    client: Client<StreamOf<N>>,
 ) -> Pin<Box<impl Future<Output = ()>>> {
     worker.sessions.announce();
-    Box::pin(serve_connection(worker, client))
+    Box::pin(async move {
+        let session = worker.sessions.enroll(client.listener).await;
+        serve_connection(worker, session, client).await;
+    })
 }
 
-async fn serve_connection<N: Network>(worker: Rc<Worker<N>>, mut client: Client<N::Stream>) {
-    let session = worker.sessions.enroll(client.listener).await;
+/// Serves a client connection until the connection ends or is parked.
+pub(crate) async fn serve_connection<N: Network>(
+    worker: Rc<Worker<N>>,
+    session: Session,
+    mut client: Client<StreamOf<N>>,
+) {
     session.set_idle(client.requests > 0);
     loop {
         let end = session.run(pin!(client.serve_until_idle(&worker, &session))).await;
@@ -76,7 +84,7 @@ async fn serve_connection<N: Network>(worker: Rc<Worker<N>>, mut client: Client<
                 client = Client::awake(awake, worker.clock);
             }
             Some(NextStep::Linger) => {
-                session.run(pin!(client.linger(&worker))).await;
+                session.run(pin!(linger(&client.wire.stream, &worker, &client.timer))).await;
                 return;
             }
             Some(NextStep::Reset) => return client.wire.stream.break_off(),
@@ -85,7 +93,7 @@ async fn serve_connection<N: Network>(worker: Rc<Worker<N>>, mut client: Client<
     }
 }
 
-impl<S: Stream> Client<S> {
+impl<S: Stream> Client<Transport<S>> {
     /// Serves requests until the connection must end or is idle; [`NextStep::KeepAlive`] means idle.
     async fn serve_until_idle<N: Network<Stream = S>>(
         &mut self,
@@ -287,7 +295,7 @@ impl<S: Stream> Client<S> {
             began,
             listener,
             peer: self.peer,
-            scheme: "http",
+            tls: self.wire.stream.facts().cloned(),
             peer_trusted: address.peer_trusted,
             client: address.ip,
             head,
@@ -346,22 +354,22 @@ impl<S: Stream> Client<S> {
         })
         .await
     }
+}
 
-    /// Closes the connection after the client has read the response. An immediate close would make the system reset the
-    /// connection when the client sends more, and the client could lose the response (RFC 9112, section 9.6).
-    async fn linger<N: Network<Stream = S>>(&mut self, worker: &Rc<Worker<N>>) {
-        self.wire.stream.shut_write();
-        let patience = Patience::total(LINGER);
-        let mut left = LINGER_BYTES_MAX;
-        let mut rest = Input::default();
-        while left > 0 {
-            let waiting = Waiting { timer: &self.timer, buffers: &worker.buffers };
-            match fill(&self.wire.stream, &mut rest, waiting, &patience).await {
-                Ok(0) | Err(_) => return,
-                Ok(count) => {
-                    left = left.saturating_sub(count);
-                    rest.consume(count);
-                }
+/// Closes a connection after the client has read the response. An immediate close would make the system reset the connection
+/// when the client sends more, and the client could lose the response (RFC 9112, section 9.6).
+pub(crate) async fn linger<N: Network>(stream: &impl Stream, worker: &Worker<N>, timer: &Timer) {
+    stream.shut_write();
+    let patience = Patience::total(LINGER);
+    let mut left = LINGER_BYTES_MAX;
+    let mut rest = Input::default();
+    while left > 0 {
+        let waiting = Waiting { timer, buffers: &worker.buffers };
+        match fill(stream, &mut rest, waiting, &patience).await {
+            Ok(0) | Err(_) => return,
+            Ok(count) => {
+                left = left.saturating_sub(count);
+                rest.consume(count);
             }
         }
     }

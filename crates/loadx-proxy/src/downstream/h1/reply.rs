@@ -69,6 +69,7 @@ fn reason_phrase(status: u16) -> &'static str {
         414 => "URI Too Long",
         418 => "I'm a teapot",
         429 => "Too Many Requests",
+        421 => "Misdirected Request",
         431 => "Request Header Fields Too Large",
         500 => "Internal Server Error",
         501 => "Not Implemented",

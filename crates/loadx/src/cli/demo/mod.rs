@@ -7,6 +7,7 @@ mod traffic;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::ops::ControlFlow;
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use clap::Args;
@@ -60,9 +61,9 @@ pub(super) fn demo(arguments: &DemoArguments) -> Result<ExitCode, Trouble> {
     let signals = Signals::catch().map_err(|error| Trouble::Failure(format!("cannot catch signals: {error}")))?;
     let backends = (0..BACKENDS).map(|index| start_backend(arguments.backend_port, index).map(Some));
     let backends = backends.collect::<Result<Vec<_>, _>>()?;
-    let running = loadx_proxy::start(&config(arguments)?, loadx_proxy::Inherited::default())
+    let running = loadx_proxy::start(&config(arguments)?, loadx_proxy::Inherited::default(), &Arc::default())
         .map_err(|error| ListenOption::Port.explain(&error))?;
-    let port = running.addresses().first().map_or(arguments.port, SocketAddr::port);
+    let port = running.listening().first().map_or(arguments.port, |listening| listening.address.port());
     print(&opening(port, arguments.backend_port))?;
 
     let traffic = Traffic::start(port).map_err(|error| Trouble::Failure(format!("cannot send traffic: {error}")))?;

@@ -4,12 +4,46 @@ use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::time::Duration;
 
+use rustls::ClientConnection;
+
 use super::PATIENCE;
 
 /// A raw connection.
 pub(crate) struct Client {
     stream: TcpStream,
+    tls: Option<ClientConnection>,
     unread: Vec<u8>,
+}
+
+/// The content of a connection, encrypted or not.
+struct Content<'c> {
+    stream: &'c mut TcpStream,
+    tls: Option<&'c mut ClientConnection>,
+}
+
+impl Read for Content<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        match &mut self.tls {
+            Some(tls) => rustls::Stream::new(*tls, self.stream).read(buffer),
+            None => self.stream.read(buffer),
+        }
+    }
+}
+
+impl Write for Content<'_> {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        match &mut self.tls {
+            Some(tls) => rustls::Stream::new(*tls, self.stream).write(bytes),
+            None => self.stream.write(bytes),
+        }
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        match &mut self.tls {
+            Some(tls) => rustls::Stream::new(*tls, self.stream).flush(),
+            None => Ok(()),
+        }
+    }
 }
 
 /// A response, byte for byte.
@@ -45,17 +79,39 @@ impl Client {
     pub(crate) fn over(stream: TcpStream) -> Self {
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         stream.set_nodelay(true).unwrap();
-        Client { stream, unread: Vec::new() }
+        Client { stream, tls: None, unread: Vec::new() }
+    }
+
+    /// Makes the handshake of TLS. Returns what the server sends in the place of an answer as an error.
+    pub(crate) fn with_tls(mut self, tls: ClientConnection) -> Result<Self, std::io::Error> {
+        let mut tls = tls;
+        while tls.is_handshaking() {
+            tls.complete_io(&mut self.stream)?;
+        }
+        self.tls = Some(tls);
+        Ok(self)
+    }
+
+    /// What the handshake agreed on.
+    pub(crate) fn tls(&self) -> &ClientConnection {
+        self.tls.as_ref().expect("the connection has TLS")
+    }
+
+    fn content(&mut self) -> Content<'_> {
+        Content { stream: &mut self.stream, tls: self.tls.as_mut() }
     }
 
     pub(crate) fn send(&mut self, bytes: impl AsRef<[u8]>) -> &mut Self {
-        self.stream.write_all(bytes.as_ref()).expect("the server reads the bytes");
+        self.content()
+            .write_all(bytes.as_ref())
+            .and_then(|()| self.content().flush())
+            .expect("the server reads the bytes");
         self
     }
 
     /// Sends as much as the server reads. Returns whether all bytes were sent.
     pub(crate) fn try_send(&mut self, bytes: &[u8]) -> bool {
-        self.stream.write_all(bytes).is_ok()
+        self.content().write_all(bytes).and_then(|()| self.content().flush()).is_ok()
     }
 
     /// Sends a GET.
@@ -111,6 +167,7 @@ impl Client {
 
     /// Ends the client's direction of the connection.
     pub(crate) fn end(&self) {
+        assert!(self.tls.is_none(), "the end of TLS is a record");
         self.stream.shutdown(Shutdown::Write).unwrap();
     }
 
@@ -181,7 +238,7 @@ impl Client {
 
     fn more(&mut self) -> Result<(), String> {
         let mut buffer = [0; 16 * 1024];
-        match self.stream.read(&mut buffer) {
+        match self.content().read(&mut buffer) {
             Ok(0) => Err(format!("the connection ended after {} bytes", self.unread.len())),
             Ok(count) => {
                 self.unread.extend_from_slice(&buffer[..count]);
@@ -194,7 +251,7 @@ impl Client {
     /// Reads until the server closes the connection without a reset.
     fn rest(&mut self) -> Result<Vec<u8>, String> {
         let mut rest = std::mem::take(&mut self.unread);
-        match self.stream.read_to_end(&mut rest) {
+        match self.content().read_to_end(&mut rest) {
             Ok(_) => Ok(rest),
             Err(error) => Err(format!("the connection broke after {} bytes: {error}", rest.len())),
         }
@@ -205,7 +262,7 @@ impl Client {
         let mut rest = std::mem::take(&mut self.unread);
         let mut buffer = [0; 4096];
         loop {
-            match self.stream.read(&mut buffer) {
+            match self.content().read(&mut buffer) {
                 Ok(0) => break,
                 Ok(count) => rest.extend_from_slice(&buffer[..count]),
                 Err(error) if error.kind() == ErrorKind::ConnectionReset => break,

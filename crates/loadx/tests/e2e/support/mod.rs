@@ -4,6 +4,7 @@ mod client;
 mod origin;
 mod process;
 mod terminal;
+pub(crate) mod tls;
 
 use std::net::TcpListener;
 use std::time::{Duration, Instant};

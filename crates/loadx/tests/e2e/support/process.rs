@@ -127,8 +127,9 @@ impl Process {
                 return Some(Err(status));
             }
             let log = self.log();
-            let (_, rest) = log.split_once("listening on http://")?;
-            rest.split_once('\n').map(|(address, _)| Ok(address.parse().unwrap()))
+            let (_, rest) = log.split_once("listening on http")?;
+            let (line, _) = rest.split_once('\n')?;
+            Some(Ok(line.trim_start_matches("s").trim_start_matches("://").parse().unwrap()))
         });
         found.unwrap_or_else(|status| panic!("the process ended with {status}: {}", self.log()))
     }
@@ -317,8 +318,8 @@ impl LoadX {
         // The line about the workers follows the lines about the addresses.
         self.wait_for_log("worker");
         let log = self.log();
-        let addresses = log.lines().filter_map(|line| line.split_once("listening on http://"));
-        addresses.map(|(_, address)| address.trim().parse().unwrap()).collect()
+        let addresses = log.lines().filter_map(|line| line.split_once("listening on http"));
+        addresses.filter_map(|(_, url)| url.split_once("://")?.1.trim().parse().ok()).collect()
     }
 
     /// Sends a GET on a new connection.

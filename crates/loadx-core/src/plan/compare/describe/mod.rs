@@ -4,6 +4,7 @@ mod action;
 mod cluster;
 mod process;
 mod route;
+mod tls;
 pub(super) mod words;
 
 use super::Part;
@@ -79,7 +80,7 @@ fn listener_entry(listener: &ListenerConfig, grace: &str) -> Entry {
         part: Part::Listener,
         of: None,
         name: listener.at.to_string(),
-        settings: settings([("name", quote(&listener.name)), ("endpoints", listener.endpoints.to_string())]),
+        settings: listener_settings(listener),
         action: None,
         effects: Effects::new(
             "LoadX accepts clients on this address",
@@ -87,6 +88,19 @@ fn listener_entry(listener: &ListenerConfig, grace: &str) -> Entry {
             "connections stay open",
         ),
     }
+}
+
+fn listener_settings(listener: &ListenerConfig) -> Settings {
+    let mut all = settings([
+        ("name", quote(&listener.name)),
+        ("endpoints", listener.endpoints.to_string()),
+        ("redirect_to_https", listener.https_port.map_or("no".to_owned(), |port| format!("to port {port}"))),
+    ]);
+    match &listener.tls {
+        Some(tls) => all.extend(tls::settings_of(tls)),
+        None => all.push(("tls".to_owned(), "no".to_owned())),
+    }
+    all
 }
 
 fn settings<const N: usize>(all: [(&str, String); N]) -> Settings {

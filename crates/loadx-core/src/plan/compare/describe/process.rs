@@ -86,11 +86,7 @@ fn log(log: &AccessLogConfig) -> [Entry; 3] {
         LogFormat::Human => "human",
         LogFormat::Json => "json",
     };
-    let field = |field: &LogField| match field {
-        LogField::Host => "host".to_owned(),
-        LogField::UserAgent => "user_agent".to_owned(),
-        LogField::Referer => "referer".to_owned(),
-    };
+    let field = |field: &LogField| field.as_str().to_owned();
     [
         setting("log_file", file, NEXT_LINE),
         setting("log_format", format.to_owned(), NEXT_LINE),

@@ -1,0 +1,187 @@
+//! The folder with the certificates and their keys.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{FlockOperation, flock};
+
+use crate::{Bundle, CertsError};
+
+/// The folder with the certificates and their keys. Several LoadX may share the folder.
+#[derive(Clone, Debug)]
+pub struct Store {
+    folder: PathBuf,
+}
+
+/// The right to change a part of the folder. Dropping the lock lets others change the part.
+#[derive(Debug)]
+pub struct Lock(#[expect(dead_code, reason = "the open file holds the lock")] File);
+
+impl Store {
+    /// A store in this folder, which only this user may read. Makes the folder if it does not exist.
+    ///
+    /// # Errors
+    /// When the folder cannot be made.
+    pub fn open(folder: &Path) -> Result<Self, CertsError> {
+        make_folder(folder).map_err(CertsError::file(folder))?;
+        Ok(Store { folder: folder.to_owned() })
+    }
+
+    /// Where the store keeps its files.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// Waits until no other LoadX has the lock of this name.
+    ///
+    /// # Errors
+    /// When the system refuses the lock.
+    pub fn lock(&self, name: &str) -> Result<Lock, CertsError> {
+        let (path, file) = self.lock_file(name)?;
+        flock(&file, FlockOperation::LockExclusive).map_err(|error| CertsError::File(path, error.into()))?;
+        Ok(Lock(file))
+    }
+
+    /// The lock of this name; none if another LoadX has the lock.
+    ///
+    /// # Errors
+    /// When the system refuses the lock.
+    pub fn try_lock(&self, name: &str) -> Result<Option<Lock>, CertsError> {
+        let (path, file) = self.lock_file(name)?;
+        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => Ok(Some(Lock(file))),
+            Err(rustix::io::Errno::WOULDBLOCK) => Ok(None),
+            Err(error) => Err(CertsError::File(path, error.into())),
+        }
+    }
+
+    fn lock_file(&self, name: &str) -> Result<(PathBuf, File), CertsError> {
+        let path = self.path("locks", name).with_extension("lock");
+        let open = || {
+            make_folder(&self.folder.join("locks"))?;
+            private(&path, false)
+        };
+        let file = open().map_err(CertsError::file(&path))?;
+        Ok((path, file))
+    }
+
+    /// The certificate with this name in a folder of the store; none if there is none yet.
+    ///
+    /// # Errors
+    /// When the file cannot be read, or has something else.
+    pub fn load(&self, kind: &str, name: &str) -> Result<Option<Bundle>, CertsError> {
+        let path = self.path(kind, name);
+        match fs::read_to_string(&path) {
+            Ok(text) => Bundle::new(text).map(Some).map_err(|reason| CertsError::Content(path, reason)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(CertsError::File(path, error)),
+        }
+    }
+
+    /// Keeps a certificate. A crash leaves the former file or the new file, whole.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub fn save(&self, kind: &str, name: &str, bundle: &Bundle) -> Result<(), CertsError> {
+        let path = self.path(kind, name);
+        replace(&path, bundle.text()).map_err(CertsError::file(&path))
+    }
+
+    /// The text of another file of the store, such as that of an account; none if there is no such file.
+    pub(crate) fn read(&self, path: &Path) -> Result<Option<String>, CertsError> {
+        match fs::read_to_string(path) {
+            Ok(text) => Ok(Some(text)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(CertsError::File(path.to_owned(), error)),
+        }
+    }
+
+    /// Replaces another file of the store.
+    pub(crate) fn write(&self, path: &Path, text: &str) -> Result<(), CertsError> {
+        replace(path, text).map_err(CertsError::file(path))
+    }
+
+    /// The file of a certificate. A name of a host has no character that is special in names of files; `*` becomes `_`.
+    pub fn path(&self, kind: &str, name: &str) -> PathBuf {
+        let safe = |character: char| match character {
+            'a'..='z' | '0'..='9' | '-' | '.' => character,
+            _ => '_',
+        };
+        let name: String = name.chars().map(safe).collect();
+        self.folder.join(kind).join(format!("{name}.pem"))
+    }
+
+    /// The names of the files of certificates in a folder of the store.
+    ///
+    /// # Errors
+    /// When the folder cannot be read.
+    pub fn list(&self, kind: &str) -> Result<Vec<PathBuf>, CertsError> {
+        let folder = self.folder.join(kind);
+        let entries = match fs::read_dir(&folder) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(error) => return Err(CertsError::File(folder, error)),
+        };
+        let paths = entries.filter_map(|entry| Some(entry.ok()?.path()));
+        let mut paths: Vec<PathBuf> =
+            paths.filter(|path| path.extension().is_some_and(|extension| extension == "pem")).collect();
+        paths.sort();
+        Ok(paths)
+    }
+}
+
+/// Replaces a file as a whole: a crash leaves the former text or the new text.
+fn replace(path: &Path, text: &str) -> io::Result<()> {
+    let folder = path.parent().unwrap_or(Path::new("."));
+    make_folder(folder)?;
+    let beside = path.with_extension("new");
+    let mut file = private(&beside, true)?;
+    file.write_all(text.as_bytes())?;
+    file.sync_all()?;
+    fs::rename(&beside, path)?;
+    // The name survives a power failure too.
+    File::open(folder)?.sync_all()
+}
+
+fn make_folder(folder: &Path) -> io::Result<()> {
+    if folder.is_dir() {
+        return Ok(());
+    }
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)
+}
+
+/// A file that only this user may read.
+fn private(path: &Path, is_new: bool) -> io::Result<File> {
+    OpenOptions::new().write(true).create(true).truncate(is_new).mode(0o600).open(path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_stay_within_the_folder() {
+        let folder = tempfile::TempDir::new().unwrap();
+        let store = Store::open(&folder.path().join("certs")).unwrap();
+        for name in ["../../etc/passwd", "a/b", "*.example.com", "::1", "\0"] {
+            assert_eq!(store.path("local", name).parent().unwrap(), store.folder().join("local"), "{name}");
+        }
+    }
+
+    #[test]
+    fn only_the_user_may_read() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let folder = tempfile::TempDir::new().unwrap();
+        let store = Store::open(&folder.path().join("certs")).unwrap();
+        let authority = crate::LocalAuthority::open(&store).unwrap();
+        let bundle = authority.issue(&["localhost".into()]).unwrap();
+        store.save("local", "localhost", &bundle).unwrap();
+        assert_eq!(store.load("local", "localhost").unwrap().unwrap(), bundle);
+        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        assert_eq!(mode(store.folder()), 0o700);
+        assert_eq!(mode(&store.path("local", "localhost")), 0o600);
+        assert_eq!(mode(&store.path("local", "authority")), 0o600);
+    }
+}

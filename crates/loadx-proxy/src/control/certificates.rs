@@ -1,0 +1,69 @@
+//! Watches the files of certificates, and reads certificates again that were replaced.
+
+use std::collections::HashMap;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use loadx_core::ListenerId;
+
+use crate::limits::CERTIFICATE_LOOK;
+use crate::shared::Shared;
+use crate::tls::ServerTls;
+
+/// What tells a file that was replaced from its predecessor: the number of the file, its size, and its time.
+type Stamp = Option<(u64, u64, SystemTime)>;
+
+/// The files of one listener.
+struct Watched {
+    tls: Arc<ServerTls>,
+    /// As they were when the certificates were read.
+    read: Vec<Stamp>,
+    /// As they were at the last look.
+    seen: Vec<Stamp>,
+}
+
+/// Reads the certificates of a listener again when their files have changed and stay the same for one interval: a program
+/// that replaces a certificate writes two files, one after the other.
+pub(super) async fn watch(shared: Arc<Shared>) {
+    let mut watched: HashMap<ListenerId, Watched> = HashMap::new();
+    loop {
+        let present = shared.tls.all();
+        watched.retain(|id, watched| present.get(id).is_some_and(|tls| Arc::ptr_eq(tls, &watched.tls)));
+        for (id, tls) in present.iter().filter(|(_, tls)| tls.has_files()) {
+            let stamps = stamps(tls);
+            let former = watched.entry(*id).or_insert_with(|| Watched {
+                tls: Arc::clone(tls),
+                read: stamps.clone(),
+                seen: stamps.clone(),
+            });
+            let is_settled = former.seen == stamps;
+            former.seen = stamps;
+            if is_settled && former.read != former.seen {
+                former.read = former.seen.clone();
+                read_again(tls);
+            }
+        }
+        tokio::time::sleep(CERTIFICATE_LOOK).await;
+    }
+}
+
+fn read_again(tls: &ServerTls) {
+    match tls.read_again() {
+        Ok(new) => {
+            for identity in new {
+                tracing::info!("a new certificate is in use: {}", identity.summary());
+            }
+        }
+        Err(error) => tracing::error!("{error}; the former certificate stays in use"),
+    }
+}
+
+fn stamps(tls: &ServerTls) -> Vec<Stamp> {
+    let stamp = |path: &Path| {
+        let metadata = std::fs::metadata(path).ok()?;
+        Some((metadata.ino(), metadata.len(), metadata.modified().ok()?))
+    };
+    tls.config().certificates.iter().flat_map(|files| [stamp(&files.certificate), stamp(&files.key)]).collect()
+}

@@ -1,0 +1,104 @@
+//! Certificates by the names that they are for.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+
+use super::identity::Identity;
+
+/// Certificates by name. A look-up takes two steps, however many certificates there are.
+#[derive(Debug, Default)]
+pub(crate) struct IdentityTable {
+    all: Vec<Arc<Identity>>,
+    /// By the whole name.
+    exact: HashMap<Box<str>, Vec<usize>>,
+    /// By the name behind `*.`.
+    below: HashMap<Box<str>, Vec<usize>>,
+}
+
+impl IdentityTable {
+    pub(crate) fn new(all: Vec<Arc<Identity>>) -> Self {
+        let mut table = IdentityTable { all, ..IdentityTable::default() };
+        for (index, identity) in table.all.iter().enumerate() {
+            for name in identity.names() {
+                match name.strip_prefix("*.") {
+                    Some(parent) => table.below.entry(parent.into()).or_default().push(index),
+                    None => table.exact.entry(name.clone()).or_default().push(index),
+                }
+            }
+        }
+        table
+    }
+
+    /// All certificates, in their order.
+    pub(crate) fn all(&self) -> &[Arc<Identity>] {
+        &self.all
+    }
+
+    /// The certificates for a name in lower case: those with the name itself before those with a wildcard.
+    pub(crate) fn find(&self, name: &str) -> impl Iterator<Item = &Arc<Identity>> {
+        let exact = self.exact.get(name);
+        let below = name.split_once('.').and_then(|(_, parent)| self.below.get(parent));
+        exact.into_iter().chain(below).flatten().map(|index| &self.all[*index])
+    }
+}
+
+/// The certificates that LoadX obtains itself, for all listeners. The owner of the certificates replaces them while the
+/// proxy runs.
+#[derive(Debug, Default)]
+pub struct Keyring {
+    table: ArcSwap<IdentityTable>,
+    challenges: ArcSwap<Challenges>,
+    problems: ArcSwap<BTreeMap<String, String>>,
+}
+
+/// The answers to the questions of an authority that checks whether a name is LoadX's own (RFC 8555, section 8).
+#[derive(Debug, Default)]
+pub struct Challenges {
+    /// The answers over HTTP, by the last segment of the path.
+    pub http: HashMap<String, String>,
+    /// The answers over TLS (RFC 8737): certificates by name.
+    pub tls: HashMap<String, Arc<Identity>>,
+}
+
+impl Keyring {
+    /// Replaces the reasons why names have no certificate, or no new certificate, by name; for the status.
+    pub fn set_problems(&self, problems: BTreeMap<String, String>) {
+        self.problems.store(Arc::new(problems));
+    }
+
+    pub(crate) fn problem(&self, name: &str) -> Option<String> {
+        self.problems.load().get(name).cloned()
+    }
+
+    /// Replaces the answers to the questions of authorities.
+    pub fn set_challenges(&self, challenges: Challenges) {
+        self.challenges.store(Arc::new(challenges));
+    }
+
+    /// The answer to a request of an authority: the path without its beginning
+    /// [`CHALLENGE_PATH`](crate::tls::CHALLENGE_PATH).
+    pub(crate) fn http_answer(&self, token: &str) -> Option<String> {
+        self.challenges.load().http.get(token).cloned()
+    }
+
+    /// The certificate for an authority that asks over TLS for this name.
+    pub(super) fn tls_answer(&self, name: &str) -> Option<Arc<Identity>> {
+        self.challenges.load().tls.get(name).cloned()
+    }
+
+    /// Replaces all certificates.
+    pub fn replace(&self, identities: Vec<Arc<Identity>>) {
+        self.table.store(Arc::new(IdentityTable::new(identities)));
+    }
+
+    /// All certificates.
+    pub fn identities(&self) -> Vec<Arc<Identity>> {
+        self.table.load().all().to_vec()
+    }
+
+    pub(super) fn table(&self) -> Arc<IdentityTable> {
+        self.table.load_full()
+    }
+}

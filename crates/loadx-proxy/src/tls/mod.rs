@@ -1,0 +1,25 @@
+//! TLS on the connections of clients and backends.
+//!
+//! `session` calls rustls, without I/O. `stream` is a [`Stream`](crate::net::Stream) inside TLS; `handshake` makes one.
+//! `server` has the settings of a listener, `identity` certificates with their keys, and `identities` finds them by name.
+
+/// The beginning of the paths for which an authority asks over HTTP (RFC 8555, section 8.3).
+pub(crate) const CHALLENGE_PATH: &[u8] = b"/.well-known/acme-challenge/";
+
+mod facts;
+mod handshake;
+mod identities;
+mod identity;
+mod listeners;
+mod server;
+mod session;
+mod stream;
+
+pub(crate) use facts::TlsFacts;
+pub(crate) use handshake::{HandshakeFault, Handshakes, accept};
+pub use identities::{Challenges, Keyring};
+pub use identity::{Identity, IdentityError};
+pub(crate) use listeners::TlsListeners;
+pub use server::TlsError;
+pub(crate) use server::{Automatic, ServerTls};
+pub(crate) use stream::TlsStream;

@@ -1,0 +1,265 @@
+//! TLS of a listener: which certificate a client gets, and what LoadX asks of the client.
+
+use std::fmt;
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use arc_swap::ArcSwap;
+use loadx_core::config::{CertificateFiles, ClientCertificates, TlsConfig, TlsProfile};
+use rustls::crypto::aws_lc_rs::Ticketer;
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, CertificateRevocationListDer};
+use rustls::server::danger::ClientCertVerifier;
+use rustls::server::{ClientHello, NoServerSessionStorage, ResolvesServerCert, WebPkiClientVerifier};
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
+use rustls::{RootCertStore, ServerConfig};
+
+use super::identities::{IdentityTable, Keyring};
+use super::identity::{Identity, IdentityError, provider};
+
+/// TLS of one listener.
+#[derive(Debug)]
+pub(crate) struct ServerTls {
+    config: TlsConfig,
+    rustls: Arc<ServerConfig>,
+    choice: Arc<Choice>,
+}
+
+/// A name whose certificate LoadX gets.
+#[derive(Debug)]
+pub(crate) struct Automatic {
+    pub(crate) name: Arc<str>,
+    pub(crate) identity: Option<Arc<Identity>>,
+    /// Why there is no certificate, or no new one.
+    pub(crate) problem: Option<String>,
+}
+
+/// Why TLS of a listener cannot be set up.
+#[derive(Debug)]
+pub enum TlsError {
+    /// A certificate or its key cannot be used: the file of the certificate.
+    Identity(PathBuf, IdentityError),
+    /// Clients would not accept a new certificate: its file, and the reason.
+    Validity(PathBuf, String),
+    /// The certificates by which clients are checked cannot be used: the file, and the reason.
+    Clients(PathBuf, String),
+    /// The library refuses the settings.
+    Settings(rustls::Error),
+}
+
+impl fmt::Display for TlsError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            TlsError::Identity(_, error @ IdentityError::File(..)) => error.fmt(f),
+            TlsError::Identity(path, error) => write!(f, "{}: {error}", path.display()),
+            TlsError::Validity(path, reason) | TlsError::Clients(path, reason) => {
+                write!(f, "{}: {reason}", path.display())
+            }
+            TlsError::Settings(error) => write!(f, "the settings of TLS cannot be used: {error}"),
+        }
+    }
+}
+
+impl std::error::Error for TlsError {}
+
+impl ServerTls {
+    /// Reads the files that `config` names, and sets TLS up. `former`: TLS of the listener so far, whose tickets stay valid
+    /// if the same clients are let in.
+    ///
+    /// # Errors
+    /// Any [`TlsError`].
+    pub(crate) fn new(
+        config: &TlsConfig,
+        keyring: &Arc<Keyring>,
+        former: Option<&ServerTls>,
+    ) -> Result<ServerTls, TlsError> {
+        let own = read_all(&config.certificates, former.map(|former| former.choice.own.load_full()).as_deref())?;
+        let choice = Arc::new(Choice {
+            own: ArcSwap::from_pointee(own),
+            keyring: Arc::clone(keyring),
+            auto: config.auto.clone(),
+            refuses_unknown: config.refuses_unknown,
+        });
+        let versions: &[&rustls::SupportedProtocolVersion] = match config.profile {
+            TlsProfile::Modern => &[&rustls::version::TLS13],
+            TlsProfile::Intermediate => &[&rustls::version::TLS13, &rustls::version::TLS12],
+        };
+        let builder = ServerConfig::builder_with_provider(provider())
+            .with_protocol_versions(versions)
+            .map_err(TlsError::Settings)?;
+        let builder = match &config.clients {
+            None => builder.with_no_client_auth(),
+            Some(clients) => builder.with_client_cert_verifier(verifier(clients)?),
+        };
+        let mut rustls = builder.with_cert_resolver(Arc::clone(&choice) as Arc<dyn ResolvesServerCert>);
+        rustls.alpn_protocols = vec![b"http/1.1".to_vec()];
+        // Tickets only: a store of sessions would be shared by all workers and need memory for each client.
+        rustls.session_storage = Arc::new(NoServerSessionStorage {});
+        rustls.ticketer = match former.filter(|former| former.config.clients == config.clients) {
+            Some(former) => Arc::clone(&former.rustls.ticketer),
+            None => Ticketer::new().map_err(TlsError::Settings)?,
+        };
+        Ok(ServerTls { config: config.clone(), rustls: Arc::new(rustls), choice })
+    }
+
+    pub(crate) fn config(&self) -> &TlsConfig {
+        &self.config
+    }
+
+    /// Reads the files of the certificates again. Returns the certificates that are new.
+    ///
+    /// # Errors
+    /// The errors of [`new`](Self::new); the former certificates stay then.
+    pub(crate) fn read_again(&self) -> Result<Vec<Arc<Identity>>, TlsError> {
+        let former = self.choice.own.load_full();
+        let own = read_all(&self.config.certificates, Some(&former))?;
+        let is_known = |identity: &Arc<Identity>| former.all().iter().any(|known| known.chain() == identity.chain());
+        let new: Vec<Arc<Identity>> = own.all().iter().filter(|identity| !is_known(identity)).cloned().collect();
+        self.choice.own.store(Arc::new(own));
+        Ok(new)
+    }
+
+    /// Whether some certificates come from files.
+    pub(crate) fn has_files(&self) -> bool {
+        !self.config.certificates.is_empty()
+    }
+
+    /// The certificates of files, and of each name whose certificate LoadX gets the certificate, if there is one, and the
+    /// last problem.
+    pub(crate) fn identities(&self) -> (Vec<Arc<Identity>>, Vec<Automatic>) {
+        let table = self.choice.keyring.table();
+        let automatic = self.config.auto.iter().map(|name| Automatic {
+            name: Arc::clone(name),
+            identity: table.all().iter().find(|one| one.names().iter().any(|other| **other == **name)).cloned(),
+            problem: self.choice.keyring.problem(name),
+        });
+        (self.choice.own.load().all().to_vec(), automatic.collect())
+    }
+
+    /// The settings for this client and the certificate that the client gets, if there is one. `local`: the address to which
+    /// the client connected.
+    pub(super) fn choose(
+        &self,
+        hello: &ClientHello<'_>,
+        local: Option<IpAddr>,
+    ) -> Option<(Arc<ServerConfig>, Arc<Identity>)> {
+        if hello.alpn().is_some_and(|mut protocols| protocols.any(|protocol| protocol == ACME_PROTOCOL)) {
+            let identity = self.choice.keyring.tls_answer(&hello.server_name()?.to_ascii_lowercase())?;
+            return Some((challenge_config(&identity)?, identity));
+        }
+        let identity = self.choice.choose(hello, local)?;
+        if hello.server_name().is_some() {
+            return Some((Arc::clone(&self.rustls), identity));
+        }
+        // The library does not tell the resolver the address, by which a client without a name gets its certificate.
+        let mut config = ServerConfig::clone(&self.rustls);
+        config.cert_resolver = Arc::new(SingleCertAndKey::from(Arc::clone(identity.certified())));
+        Some((Arc::new(config), identity))
+    }
+}
+
+/// The protocol by which an authority asks over TLS (RFC 8737, section 4).
+const ACME_PROTOCOL: &[u8] = b"acme-tls/1";
+
+/// The settings for an authority that asks over TLS. Made anew for each question: questions are rare.
+fn challenge_config(identity: &Identity) -> Option<Arc<ServerConfig>> {
+    let builder = ServerConfig::builder_with_provider(provider()).with_safe_default_protocol_versions().ok()?;
+    let answer = SingleCertAndKey::from(Arc::clone(identity.certified()));
+    let mut config = builder.with_no_client_auth().with_cert_resolver(Arc::new(answer));
+    config.alpn_protocols = vec![ACME_PROTOCOL.to_vec()];
+    Some(Arc::new(config))
+}
+
+/// Reads certificates. A certificate that clients would not accept is an error only if LoadX does not serve it already: a
+/// listener with an expired certificate must not keep LoadX from starting or from applying other changes.
+fn read_all(files: &[CertificateFiles], former: Option<&IdentityTable>) -> Result<IdentityTable, TlsError> {
+    let now = SystemTime::now();
+    let read = |files: &CertificateFiles| {
+        let identity = Identity::read(&files.certificate, &files.key)
+            .map_err(|error| TlsError::Identity(files.certificate.clone(), error))?;
+        let is_new = |former: &IdentityTable| !former.all().iter().any(|known| known.chain() == identity.chain());
+        if let Some(reason) = identity.fault_at(now).filter(|_| former.is_some_and(is_new)) {
+            return Err(TlsError::Validity(files.certificate.clone(), reason));
+        }
+        Ok(Arc::new(identity))
+    };
+    files.iter().map(read).collect::<Result<_, _>>().map(IdentityTable::new)
+}
+
+fn verifier(clients: &ClientCertificates) -> Result<Arc<dyn ClientCertVerifier>, TlsError> {
+    let fault = |path: &Path, reason: String| TlsError::Clients(path.to_owned(), reason);
+    let read = |path: &Path| std::fs::read(path).map_err(|error| fault(path, format!("cannot be read: {error}")));
+    let mut roots = RootCertStore::empty();
+    for certificate in CertificateDer::pem_slice_iter(&read(&clients.ca)?) {
+        let certificate = certificate.map_err(|error| fault(&clients.ca, error.to_string()))?;
+        roots.add(certificate).map_err(|error| fault(&clients.ca, error.to_string()))?;
+    }
+    if roots.is_empty() {
+        return Err(fault(&clients.ca, IdentityError::NoCertificate.to_string()));
+    }
+    let mut lists = Vec::new();
+    for path in &clients.revoked {
+        for list in CertificateRevocationListDer::pem_slice_iter(&read(path)?) {
+            lists.push(list.map_err(|error| fault(path, error.to_string()))?);
+        }
+    }
+    let builder = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider()).with_crls(lists);
+    let builder = if clients.required { builder } else { builder.allow_unauthenticated() };
+    builder.build().map_err(|error| fault(&clients.ca, error.to_string()))
+}
+
+/// Chooses the certificate of a client.
+#[derive(Debug)]
+struct Choice {
+    /// The certificates of files.
+    own: ArcSwap<IdentityTable>,
+    keyring: Arc<Keyring>,
+    /// The names whose certificates LoadX obtains.
+    auto: Vec<Arc<str>>,
+    refuses_unknown: bool,
+}
+
+impl Choice {
+    fn choose(&self, hello: &ClientHello<'_>, local: Option<IpAddr>) -> Option<Arc<Identity>> {
+        let schemes = hello.signature_schemes();
+        let fits = |identity: &&Arc<Identity>| identity.certified().key.choose_scheme(schemes).is_some();
+        let own = self.own.load();
+        let of_name = |name: &str| match own.find(name).find(fits) {
+            Some(found) => Some(Arc::clone(found)),
+            None if self.is_auto(name) => self.keyring.table().find(name).find(fits).cloned(),
+            None => None,
+        };
+        match hello.server_name().map(str::to_ascii_lowercase) {
+            Some(name) => {
+                let found = of_name(&name);
+                if found.is_some() || self.refuses_unknown || self.is_auto(&name) {
+                    return found;
+                }
+            }
+            // A client that connects to an IP address asks for no name (RFC 6066, section 3).
+            None => {
+                if let Some(found) = local.and_then(|ip| of_name(&ip.to_canonical().to_string())) {
+                    return Some(found);
+                }
+            }
+        }
+        let first = own.all().iter().find(fits).cloned();
+        first.or_else(|| self.auto.iter().find_map(|name| self.keyring.table().find(name).find(fits).cloned()))
+    }
+
+    fn is_auto(&self, name: &str) -> bool {
+        let parent = name.split_once('.').map(|(_, parent)| parent);
+        self.auto.iter().any(|auto| match auto.strip_prefix("*.") {
+            Some(behind) => parent == Some(behind),
+            None => **auto == *name,
+        })
+    }
+}
+
+impl ResolvesServerCert for Choice {
+    fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        self.choose(&hello, None).map(|identity| Arc::clone(identity.certified()))
+    }
+}

@@ -1,0 +1,286 @@
+//! Certificates of a public authority, played by pebble, which nobody here wrote. Skipped without pebble.
+
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use crate::support::tls::{Authority, connect, text};
+use crate::support::{Client, LoadX, Origin, eventually};
+
+const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
+
+/// An authority with a DNS server that gives every name the address 127.0.0.1.
+struct Pebble {
+    processes: Vec<Child>,
+    authority: Authority,
+    folder: TempDir,
+    directory: SocketAddr,
+    http: u16,
+    tls: u16,
+    dns_management: u16,
+}
+
+impl Pebble {
+    /// None if the programs are not installed.
+    fn start(variables: &[(&str, &str)], settings: &Value) -> Option<Self> {
+        let is_there = |program: &str| Command::new(program).arg("-h").output().is_ok();
+        if !is_there("pebble") || !is_there("pebble-challtestsrv") {
+            eprintln!("skipped: pebble is not installed");
+            return None;
+        }
+        let [acme, management, http, tls, dns, dns_management] = ports();
+        let authority = Authority::new();
+        let files = authority.issue("pebble", &["localhost", "127.0.0.1"]);
+        let folder = TempDir::new().unwrap();
+        let mut config = json!({
+            "listenAddress": format!("127.0.0.1:{acme}"),
+            "managementListenAddress": format!("127.0.0.1:{management}"),
+            "certificate": text(&files.certificate),
+            "privateKey": text(&files.key),
+            "httpPort": http,
+            "tlsPort": tls,
+        });
+        config.as_object_mut().unwrap().extend(settings.as_object().unwrap().clone());
+        let path = folder.path().join("pebble.json");
+        std::fs::write(&path, json!({ "pebble": config }).to_string()).unwrap();
+        let mut names = Command::new("pebble-challtestsrv");
+        names.args(["-http01", "", "-https01", "", "-tlsalpn01", "", "-defaultIPv6", ""]);
+        names.args(["-dns01", &format!("127.0.0.1:{dns}"), "-management", &format!("127.0.0.1:{dns_management}")]);
+        let mut pebble = Command::new("pebble");
+        pebble.args(["-config", text(&path), "-dnsserver", &format!("127.0.0.1:{dns}")]);
+        pebble.env("PEBBLE_VA_NOSLEEP", "1").envs(variables.iter().copied());
+        let quietly = |command: &mut Command| command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        let processes = vec![quietly(&mut names), quietly(&mut pebble)];
+        let directory = SocketAddr::from((Ipv4Addr::LOCALHOST, acme));
+        for port in [acme, dns_management] {
+            eventually("the authority listens", || std::net::TcpStream::connect(("127.0.0.1", port)).ok());
+        }
+        Some(Pebble { processes, authority, folder, directory, http, tls, dns_management })
+    }
+
+    /// Settings by which LoadX gets certificates for these names.
+    fn config(&self, origin: &Origin, names: &[&str], acme: &Value) -> Value {
+        let mut settings = json!({
+            "directory": format!("https://{}/dir", self.directory),
+            "ca": text(&self.authority.ca_path()),
+        });
+        settings.as_object_mut().unwrap().extend(acme.as_object().unwrap().clone());
+        json!({
+            "listeners": [
+                { "address": format!("127.0.0.1:{}", self.tls), "tls": { "auto": names } },
+                { "address": format!("127.0.0.1:{}", self.http), "redirect_to_https": true },
+            ],
+            "acme": settings,
+            "certificate_folder": text(&self.store()),
+            "workers": 1,
+            "clusters": { "web": { "backends": [origin.address().to_string()] } },
+        })
+    }
+
+    fn store(&self) -> PathBuf {
+        self.folder.path().join("certs")
+    }
+
+    /// Waits until a client that accepts any certificate gets one for this name; returns the certificate.
+    fn wait_for_certificate(&self, name: &str) -> Vec<u8> {
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, self.tls));
+        let config = Arc::new(credulous());
+        eventually(&format!("there is a certificate for {name}"), || {
+            let client = connect(address, name, &config).ok()?;
+            Some(client.tls().peer_certificates()?[0].to_vec())
+        })
+    }
+}
+
+impl Drop for Pebble {
+    fn drop(&mut self) {
+        for process in &mut self.processes {
+            let _ = process.kill();
+            let _ = process.wait();
+        }
+    }
+}
+
+/// Unused ports, all different.
+fn ports() -> [u16; 6] {
+    let sockets: [TcpListener; 6] = std::array::from_fn(|_| TcpListener::bind("127.0.0.1:0").unwrap());
+    sockets.each_ref().map(|socket| socket.local_addr().unwrap().port())
+}
+
+/// The settings of a client that accepts every certificate.
+fn credulous() -> rustls::ClientConfig {
+    #[derive(Debug)]
+    struct Everything;
+    impl rustls::client::danger::ServerCertVerifier for Everything {
+        fn verify_server_cert(
+            &self,
+            _: &rustls::pki_types::CertificateDer<'_>,
+            _: &[rustls::pki_types::CertificateDer<'_>],
+            _: &rustls::pki_types::ServerName<'_>,
+            _: &[u8],
+            _: rustls::pki_types::UnixTime,
+        ) -> Result<rustls::client::danger::ServerCertVerified, rustls::Error> {
+            Ok(rustls::client::danger::ServerCertVerified::assertion())
+        }
+        fn verify_tls12_signature(
+            &self,
+            _: &[u8],
+            _: &rustls::pki_types::CertificateDer<'_>,
+            _: &rustls::DigitallySignedStruct,
+        ) -> Result<rustls::client::danger::HandshakeSignatureValid, rustls::Error> {
+            Ok(rustls::client::danger::HandshakeSignatureValid::assertion())
+        }
+        fn verify_tls13_signature(
+            &self,
+            _: &[u8],
+            _: &rustls::pki_types::CertificateDer<'_>,
+            _: &rustls::DigitallySignedStruct,
+        ) -> Result<rustls::client::danger::HandshakeSignatureValid, rustls::Error> {
+            Ok(rustls::client::danger::HandshakeSignatureValid::assertion())
+        }
+        fn supported_verify_schemes(&self) -> Vec<rustls::SignatureScheme> {
+            rustls::crypto::aws_lc_rs::default_provider().signature_verification_algorithms.supported_schemes()
+        }
+    }
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let builder = rustls::ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
+    builder.dangerous().with_custom_certificate_verifier(Arc::new(Everything)).with_no_client_auth()
+}
+
+#[test]
+fn certificates_come_by_each_proof_and_stay() {
+    let Some(pebble) = Pebble::start(&[("PEBBLE_WFE_NONCEREJECT", "20")], &json!({})) else { return };
+    let origin = Origin::answering(OK);
+    for (challenge, name) in [("tls-alpn-01", "tls.example.com"), ("http-01", "http.example.com")] {
+        let loadx = LoadX::of(&pebble.config(&origin, &[name], &json!({ "challenge": challenge })));
+        let first = pebble.wait_for_certificate(name);
+        loadx.wait_for_log(&format!("a new certificate is in use: {name}, issued by CN=Pebble"));
+        drop(loadx);
+        let again = LoadX::of(&pebble.config(&origin, &[name], &json!({ "challenge": challenge })));
+        assert!(pebble.wait_for_certificate(name) == first, "the certificate of the store is in use");
+        assert!(!again.log().contains("getting a certificate"), "{}", again.log());
+    }
+}
+
+#[test]
+fn a_wildcard_comes_by_a_record_in_dns() {
+    let Some(pebble) = Pebble::start(&[], &json!({})) else { return };
+    let origin = Origin::answering(OK);
+    let hook = pebble.folder.path().join("hook");
+    // The management of the DNS server takes JSON over HTTP.
+    let script = format!(
+        "#!/bin/sh\nbody='{{\"host\":\"'\"$2\"'.\",\"value\":\"'\"$3\"'\"}}'\n[ \"$1\" = set ] && path=set-txt || path=clear-txt\n\
+         exec curl -sf -d \"$body\" http://127.0.0.1:{}/$path\n",
+        pebble.dns_management
+    );
+    std::fs::write(&hook, script).unwrap();
+    use std::os::unix::fs::PermissionsExt as _;
+    std::fs::set_permissions(&hook, std::fs::Permissions::from_mode(0o700)).unwrap();
+    let loadx = LoadX::of(&pebble.config(&origin, &["*.example.com"], &json!({ "dns_hook": text(&hook) })));
+    pebble.wait_for_certificate("any.example.com");
+    loadx.wait_for_log("with a proof by dns-01");
+}
+
+#[test]
+fn a_failure_is_told_and_holds_nothing_up() {
+    let Some(pebble) = Pebble::start(&[], &json!({})) else { return };
+    let origin = Origin::answering(OK);
+    // No record tells an authority how to reach this name.
+    let body = json!({ "host": "bad.example.com", "addresses": [] });
+    let told = Command::new("curl")
+        .args(["-sf", "-d", &body.to_string(), &format!("http://127.0.0.1:{}/set-servfail", pebble.dns_management)])
+        .status();
+    assert!(told.unwrap().success());
+    let loadx = LoadX::of(&pebble.config(&origin, &["bad.example.com", "good.example.com"], &json!({})));
+    pebble.wait_for_certificate("good.example.com");
+    loadx.wait_for_log("no certificate for bad.example.com: the check of the name: ");
+    // The status is on the first listener as well as on the second.
+    let status =
+        Client::connect(SocketAddr::from((Ipv4Addr::LOCALHOST, pebble.http))).get("/__status__").response().json();
+    let certificates = status["certificates"].as_array().unwrap();
+    let of = |name: &str| certificates.iter().find(|one| one["names"][0] == name).unwrap();
+    assert!(of("bad.example.com")["problem"].as_str().unwrap().contains("resolve"), "{certificates:?}");
+    assert!(of("good.example.com")["valid_seconds_left"].as_f64().unwrap() > 86_400.0, "{certificates:?}");
+    let unnamed =
+        connect(SocketAddr::from((Ipv4Addr::LOCALHOST, pebble.tls)), "bad.example.com", &Arc::new(credulous()));
+    assert!(unnamed.err().unwrap().to_string().contains("UnrecognisedName"));
+}
+
+#[test]
+fn a_certificate_is_renewed_before_its_end() {
+    let Some(pebble) = Pebble::start(&[], &json!({})) else { return };
+    let origin = Origin::answering(OK);
+    let config = pebble.config(&origin, &["app.example.com"], &json!({}));
+    let loadx = LoadX::of(&config);
+    pebble.wait_for_certificate("app.example.com");
+    drop(loadx);
+    let folders = std::fs::read_dir(pebble.store()).unwrap().map(|entry| entry.unwrap().path());
+    let folder = folders.into_iter().find(|path| text(path).contains("/acme-127.0.0.1-")).unwrap();
+    let path = folder.join("app.example.com.pem");
+    assert!(path.is_file() && folder.join("account.json").is_file());
+    // Valid for a day more, after more than two thirds of its time.
+    let now = std::time::SystemTime::now();
+    let old = pebble.authority.issue_with("old", &["app.example.com"], |params| {
+        params.not_before = (now - std::time::Duration::from_secs(89 * 86_400)).into();
+        params.not_after = (now + std::time::Duration::from_secs(86_400)).into();
+    });
+    let read = |path: &PathBuf| std::fs::read_to_string(path).unwrap();
+    std::fs::write(&path, format!("{}{}", read(&old.certificate), read(&old.key))).unwrap();
+    let loadx = LoadX::of(&config);
+    loadx.wait_for_log("a new certificate is in use: app.example.com, issued by CN=Pebble");
+    assert!(!read(&path).contains(&read(&old.certificate)), "the new certificate is in the store");
+}
+
+#[test]
+fn fifty_names_come_at_once() {
+    let Some(pebble) = Pebble::start(&[], &json!({})) else { return };
+    let origin = Origin::answering(OK);
+    let names: Vec<String> = (0..50).map(|number| format!("n{number}.example.com")).collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    let _loadx = LoadX::of(&pebble.config(&origin, &names, &json!({})));
+    for name in &names {
+        pebble.wait_for_certificate(name);
+    }
+}
+
+#[test]
+fn the_authority_may_ask_who_its_customer_is() {
+    let key = "zWNDZM6eQGHWpSRTPal5eIUYFTu7EajVIoguysqZ9wG44nMEtx3MUAsUDkMTQ12W";
+    let settings = json!({ "externalAccountBindingRequired": true, "externalAccountMACKeys": { "kid-1": key } });
+    let Some(pebble) = Pebble::start(&[], &settings) else { return };
+    let origin = Origin::answering(OK);
+    let file = pebble.folder.path().join("customer");
+    std::fs::write(&file, key).unwrap();
+    let acme = json!({ "customer_key_id": "kid-1", "customer_key_file": text(&file), "email": "me@example.com" });
+    let _loadx = LoadX::of(&pebble.config(&origin, &["app.example.com"], &acme));
+    pebble.wait_for_certificate("app.example.com");
+}
+
+#[test]
+fn local_names_need_no_authority_on_the_network() {
+    let origin = Origin::answering(OK);
+    let folder = TempDir::new().unwrap();
+    let config = json!({
+        "listeners": [{ "address": "127.0.0.1:0", "tls": { "auto": ["localhost", "127.0.0.1", "*.app.internal"] } }],
+        "certificate_folder": text(folder.path()),
+        "clusters": { "web": { "backends": [origin.address().to_string()] } },
+    });
+    let loadx = LoadX::of(&config);
+    let exported = crate::support::loadx(&["ca", "export", "--folder", text(folder.path())]);
+    assert_eq!(exported.code, Some(0), "{exported:?}");
+    let ca = folder.path().join("ca.pem");
+    std::fs::write(&ca, exported.stdout).unwrap();
+    for name in ["localhost", "127.0.0.1", "one.app.internal"] {
+        let port = loadx.address.port();
+        let output = Command::new("curl")
+            .args(["-s", "--cacert", text(&ca), "--resolve", &format!("{name}:{port}:127.0.0.1")])
+            .arg(format!("https://{name}:{port}/"))
+            .output()
+            .unwrap();
+        assert_eq!(String::from_utf8_lossy(&output.stdout), "ok", "{name}: {output:?}");
+    }
+}
