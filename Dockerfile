@@ -1,4 +1,4 @@
-# The image of LoadX: one static binary, without a shell, without libraries, without root.
+# The image of LoadX: one static binary and the system's list of certificate authorities; no shell, no libraries, no root.
 #
 # Without access to a registry, docker/toolchain-image.sh makes a build image from the toolchain of the
 # machine: docker build --build-arg BUILD_IMAGE=loadx-toolchain .
@@ -15,13 +15,14 @@ ENV RUSTFLAGS="-C target-feature=+crt-static" \
 # does not build the dependencies again.
 COPY Cargo.toml Cargo.lock ./
 COPY crates/loadx/Cargo.toml crates/loadx/
+COPY crates/loadx-certs/Cargo.toml crates/loadx-certs/
 COPY crates/loadx-core/Cargo.toml crates/loadx-core/
 COPY crates/loadx-http/Cargo.toml crates/loadx-http/
 COPY crates/loadx-load/Cargo.toml crates/loadx-load/
 COPY crates/loadx-proxy/Cargo.toml crates/loadx-proxy/
 COPY crates/loadx-sim/Cargo.toml crates/loadx-sim/
 COPY crates/xtask/Cargo.toml crates/xtask/
-RUN for crate in core http load proxy sim; do mkdir crates/loadx-$crate/src && touch crates/loadx-$crate/src/lib.rs; done \
+RUN for crate in certs core http load proxy sim; do mkdir crates/loadx-$crate/src && touch crates/loadx-$crate/src/lib.rs; done \
  && mkdir -p crates/xtask/src && echo 'fn main() {}' >crates/xtask/src/main.rs \
  && mkdir -p crates/loadx/src crates/loadx/tests/e2e crates/loadx/tests/containers \
  && echo 'fn main() {}' >crates/loadx/src/main.rs \
@@ -35,10 +36,12 @@ COPY crates crates
 RUN find crates -name '*.rs' -exec touch {} + \
  && target=$(rustc -vV | sed -n 's/^host: //p') \
  && cargo build --release --locked --target "$target" \
- && mkdir /out && cp "target/$target/release/loadx" /out/loadx
+ && mkdir -p /out/etc/ssl/certs && cp "target/$target/release/loadx" /out/loadx \
+ # The authorities that LoadX trusts on connections to backends and to authorities for certificates.
+ && cp /etc/ssl/certs/ca-certificates.crt /out/etc/ssl/certs/
 
 FROM scratch
-COPY --from=build /out/loadx /loadx
+COPY --from=build /out/ /
 # An unprivileged user id; the image has no list of users.
 USER 65534:65534
 EXPOSE 8080

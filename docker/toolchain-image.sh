@@ -34,7 +34,7 @@ while read -r path; do
     if [ ! -d "$path" ] || [ -L "$path" ]; then [ -e "$path" ] && echo "${path#/}"; fi
 done <"$work/candidates" >"$work/files"
 # Maintainer scripts make these files, so no package lists them.
-for path in /bin/sh /usr/bin/cc /etc/alternatives/cc /etc/ld.so.cache; do
+for path in /bin/sh /usr/bin/cc /etc/alternatives/cc /etc/ld.so.cache /etc/ssl/certs/ca-certificates.crt; do
     [ -e "$path" ] && echo "${path#/}"
 done >>"$work/files"
 

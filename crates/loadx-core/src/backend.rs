@@ -16,6 +16,9 @@ pub struct BackendSpec {
     pub host: Arc<str>,
     /// The TCP port of the backend.
     pub port: u16,
+    /// The name that a certificate of the backend must have: the host of the config, also if each address of the host is a
+    /// backend.
+    pub tls_name: Arc<str>,
     /// The share of the traffic, in proportion to the other weights; at least 1.
     pub weight: u32,
     /// Whether the backend gets no new requests.
@@ -25,7 +28,9 @@ pub struct BackendSpec {
 impl BackendSpec {
     /// A backend of weight 1, named by its address.
     pub fn new(host: &str, port: u16) -> Self {
-        BackendSpec { name: authority(host, port).into(), host: host.into(), port, weight: 1, drain: false }
+        let name = authority(host, port).into();
+        let host: Arc<str> = host.into();
+        BackendSpec { name, tls_name: Arc::clone(&host), host, port, weight: 1, drain: false }
     }
 
     /// `host:port`. Two entries with the same `host:port` are the same backend.
@@ -72,6 +77,11 @@ impl Backend {
     /// The addresses to connect to, in the order to try. Empty only in a simulation.
     pub fn addresses(&self) -> &[SocketAddr] {
         &self.addresses
+    }
+
+    /// The name that a certificate of the backend must have.
+    pub fn tls_name(&self) -> &str {
+        &self.spec.tls_name
     }
 
     /// The share of the traffic, in proportion to the other weights.

@@ -7,6 +7,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
 
+use loadx_core::config::BackendTransport;
 use loadx_core::route::Endpoint;
 use loadx_core::{BackendId, ListenerId, Observation, ProxyError, Rng as _, SplitMix64};
 use tokio::sync::{mpsc, oneshot};
@@ -155,11 +156,14 @@ impl<N: Network> Worker<N> {
     pub(crate) fn sweep_pool(&self) {
         let plan = self.plan();
         let views: Vec<LocalView> = (0..plan.clusters.len()).map(|cluster| self.view(&plan, cluster)).collect();
-        let backends = views.iter().flat_map(|view| view.backends());
-        let addresses: HashMap<BackendId, &[SocketAddr]> =
-            backends.map(|backend| (backend.id(), backend.addresses())).collect();
+        let present: HashMap<BackendId, (&[SocketAddr], &Arc<BackendTransport>)> = views
+            .iter()
+            .zip(&plan.clusters)
+            .flat_map(|(view, slot)| view.backends().iter().map(move |backend| (backend, &slot.transport)))
+            .map(|(backend, transport)| (backend.id(), (backend.addresses(), transport)))
+            .collect();
         let idle = plan.process.timeouts.backend_keepalive;
-        self.pool.sweep(self.clock.now(), idle, |backend| addresses.get(&backend).copied());
+        self.pool.sweep(self.clock.now(), idle, |backend| present.get(&backend).copied());
     }
 
     /// Closes the connection of one client that has nothing to do; false when there is none.

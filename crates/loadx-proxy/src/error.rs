@@ -35,6 +35,8 @@ pub enum StartError {
     Names(io::Error),
     /// TLS of a listener cannot be set up: the name of the listener, and the reason.
     Tls(Arc<str>, TlsError),
+    /// TLS to the backends of a cluster cannot be set up: the name of the cluster, and the reason.
+    ClusterTls(Arc<str>, TlsError),
     /// The access log's file cannot be opened.
     LogFile(PathBuf, io::Error),
     /// The system refused what every program needs: threads, descriptors.
@@ -81,6 +83,15 @@ impl fmt::Display for StartError {
                     f,
                     "TLS of the listener {listener} cannot be set up: {error}\n  help: \"certificate\" and \"key\" name files in the PEM format that LoadX can read"
                 )
+            }
+            StartError::ClusterTls(cluster, error) => {
+                let help = match error {
+                    TlsError::Authorities(None, _) => {
+                        "install the package ca-certificates, or name a file with \"ca\" in \"tls\" of the cluster"
+                    }
+                    _ => "\"ca\", \"certificate\" and \"key\" name files in the PEM format that LoadX can read",
+                };
+                write!(f, "TLS to the backends of the cluster {cluster} cannot be set up: {error}\n  help: {help}")
             }
             StartError::LogFile(path, error) => {
                 write!(

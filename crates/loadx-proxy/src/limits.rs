@@ -79,6 +79,12 @@ pub const TLS_HELLO_READ_BYTES: usize = 4 * 1024;
 /// The longest time of a handshake of TLS with a client, from the connection on.
 pub const TLS_HANDSHAKE: Duration = Duration::from_secs(10);
 
+/// The longest time in which a header of the PROXY protocol must arrive, from the connection on.
+pub const PROXY_HEADER: Duration = Duration::from_secs(5);
+
+/// The most bytes of a header of the PROXY protocol. A header with all known information takes some hundred bytes.
+pub const PROXY_HEADER_BYTES_MAX: usize = 4 * 1024;
+
 /// The most computations of handshakes of a worker before the worker serves its other connections again. A computation
 /// takes up to a third of a millisecond.
 pub const HANDSHAKES_PER_TURN: usize = 4;

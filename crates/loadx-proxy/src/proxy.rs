@@ -24,7 +24,7 @@ use crate::messages::{Mailbox, Order};
 use crate::net::{InheritedSocket, Network, Tcp};
 use crate::shared::Shared;
 use crate::telemetry::{AccessLog, LostLines};
-use crate::tls::{Keyring, TlsListeners};
+use crate::tls::{Keyring, TlsBackends, TlsListeners};
 use crate::worker;
 
 /// A proxy that runs.
@@ -233,6 +233,7 @@ fn assemble<N: Network>(
     let workers = worker::count(config);
     let tls = TlsListeners::new(Arc::clone(keyring));
     let prepared = tls.prepare(config, |_| None)?;
+    let prepared_for_backends = TlsBackends::prepare(config)?;
     let opened = config
         .listeners
         .iter()
@@ -253,7 +254,10 @@ fn assemble<N: Network>(
     });
     let urls: Vec<Listening> = urls.collect();
     tls.replace(desired.plan().listeners.iter().map(|listener| listener.id).zip(prepared), []);
-    let shared = Arc::new(Shared::new(Arc::clone(desired.plan()), workers, tls));
+    let tls_to_backends = TlsBackends::default();
+    let transports = desired.plan().clusters.iter().map(|cluster| &cluster.transport);
+    tls_to_backends.add(transports.zip(prepared_for_backends));
+    let shared = Arc::new(Shared::new(Arc::clone(desired.plan()), workers, tls, tls_to_backends));
     let (command, commands) = mpsc::channel(CONTROL_QUEUE_MAX);
     let (events, _) = broadcast::channel(EVENTS_MAX);
     let (report_to, reports) = mpsc::channel(CONTROL_QUEUE_MAX);

@@ -11,7 +11,7 @@ use loadx_core::View;
 use loadx_core::plan::{ClusterSlot, Plan};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use crate::tls::TlsListeners;
+use crate::tls::{TlsBackends, TlsListeners};
 
 /// What one running proxy shares among its threads.
 #[derive(Debug)]
@@ -24,6 +24,8 @@ pub(crate) struct Shared {
     pub(crate) places: Places,
     /// TLS of the listeners.
     pub(crate) tls: TlsListeners,
+    /// TLS to the backends.
+    pub(crate) tls_to_backends: TlsBackends,
     /// Client connections, by worker.
     pub(crate) loads: Box<[WorkerLoad]>,
 }
@@ -34,9 +36,10 @@ pub(crate) struct Shared {
 struct CachePadded(AtomicU64);
 
 impl Shared {
-    pub(crate) fn new(plan: Arc<Plan>, workers: usize, tls: TlsListeners) -> Self {
+    pub(crate) fn new(plan: Arc<Plan>, workers: usize, tls: TlsListeners, tls_to_backends: TlsBackends) -> Self {
         Shared {
             tls,
+            tls_to_backends,
             places: Places::new(plan.process.max_connections),
             plan: ArcSwap::new(plan),
             version: CachePadded::default(),

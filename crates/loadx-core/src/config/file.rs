@@ -5,7 +5,7 @@
 use super::reader::At;
 use super::routing_file::{FileAdmin, FileBackend, FileCluster, FileListener, FileRoute};
 use super::table::Table;
-use super::tls_file::{FileAcme, FileTls};
+use super::tls_file::{FileAcme, FileBackendTlsEntry, FileTls};
 use super::values::{Host, LogField, LogFormat, Network, Seconds, TargetPath, Text, Token, Whole};
 use crate::Algorithm;
 
@@ -16,6 +16,9 @@ file_object! {
         optional {
             /// The backends of the only cluster; a file with several clusters has `clusters` instead.
             backend_servers: Vec<At<FileBackend>>,
+            /// TLS to the backends of `backend_servers`: true, or an object with settings; a file with `clusters` has `tls`
+            /// in each of them. Without this key: no TLS.
+            backend_tls: FileBackendTlsEntry,
             /// The addresses on which LoadX accepts connections; instead of proxy_host and proxy_port.
             listeners: Vec<At<FileListener>>,
             /// TLS on the only listener, at proxy_host and proxy_port; a file with `listeners` has `tls` in each of them.

@@ -29,7 +29,9 @@ impl Checker<'_> {
             if listener.redirect_to_https {
                 redirecting.push((listeners.len(), entry.value.place_of("redirect_to_https").unwrap_or(entry.place)));
             }
-            listeners.push(ListenerConfig { name, at, endpoints, listed: true, tls, https_port: None });
+            let proxy_protocol = listener.proxy_protocol.iter().flat_map(|peers| &peers.value);
+            let proxy_protocol = proxy_protocol.map(|peer| peer.value.0).collect();
+            listeners.push(ListenerConfig { name, at, endpoints, listed: true, tls, https_port: None, proxy_protocol });
         }
         self.set_https_ports(&mut listeners, &redirecting);
         if listeners.is_empty() {

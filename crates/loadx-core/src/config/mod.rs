@@ -34,9 +34,9 @@ use validate::BACKENDS_MAX;
 pub use changes::{BackendChange, ChangeError, Changes, Presence, Wanted};
 pub use fault::{Fault, Faults};
 pub use model::{
-    AccessLogConfig, AcmeChallenge, AcmeConfig, AdminConfig, AdminSocket, CertificateFiles, ClientCertificates,
-    ClientLimits, ClusterConfig, Config, HealthKeys, HostPort, ListenerConfig, Signature, Timeouts, TlsConfig,
-    TlsProfile, TokenSource,
+    AccessLogConfig, AcmeChallenge, AcmeConfig, AdminConfig, AdminSocket, BackendTls, BackendTransport,
+    CertificateFiles, ClientCertificates, ClientLimits, ClusterConfig, Config, HealthKeys, HostPort, ListenerConfig,
+    ProxyVersion, Signature, Timeouts, TlsConfig, TlsProfile, TokenSource,
 };
 pub use tls::is_local_name;
 pub use values::{LogField, LogFormat};
@@ -84,6 +84,8 @@ pub struct Arguments<'a> {
     pub listen: &'a HostPort,
     /// The backends.
     pub backends: &'a [HostPort],
+    /// Whether the backends speak TLS.
+    pub backend_tls: bool,
     /// The names for which LoadX gets certificates; without names, clients connect without TLS.
     pub https: &'a [String],
     /// The address from which LoadX redirects to https.
@@ -95,9 +97,9 @@ pub struct Arguments<'a> {
 /// # Errors
 /// The errors of [`parse`]; the places are places in a JSON text that LoadX makes of the arguments.
 pub fn from_arguments(arguments: &Arguments<'_>) -> Result<Config, Faults> {
-    let Arguments { listen, backends, https, redirect } = arguments;
+    let Arguments { listen, backends, backend_tls, https, redirect } = arguments;
     let backends: Vec<_> = backends.iter().map(|to| serde_json::json!({ "host": to.host, "port": to.port })).collect();
-    let file = if https.is_empty() {
+    let mut file = if https.is_empty() {
         serde_json::json!({ "proxy_host": listen.host, "proxy_port": listen.port, "backend_servers": backends })
     } else {
         let secure = serde_json::json!({ "address": listen.to_string(), "tls": { "auto": https } });
@@ -105,6 +107,9 @@ pub fn from_arguments(arguments: &Arguments<'_>) -> Result<Config, Faults> {
         let listeners: Vec<_> = std::iter::once(secure).chain(plain).collect();
         serde_json::json!({ "listeners": listeners, "backend_servers": backends })
     };
+    if *backend_tls {
+        file["backend_tls"] = true.into();
+    }
     parse(&format!("{file:#}"))
 }
 

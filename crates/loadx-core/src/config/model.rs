@@ -125,6 +125,8 @@ pub struct ListenerConfig {
     pub tls: Option<TlsConfig>,
     /// The port of the https listener to which LoadX redirects every request; `None` means no redirect.
     pub https_port: Option<u16>,
+    /// The peers whose connections begin with the client's address in the PROXY protocol.
+    pub proxy_protocol: Vec<IpNet>,
 }
 
 /// TLS of a listener.
@@ -145,7 +147,7 @@ pub struct TlsConfig {
 }
 
 /// The files of a certificate and of its private key.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct CertificateFiles {
     /// The file with the certificate and those of its issuers.
     pub certificate: PathBuf,
@@ -191,6 +193,39 @@ pub struct ClusterConfig {
     pub health_keys: HealthKeys,
     /// The timeouts of attempts.
     pub attempt: AttemptPolicy,
+    /// What lies between TCP and HTTP on connections to the backends.
+    pub transport: BackendTransport,
+}
+
+/// What lies between TCP and HTTP on connections to backends.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct BackendTransport {
+    /// TLS; `None` means no TLS.
+    pub tls: Option<BackendTls>,
+    /// The version of the PROXY protocol at the beginning of each connection.
+    pub proxy_protocol: Option<ProxyVersion>,
+}
+
+/// TLS to backends.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct BackendTls {
+    /// The file with the certificates of the authorities; `None` means the authorities of the system.
+    pub ca: Option<PathBuf>,
+    /// The name that certificates must have; `None` means the host of the backend.
+    pub server_name: Option<Arc<str>>,
+    /// The certificate that LoadX shows; `None` means none.
+    pub certificate: Option<CertificateFiles>,
+    /// Whether LoadX takes any certificate.
+    pub insecure: bool,
+}
+
+/// A version of the PROXY protocol.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum ProxyVersion {
+    /// A line of text.
+    V1,
+    /// Binary, with what the client's TLS agreed on.
+    V2,
 }
 
 impl Config {

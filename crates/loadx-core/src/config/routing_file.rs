@@ -5,10 +5,11 @@ use serde_json::{Value, json};
 use super::Faults;
 use super::reader::{At, Node, Problem, Read};
 use super::routing_values::{
-    Address, HealthWord, HostField, HostPattern, MethodName, RedirectStatus, ResolveWord, SchemeWord, SplitWord,
+    Address, HealthWord, HostField, HostPattern, MethodName, ProxyWord, RedirectStatus, ResolveWord, SchemeWord,
+    SplitWord,
 };
 use super::table::Table;
-use super::tls_file::FileTls;
+use super::tls_file::{FileBackendTlsEntry, FileTls};
 use super::values::{FieldText, Host, Network, Port, Seconds, TargetPath, Text, Token, Whole};
 use crate::Algorithm;
 
@@ -27,6 +28,10 @@ file_object! {
             endpoints: bool,
             /// TLS on this listener: clients connect with https. Without this key: no TLS.
             tls: FileTls,
+            /// The peers, such as other load balancers, whose connections begin with the client's address in the PROXY
+            /// protocol (version 1 or 2). LoadX closes a connection of these peers without the address. Without this
+            /// key: none.
+            proxy_protocol: Vec<At<Network>>,
         }
         default {
             /// Whether LoadX answers each request on this listener with a redirect to https.
@@ -208,8 +213,13 @@ file_object! {
             connection_timeout: Seconds,
             /// The longest silence of a backend, in seconds.
             request_timeout: Seconds,
+            /// TLS to the backends: true, or an object with settings. Without this key: no TLS.
+            tls: FileBackendTlsEntry,
         }
         default {
+            /// The version of the PROXY protocol in which LoadX tells the backends the client's address, at the beginning of
+            /// each connection: v1, v2 or off. Each exchange then takes a connection of its own.
+            proxy_protocol: ProxyWord = ProxyWord::Off,
             /// Whether all addresses of a name are one backend (one), or each address is a backend (each).
             resolve: ResolveWord = ResolveWord::One,
         }

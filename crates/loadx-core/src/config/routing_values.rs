@@ -105,6 +105,15 @@ words! {
 }
 
 words! {
+    /// The version of the PROXY protocol.
+    ProxyWord {
+        Off = "off",
+        V1 = "v1",
+        V2 = "v2",
+    }
+}
+
+words! {
     /// What a client gets that asks for a name without a certificate.
     UnknownNameWord {
         Default = "default",

@@ -162,7 +162,9 @@ fn the_schema_has_every_key_with_its_default() {
 fn arguments_make_a_config() {
     let listen = HostPort { host: "127.0.0.1".into(), port: 9000 };
     let to = HostPort { host: "localhost".into(), port: 8001 };
-    let config = from_arguments(&Arguments { listen: &listen, backends: &[to], https: &[], redirect: None }).unwrap();
+    let config =
+        from_arguments(&Arguments { listen: &listen, backends: &[to], backend_tls: false, https: &[], redirect: None })
+            .unwrap();
     assert_eq!((&config.listeners[0].at, config.clusters[0].backends.len()), (&listen, 1));
 }
 

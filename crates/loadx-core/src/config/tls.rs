@@ -5,9 +5,11 @@ use std::sync::Arc;
 use super::checker::Checker;
 use super::reader::{At, Place, Problem, Typed as _};
 use super::routing_values::{ChallengeWord, HostPattern, ProfileWord, UnknownNameWord};
-use super::tls_file::{FileAcme, FileCertificate, FileTls};
+use super::tls_file::{FileAcme, FileBackendTlsEntry, FileCertificate, FileTls};
 use super::values::Text;
-use super::{AcmeChallenge, AcmeConfig, CertificateFiles, ClientCertificates, ListenerConfig, TlsConfig, TlsProfile};
+use super::{
+    AcmeChallenge, AcmeConfig, BackendTls, CertificateFiles, ClientCertificates, ListenerConfig, TlsConfig, TlsProfile,
+};
 
 /// The port of https (RFC 9110, section 4.2.2).
 pub(super) const HTTPS_PORT: u16 = 443;
@@ -52,6 +54,28 @@ impl Checker<'_> {
             }),
             hsts: file.hsts.as_ref().map(|hsts| hsts.value.0),
         }
+    }
+
+    /// TLS to backends; `None` if the file switches TLS off.
+    pub(super) fn backend_tls(&mut self, typed: &At<FileBackendTlsEntry>) -> Option<BackendTls> {
+        let file = match &typed.value {
+            FileBackendTlsEntry::Switch(is_on) => return is_on.then(BackendTls::default),
+            FileBackendTlsEntry::Object(file) => file,
+        };
+        if let (None, Some(key)) = (&file.certificate, &file.key) {
+            let message = "\"key\" needs a \"certificate\", and this object has none";
+            self.fault(key.place, Problem::new(message, "add \"certificate\", or remove \"key\""));
+        }
+        if let (true, Some(ca)) = (file.insecure, &file.ca) {
+            let message = "\"insecure\" takes any certificate, so that \"ca\" has no effect";
+            self.fault(ca.place, Problem::new(message, "remove \"insecure\", or remove \"ca\""));
+        }
+        Some(BackendTls {
+            ca: file.ca.as_ref().map(|ca| ca.value.0.as_str().into()),
+            server_name: file.server_name.as_ref().map(|name| name.value.0.as_str().into()),
+            certificate: file.certificate.as_ref().map(|certificate| files(certificate, file.key.as_ref())),
+            insecure: file.insecure,
+        })
     }
 
     fn auto(&mut self, typed: Option<&At<Vec<At<HostPattern>>>>) -> Vec<Arc<str>> {

@@ -1,8 +1,11 @@
 //! The keys of TLS in the config file.
 
-use super::reader::At;
+use serde_json::{Value, json};
+
+use super::Faults;
+use super::reader::{At, Node, Read};
 use super::routing_values::{ChallengeWord, HostPattern, ProfileWord, UnknownNameWord};
-use super::values::{Text, Whole};
+use super::values::{Host, Text, Whole};
 
 file_object! {
     /// TLS on a listener.
@@ -95,5 +98,51 @@ file_object! {
             /// Whether a client without a certificate is refused.
             required: bool = true,
         }
+    }
+}
+
+file_object! {
+    /// TLS to the backends of a cluster.
+    FileBackendTls {
+        required {}
+        optional {
+            /// The file with the certificates of the authorities that may sign the backends' certificates. Without this key:
+            /// the authorities of the system.
+            ca: Text,
+            /// The name that LoadX asks for (SNI) and that the certificates must have. Without this key: the host of the
+            /// backend.
+            server_name: Host,
+            /// The file with the certificate that LoadX shows to the backends, in the PEM format, followed by the
+            /// certificates of its issuers. Without this key: none.
+            certificate: Text,
+            /// The file with the private key of this certificate in the PEM format. Without this key: the file of the
+            /// certificate.
+            key: Text,
+        }
+        default {
+            /// Whether LoadX takes any certificate of a backend. Anybody on the way to the backend can then read and change
+            /// all content.
+            insecure: bool = false,
+        }
+    }
+}
+
+/// TLS to backends: an object, or true for the default settings.
+#[derive(Clone, Debug)]
+pub(super) enum FileBackendTlsEntry {
+    Object(Box<FileBackendTls>),
+    Switch(bool),
+}
+
+impl Read for FileBackendTlsEntry {
+    fn schema() -> Value {
+        json!({ "anyOf": [{ "type": "boolean" }, FileBackendTls::schema()] })
+    }
+
+    fn read(node: Node<'_>, faults: &mut Faults) -> Option<Self> {
+        if node.is_object() {
+            return FileBackendTls::read(node, faults).map(Box::new).map(FileBackendTlsEntry::Object);
+        }
+        node.scalar(faults, "true, or an object such as {\"ca\": \"ca.pem\"}").map(FileBackendTlsEntry::Switch)
     }
 }

@@ -7,11 +7,11 @@ use super::file::FileConfig;
 use super::reader::{At, Place, Problem, Typed as _};
 use super::routing::{Names, route_to_the_only_cluster};
 use super::routing_file::{FileBackendEntry, FileCluster, FileHealth, FileRoute};
-use super::routing_values::{HealthWord, ResolveWord};
+use super::routing_values::{HealthWord, ProxyWord, ResolveWord};
 use super::values::{LogField, Seconds, Whole};
 use super::{
-    AccessLogConfig, ClientLimits, ClusterConfig, Config, Faults, HealthKeys, HostPort, ListenerConfig, Signature,
-    Timeouts,
+    AccessLogConfig, BackendTransport, ClientLimits, ClusterConfig, Config, Faults, HealthKeys, HostPort,
+    ListenerConfig, ProxyVersion, Signature, Timeouts,
 };
 use crate::{Accepts, AttemptPolicy, BackendSpec, HealthPolicy, Probe};
 
@@ -39,6 +39,7 @@ impl Checker<'_> {
                     listed: false,
                     tls,
                     https_port: None,
+                    proxy_protocol: Vec::new(),
                 }]
             }
         };
@@ -121,9 +122,14 @@ impl Checker<'_> {
                     health: health(file, None),
                     health_keys: HealthKeys::default(),
                     attempt: timeouts(file).attempt(),
+                    transport: BackendTransport {
+                        tls: file.backend_tls.as_ref().and_then(|tls| self.backend_tls(tls)),
+                        proxy_protocol: None,
+                    },
                 }]
             }
             (None, Some(clusters)) => {
+                self.not_both(file, "clusters", &["backend_tls"]);
                 if clusters.value.0.is_empty() && needs_clusters(file) {
                     let message = "\"clusters\" is empty: no backend could answer";
                     self.fault(
@@ -172,6 +178,14 @@ impl Checker<'_> {
                 connect: span(&typed.connection_timeout).unwrap_or(default.connect),
                 response: span(&typed.request_timeout).unwrap_or(default.response),
                 exchange: default.exchange,
+            },
+            transport: BackendTransport {
+                tls: typed.tls.as_ref().and_then(|tls| self.backend_tls(tls)),
+                proxy_protocol: match typed.proxy_protocol {
+                    ProxyWord::Off => None,
+                    ProxyWord::V1 => Some(ProxyVersion::V1),
+                    ProxyWord::V2 => Some(ProxyVersion::V2),
+                },
             },
         }
     }

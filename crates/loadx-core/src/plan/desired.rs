@@ -9,7 +9,7 @@ use arc_swap::ArcSwap;
 use super::drains::{DrainSnapshot, Drains};
 use super::expansion::Expansion;
 use super::{ClusterSlot, ListenerPlan, Plan, ProcessPolicy};
-use crate::config::{ClusterConfig, Config, HostPort, ListenerConfig};
+use crate::config::{BackendTransport, ClusterConfig, Config, HostPort, ListenerConfig};
 use crate::route::RouteTable;
 use crate::{
     AttemptPolicy, BackendId, Cluster, ClusterEvent, ClusterId, Event, HealthPolicy, Ids, ListenerId, NameAnswer,
@@ -39,6 +39,7 @@ struct Member {
     expansion: Expansion,
     health: Arc<HealthPolicy>,
     attempt: AttemptPolicy,
+    transport: Arc<BackendTransport>,
 }
 
 /// A name to resolve while the name belongs to the plan.
@@ -63,6 +64,10 @@ pub struct ProbeToRun {
     pub authority: String,
     /// The addresses to connect to.
     pub addresses: Arc<[SocketAddr]>,
+    /// The name that a certificate of the backend must have.
+    pub tls_name: Arc<str>,
+    /// What lies between TCP and HTTP.
+    pub transport: Arc<BackendTransport>,
 }
 
 /// The state of one cluster.
@@ -190,6 +195,7 @@ impl Desired {
                     tls: typed.tls.is_some(),
                     https_port: typed.https_port,
                     hsts_line: hsts_line(typed),
+                    proxy_protocol: typed.proxy_protocol.as_slice().into(),
                 })
                 .collect(),
             routes: RouteTable::new(config.routes.clone()),
@@ -313,7 +319,8 @@ impl Desired {
                     continue;
                 };
                 let policy = Arc::clone(&member.health);
-                probes.push(ProbeToRun { id, policy, authority: spec.authority(), addresses });
+                let (tls_name, transport) = (Arc::clone(&spec.tls_name), Arc::clone(&member.transport));
+                probes.push(ProbeToRun { id, policy, authority: spec.authority(), addresses, tls_name, transport });
             }
         }
         probes
@@ -341,6 +348,7 @@ impl Member {
             expansion: Expansion::default(),
             health: Arc::new(typed.health.clone()),
             attempt: typed.attempt,
+            transport: Arc::new(typed.transport.clone()),
         }
     }
 
@@ -348,6 +356,9 @@ impl Member {
         self.cluster.reconfigure(typed.algorithm, typed.health.clone());
         self.health = Arc::new(typed.health.clone());
         self.attempt = typed.attempt;
+        if *self.transport != typed.transport {
+            self.transport = Arc::new(typed.transport.clone());
+        }
         self.expansion.update(typed, ids);
         self.cluster.update(now, self.expansion.specs(), ids)
     }
@@ -364,6 +375,7 @@ impl Member {
             name: Arc::clone(&self.name),
             view: Arc::clone(&self.view),
             attempt: self.attempt,
+            transport: Arc::clone(&self.transport),
         })
     }
 }

@@ -15,7 +15,7 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use ipnet::IpNet;
 
-use crate::config::{ClientLimits, Config, Signature, Timeouts};
+use crate::config::{BackendTransport, ClientLimits, Config, Signature, Timeouts};
 use crate::route::RouteTable;
 use crate::{AttemptPolicy, ClusterId, ListenerId, View};
 
@@ -60,6 +60,8 @@ pub struct ListenerPlan {
     pub https_port: Option<u16>,
     /// The field line of Strict-Transport-Security with its CR LF, or nothing.
     pub hsts_line: Arc<str>,
+    /// The peers whose connections begin with the client's address in the PROXY protocol.
+    pub proxy_protocol: Arc<[IpNet]>,
 }
 
 /// One cluster of a plan.
@@ -73,6 +75,9 @@ pub struct ClusterSlot {
     pub view: Arc<ArcSwap<View>>,
     /// The time limits of attempts.
     pub attempt: AttemptPolicy,
+    /// What lies between TCP and HTTP on connections to the backends. Plans share the value while the config stays the same:
+    /// a connection that was opened with another value is not reused.
+    pub transport: Arc<BackendTransport>,
 }
 
 /// Settings for every listener and cluster.

@@ -29,6 +29,7 @@ use crate::net::Network;
 use crate::observed::EventRecord;
 use crate::shared::Shared;
 use crate::telemetry::{Departed, LostLines};
+use crate::tls::Handshakes;
 
 use endpoints::{Endpoints, State};
 use probe::ProbeRun;
@@ -76,6 +77,7 @@ pub(crate) async fn run<N: Network>(mut parts: Parts<N>) -> OpenLog {
         rng: SplitMix64::new(parts.seed),
         found,
         probes: Arc::new(Semaphore::new(PROBES_MAX)),
+        handshakes: Rc::new(Handshakes::new()),
         resolvers: HashMap::new(),
         asks_default_path: false,
         listening: parts.listening,
@@ -157,6 +159,8 @@ struct Control<N: Network> {
     rng: SplitMix64,
     found: mpsc::Sender<Finding>,
     probes: Arc<Semaphore>,
+    /// The turns of the handshakes of TLS of probes.
+    handshakes: Rc<Handshakes>,
     /// The look-ups of each name of the plan.
     resolvers: HashMap<BackendId, Resolver>,
     /// Whether the log has told that probes ask for a path that nobody chose.
@@ -282,8 +286,11 @@ impl<N: Network> Control<N> {
     }
 
     fn start_probes(&mut self) {
-        for ProbeToRun { id, policy, authority, addresses } in self.desired.tick(self.clock.now()) {
-            let run = ProbeRun { clock: self.clock, policy, authority, addresses };
+        for due in self.desired.tick(self.clock.now()) {
+            let ProbeToRun { id, policy, authority, addresses, tls_name, transport } = due;
+            let (handshakes, shared) = (Rc::clone(&self.handshakes), Arc::clone(&self.shared));
+            let clock = self.clock;
+            let run = ProbeRun { clock, policy, authority, addresses, tls_name, transport, handshakes, shared };
             let (net, found, places) = (self.net.clone(), self.found.clone(), Arc::clone(&self.probes));
             spawn_local(async move {
                 let _place = places.acquire_owned().await;

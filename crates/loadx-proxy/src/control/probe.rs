@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use loadx_core::config::BackendTransport;
 use loadx_core::{ConnectFailureKind, Evidence, HealthPolicy, Observation, Probe};
 use loadx_http::{BodyDecoder, FieldSlots, Framing, Parsed, parse_response};
 
@@ -14,16 +15,23 @@ use crate::io::write_all;
 use crate::io::{Waiting, fill};
 use crate::net::{Network, Stream, StreamOf};
 use crate::patience::Patience;
+use crate::proxy_protocol;
+use crate::shared::Shared;
 use crate::timer::Timer;
-use crate::upstream::connect;
+use crate::tls::Handshakes;
+use crate::upstream::connect::{Dial, Dialler};
 
 /// What a probe needs to know.
-#[derive(Debug)]
 pub(super) struct ProbeRun {
     pub(super) clock: Clock,
     pub(super) policy: Arc<HealthPolicy>,
     pub(super) authority: String,
     pub(super) addresses: Arc<[SocketAddr]>,
+    /// The name that a certificate of the backend must have.
+    pub(super) tls_name: Arc<str>,
+    pub(super) transport: Arc<BackendTransport>,
+    pub(super) handshakes: Rc<Handshakes>,
+    pub(super) shared: Arc<Shared>,
 }
 
 impl ProbeRun {
@@ -84,8 +92,17 @@ impl ProbeRun {
     }
 
     async fn connect<N: Network>(&self, net: &N) -> Result<StreamOf<N>, ProbeFailure> {
-        let connecting = connect::connect_any(net, &self.addresses, self.clock, self.policy.timeout);
-        let connected = connecting.await.map_err(|fault| match fault.kind {
+        let header = self.transport.proxy_protocol.map(proxy_protocol::local_header);
+        let dial = Dial {
+            addresses: &self.addresses,
+            tls_name: &self.tls_name,
+            transport: &self.transport,
+            proxy_header: header.as_deref(),
+            limit: self.policy.timeout,
+        };
+        let tls = &self.shared.tls_to_backends;
+        let dialler = Dialler { net, clock: self.clock, tls, handshakes: &self.handshakes };
+        let connected = dialler.open(&dial).await.map_err(|fault| match fault.kind {
             ConnectFailureKind::Local => ProbeFailure::Local(fault.reason.to_string()),
             ConnectFailureKind::Refused | ConnectFailureKind::TimedOut => {
                 ProbeFailure::Backend(fault.reason.to_string())

@@ -19,6 +19,7 @@ use crate::listening::{self, Listening, Opened};
 use crate::messages::{Applied, Order};
 use crate::net::Network;
 use crate::telemetry::{self, LogSender, LogWriter};
+use crate::tls::TlsBackends;
 use crate::worker;
 
 /// A config to apply. The sender gets the result.
@@ -134,6 +135,7 @@ impl<N: Network> Control<N> {
         let opened = self.open_listeners(config)?;
         let matched = self.desired.matching_listeners(config);
         let tls = self.shared.tls.prepare(config, |index| matched[index]).map_err(ApplyError::Open)?;
+        let tls_to_backends = TlsBackends::prepare(config).map_err(ApplyError::Open)?;
         let log = self.open_log(config)?;
         // Nothing can fail from here on.
         let former = Arc::clone(self.desired.plan());
@@ -147,6 +149,8 @@ impl<N: Network> Control<N> {
         let gone = former.listeners.iter().filter(|listener| plan.listener(listener.id).is_none());
         let leaving = self.leaving.iter().map(|leaving| leaving.id).chain(gone.map(|listener| listener.id));
         self.shared.tls.replace(present.zip(tls), leaving);
+        let transports = plan.clusters.iter().map(|cluster| &cluster.transport);
+        self.shared.tls_to_backends.add(transports.zip(tls_to_backends));
         self.shared.publish(Arc::clone(&plan));
         self.listen(opened);
         let closing = self.leave(&former, &plan);

@@ -1,10 +1,11 @@
-//! A client that was just accepted: the handshake of TLS, where the listener has TLS, and then the driver of HTTP.
+//! A client that was just accepted: what comes before HTTP, and then the driver of HTTP.
 
 use std::cell::Cell;
 use std::io::IoSlice;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use loadx_core::Time;
 
@@ -12,9 +13,11 @@ use crate::context::Worker;
 use crate::downstream::client::Client;
 use crate::downstream::h1;
 use crate::downstream::sessions::Session;
-use crate::limits::{HEAD_AT_END, TLS_HANDSHAKE};
+use crate::limits::{HEAD_AT_END, PROXY_HEADER, TLS_HANDSHAKE};
 use crate::messages::Accepted;
 use crate::net::{Network, Stream, StreamOf, Transport};
+use crate::origin::Origin;
+use crate::proxy_protocol;
 use crate::shared::Place;
 use crate::timer::Timer;
 use crate::tls::{self, HandshakeFault, ServerTls};
@@ -33,48 +36,61 @@ pub(crate) fn serve<N: Network>(
     place: Place,
 ) -> Pin<Box<dyn Future<Output = ()>>> {
     worker.sessions.announce();
-    let client = move |stream, worker: &Worker<N>| {
-        Client::new(stream, accepted.peer.ip().to_canonical(), accepted.listener, place, worker.clock)
-    };
-    match worker.shared.tls.of(accepted.listener) {
-        None => Box::pin(async move {
-            let session = worker.sessions.enroll(accepted.listener).await;
-            let client = client(Transport::Plain(stream), &worker);
+    let Accepted { peer, listener } = accepted;
+    let tls = worker.shared.tls.of(listener);
+    let is_told = expects_header(&worker, &accepted);
+    if tls.is_none() && !is_told {
+        return Box::pin(async move {
+            let session = worker.sessions.enroll(listener).await;
+            let stream = Transport::Plain(stream);
+            let client = Client::new(stream, Origin::of(peer), listener, place, worker.clock);
             h1::serve_connection(worker, session, client).await;
-        }),
-        Some(tls) => Box::pin(async move {
-            let session = worker.sessions.enroll(accepted.listener).await;
-            let secured = session.run(pin!(secure(&worker, &session, stream, &tls, accepted))).await;
-            if let Some(Some(stream)) = secured {
-                let client = client(stream, &worker);
-                h1::serve_connection(worker, session, client).await;
-            }
-        }),
+        });
     }
+    Box::pin(async move {
+        let session = worker.sessions.enroll(listener).await;
+        let prepared = session.run(pin!(prepare(&worker, &session, stream, (is_told, tls), accepted))).await;
+        if let Some(Some((stream, origin))) = prepared {
+            let client = Client::new(stream, origin, listener, place, worker.clock);
+            h1::serve_connection(worker, session, client).await;
+        }
+    })
 }
 
-/// Makes the handshake. None if the client gets no connection.
-async fn secure<N: Network>(
+/// Whether the peer tells the client's address in the PROXY protocol.
+fn expects_header<N: Network>(worker: &Worker<N>, accepted: &Accepted) -> bool {
+    let Some((plan, position)) = worker.plan_for(accepted.listener) else { return false };
+    let peer = accepted.peer.ip().to_canonical();
+    plan.listeners[position].proxy_protocol.iter().any(|network| network.contains(&peer))
+}
+
+/// Does what comes before HTTP: the header of the PROXY protocol, and the handshake of TLS. None if the client gets no
+/// connection.
+async fn prepare<N: Network>(
     worker: &Rc<Worker<N>>,
     session: &Session,
     stream: N::Stream,
-    tls: &Arc<ServerTls>,
+    (is_told, tls): (bool, Option<Arc<ServerTls>>),
     accepted: Accepted,
-) -> Option<StreamOf<N>> {
+) -> Option<(StreamOf<N>, Origin)> {
     let timer = Timer::new(worker.clock);
-    let limit = Cell::new(timer.now() + TLS_HANDSHAKE);
-    let is_leaving = Cell::new(false);
-    let deadline = || -> Time {
-        // A worker that stops waits for the rest of a handshake no longer than for the rest of a head.
-        if session.should_close() && !is_leaving.replace(true) {
-            limit.set(limit.get().min(timer.now() + HEAD_AT_END));
+    let mut origin = Origin::of(accepted.peer);
+    if is_told {
+        match proxy_protocol::receive(&stream, &timer, deadline(session, &timer, PROXY_HEADER)).await {
+            Ok(told) => origin = told.unwrap_or(origin),
+            Err(fault) => {
+                worker.metrics.borrow_mut().proxy_header_faults += 1;
+                tracing::debug!("the connection of {} is closed: {fault}", accepted.peer);
+                return None;
+            }
         }
-        limit.get()
-    };
-    match tls::accept(&stream, tls, &worker.handshakes, &timer, &deadline).await {
+    }
+    let Some(tls) = tls else { return Some((Transport::Plain(stream), origin)) };
+    let deadline = deadline(session, &timer, TLS_HANDSHAKE);
+    match tls::accept(&stream, &tls, &worker.handshakes, &timer, &deadline).await {
         Ok(secured) => {
             worker.metrics.borrow_mut().handshakes.succeeded(secured.facts());
-            Some(Transport::Tls(Box::new(secured.on(stream))))
+            Some((Transport::Tls(Box::new(secured.on(stream))), origin))
         }
         Err(fault) => {
             worker.metrics.borrow_mut().handshakes.failed(fault.reason());
@@ -85,5 +101,17 @@ async fn secure<N: Network>(
             }
             None
         }
+    }
+}
+
+/// The end of a step that may take `limit`. A worker that stops waits for the rest no longer than for the rest of a head.
+fn deadline<'t>(session: &'t Session, timer: &'t Timer, limit: Duration) -> impl Fn() -> Time + 't {
+    let limit = Cell::new(timer.now() + limit);
+    let is_leaving = Cell::new(false);
+    move || {
+        if session.should_close() && !is_leaving.replace(true) {
+            limit.set(limit.get().min(timer.now() + HEAD_AT_END));
+        }
+        limit.get()
     }
 }

@@ -1,6 +1,5 @@
 //! The state of one client connection while a task serves the connection.
 
-use std::net::IpAddr;
 use std::time::Duration;
 
 use loadx_core::{ListenerId, Time};
@@ -11,6 +10,7 @@ use crate::downstream::parking::Parked;
 use crate::downstream::wire::Wire;
 use crate::limits::REST_AFTER;
 use crate::net::Stream;
+use crate::origin::Origin;
 use crate::shared::Place;
 use crate::timer::Timer;
 use crate::upstream::pool::Mark;
@@ -19,7 +19,7 @@ use crate::upstream::pool::Mark;
 #[derive(Debug)]
 pub(crate) struct Client<S: Stream> {
     pub(crate) wire: Wire<S>,
-    pub(crate) peer: IpAddr,
+    pub(crate) origin: Origin,
     /// The listener that accepted the connection.
     pub(crate) listener: ListenerId,
     pub(crate) timer: Timer,
@@ -36,11 +36,11 @@ pub(crate) struct Client<S: Stream> {
 
 impl<S: Stream> Client<S> {
     /// A newly accepted connection.
-    pub(crate) fn new(stream: S, peer: IpAddr, listener: ListenerId, place: Place, clock: Clock) -> Self {
+    pub(crate) fn new(stream: S, origin: Origin, listener: ListenerId, place: Place, clock: Clock) -> Self {
         let timer = Timer::new(clock);
         Client {
             wire: Wire { stream, unfinished: false },
-            peer,
+            origin,
             listener,
             idle_since: timer.latest(),
             timer,
@@ -53,16 +53,16 @@ impl<S: Stream> Client<S> {
 
     /// A connection that was parked.
     pub(crate) fn awake(parked: Parked<S>, clock: Clock) -> Self {
-        let Parked { wire, peer, listener, requests, place, since, .. } = parked;
+        let Parked { wire, origin, listener, requests, place, since, .. } = parked;
         let timer = Timer::new(clock);
         let recently_active = timer.latest() < since + REST_AFTER;
         let input = Input::default();
-        Client { wire, peer, listener, timer, input, requests, idle_since: since, recently_active, place }
+        Client { wire, origin, listener, timer, input, requests, idle_since: since, recently_active, place }
     }
 
     /// Reduces the connection to its parked state.
     pub(crate) fn parked(self, keepalive: Duration, silent_at: Mark) -> Parked<S> {
-        let Client { wire, peer, listener, requests, idle_since: since, place, .. } = self;
-        Parked { wire, peer, listener, requests, place, silent_at, since, until: since + keepalive }
+        let Client { wire, origin, listener, requests, idle_since: since, place, .. } = self;
+        Parked { wire, origin, listener, requests, place, silent_at, since, until: since + keepalive }
     }
 }

@@ -5,7 +5,6 @@
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
-use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, Wake, Waker};
@@ -15,6 +14,7 @@ use slab::Slab;
 
 use crate::downstream::wire::Wire;
 use crate::net::Stream;
+use crate::origin::Origin;
 use crate::shared::Place;
 use crate::upstream::pool::Mark;
 
@@ -31,7 +31,7 @@ pub(crate) struct Parking<S: Stream> {
 /// A parked connection.
 pub(crate) struct Parked<S: Stream> {
     pub(crate) wire: Wire<S>,
-    pub(crate) peer: IpAddr,
+    pub(crate) origin: Origin,
     pub(crate) listener: ListenerId,
     pub(crate) requests: u32,
     pub(crate) place: Place,

@@ -15,6 +15,7 @@ use crate::incoming::Incoming;
 use crate::io::{Broken, Waiting};
 use crate::net::{Network, PipeOf, StreamOf};
 use crate::patience::Patience;
+use crate::proxy_protocol;
 use crate::relay::relay;
 use crate::request_id;
 use crate::sides::{BodySink as _, BodySource as _, Inbound, RelayFault, RequestSink, ResponseSource};
@@ -54,7 +55,8 @@ where
 
     /// Sends the request to one backend and relays the response, on an idle connection if there is one.
     async fn attempt(&mut self, backend: &Backend) -> Result<Answer<StreamOf<N>>, Failure> {
-        let mut idle = self.worker.pool.take(backend);
+        let cluster = self.forwarded.cluster;
+        let mut idle = self.worker.pool.take(backend, &self.incoming.plan.clusters[cluster].transport);
         loop {
             let is_reused = idle.is_some();
             let connection = match idle.take() {
@@ -79,11 +81,19 @@ where
     /// Opens a connection. Fails when the client closes its connection first.
     async fn open(&mut self, backend: &Backend) -> Result<Connection<StreamOf<N>>, Failure> {
         let target = (&self.incoming.plan, self.forwarded.cluster);
-        let connecting = pin!(connect::connect(self.worker, target, backend));
+        let header = self.proxy_header(self.forwarded.cluster);
+        let connecting = pin!(connect::connect(self.worker, target, backend, header.as_deref()));
         let leaving = pin!(async { client_gone(&self.client.request.departure().await) });
         let connection = unless(connecting, leaving).await?;
         self.client.pace.timer.now();
         Ok(connection)
+    }
+
+    /// The header of the PROXY protocol for a connection to a cluster, if the cluster gets one.
+    fn proxy_header(&self, cluster: usize) -> Option<Vec<u8>> {
+        let version = self.incoming.plan.clusters[cluster].transport.proxy_protocol?;
+        let Inbound { origin, request, .. } = &self.client;
+        Some(proxy_protocol::header(version, origin, request.local_addr(), self.incoming.tls.as_deref()))
     }
 
     /// Sends the request on this connection and relays the response.
@@ -145,7 +155,7 @@ where
         response: &mut impl ResponseSource<PipeOf<N>>,
     ) -> Result<(u16, bool), Failure> {
         let Exchange { worker, incoming, client, policy, progress, .. } = self;
-        let Inbound { request: from_client, response: to_client, pace } = client;
+        let Inbound { request: from_client, response: to_client, pace, .. } = client;
         let download = Download {
             incoming,
             progress,
@@ -179,6 +189,8 @@ where
             self.worker.metrics.borrow_mut().mirrors_skipped += 1;
             return;
         }
+        let proxy_header = self.proxy_header(cluster);
+        let source = self.client.request.body();
         let piece = source.piece();
         let (content, trailers) = (piece.content.to_vec(), piece.end.unwrap_or_default().to_vec());
         let mut head = Vec::new();
@@ -191,6 +203,7 @@ where
             mirror::Copy {
                 plan: self.incoming.plan.clone(),
                 cluster,
+                proxy_header,
                 head,
                 framing: self.incoming.head.framing(),
                 content,

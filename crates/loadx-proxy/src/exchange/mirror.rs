@@ -24,6 +24,8 @@ pub(super) struct Copy {
     pub(super) plan: LocalPlan,
     /// The position in the plan of the cluster that gets the copy.
     pub(super) cluster: usize,
+    /// The header of the PROXY protocol, if the cluster gets one.
+    pub(super) proxy_header: Option<Vec<u8>>,
     /// The head, encoded for a backend.
     pub(super) head: Vec<u8>,
     pub(super) framing: Framing,
@@ -76,7 +78,7 @@ async fn send_copy<N: Network>(worker: &Rc<Worker<N>>, copy: &Copy) {
 
 /// Returns the outcome, and the status of the response if there was a response.
 async fn attempt<N: Network>(worker: &Rc<Worker<N>>, copy: &Copy, backend: &Backend) -> (Outcome, Option<u16>) {
-    match connect::connect(worker, (&copy.plan, copy.cluster), backend).await {
+    match connect::connect(worker, (&copy.plan, copy.cluster), backend, copy.proxy_header.as_deref()).await {
         Ok(connection) => exchange(worker, copy, &connection.stream).await,
         Err(failure) => (failure.outcome(), None),
     }

@@ -25,7 +25,7 @@ where
     /// the backend is over.
     pub(super) async fn tunnel(&mut self, backend: &Backend, switched: &mut Conversation<StreamOf<N>>) -> TunnelEnd {
         let _counted = self.worker.tunnels.begin(backend.id());
-        let Inbound { request, response, pace } = &mut self.client;
+        let Inbound { request, response, pace, .. } = &mut self.client;
         self.progress.switched_at.set(Some(pace.timer.now()));
         request.body().consume();
         request.switch();

@@ -107,6 +107,7 @@ mod tests {
             InheritedSocket { listener: InheritedFor::Address(of("127.0.0.1", 0)), socket: third },
         ]);
         let listener = |name: &str, at: HostPort| ListenerConfig {
+            proxy_protocol: Vec::new(),
             name: name.into(),
             at,
             endpoints: true,

@@ -7,12 +7,14 @@
 mod body;
 mod own;
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use loadx_core::{Failure, Time};
 use loadx_http::{Changes, Forwarding, RequestHead, Response};
 
 use crate::io::Broken;
+use crate::origin::Origin;
 use crate::patience::Patience;
 use crate::timer::Timer;
 
@@ -21,6 +23,8 @@ pub(crate) use own::OwnResponse;
 
 /// The client's side of one exchange.
 pub(crate) struct Inbound<'c, R, W> {
+    /// Where the client's connection comes from.
+    pub(crate) origin: &'c Origin,
     /// The half that receives the content of the request.
     pub(crate) request: &'c mut R,
     /// The half that sends the response.
@@ -52,6 +56,9 @@ pub(crate) trait RequestSource<P> {
     type Body: BodySource<Pipe = P>;
 
     fn body(&mut self) -> &mut Self::Body;
+
+    /// The address to which the peer of the connection connected.
+    fn local_addr(&self) -> Option<SocketAddr>;
 
     /// Limits the content; a larger body ends with `BodyFault::TooLarge`.
     fn set_content_max(&mut self, bytes: u64);

@@ -43,6 +43,8 @@ pub(crate) struct Shard {
     pub(crate) mirrors_failed: u64,
     pub(crate) connections: u64,
     pub(crate) handshakes: HandshakeCounts,
+    /// Connections that were closed because they did not begin with the client's address in the PROXY protocol.
+    pub(crate) proxy_header_faults: u64,
     pub(crate) holdings: Holdings,
     pub(super) statuses: Box<[u64; 600]>,
     pub(super) latency: Latency,
@@ -140,6 +142,7 @@ impl Shard {
             mirrors_failed: 0,
             connections: 0,
             handshakes: HandshakeCounts::default(),
+            proxy_header_faults: 0,
             holdings: Holdings::default(),
             statuses: Box::new([0; 600]),
             latency: Latency::precise(),
@@ -239,6 +242,7 @@ impl Shard {
         self.mirrors_failed += other.mirrors_failed;
         self.connections += other.connections;
         self.handshakes.add(&other.handshakes);
+        self.proxy_header_faults += other.proxy_header_faults;
         self.holdings.idle_to_backends += other.holdings.idle_to_backends;
         self.holdings.buffers += other.holdings.buffers;
         self.holdings.pipes += other.holdings.pipes;

@@ -72,6 +72,7 @@ impl Shard {
             "mirrors_failed": self.mirrors_failed,
             "client_connections": self.connections,
             "tls_handshakes": self.handshakes.to_json(),
+            "proxy_protocol_faults": self.proxy_header_faults,
             "recent": { "10s": self.recent(now, 1), "60s": self.recent(now, RECENT_SLOTS as u64 - 1) },
             "backends": self.backends_by_name(),
         })

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use rustls::{CommonState, HandshakeKind, ProtocolVersion};
 
-use super::identity::{Identity, subject};
+use super::identity::{Identity, common_name, subject};
 
 /// What the handshake of a client's connection agreed on; for the log, the counts and the fields for backends.
 #[derive(Clone, Debug)]
@@ -21,6 +21,8 @@ pub(crate) struct TlsFacts {
     pub(crate) client_certificate: Option<Box<[u8]>>,
     /// The subject of the certificate of the client, if the client showed one.
     pub(crate) client_subject: Option<Box<str>>,
+    /// The common name of the certificate of the client, if there is one.
+    pub(crate) client_name: Option<Box<str>>,
     /// The certificate that LoadX showed; none on the backend's side.
     pub(crate) identity: Option<Arc<Identity>>,
 }
@@ -38,6 +40,7 @@ impl TlsFacts {
             server_name,
             client_certificate: client.map(|leaf| as_field(leaf)),
             client_subject: client.and_then(subject),
+            client_name: client.and_then(common_name),
             is_resumed: common.handshake_kind() == Some(HandshakeKind::Resumed),
             identity,
         }

@@ -1,15 +1,13 @@
-//! The handshake with a client.
+//! Handshakes: how many at a time, how they fail, and their common part.
 
 use std::fmt;
 use std::io::{ErrorKind, IoSlice};
 
 use loadx_core::Time;
-use rustls::server::{Accepted, Acceptor, UnbufferedServerConnection};
-use rustls::{AlertDescription, Error, PeerIncompatible};
+use rustls::{CommonState, Error, PeerIncompatible, ProtocolVersion};
 use tokio::sync::Semaphore;
 
 use super::facts::TlsFacts;
-use super::server::ServerTls;
 use super::session::{Processed, Records, Session, Step};
 use super::stream::TlsStream;
 use crate::io::{Broken, readable, write_all};
@@ -94,40 +92,27 @@ impl fmt::Display for HandshakeFault {
     }
 }
 
-/// Makes the stream of a client one inside TLS, until `deadline`, which may become earlier during the wait. After an error
-/// the caller closes the stream.
+/// Goes on with a handshake until `deadline`, which may become earlier during the wait. `received` are bytes that have
+/// arrived already.
 ///
 /// # Errors
-/// Any [`HandshakeFault`]; the client has got an alert if it speaks TLS.
-pub(crate) async fn accept<S: Stream>(
+/// [`HandshakeFault::Broken`] and [`HandshakeFault::Tls`]; the peer has got an alert if it speaks TLS.
+pub(super) async fn complete<S: Stream>(
     stream: &S,
-    tls: &ServerTls,
+    mut session: Session,
+    mut received: Vec<u8>,
     turns: &Handshakes,
     timer: &Timer,
     deadline: &impl Fn() -> Time,
-) -> Result<Secured, HandshakeFault> {
-    let mut received = Vec::new();
-    let hello = read_hello(stream, &mut received, timer, deadline).await?;
-    let local = stream.local_addr().ok().map(|address| address.ip());
-    let (name, choice) = {
-        let hello = hello.client_hello();
-        (hello.server_name().map(|name| name.to_ascii_lowercase().into_boxed_str()), tls.choose(&hello, local))
-    };
-    drop(hello);
-    let Some((config, identity)) = choice else {
-        let alert = plain_alert(AlertDescription::UnrecognisedName);
-        let _ = stream.try_write(&[IoSlice::new(&alert)]);
-        return Err(HandshakeFault::UnknownName(name));
-    };
-    let connection = UnbufferedServerConnection::new(config).map_err(HandshakeFault::Tls)?;
-    let mut session = Session::Server(connection);
+) -> Result<Completed, HandshakeFault> {
     let mut records = Records::default();
     let mut content = Vec::new();
     loop {
         let step = turns.run(|| advance(&mut session, &mut received, &mut records, &mut content)).await;
         let is_done = matches!(step, Ok(Step::Ready));
-        // The tickets of TLS 1.3 go out with the first response, in one packet.
-        if is_done && session.common().protocol_version() == Some(rustls::ProtocolVersion::TLSv1_3) {
+        // The last records of TLS 1.3 (of a client its Finished, of a server the tickets) go out with the first content, in
+        // one packet.
+        if is_done && session.common().protocol_version() == Some(ProtocolVersion::TLSv1_3) {
             break;
         }
         if !records.is_empty() {
@@ -145,21 +130,31 @@ pub(crate) async fn accept<S: Stream>(
             Err(error) => return Err(HandshakeFault::Tls(error)),
         };
     }
-    let facts = TlsFacts::new(session.common(), name, Some(identity));
-    Ok(Secured { session, facts, received, content, unsent: records.bytes().to_vec() })
+    Ok(Completed { session, received, content, unsent: records.bytes().to_vec() })
 }
 
-/// The result of a handshake.
-#[derive(Debug)]
-pub(crate) struct Secured {
+/// A complete handshake.
+pub(super) struct Completed {
     session: Session,
-    facts: TlsFacts,
     /// Received bytes after the handshake.
     received: Vec<u8>,
     /// Received content.
     content: Vec<u8>,
     /// Records that have not been sent yet.
     unsent: Vec<u8>,
+}
+
+impl Completed {
+    /// The stream to be, once it has the stream of the handshake. `facts` makes what is known of the connection.
+    pub(super) fn with(self, facts: impl FnOnce(&CommonState) -> TlsFacts) -> Secured {
+        Secured { facts: facts(self.session.common()), completed: self }
+    }
+}
+
+/// The result of a handshake.
+pub(crate) struct Secured {
+    completed: Completed,
+    facts: TlsFacts,
 }
 
 impl Secured {
@@ -169,49 +164,12 @@ impl Secured {
 
     /// The stream inside TLS, on the stream of the handshake.
     pub(crate) fn on<S: Stream>(self, stream: S) -> TlsStream<S> {
-        let Secured { session, facts, received, content, unsent } = self;
+        let Secured { completed: Completed { session, received, content, unsent }, facts } = self;
         TlsStream::new(stream, session, facts, received, content, &unsent)
     }
 }
 
-/// Reads the first message of the client into `received`.
-async fn read_hello<S: Stream>(
-    stream: &S,
-    received: &mut Vec<u8>,
-    timer: &Timer,
-    deadline: &impl Fn() -> Time,
-) -> Result<Accepted, HandshakeFault> {
-    const HANDSHAKE_RECORD: u8 = 22;
-    let mut acceptor = Acceptor::default();
-    loop {
-        let start = received.len();
-        read_more(stream, received, timer, deadline).await.map_err(HandshakeFault::Broken)?;
-        if received.first() != Some(&HANDSHAKE_RECORD) {
-            let is_http = received.first().is_some_and(u8::is_ascii_uppercase);
-            return Err(HandshakeFault::NotTls { is_http });
-        }
-        let mut unread = &received[start..];
-        while !unread.is_empty() {
-            // Reading from memory fails only if the message is too long.
-            if acceptor.read_tls(&mut unread).is_err() {
-                return Err(HandshakeFault::Tls(Error::General("the first message is too long".into())));
-            }
-            match acceptor.accept() {
-                Ok(None) => {}
-                Ok(Some(accepted)) => return Ok(accepted),
-                Err((error, mut alert)) => {
-                    let mut bytes = Vec::new();
-                    // Writing to memory cannot fail.
-                    let _ = alert.write_all(&mut bytes);
-                    let _ = stream.try_write(&[IoSlice::new(&bytes)]);
-                    return Err(HandshakeFault::Tls(error));
-                }
-            }
-        }
-    }
-}
-
-async fn read_more<S: Stream>(
+pub(super) async fn read_more<S: Stream>(
     stream: &S,
     received: &mut Vec<u8>,
     timer: &Timer,
@@ -251,10 +209,4 @@ fn advance(
             }
         }
     }
-}
-
-/// An alert before any keys are known (RFC 8446, section 6).
-fn plain_alert(description: AlertDescription) -> [u8; 7] {
-    const FATAL: u8 = 2;
-    [21, 3, 1, 0, 2, FATAL, description.into()]
 }

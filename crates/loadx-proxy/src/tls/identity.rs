@@ -156,6 +156,13 @@ pub(super) fn subject(certificate: &CertificateDer<'_>) -> Option<Box<str>> {
     parse(certificate).ok().map(|certificate| certificate.subject().to_string().into())
 }
 
+/// The common name of a certificate.
+pub(super) fn common_name(certificate: &CertificateDer<'_>) -> Option<Box<str>> {
+    let certificate = parse(certificate).ok()?;
+    let name = certificate.subject().iter_common_name().next()?.as_str().ok()?;
+    Some(name.into())
+}
+
 fn parse<'c>(leaf: &'c CertificateDer<'_>) -> Result<X509Certificate<'c>, IdentityError> {
     X509Certificate::from_der(leaf)
         .map(|(_, certificate)| certificate)

@@ -1,11 +1,17 @@
 //! TLS on the connections of clients and backends.
 //!
 //! `session` calls rustls, without I/O. `stream` is a [`Stream`](crate::net::Stream) inside TLS; `handshake` makes one.
-//! `server` has the settings of a listener, `identity` certificates with their keys, and `identities` finds them by name.
+//! `server` has the settings of a listener and `accept` its handshakes, `client` those of a cluster and `connect` its
+//! handshakes. `identity` has certificates with their keys, and `identities` finds them by name.
 
 /// The beginning of the paths for which an authority asks over HTTP (RFC 8555, section 8.3).
 pub(crate) const CHALLENGE_PATH: &[u8] = b"/.well-known/acme-challenge/";
 
+mod accept;
+mod backends;
+mod client;
+mod connect;
+mod error;
 mod facts;
 mod handshake;
 mod identities;
@@ -15,11 +21,14 @@ mod server;
 mod session;
 mod stream;
 
+pub(crate) use accept::accept;
+pub(crate) use backends::TlsBackends;
+pub(crate) use connect::connect;
+pub use error::TlsError;
 pub(crate) use facts::TlsFacts;
-pub(crate) use handshake::{HandshakeFault, Handshakes, accept};
+pub(crate) use handshake::{HandshakeFault, Handshakes};
 pub use identities::{Challenges, Keyring};
 pub use identity::{Identity, IdentityError};
 pub(crate) use listeners::TlsListeners;
-pub use server::TlsError;
 pub(crate) use server::{Automatic, ServerTls};
 pub(crate) use stream::TlsStream;

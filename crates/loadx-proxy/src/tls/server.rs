@@ -1,23 +1,24 @@
 //! TLS of a listener: which certificate a client gets, and what LoadX asks of the client.
 
-use std::fmt;
 use std::net::IpAddr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::SystemTime;
 
 use arc_swap::ArcSwap;
 use loadx_core::config::{CertificateFiles, ClientCertificates, TlsConfig, TlsProfile};
+use rustls::ServerConfig;
 use rustls::crypto::aws_lc_rs::Ticketer;
+use rustls::pki_types::CertificateRevocationListDer;
 use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, CertificateRevocationListDer};
 use rustls::server::danger::ClientCertVerifier;
 use rustls::server::{ClientHello, NoServerSessionStorage, ResolvesServerCert, WebPkiClientVerifier};
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
-use rustls::{RootCertStore, ServerConfig};
 
+use super::client::roots_of;
+use super::error::TlsError;
 use super::identities::{IdentityTable, Keyring};
-use super::identity::{Identity, IdentityError, provider};
+use super::identity::{Identity, provider};
 
 /// TLS of one listener.
 #[derive(Debug)]
@@ -35,34 +36,6 @@ pub(crate) struct Automatic {
     /// Why there is no certificate, or no new one.
     pub(crate) problem: Option<String>,
 }
-
-/// Why TLS of a listener cannot be set up.
-#[derive(Debug)]
-pub enum TlsError {
-    /// A certificate or its key cannot be used: the file of the certificate.
-    Identity(PathBuf, IdentityError),
-    /// Clients would not accept a new certificate: its file, and the reason.
-    Validity(PathBuf, String),
-    /// The certificates by which clients are checked cannot be used: the file, and the reason.
-    Clients(PathBuf, String),
-    /// The library refuses the settings.
-    Settings(rustls::Error),
-}
-
-impl fmt::Display for TlsError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            TlsError::Identity(_, error @ IdentityError::File(..)) => error.fmt(f),
-            TlsError::Identity(path, error) => write!(f, "{}: {error}", path.display()),
-            TlsError::Validity(path, reason) | TlsError::Clients(path, reason) => {
-                write!(f, "{}: {reason}", path.display())
-            }
-            TlsError::Settings(error) => write!(f, "the settings of TLS cannot be used: {error}"),
-        }
-    }
-}
-
-impl std::error::Error for TlsError {}
 
 impl ServerTls {
     /// Reads the files that `config` names, and sets TLS up. `former`: TLS of the listener so far, whose tickets stay valid
@@ -189,16 +162,9 @@ fn read_all(files: &[CertificateFiles], former: Option<&IdentityTable>) -> Resul
 }
 
 fn verifier(clients: &ClientCertificates) -> Result<Arc<dyn ClientCertVerifier>, TlsError> {
-    let fault = |path: &Path, reason: String| TlsError::Clients(path.to_owned(), reason);
+    let fault = |path: &Path, reason: String| TlsError::Authorities(Some(path.to_owned()), reason);
     let read = |path: &Path| std::fs::read(path).map_err(|error| fault(path, format!("cannot be read: {error}")));
-    let mut roots = RootCertStore::empty();
-    for certificate in CertificateDer::pem_slice_iter(&read(&clients.ca)?) {
-        let certificate = certificate.map_err(|error| fault(&clients.ca, error.to_string()))?;
-        roots.add(certificate).map_err(|error| fault(&clients.ca, error.to_string()))?;
-    }
-    if roots.is_empty() {
-        return Err(fault(&clients.ca, IdentityError::NoCertificate.to_string()));
-    }
+    let roots = roots_of(&clients.ca)?;
     let mut lists = Vec::new();
     for path in &clients.revoked {
         for list in CertificateRevocationListDer::pem_slice_iter(&read(path)?) {

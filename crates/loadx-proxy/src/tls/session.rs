@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use rustls::client::UnbufferedClientConnection;
 use rustls::server::UnbufferedServerConnection;
 use rustls::unbuffered::{ConnectionState, EncodeError, EncodeTlsData, EncryptError, UnbufferedStatus, WriteTraffic};
 use rustls::{CommonState, Error};
@@ -9,12 +10,14 @@ use rustls::{CommonState, Error};
 /// The state of TLS for one connection. Does no I/O: records come in, and records go out.
 pub(super) enum Session {
     Server(UnbufferedServerConnection),
+    Client(UnbufferedClientConnection),
 }
 
 impl fmt::Debug for Session {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Session::Server(_) => "Server",
+            Session::Client(_) => "Client",
         })
     }
 }
@@ -43,6 +46,7 @@ impl Session {
     pub(super) fn common(&self) -> &CommonState {
         match self {
             Session::Server(connection) => connection,
+            Session::Client(connection) => connection,
         }
     }
 
@@ -50,6 +54,7 @@ impl Session {
     pub(super) fn process(&mut self, input: &mut [u8], out: &mut Records, take: impl FnMut(&[u8])) -> Processed {
         match self {
             Session::Server(connection) => advance(connection.process_tls_records(input), out, take),
+            Session::Client(connection) => advance(connection.process_tls_records(input), out, take),
         }
     }
 
@@ -77,6 +82,7 @@ impl Session {
         loop {
             let (used, done) = match self {
                 Session::Server(connection) => put(connection.process_tls_records(held), content, closes, out),
+                Session::Client(connection) => put(connection.process_tls_records(held), content, closes, out),
             };
             held.drain(..used);
             if done? {

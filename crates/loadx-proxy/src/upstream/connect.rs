@@ -1,22 +1,27 @@
 //! Opens connections to backends, and classifies the failures.
 
-use std::io;
+use std::io::{self, IoSlice};
 use std::net::SocketAddr;
 use std::pin::pin;
+use std::sync::Arc;
 use std::time::Duration;
 
+use loadx_core::config::BackendTransport;
 use loadx_core::{Backend, ConnectFailure, ConnectFailureKind, Failure};
 
 use crate::clock::Clock;
 use crate::context::Worker;
-use crate::io::{describe, is_silent};
+use crate::io::{describe, is_silent, write_all};
 use crate::limits::CONNECT_LOOK;
 use crate::net::{Network, Stream as _, StreamOf, Transport};
+use crate::patience::Patience;
 use crate::shared::LocalPlan;
+use crate::timer::Timer;
+use crate::tls::{self, Handshakes, TlsBackends};
 use crate::upstream::pool::Connection;
 
 /// Opens a connection to `backend` for a request. Gives up when the backend leaves rotation, so that the request can go
-/// to another backend.
+/// to another backend. `proxy_header` is the header of the PROXY protocol, if the cluster has one.
 ///
 /// # Errors
 /// [`Failure::Connect`], or [`Failure::Premature`] if the backend sends bytes or closes before the request.
@@ -24,8 +29,9 @@ pub(crate) async fn connect<N: Network>(
     worker: &Worker<N>,
     target: (&LocalPlan, usize),
     backend: &Backend,
+    proxy_header: Option<&[u8]>,
 ) -> Result<Connection<StreamOf<N>>, Failure> {
-    let connection = establish(worker, target, backend).await.map_err(Failure::Connect)?;
+    let connection = establish(worker, target, backend, proxy_header).await.map_err(Failure::Connect)?;
     // Bytes before the request belong to no request (RFC 9112, section 9.2). Asks the system only if the runtime, whose
     // readiness is a hint, does not report silence.
     if !is_silent(&connection.stream) && !connection.stream.holds_nothing() {
@@ -38,37 +44,101 @@ async fn establish<N: Network>(
     worker: &Worker<N>,
     (plan, cluster): (&LocalPlan, usize),
     backend: &Backend,
+    proxy_header: Option<&[u8]>,
 ) -> Result<Connection<StreamOf<N>>, ConnectFailure> {
-    let limit = plan.clusters[cluster].attempt.connect;
-    let mut connecting = pin!(connect_any(&worker.net, backend.addresses(), worker.clock, limit));
+    let slot = &plan.clusters[cluster];
+    let dial = Dial {
+        addresses: backend.addresses(),
+        tls_name: backend.tls_name(),
+        transport: &slot.transport,
+        proxy_header,
+        limit: slot.attempt.connect,
+    };
+    let dialler = Dialler {
+        net: &worker.net,
+        clock: worker.clock,
+        tls: &worker.shared.tls_to_backends,
+        handshakes: &worker.handshakes,
+    };
+    let mut connecting = pin!(dialler.open(&dial));
     loop {
         match tokio::time::timeout(CONNECT_LOOK, connecting.as_mut()).await {
             Ok(outcome) => return outcome,
             Err(_) if worker.view(plan, cluster).backends().iter().any(|other| other.id() == backend.id()) => {}
-            Err(_) => return Err(ConnectFailure { reason: "timed out".into(), kind: ConnectFailureKind::TimedOut }),
+            Err(_) => return Err(timed_out()),
         }
     }
 }
 
-/// Connects to the first of `addresses` that accepts. The addresses share `limit`, so that a silent address leaves time
-/// for the next.
-pub(crate) async fn connect_any<N: Network>(
-    net: &N,
-    addresses: &[SocketAddr],
-    clock: Clock,
-    limit: Duration,
-) -> Result<Connection<StreamOf<N>>, ConnectFailure> {
-    let deadline = clock.now() + limit;
-    let mut failure = ConnectFailure { reason: "its name has no address".into(), kind: ConnectFailureKind::Refused };
-    for (index, address) in addresses.iter().enumerate() {
-        let left = deadline.since(clock.now()) / (addresses.len() - index) as u32;
-        match tokio::time::timeout(left, net.connect(*address)).await {
-            Ok(Ok(stream)) => return Ok(Connection { stream: Transport::Plain(stream), address: *address }),
-            Ok(Err(error)) => failure = refused(&error),
-            Err(_) => failure = ConnectFailure { reason: "timed out".into(), kind: ConnectFailureKind::TimedOut },
+/// A connection to open.
+pub(crate) struct Dial<'d> {
+    /// The addresses of the backend, in the order to try.
+    pub(crate) addresses: &'d [SocketAddr],
+    /// The name that a certificate of the backend must have.
+    pub(crate) tls_name: &'d str,
+    pub(crate) transport: &'d Arc<BackendTransport>,
+    /// The header of the PROXY protocol, if the transport has one.
+    pub(crate) proxy_header: Option<&'d [u8]>,
+    /// The longest time until the connection can carry a request.
+    pub(crate) limit: Duration,
+}
+
+/// Opens connections to backends.
+pub(crate) struct Dialler<'d, N> {
+    pub(crate) net: &'d N,
+    pub(crate) clock: Clock,
+    pub(crate) tls: &'d TlsBackends,
+    pub(crate) handshakes: &'d Handshakes,
+}
+
+impl<N: Network> Dialler<'_, N> {
+    /// Opens a connection to the first address that accepts. The addresses share the limit, so that a silent address leaves
+    /// time for the next.
+    pub(crate) async fn open(&self, dial: &Dial<'_>) -> Result<Connection<StreamOf<N>>, ConnectFailure> {
+        let deadline = self.clock.now() + dial.limit;
+        let mut failure =
+            ConnectFailure { reason: "its name has no address".into(), kind: ConnectFailureKind::Refused };
+        for (index, address) in dial.addresses.iter().enumerate() {
+            let left = deadline.since(self.clock.now()) / (dial.addresses.len() - index) as u32;
+            match tokio::time::timeout(left, self.open_at(*address, dial)).await {
+                Ok(Ok(stream)) => {
+                    return Ok(Connection { stream, address: *address, transport: Arc::clone(dial.transport) });
+                }
+                Ok(Err(error)) => failure = error,
+                Err(_) => failure = timed_out(),
+            }
+        }
+        Err(failure)
+    }
+
+    async fn open_at(&self, address: SocketAddr, dial: &Dial<'_>) -> Result<StreamOf<N>, ConnectFailure> {
+        let stream = self.net.connect(address).await.map_err(|error| refused(&error))?;
+        let timer = Timer::new(self.clock);
+        if let Some(header) = dial.proxy_header {
+            let patience = Patience::total(dial.limit);
+            let sent = write_all(&stream, &mut [IoSlice::new(header)], &timer, &patience, &mut 0).await;
+            sent.map_err(|broken| unusable(broken.to_string()))?;
+        }
+        if dial.transport.tls.is_none() {
+            return Ok(Transport::Plain(stream));
+        }
+        // Control adds TLS of a plan before the plan.
+        let Some(tls) = self.tls.of(dial.transport) else { return Err(unusable("its TLS is not set up".to_owned())) };
+        let deadline = timer.now() + dial.limit;
+        match tls::connect(&stream, &tls, dial.tls_name, self.handshakes, &timer, deadline).await {
+            Ok(secured) => Ok(Transport::Tls(Box::new(secured.on(stream)))),
+            Err(fault) => Err(unusable(format!("TLS failed: {fault}"))),
         }
     }
-    Err(failure)
+}
+
+fn timed_out() -> ConnectFailure {
+    ConnectFailure { reason: "timed out".into(), kind: ConnectFailureKind::TimedOut }
+}
+
+/// The backend accepts connections, but not such that a request could follow.
+fn unusable(reason: String) -> ConnectFailure {
+    ConnectFailure { reason: reason.into(), kind: ConnectFailureKind::Refused }
 }
 
 fn refused(error: &io::Error) -> ConnectFailure {

@@ -8,8 +8,10 @@ use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, VecDeque};
 use std::hash::{BuildHasherDefault, Hasher};
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
+use loadx_core::config::BackendTransport;
 use loadx_core::{Backend, BackendId, Time};
 
 use crate::io::is_silent;
@@ -22,6 +24,8 @@ pub(crate) struct Connection<S> {
     pub(crate) stream: S,
     /// The address of the backend that the connection leads to.
     pub(crate) address: SocketAddr,
+    /// What lies between TCP and HTTP, by the plan of the exchange that opened the connection.
+    pub(crate) transport: Arc<BackendTransport>,
 }
 
 /// Idle connections by backend. The last returned connection is reused first.
@@ -115,13 +119,16 @@ impl<S: Stream> Pool<S> {
         self.cooled.set(self.cooled.get().max(mark.0));
     }
 
-    /// Takes a silent connection to a present address of the backend. Closes a connection that became readable while
+    /// Takes a silent connection with this transport to a present address of the backend. Closes a connection that became readable while
     /// idle: the backend closed it or sent bytes that belong to no request.
     ///
     /// The check costs a system call only for a connection that has not cooled. Reuses an uncooled connection only when
     /// [`COOLING_PER_BACKEND_MAX`] of them wait: opening another costs once, MSG_PEEK costs a system call per request.
-    pub(crate) fn take(&self, backend: &Backend) -> Option<Connection<S>> {
-        let leads_there = |idle: &Idle<S>| backend.addresses().contains(&idle.connection.address);
+    pub(crate) fn take(&self, backend: &Backend, transport: &Arc<BackendTransport>) -> Option<Connection<S>> {
+        let leads_there = |idle: &Idle<S>| {
+            let Connection { address, transport: opened_with, .. } = &idle.connection;
+            backend.addresses().contains(address) && Arc::ptr_eq(opened_with, transport)
+        };
         let mut lanes = self.lanes.borrow_mut();
         let lane = lanes.get_mut(&backend.id())?;
         lane.settle(self.cooled.get());
@@ -140,8 +147,12 @@ impl<S: Stream> Pool<S> {
         None
     }
 
-    /// Adds a connection. Closes the connection if the backend has [`IDLE_PER_BACKEND_MAX`] already.
+    /// Adds a connection. Closes the connection if the backend has [`IDLE_PER_BACKEND_MAX`] already, or if the connection
+    /// began with the address of one client (PROXY protocol).
     pub(crate) fn put(&self, backend: BackendId, connection: Connection<S>, now: Time) {
+        if connection.transport.proxy_protocol.is_some() {
+            return;
+        }
         let number = self.returned.get() + 1;
         self.returned.set(number);
         let idle = Idle { connection, since: now, number };
@@ -152,20 +163,22 @@ impl<S: Stream> Pool<S> {
         }
     }
 
-    /// Closes connections that were idle for `idle`, are not silent, or lead to a backend out of rotation. `addresses`
-    /// returns the addresses of a backend in rotation, otherwise `None`.
+    /// Closes connections that were idle for `idle`, are not silent, have another transport than their cluster, or lead to a
+    /// backend out of rotation. `present` returns the addresses and the transport of a backend in rotation, otherwise `None`.
     pub(crate) fn sweep<'a>(
         &self,
         now: Time,
         idle: Duration,
-        addresses: impl Fn(BackendId) -> Option<&'a [SocketAddr]>,
+        present: impl Fn(BackendId) -> Option<(&'a [SocketAddr], &'a Arc<BackendTransport>)>,
     ) {
         let has_nothing = |stream: &S| is_silent(stream) || stream.holds_nothing();
         self.lanes.borrow_mut().retain(|backend, lane| {
-            let addresses = addresses(*backend).unwrap_or_default();
+            let present = present(*backend);
             lane.retain(|kept| {
-                addresses.contains(&kept.connection.address)
-                    && now.since(kept.since) < idle
+                let Connection { address, transport: opened_with, .. } = &kept.connection;
+                present.is_some_and(|(addresses, transport)| {
+                    addresses.contains(address) && Arc::ptr_eq(opened_with, transport)
+                }) && now.since(kept.since) < idle
                     && has_nothing(&kept.connection.stream)
             });
             lane.len() > 0

@@ -24,6 +24,9 @@ const ORDERS_MAX: usize = 8;
 /// How long LoadX waits for another LoadX that gets the same certificate.
 const OTHERS: Duration = Duration::from_secs(5);
 
+/// The longest time of an order. A program for DNS may take five minutes of this time.
+const ORDER_LIMIT: Duration = Duration::from_secs(15 * 60);
+
 /// How often LoadX asks an authority when to renew a certificate.
 const SUGGESTIONS: Duration = Duration::from_secs(6 * 3_600);
 
@@ -231,7 +234,11 @@ impl Keeper {
         tracing::info!("getting a certificate for {name}, with a proof by {}", proof.as_str());
         let acme = self.account(wanted, &store).await?;
         let answers: Arc<dyn Answers> = Arc::new(self.clone());
-        let bundle = acme.obtain(name, proof, former.as_ref(), &answers).await?;
+        let obtained = tokio::time::timeout(ORDER_LIMIT, acme.obtain(name, proof, former.as_ref(), &answers)).await;
+        let bundle = obtained.unwrap_or_else(|_| {
+            let minutes = ORDER_LIMIT.as_secs() / 60;
+            Err(CertsError::Authority(format!("the authority did not finish the order within {minutes} min")))
+        })?;
         store.save(&kind, name, &bundle)?;
         Ok(Some(bundle))
     }

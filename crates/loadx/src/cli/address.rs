@@ -7,9 +7,34 @@ use loadx_core::config::{self, HostPort};
 /// All IPv4 addresses of the machine.
 pub(super) const ALL_ADDRESSES: &str = "0.0.0.0";
 
-/// Parses the address of a backend: `host:port` or `http://host:port`.
-pub(super) fn parse_backend(text: &str) -> Result<HostPort, String> {
-    let authority = authority(text)?;
+/// The address of a backend, and whether the backend speaks TLS.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct BackendAddress {
+    pub(super) at: HostPort,
+    pub(super) tls: bool,
+}
+
+/// Parses the address of a backend: `host:port`, `http://host:port` or `https://host:port`; `https://host` means port 443.
+pub(super) fn parse_backend(text: &str) -> Result<BackendAddress, String> {
+    let (authority, tls) = authority(text)?;
+    if tls && !has_port(authority) {
+        return Ok(BackendAddress { at: named(unbracketed(authority), HTTPS_PORT)?, tls });
+    }
+    parse_at(authority).map(|at| BackendAddress { at, tls })
+}
+
+/// The port of https (RFC 9110, section 4.2.2).
+const HTTPS_PORT: u16 = 443;
+
+fn has_port(authority: &str) -> bool {
+    authority.rsplit_once(':').is_some_and(|(_, port)| is_number(port))
+}
+
+fn unbracketed(host: &str) -> &str {
+    host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(host)
+}
+
+fn parse_at(authority: &str) -> Result<HostPort, String> {
     if is_number(authority) {
         return Err(format!("the host is missing; write HOST:PORT, such as localhost:{authority}"));
     }
@@ -26,7 +51,10 @@ pub(super) fn parse_backend(text: &str) -> Result<HostPort, String> {
 
 /// Parses the address to listen on: `host:port`, or `:port` for all IPv4 addresses.
 pub(super) fn parse_listen(text: &str) -> Result<HostPort, String> {
-    let authority = authority(text)?;
+    let (authority, tls) = authority(text)?;
+    if tls {
+        return Err("write HOST:PORT, and name the hosts for HTTPS with --https NAME".to_owned());
+    }
     if is_number(authority) {
         return Err(format!("write :{authority} to listen on port {authority} of all addresses"));
     }
@@ -45,16 +73,12 @@ pub(super) fn parse_path(text: &str) -> Result<String, String> {
     Ok(text.to_owned())
 }
 
-/// The part of a URL between the scheme and the path; the URL may have no path except `/`.
-fn authority(text: &str) -> Result<&str, String> {
-    let rest = match text.split_once("://") {
-        None => text,
-        Some((scheme, rest)) if scheme.eq_ignore_ascii_case("http") => rest,
-        Some((scheme, _)) if scheme.eq_ignore_ascii_case("https") => {
-            return Err(
-                "https is not supported: LoadX speaks plain HTTP; write http://HOST:PORT or HOST:PORT".to_owned()
-            );
-        }
+/// The part of a URL between the scheme and the path, and whether the scheme is https; the URL may have no path except `/`.
+fn authority(text: &str) -> Result<(&str, bool), String> {
+    let (rest, tls) = match text.split_once("://") {
+        None => (text, false),
+        Some((scheme, rest)) if scheme.eq_ignore_ascii_case("http") => (rest, false),
+        Some((scheme, rest)) if scheme.eq_ignore_ascii_case("https") => (rest, true),
         Some((scheme, _)) => {
             return Err(format!("the scheme \"{scheme}\" is not supported; write http://HOST:PORT or HOST:PORT"));
         }
@@ -68,7 +92,7 @@ fn authority(text: &str) -> Result<&str, String> {
     if authority.contains('@') {
         return Err("a user name is not possible here; write HOST:PORT, such as localhost:8001".to_owned());
     }
-    Ok(authority)
+    Ok((authority, tls))
 }
 
 /// Host and port of `host:port`. An IPv6 address loses its brackets.
@@ -120,13 +144,20 @@ mod tests {
         Ok(HostPort { host: host.into(), port })
     }
 
+    fn backend(host: &str, port: u16, tls: bool) -> Result<BackendAddress, String> {
+        at(host, port).map(|at| BackendAddress { at, tls })
+    }
+
     #[test]
     fn backends_are_read() {
-        assert_eq!(parse_backend("localhost:8001"), at("localhost", 8001));
-        assert_eq!(parse_backend("http://localhost:8001"), at("localhost", 8001));
-        assert_eq!(parse_backend("HTTP://10.0.0.7:80/"), at("10.0.0.7", 80));
-        assert_eq!(parse_backend("[::1]:80"), at("::1", 80));
-        assert_eq!(parse_backend("http://[::1]:80/"), at("::1", 80));
+        assert_eq!(parse_backend("localhost:8001"), backend("localhost", 8001, false));
+        assert_eq!(parse_backend("http://localhost:8001"), backend("localhost", 8001, false));
+        assert_eq!(parse_backend("HTTP://10.0.0.7:80/"), backend("10.0.0.7", 80, false));
+        assert_eq!(parse_backend("[::1]:80"), backend("::1", 80, false));
+        assert_eq!(parse_backend("http://[::1]:80/"), backend("::1", 80, false));
+        assert_eq!(parse_backend("https://app.test:8443"), backend("app.test", 8443, true));
+        assert_eq!(parse_backend("https://app.test/"), backend("app.test", 443, true));
+        assert_eq!(parse_backend("https://[::1]"), backend("::1", 443, true));
     }
 
     #[test]
@@ -144,7 +175,6 @@ mod tests {
             ("[localhost]:80", "not an IPv6 address"),
             ("localhost:8001:8002", "\"localhost:8001\" is not a host"),
             ("a b:80", "\"a b\" is not a host name"),
-            ("https://localhost:8001", "https is not supported"),
             ("ftp://localhost:8001", "\"ftp\" is not supported"),
             ("http://localhost:8001/api", "leave out \"/api\""),
             ("localhost:8001?x", "leave out \"?x\""),

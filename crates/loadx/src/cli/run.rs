@@ -10,7 +10,7 @@ use loadx_core::config::{self, Config, Faults, HostPort};
 use loadx_core::{Accepts, Algorithm, Probe};
 use loadx_proxy::Running;
 
-use super::address;
+use super::address::{self, BackendAddress};
 use super::watch::{self, Watch};
 use crate::admin::Admin;
 use crate::certificates::Keeper;
@@ -30,10 +30,10 @@ pub(super) struct RunArguments {
     /// The config file (see docs/config.md or `loadx schema`) [default: config.json]
     #[arg(long, short, value_name = "FILE", conflicts_with_all = ["to", "listen", "algorithm", "health_path"])]
     config: Option<PathBuf>,
-    /// The address of a backend, HOST:PORT or http://HOST:PORT, in place of a config file; repeat the option for
-    /// more backends
+    /// The address of a backend, HOST:PORT or http://HOST:PORT, or https://HOST for a backend with TLS, in place of a
+    /// config file; repeat the option for more backends
     #[arg(long, value_name = "HOST:PORT", value_parser = address::parse_backend)]
-    to: Vec<HostPort>,
+    to: Vec<BackendAddress>,
     /// The name for which LoadX gets a certificate and serves HTTPS, together with --to; repeat the option for more names.
     /// LoadX then listens on port 443, and redirects from port 80; with --listen only there
     #[arg(long, value_name = "NAME", requires = "to")]
@@ -319,9 +319,17 @@ impl RunArguments {
     fn config_of_options(&self) -> Result<Config, Trouble> {
         let on = |port| HostPort { host: address::ALL_ADDRESSES.to_owned(), port };
         let (default, redirect) = if self.https.is_empty() { (on(8080), None) } else { (on(443), Some(on(80))) };
+        let backends: Vec<HostPort> = self.to.iter().map(|to| to.at.clone()).collect();
+        let has_tls = self.to.iter().any(|to| to.tls);
+        if has_tls && !self.to.iter().all(|to| to.tls) {
+            let message = "some backends have https, and others have not\n  help: write https:// before each address, or use a \
+                           config file with two clusters";
+            return Err(Trouble::Input(message.to_owned()));
+        }
         let arguments = config::Arguments {
             listen: self.listen.as_ref().unwrap_or(&default),
-            backends: &self.to,
+            backends: &backends,
+            backend_tls: has_tls,
             https: &self.https,
             redirect: redirect.as_ref().filter(|_| self.listen.is_none()),
         };

@@ -44,7 +44,10 @@ fn find(config: &Config) -> Vec<Trap> {
     });
     let listen = config.listeners.iter().map(|listener| half_an_address("the address to listen on", &listener.at.host));
     let log = config.access_log.as_ref().and_then(|log| log.file.as_deref()).and_then(unwritable_log);
-    let clusters = config.clusters.iter().flat_map(|cluster| [slow_probes(config, cluster), all_drained(cluster)]);
+    let clusters = config
+        .clusters
+        .iter()
+        .flat_map(|cluster| [slow_probes(config, cluster), all_drained(cluster), insecure(cluster)]);
     let found = listen.chain([log]).chain(backends).chain(clusters).flatten();
     let found = found.chain(unused(config)).chain(routes::traps(config)).chain(redirects::traps(config));
     found.chain(certificates::traps(config)).collect()
@@ -56,6 +59,20 @@ fn all_drained(cluster: &ClusterConfig) -> Option<Trap> {
         Trap::warning(
             format!("all backends of the cluster \"{}\" are drained: its requests get 503", cluster.name),
             "remove \"drain\" from one of them",
+        )
+    })
+}
+
+/// A cluster whose backends may show any certificate.
+fn insecure(cluster: &ClusterConfig) -> Option<Trap> {
+    cluster.transport.tls.as_ref().is_some_and(|tls| tls.insecure).then(|| {
+        Trap::warning(
+            format!(
+                "\"insecure\" of the cluster \"{}\": LoadX takes any certificate, so that anybody on the way to the backends \
+                 can read and change all content",
+                cluster.name
+            ),
+            "name the authority of the backends' certificates with \"ca\", and remove \"insecure\"",
         )
     })
 }

@@ -53,7 +53,11 @@ impl Pebble {
         let mut pebble = Command::new("pebble");
         pebble.args(["-config", text(&path), "-dnsserver", &format!("127.0.0.1:{dns}")]);
         pebble.env("PEBBLE_VA_NOSLEEP", "1").envs(variables.iter().copied());
-        let quietly = |command: &mut Command| command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        let log = std::fs::File::create(folder.path().join("log")).unwrap();
+        let quietly = |command: &mut Command| {
+            let output = || Stdio::from(log.try_clone().unwrap());
+            command.stdout(output()).stderr(output()).spawn().unwrap()
+        };
         let processes = vec![quietly(&mut names), quietly(&mut pebble)];
         let directory = SocketAddr::from((Ipv4Addr::LOCALHOST, acme));
         for port in [acme, dns_management] {
@@ -101,6 +105,11 @@ impl Drop for Pebble {
         for process in &mut self.processes {
             let _ = process.kill();
             let _ = process.wait();
+        }
+        if std::thread::panicking() {
+            let log = std::fs::read_to_string(self.folder.path().join("log")).unwrap_or_default();
+            let lines: Vec<&str> = log.lines().collect();
+            eprintln!("the end of pebble's log:\n{}", lines[lines.len().saturating_sub(60)..].join("\n"));
         }
     }
 }

@@ -131,7 +131,7 @@ fn files_that_cannot_be_read_are_told() {
 fn arguments_are_checked() {
     for (arguments, told) in [
         (vec!["run", "--to", "localhost"], "port is missing"),
-        (vec!["run", "--to", "https://localhost:8001"], "https is not supported"),
+        (vec!["run", "--to", "https://localhost:8001", "--to", "localhost:8002"], "others have not"),
         (vec!["run", "--to", "http://localhost:8001/api"], "a path is not possible here"),
         (vec!["run", "--to", "a:1", "--listen", "8089"], "write :8089"),
         (vec!["run", "--to", "a:1", "--algorithm", "random"], "round_robin, least_connections, ip_hash"),

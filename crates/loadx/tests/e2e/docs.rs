@@ -7,6 +7,7 @@ use crate::support::loadx;
 
 const CONFIG: &str = include_str!("../../../../docs/config.md");
 const HTTP: &str = include_str!("../../../../docs/http.md");
+const HTTPS: &str = include_str!("../../../../docs/https.md");
 const ROUTING: &str = include_str!("../../../../docs/routing.md");
 const README: &str = include_str!("../../../../README.md");
 
@@ -52,7 +53,7 @@ fn every_config_in_the_documents_is_good() {
     let directory = tempfile::TempDir::new().unwrap();
     let path = directory.path().join("config.json");
     let mut seen = 0;
-    for document in [CONFIG, README, ROUTING] {
+    for document in [CONFIG, HTTPS, README, ROUTING] {
         for block in
             document.split("```json\n").chain(document.split("```jsonc\n")).filter(|block| block.starts_with('{'))
         {

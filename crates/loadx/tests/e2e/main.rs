@@ -6,6 +6,7 @@
 mod aborts;
 mod acme;
 mod admin_api;
+mod backend_tls;
 mod bad_input;
 mod balancing;
 mod bench;
@@ -30,6 +31,7 @@ mod one_meaning;
 mod options;
 mod own_responses;
 mod plan;
+mod proxy_protocol;
 mod reload;
 mod routing;
 mod scenarios;

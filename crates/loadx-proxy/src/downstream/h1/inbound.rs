@@ -2,6 +2,7 @@
 
 use std::future::poll_fn;
 use std::io::ErrorKind;
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Poll, ready};
@@ -24,6 +25,10 @@ impl<S: Stream> RequestSource<S::Pipe> for BodyReader<'_, S> {
 
     fn body(&mut self) -> &mut Self {
         self
+    }
+
+    fn local_addr(&self) -> Option<SocketAddr> {
+        self.stream.local_addr().ok()
     }
 
     fn set_content_max(&mut self, bytes: u64) {

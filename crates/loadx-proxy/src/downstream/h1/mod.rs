@@ -136,14 +136,14 @@ impl<S: Stream> Client<Transport<S>> {
             to_head: incoming.head.is_head(),
             persistent: wants_more && u64::from(self.requests) < process.client_limits.requests_per_connection,
         };
-        let Client { wire: Wire { stream, unfinished }, timer, input, .. } = self;
+        let Client { wire: Wire { stream, unfinished }, origin, timer, input, .. } = self;
         let patience = process.timeouts.request;
         let pace = Pace { timer, from_client: Patience::idle(patience), to_client: Patience::idle(patience) };
         let waiting = Waiting { timer, buffers: &worker.buffers };
         let mut request = BodyReader::new(stream, input, incoming.head.framing(), waiting, &pace.from_client);
         let writer = BodyWriter::new(stream, waiting, &pace.to_client, Some(unfinished));
         let mut response = ResponseWriter::new(worker, session, writer, options);
-        let inbound = Inbound { request: &mut request, response: &mut response, pace: &pace };
+        let inbound = Inbound { origin, request: &mut request, response: &mut response, pace: &pace };
         let ending = exchange::run(worker, &mut incoming, inbound).await;
         // The last piece stays for retries until the end of the exchange.
         request.consume();
@@ -287,14 +287,14 @@ impl<S: Stream> Client<Transport<S>> {
             return Err(ProxyError::new(503, "destination_unavailable", message));
         };
         let process = &plan.process;
-        let address = client_address(&head, self.peer, &process.trusted_proxies);
+        let address = client_address(&head, self.origin.ip, &process.trusted_proxies);
         let kept = head.request_id().filter(|_| address.peer_trusted);
         let bits = worker.entropy();
         let incoming = Incoming {
             id: kept.and_then(|id| RequestId::kept(id, bits)).unwrap_or_else(|| RequestId::made(bits)),
             began,
             listener,
-            peer: self.peer,
+            peer: self.origin.ip,
             tls: self.wire.stream.facts().cloned(),
             peer_trusted: address.peer_trusted,
             client: address.ip,
@@ -323,7 +323,7 @@ impl<S: Stream> Client<Transport<S>> {
         let writer = BodyWriter::new(&self.wire.stream, waiting, &patience, Some(&mut self.wire.unfinished));
         let mut response = ResponseWriter::new(worker, session, writer, options);
         let sent = response.own(&OwnResponse::error(error, &id), false).await;
-        worker.log_refusal(self.peer, &id, start_line(self.input.bytes()), error, *sent.as_ref().unwrap_or(&0));
+        worker.log_refusal(self.origin.ip, &id, start_line(self.input.bytes()), error, *sent.as_ref().unwrap_or(&0));
         if sent.is_ok() { NextStep::Linger } else { NextStep::Close }
     }
 

@@ -274,8 +274,13 @@ impl Ctl {
     }
 
     fn add(&self, backend: &BackendArguments, name: Option<&str>, weight: u32) -> Result<ExitCode, Trouble> {
-        let at = super::address::parse_backend(&backend.backend)
-            .map_err(|error| Trouble::Input(format!("\"{}\" is no address of a backend: {error}", backend.backend)))?;
+        let fault =
+            |reason: &str| Trouble::Input(format!("\"{}\" is no address of a backend: {reason}", backend.backend));
+        let super::address::BackendAddress { at, tls } =
+            super::address::parse_backend(&backend.backend).map_err(|error| fault(&error))?;
+        if tls {
+            return Err(fault("\"tls\" of the cluster decides about TLS; write HOST:PORT"));
+        }
         let mut typed = json!({ "host": at.host, "port": at.port, "weight": weight });
         if let Some(name) = name {
             typed["name"] = name.into();

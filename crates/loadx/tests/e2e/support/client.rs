@@ -165,6 +165,10 @@ impl Client {
         });
     }
 
+    pub(crate) fn local_addr(&self) -> SocketAddr {
+        self.stream.local_addr().unwrap()
+    }
+
     /// Ends the client's direction of the connection.
     pub(crate) fn end(&self) {
         assert!(self.tls.is_none(), "the end of TLS is a record");

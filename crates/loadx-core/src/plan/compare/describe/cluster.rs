@@ -1,8 +1,10 @@
 //! Clusters and their backends.
 
+use std::path::Path;
+
 use super::words::{limit, percent, quote, seconds};
 use super::{Effects, Entry, settings};
-use crate::config::ClusterConfig;
+use crate::config::{BackendTls, ClusterConfig, ProxyVersion};
 use crate::plan::compare::Part;
 use crate::{Accepts, Algorithm, BackendSpec, Probe};
 
@@ -30,6 +32,8 @@ fn cluster_entry(cluster: &ClusterConfig, drain: &str) -> Entry {
             ("timeouts.connect", seconds(cluster.attempt.connect)),
             ("timeouts.response", seconds(cluster.attempt.response)),
             ("timeouts.exchange", limit(cluster.attempt.exchange)),
+            ("tls", tls(cluster.transport.tls.as_ref())),
+            ("proxy_protocol", proxy_protocol(cluster.transport.proxy_protocol).to_owned()),
         ]),
         action: None,
         effects: cluster_effects(drain),
@@ -46,6 +50,28 @@ fn cluster_effects(drain: &str) -> Effects {
         "holds from the next request or probe on; health and counts stay",
     );
     Effects { changed_with: Some(("resolve", REPLACED.to_owned())), ..effects }
+}
+
+fn tls(tls: Option<&BackendTls>) -> String {
+    let Some(tls) = tls else { return "no".to_owned() };
+    let path = |path: &Path| quote(&path.display().to_string());
+    let trust = match (&tls.ca, tls.insecure) {
+        (_, true) => "any certificate (insecure)".to_owned(),
+        (Some(ca), false) => format!("certificates of {}", path(ca)),
+        (None, false) => "certificates of the system's authorities".to_owned(),
+    };
+    let name = tls.server_name.as_ref().map(|name| format!(" for {}", quote(name)));
+    let own =
+        tls.certificate.as_ref().map(|own| format!("; LoadX shows {} with {}", path(&own.certificate), path(&own.key)));
+    format!("{trust}{}{}", name.unwrap_or_default(), own.unwrap_or_default())
+}
+
+fn proxy_protocol(version: Option<ProxyVersion>) -> &'static str {
+    match version {
+        None => "off",
+        Some(ProxyVersion::V1) => "v1",
+        Some(ProxyVersion::V2) => "v2",
+    }
 }
 
 fn algorithm(algorithm: Algorithm) -> String {

@@ -1,0 +1,125 @@
+//! TLS to the backends of a cluster: whom LoadX trusts, and what LoadX shows.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use loadx_core::config::BackendTls;
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, InvalidDnsNameError, ServerName, UnixTime};
+use rustls::sign::SingleCertAndKey;
+use rustls::{ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
+
+use super::error::TlsError;
+use super::identity::{Identity, IdentityError, provider};
+
+/// TLS to the backends of a cluster.
+#[derive(Debug)]
+pub(crate) struct ClientTls {
+    rustls: Arc<ClientConfig>,
+    /// The name that certificates must have, in place of the backend's host.
+    server_name: Option<Arc<str>>,
+}
+
+impl ClientTls {
+    /// Reads the files that `config` names, and sets TLS up.
+    ///
+    /// # Errors
+    /// Any [`TlsError`].
+    pub(crate) fn new(config: &BackendTls) -> Result<ClientTls, TlsError> {
+        let builder = ClientConfig::builder_with_provider(provider())
+            .with_safe_default_protocol_versions()
+            .map_err(TlsError::Settings)?;
+        let builder = match config.insecure {
+            true => builder.dangerous().with_custom_certificate_verifier(Arc::new(AnyCertificate(provider()))),
+            false => builder.with_root_certificates(config.ca.as_deref().map_or_else(roots_of_system, roots_of)?),
+        };
+        let mut rustls = match &config.certificate {
+            None => builder.with_no_client_auth(),
+            Some(files) => {
+                let own = Identity::read(&files.certificate, &files.key)
+                    .map_err(|error| TlsError::Identity(files.certificate.clone(), error))?;
+                builder.with_client_cert_resolver(Arc::new(SingleCertAndKey::from(Arc::clone(own.certified()))))
+            }
+        };
+        rustls.alpn_protocols = vec![b"http/1.1".to_vec()];
+        Ok(ClientTls { rustls: Arc::new(rustls), server_name: config.server_name.clone() })
+    }
+
+    pub(super) fn rustls(&self) -> Arc<ClientConfig> {
+        Arc::clone(&self.rustls)
+    }
+
+    /// The name that the certificate of a backend with this host must have.
+    pub(super) fn name_for(&self, host: &str) -> Result<ServerName<'static>, Error> {
+        let name = self.server_name.as_deref().unwrap_or(host);
+        let bare = name.trim_start_matches('[').trim_end_matches(']').trim_end_matches('.');
+        let parsed = ServerName::try_from(bare.to_owned());
+        parsed.map_err(|InvalidDnsNameError| Error::General(format!("{name:?} cannot be the name of a certificate")))
+    }
+}
+
+/// The certificates of authorities in a file.
+pub(super) fn roots_of(path: &Path) -> Result<RootCertStore, TlsError> {
+    let fault = |reason: String| TlsError::Authorities(Some(path.to_owned()), reason);
+    let pem = std::fs::read(path).map_err(|error| fault(format!("cannot be read: {error}")))?;
+    let mut roots = RootCertStore::empty();
+    for certificate in CertificateDer::pem_slice_iter(&pem) {
+        roots.add(certificate.map_err(|error| fault(error.to_string()))?).map_err(|error| fault(error.to_string()))?;
+    }
+    if roots.is_empty() {
+        return Err(fault(IdentityError::NoCertificate.to_string()));
+    }
+    Ok(roots)
+}
+
+fn roots_of_system() -> Result<RootCertStore, TlsError> {
+    let found = rustls_native_certs::load_native_certs();
+    let mut roots = RootCertStore::empty();
+    roots.add_parsable_certificates(found.certs);
+    if roots.is_empty() {
+        let first = found.errors.first().map(|error| format!(" ({error})")).unwrap_or_default();
+        return Err(TlsError::Authorities(None, format!("the system has no certificates of authorities{first}")));
+    }
+    Ok(roots)
+}
+
+/// Takes any certificate. The backend must still have the key of the certificate.
+#[derive(Debug)]
+struct AnyCertificate(Arc<CryptoProvider>);
+
+impl ServerCertVerifier for AnyCertificate {
+    fn verify_server_cert(
+        &self,
+        _: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        _: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        verify_tls12_signature(message, certificate, signature, &self.0.signature_verification_algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        verify_tls13_signature(message, certificate, signature, &self.0.signature_verification_algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.signature_verification_algorithms.supported_schemes()
+    }
+}
