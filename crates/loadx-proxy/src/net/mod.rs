@@ -84,6 +84,12 @@ pub trait Stream: 'static {
     /// Ends the direction to the peer (a half-close).
     fn shut_write(&self);
 
+    /// Whether a drop now still delivers all that was written, and the end of the direction. Otherwise the caller ends the
+    /// direction and waits for the peer.
+    fn drops_cleanly(&self) -> bool {
+        true
+    }
+
     /// Makes the later drop reset the connection.
     fn break_off(&self);
 

@@ -91,6 +91,10 @@ impl<S: Stream> Stream for Transport<S> {
         either!(self, stream => stream.break_off());
     }
 
+    fn drops_cleanly(&self) -> bool {
+        either!(self, stream => stream.drops_cleanly())
+    }
+
     fn local_addr(&self) -> io::Result<SocketAddr> {
         either!(self, stream => stream.local_addr())
     }

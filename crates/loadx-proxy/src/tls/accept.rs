@@ -8,7 +8,7 @@ use rustls::{AlertDescription, Error};
 
 use super::facts::TlsFacts;
 use super::handshake::{HandshakeFault, Handshakes, Secured, complete, read_more};
-use super::server::ServerTls;
+use super::server::{NoIdentity, ServerTls};
 use super::session::Session;
 use crate::net::Stream;
 use crate::timer::Timer;
@@ -33,10 +33,16 @@ pub(crate) async fn accept<S: Stream>(
         (hello.server_name().map(|name| name.to_ascii_lowercase().into_boxed_str()), tls.choose(&hello, local))
     };
     drop(hello);
-    let Some((config, identity)) = choice else {
-        let alert = plain_alert(AlertDescription::UnrecognisedName);
-        let _ = stream.try_write(&[IoSlice::new(&alert)]);
-        return Err(HandshakeFault::UnknownName(name));
+    let (config, identity) = match choice {
+        Ok(choice) => choice,
+        Err(reason) => {
+            let (description, fault) = match reason {
+                NoIdentity::UnknownName => (AlertDescription::UnrecognisedName, HandshakeFault::UnknownName(name)),
+                NoIdentity::NoCommonKey => (AlertDescription::HandshakeFailure, HandshakeFault::NoCommonKey),
+            };
+            let _ = stream.try_write(&[IoSlice::new(&plain_alert(description))]);
+            return Err(fault);
+        }
     };
     let connection = UnbufferedServerConnection::new(config).map_err(HandshakeFault::Tls)?;
     let completed = complete(stream, Session::Server(connection), received, turns, timer, deadline).await?;

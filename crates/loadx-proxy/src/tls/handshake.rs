@@ -46,6 +46,8 @@ pub(crate) enum HandshakeFault {
     NotTls { is_http: bool },
     /// The client asked for a name without a certificate.
     UnknownName(Option<Box<str>>),
+    /// The client supports no key of the certificates for its name.
+    NoCommonKey,
     /// The connection broke, or the client was too slow.
     Broken(Broken),
     /// The two sides do not agree.
@@ -58,6 +60,7 @@ impl HandshakeFault {
         match self {
             HandshakeFault::NotTls { .. } => "not_tls",
             HandshakeFault::UnknownName(_) => "unknown_name",
+            HandshakeFault::NoCommonKey => "no_common_cipher",
             HandshakeFault::Broken(Broken::TimedOut) => "timeout",
             HandshakeFault::Broken(_) => "closed",
             HandshakeFault::Tls(error) => match error {
@@ -86,6 +89,7 @@ impl fmt::Display for HandshakeFault {
             HandshakeFault::NotTls { is_http: false } => f.write_str("the client does not speak TLS"),
             HandshakeFault::UnknownName(Some(name)) => write!(f, "there is no certificate for {name:?}"),
             HandshakeFault::UnknownName(None) => f.write_str("there is no certificate for a client that names no host"),
+            HandshakeFault::NoCommonKey => f.write_str("the client supports no key of the certificates for its name"),
             HandshakeFault::Broken(broken) => write!(f, "{broken}"),
             HandshakeFault::Tls(error) => write!(f, "{error}"),
         }

@@ -7,13 +7,13 @@ use std::time::SystemTime;
 
 use arc_swap::ArcSwap;
 use loadx_core::config::{CertificateFiles, ClientCertificates, TlsConfig, TlsProfile};
-use rustls::ServerConfig;
 use rustls::crypto::aws_lc_rs::Ticketer;
 use rustls::pki_types::CertificateRevocationListDer;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::server::danger::ClientCertVerifier;
 use rustls::server::{ClientHello, NoServerSessionStorage, ResolvesServerCert, WebPkiClientVerifier};
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
+use rustls::{ServerConfig, SupportedCipherSuite};
 
 use super::client::roots_of;
 use super::error::TlsError;
@@ -111,26 +111,62 @@ impl ServerTls {
         (self.choice.own.load().all().to_vec(), automatic.collect())
     }
 
-    /// The settings for this client and the certificate that the client gets, if there is one. `local`: the address to which
-    /// the client connected.
+    /// The settings for this client and the certificate that the client gets. `local`: the address to which the client
+    /// connected.
+    ///
+    /// # Errors
+    /// [`NoIdentity`].
     pub(super) fn choose(
         &self,
         hello: &ClientHello<'_>,
         local: Option<IpAddr>,
-    ) -> Option<(Arc<ServerConfig>, Arc<Identity>)> {
+    ) -> Result<(Arc<ServerConfig>, Arc<Identity>), NoIdentity> {
         if hello.alpn().is_some_and(|mut protocols| protocols.any(|protocol| protocol == ACME_PROTOCOL)) {
-            let identity = self.choice.keyring.tls_answer(&hello.server_name()?.to_ascii_lowercase())?;
-            return Some((challenge_config(&identity)?, identity));
+            return self.answer(hello).ok_or(NoIdentity::UnknownName);
         }
-        let identity = self.choice.choose(hello, local)?;
+        let usable = |identity: &Identity| suits(identity, hello);
+        let Some(identity) = self.choice.choose(hello, local, &usable) else {
+            return Err(match self.choice.choose(hello, local, &|_| true) {
+                Some(_) => NoIdentity::NoCommonKey,
+                None => NoIdentity::UnknownName,
+            });
+        };
         if hello.server_name().is_some() {
-            return Some((Arc::clone(&self.rustls), identity));
+            return Ok((Arc::clone(&self.rustls), identity));
         }
         // The library does not tell the resolver the address, by which a client without a name gets its certificate.
         let mut config = ServerConfig::clone(&self.rustls);
         config.cert_resolver = Arc::new(SingleCertAndKey::from(Arc::clone(identity.certified())));
-        Some((Arc::new(config), identity))
+        Ok((Arc::new(config), identity))
     }
+
+    /// The proof for an authority that asks over TLS.
+    fn answer(&self, hello: &ClientHello<'_>) -> Option<(Arc<ServerConfig>, Arc<Identity>)> {
+        let identity = self.choice.keyring.tls_answer(&hello.server_name()?.to_ascii_lowercase())?;
+        Some((challenge_config(&identity)?, identity))
+    }
+}
+
+/// Why a client gets no certificate.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub(super) enum NoIdentity {
+    /// There is no certificate for the name.
+    UnknownName,
+    /// The client supports no key of the certificates for the name.
+    NoCommonKey,
+}
+
+/// Whether the client can check signatures with the key of a certificate. In TLS 1.2 the cipher suites of the client restrict
+/// the kinds of keys further (RFC 8422, section 2).
+fn suits(identity: &Identity, hello: &ClientHello<'_>) -> bool {
+    let key = &identity.certified().key;
+    let known = &provider().cipher_suites;
+    let offered = known.iter().filter(|suite| hello.cipher_suites().contains(&suite.suite()));
+    let of_suite = |suite: &SupportedCipherSuite| match suite {
+        SupportedCipherSuite::Tls13(_) => true,
+        SupportedCipherSuite::Tls12(suite) => key.choose_scheme(suite.sign).is_some(),
+    };
+    key.choose_scheme(hello.signature_schemes()).is_some() && offered.into_iter().any(of_suite)
 }
 
 /// The protocol by which an authority asks over TLS (RFC 8737, section 4).
@@ -188,9 +224,13 @@ struct Choice {
 }
 
 impl Choice {
-    fn choose(&self, hello: &ClientHello<'_>, local: Option<IpAddr>) -> Option<Arc<Identity>> {
-        let schemes = hello.signature_schemes();
-        let fits = |identity: &&Arc<Identity>| identity.certified().key.choose_scheme(schemes).is_some();
+    fn choose(
+        &self,
+        hello: &ClientHello<'_>,
+        local: Option<IpAddr>,
+        usable: &dyn Fn(&Identity) -> bool,
+    ) -> Option<Arc<Identity>> {
+        let fits = |identity: &&Arc<Identity>| usable(identity);
         let own = self.own.load();
         let of_name = |name: &str| match own.find(name).find(fits) {
             Some(found) => Some(Arc::clone(found)),
@@ -226,6 +266,6 @@ impl Choice {
 
 impl ResolvesServerCert for Choice {
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        self.choose(&hello, None).map(|identity| Arc::clone(identity.certified()))
+        self.choose(&hello, None, &|identity| suits(identity, &hello)).map(|identity| Arc::clone(identity.certified()))
     }
 }

@@ -22,6 +22,8 @@ pub(crate) struct TlsStream<S: Stream> {
     state: RefCell<State>,
     /// Whether LoadX has sent close_notify, or must not send it any more.
     is_closed: Cell<bool>,
+    /// Whether the connection's direction must end when the connection has taken the last record.
+    shuts: Cell<bool>,
 }
 
 #[derive(Debug)]
@@ -98,7 +100,13 @@ impl<S: Stream> TlsStream<S> {
             withheld: 0,
             has_ended: false,
         };
-        TlsStream { inner, facts: Rc::new(facts), state: RefCell::new(state), is_closed: Cell::new(false) }
+        TlsStream {
+            inner,
+            facts: Rc::new(facts),
+            state: RefCell::new(state),
+            is_closed: Cell::new(false),
+            shuts: Cell::new(false),
+        }
     }
 
     /// What the handshake agreed on.
@@ -260,7 +268,20 @@ fn as_io(error: rustls::Error) -> io::Error {
 
 impl<S: Stream> Stream for TlsStream<S> {
     fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let state = self.state.borrow();
+        let mut state = self.state.borrow_mut();
+        // No write waits for the end of TLS. Other records without content go out with the next content.
+        while self.shuts.get() && self.inner.poll_writable(cx).is_ready() {
+            match state.flush(&self.inner) {
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+                outcome => {
+                    self.shuts.set(false);
+                    // The read tells of an error.
+                    if outcome.is_ok() {
+                        self.inner.shut_write();
+                    }
+                }
+            }
+        }
         if !state.content.is_empty() || state.has_ended {
             return Poll::Ready(Ok(()));
         }
@@ -317,14 +338,23 @@ impl<S: Stream> Stream for TlsStream<S> {
         matches!(self.read(&mut []), Err(error) if error.kind() == ErrorKind::WouldBlock)
     }
 
+    /// Ends TLS before the connection. Where the connection takes no bytes, the next waits for bytes of the peer also wait
+    /// to send the end of TLS.
     fn shut_write(&self) {
         self.close();
-        self.inner.shut_write();
+        match self.state.borrow().records.is_empty() {
+            true => self.inner.shut_write(),
+            false => self.shuts.set(true),
+        }
     }
 
     fn break_off(&self) {
         self.is_closed.set(true);
         self.inner.break_off();
+    }
+
+    fn drops_cleanly(&self) -> bool {
+        self.is_closed.get() && self.state.borrow().records.is_empty()
     }
 
     fn local_addr(&self) -> io::Result<SocketAddr> {

@@ -14,6 +14,7 @@ mod origin;
 mod plan;
 mod scenario;
 mod stream;
+mod tls;
 mod wire;
 
 use std::panic::catch_unwind;
@@ -44,6 +45,17 @@ fn every_seed_runs_without_violations() {
         }
     }
     println!("{all:?}");
+}
+
+#[test]
+fn every_seed_runs_over_tls_without_violations() {
+    if let Some(seed) = number("LOADX_SEED") {
+        println!("seed {seed}: {:?}", scenario::run_over_tls(seed));
+        return;
+    }
+    for seed in 0..number("LOADX_SEEDS").unwrap_or(24) {
+        assert!(catch_unwind(|| scenario::run_over_tls(seed)).is_ok(), "seed {seed} failed over TLS");
+    }
 }
 
 #[test]

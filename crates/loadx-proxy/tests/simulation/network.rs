@@ -66,6 +66,16 @@ impl SimNet {
         self.inner().greetings.insert(address, greeting.as_bytes().to_vec());
     }
 
+    /// Both ends of another connection, which no listener accepts.
+    pub(crate) fn pair(&self, locals: [SocketAddr; 2]) -> [SimStream; 2] {
+        let id = {
+            let mut inner = self.inner();
+            inner.next_connection += 1;
+            inner.next_connection
+        };
+        SimStream::pair(&self.state, id, locals, Vec::new())
+    }
+
     pub(crate) async fn connect_from(&self, from: SocketAddr, to: SocketAddr) -> io::Result<SimStream> {
         let delay = self.state.lock().delay();
         tokio::time::sleep(delay).await;

@@ -12,6 +12,7 @@ use tokio::time::Instant;
 
 use crate::network::SimNet;
 use crate::plan::{Framed, OriginAction, Plan};
+use crate::tls::SimTls;
 use crate::wire::{End, Framing, Head, Wire, chunked, send};
 
 /// The plans, and the requests that the origins have received.
@@ -32,11 +33,15 @@ pub(crate) type SharedRegistry = Rc<RefCell<Registry>>;
 pub(crate) const STRAY: &str = "stray";
 
 /// Serves at `address` until the task is aborted, which closes the listener.
-pub(crate) async fn serve(net: SimNet, address: SocketAddr, registry: SharedRegistry) {
+pub(crate) async fn serve(net: SimNet, address: SocketAddr, registry: SharedRegistry, tls: Option<SimTls>) {
     let socket = net.listen(address, 1).unwrap().remove(0);
     let listener = net.adopt(socket).unwrap();
     loop {
         let Ok((stream, _)) = poll_fn(|cx| listener.poll_accept(cx)).await else { continue };
+        let stream = match &tls {
+            Some(tls) => tls.of_origin(&net, stream),
+            None => stream,
+        };
         let registry = Rc::clone(&registry);
         tokio::task::spawn_local(async move {
             let mut wire = Wire::new(stream);

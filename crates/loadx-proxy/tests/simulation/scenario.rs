@@ -17,6 +17,8 @@ use crate::conditions::Conditions;
 use crate::network::SimNet;
 use crate::origin::{self, SharedRegistry};
 use crate::plan::{ClientAction, Faults, Framed, OriginAction, Plan};
+use crate::stream::SimStream;
+use crate::tls::SimTls;
 use crate::wire::{Framing, Wire, send};
 
 /// The first backend.
@@ -57,6 +59,15 @@ pub(crate) fn run(seed: u64) -> Outcome {
 
 /// Runs the simulation of `seed` on a network that `arrange` has changed.
 pub(crate) fn run_with(seed: u64, arrange: impl Fn(&SimNet)) -> Outcome {
+    run_over(seed, None, arrange)
+}
+
+/// Runs the simulation of `seed` with TLS on both sides of the proxy. The keys of TLS are random, so that two runs differ.
+pub(crate) fn run_over_tls(seed: u64) -> Outcome {
+    run_over(seed, Some(SimTls::new()), |_| {})
+}
+
+fn run_over(seed: u64, tls: Option<SimTls>, arrange: impl Fn(&SimNet)) -> Outcome {
     count_panics();
     PANICS.set(0);
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -66,7 +77,7 @@ pub(crate) fn run_with(seed: u64, arrange: impl Fn(&SimNet)) -> Outcome {
         .unwrap();
     let outcome = runtime.block_on(async {
         let hours = Duration::from_secs(8 * 3_600);
-        let scenario = Scenario::new(seed);
+        let scenario = Scenario { tls, ..Scenario::new(seed) };
         arrange(&scenario.net);
         tokio::time::timeout(hours, scenario.run()).await.expect("the run ends within eight hours")
     });
@@ -82,6 +93,8 @@ struct Scenario {
     /// Whether messages arrive in pieces of a few bytes.
     tiny: bool,
     net: SimNet,
+    /// TLS of clients and origins, if LoadX has TLS on both sides.
+    tls: Option<SimTls>,
     registry: SharedRegistry,
     /// Whether the proxy has several listeners, routes and clusters, and plans that change during traffic.
     many: bool,
@@ -105,7 +118,7 @@ impl Scenario {
         };
         let many = seed / 4 % 2 == 1;
         let net = SimNet::new(rng.next_u64(), conditions);
-        Scenario { seed, net, rng, faults, tiny, registry: SharedRegistry::default(), many, configs: 0 }
+        Scenario { seed, net, tls: None, rng, faults, tiny, registry: SharedRegistry::default(), many, configs: 0 }
     }
 
     async fn run(mut self) -> Outcome {
@@ -113,7 +126,8 @@ impl Scenario {
         for backend in 0..BACKENDS {
             tokio::task::spawn_local(self.backend(backend));
         }
-        let mut proxy = Some(start_local(&config, &self.net, self.rng.next_u64(), &Arc::default()).await.unwrap());
+        let keyring = self.tls.as_ref().map_or_else(Arc::default, SimTls::keyring);
+        let mut proxy = Some(start_local(&config, &self.net, self.rng.next_u64(), &keyring).await.unwrap());
         let clients: Vec<_> =
             (0..3 + self.rng.below(8)).map(|number| tokio::task::spawn_local(self.client(number))).collect();
         let mut verdicts = BTreeMap::new();
@@ -154,7 +168,7 @@ impl Scenario {
         let second = self.rng.below(3) > 0 || self.faults != Faults::Any;
         let third = self.rng.below(2) > 0;
         open.extend([1, 2].into_iter().zip([second, third]).filter(|(_, there)| *there).map(|(index, _)| index));
-        let mut typed = json!({ "listeners": listeners(&open) });
+        let mut typed = json!({ "listeners": self.listeners(&open) });
         self.route_to_clusters(&mut typed);
         let other = loadx_core::config::parse(&typed.to_string()).unwrap();
         let attempt = config.clusters[0].attempt;
@@ -179,7 +193,8 @@ impl Scenario {
                 })
                 .collect();
             let algorithm = ["round_robin", "least_connections", "ip_hash"][self.rng.below(3) as usize];
-            clusters.insert(name.to_owned(), json!({ "algorithm": algorithm, "backends": backends }));
+            let cluster = json!({ "algorithm": algorithm, "backends": backends, "tls": self.backend_tls() });
+            clusters.insert(name.to_owned(), cluster);
         }
         let mut routes = vec![
             json!({ "name": "posts", "methods": ["POST"], "cluster": "post" }),
@@ -199,6 +214,24 @@ impl Scenario {
         config["routes"] = routes.into();
     }
 
+    /// These listeners, by their positions in [`PROXIES`].
+    fn listeners(&self, open: &[usize]) -> serde_json::Value {
+        let names = ["first", "second", "third"];
+        let listener = |index: &usize| {
+            let mut listener = json!({ "name": names[*index], "address": PROXIES[*index] });
+            if self.tls.is_some() {
+                listener["tls"] = json!({ "auto": ["sim"] });
+            }
+            listener
+        };
+        open.iter().map(listener).collect()
+    }
+
+    /// TLS to the origins. They show a certificate of their own.
+    fn backend_tls(&self) -> serde_json::Value {
+        if self.tls.is_some() { json!({ "insecure": true }) } else { json!(false) }
+    }
+
     fn config(&mut self) -> serde_json::Value {
         let backends: Vec<_> = (0..BACKENDS).map(|n| json!({ "host": format!("10.0.1.{n}"), "port": 80 })).collect();
         let algorithm = ["round_robin", "least_connections", "ip_hash"][self.rng.below(3) as usize];
@@ -208,7 +241,8 @@ impl Scenario {
             "request_timeout": if self.faults == Faults::Any { 10 } else { 60 },
             "shutdown_grace": 5,
             "drain_timeout": if self.faults == Faults::Any { 2 } else { 600 },
-            "connection_timeout": 2,
+            // A small window takes many round trips for a handshake.
+            "connection_timeout": if self.tls.is_some() { 20 } else { 2 },
             "keepalive_timeout": 20,
             "backend_keepalive_timeout": 30,
             "tunnel_timeout": 60,
@@ -216,12 +250,16 @@ impl Scenario {
             "enable_logging": false,
         });
         if self.many {
-            config["listeners"] = listeners(&[0, 1]);
+            config["listeners"] = self.listeners(&[0, 1]);
             self.route_to_clusters(&mut config);
         } else {
             config["proxy_host"] = "10.0.0.1".into();
             config["proxy_port"] = 8080.into();
             config["backend_servers"] = backends.into();
+            config["backend_tls"] = self.backend_tls();
+            if self.tls.is_some() {
+                config["tls"] = json!({ "auto": ["sim"] });
+            }
         }
         if self.faults == Faults::Any {
             let mut set = |key: &str, value: u64| {
@@ -242,10 +280,12 @@ impl Scenario {
     fn backend(&mut self, number: usize) -> impl Future<Output = ()> + use<> {
         let address = SocketAddr::from(([10, 0, 1, number as u8], 80));
         let (net, registry, benign) = (self.net.clone(), self.registry.clone(), self.faults != Faults::Any);
+        let tls = self.tls.clone();
         let mut rng = SplitMix64::new(self.rng.next_u64());
         async move {
             loop {
-                let serving = tokio::task::spawn_local(origin::serve(net.clone(), address, registry.clone()));
+                let serving =
+                    tokio::task::spawn_local(origin::serve(net.clone(), address, registry.clone(), tls.clone()));
                 if benign || rng.below(2) == 0 {
                     return serving.await.unwrap();
                 }
@@ -262,7 +302,7 @@ impl Scenario {
         let begins = Duration::from_millis(self.rng.below(10_000));
         let conversations: Vec<Conversation> =
             (0..1 + self.rng.below(3)).map(|connection| self.conversation(number * 100 + connection * 10)).collect();
-        let net = self.net.clone();
+        let (net, tls) = (self.net.clone(), self.tls.clone());
         let proxy = PROXIES[if self.many { number as usize % 2 } else { 0 }];
         async move {
             tokio::time::sleep(begins).await;
@@ -271,7 +311,7 @@ impl Scenario {
                 let from = SocketAddr::from(([10, 0, 2, number as u8], 1_000 + turn as u16));
                 let ids = conversation.plans.iter().map(|plan| plan.id);
                 let results = match net.connect_from(from, proxy.parse().unwrap()).await {
-                    Ok(stream) => conversation.run(stream).await,
+                    Ok(stream) => conversation.run(within(tls.as_ref(), &net, stream)).await,
                     // The proxy was stopped, or the listener was removed.
                     Err(_) => vec![Verdict::NoResponse; conversation.plans.len()],
                 };
@@ -350,10 +390,11 @@ impl Scenario {
         }
         let from = SocketAddr::from(([10, 0, 9, 9], 1));
         let stream = self.net.connect_from(from, PROXIES[0].parse().unwrap()).await.unwrap();
-        let mut wire = Wire::new(stream);
+        let mut wire = Wire::new(within(self.tls.as_ref(), &self.net, stream));
         send(&wire.stream, b"GET /__status__ HTTP/1.1\r\nHost: sim\r\nConnection: close\r\n\r\n").await.unwrap();
         let head = wire.head().await.unwrap();
         let body = wire.body(head.framing().unwrap_or(Framing::UntilClose)).await;
+        assert_eq!(body.cut, None, "the status is cut: {}", String::from_utf8_lossy(&body.content));
         let status: serde_json::Value = serde_json::from_slice(&body.content).unwrap();
         let known: BTreeSet<String> =
             status["backends"].as_array().unwrap().iter().map(|one| one["name"].as_str().unwrap().to_owned()).collect();
@@ -369,8 +410,10 @@ impl Scenario {
     }
 }
 
-/// These listeners, by their positions in [`PROXIES`].
-fn listeners(open: &[usize]) -> serde_json::Value {
-    let names = ["first", "second", "third"];
-    open.iter().map(|index| json!({ "name": names[*index], "address": PROXIES[*index] })).collect()
+/// The stream of a client.
+fn within(tls: Option<&SimTls>, net: &SimNet, stream: SimStream) -> SimStream {
+    match tls {
+        Some(tls) => tls.of_client(net, stream),
+        None => stream,
+    }
 }

@@ -41,6 +41,7 @@ mod support;
 mod systemd;
 mod terminal;
 mod tls;
+mod tls_judges;
 mod traps;
 mod trials;
 mod upgrade;

@@ -55,8 +55,12 @@ fn requests_and_bodies_pass_over_tls() {
 }
 
 fn loadx_metrics(authority: &Authority, loadx: &LoadX) -> Value {
-    let mut client = authority.connect(loadx.address, "app.test");
-    client.send("GET /__metrics__ HTTP/1.1\r\nHost: app.test\r\n\r\n").response().json()
+    loadx_metrics_of(authority, loadx, "app.test")
+}
+
+fn loadx_metrics_of(authority: &Authority, loadx: &LoadX, name: &str) -> Value {
+    let mut client = authority.connect(loadx.address, name);
+    client.send(format!("GET /__metrics__ HTTP/1.1\r\nHost: {name}\r\n\r\n")).response().json()
 }
 
 #[test]
@@ -295,4 +299,18 @@ fn the_end_of_a_connection_is_no_truncation() {
     assert_eq!(response.status, 200);
     // The client's library reports an end without close_notify as an error.
     assert!(client.is_closed());
+}
+
+#[test]
+fn a_client_without_a_suitable_key_learns_that() {
+    let authority = Authority::new();
+    let origin = Origin::answering(OK);
+    let loadx = loadx(&origin, &tls(&authority.issue("one", &["one.test"])));
+    let address = loadx.address.to_string();
+    // The key of the certificate is of ECDSA, and the client supports RSA only.
+    let arguments = ["s_client", "-connect", &address, "-servername", "one.test", "-tls1_2", "-cipher", "aRSA"];
+    let output = std::process::Command::new("openssl").args(arguments).stdin(std::process::Stdio::null()).output();
+    let said = String::from_utf8_lossy(&output.unwrap().stderr).into_owned();
+    assert!(said.contains("handshake failure"), "{said}");
+    assert_eq!(loadx_metrics_of(&authority, &loadx, "one.test")["tls_handshakes"]["failed"]["no_common_cipher"], 1);
 }

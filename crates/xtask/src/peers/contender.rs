@@ -23,6 +23,8 @@ pub(super) enum Contender {
     /// HAProxy with all options for splice.
     HaproxySplice,
     Caddy,
+    /// Envoy, with its binary.
+    Envoy(PathBuf),
     Floor(Means),
 }
 
@@ -36,6 +38,8 @@ pub(super) struct Setup<'s> {
     pub(super) workers: usize,
     /// What changes with each reload; `None` if the contender will not reload its config.
     pub(super) variant: Option<Variant>,
+    /// The file with the certificate and its key, if clients connect with TLS.
+    pub(super) tls: Option<&'s Path>,
     /// A folder for the config and the log.
     pub(super) folder: &'s Path,
 }
@@ -77,6 +81,13 @@ impl Setup<'_> {
 }
 
 impl Contender {
+    /// Envoy, if the variable ENVOY or the PATH names the program.
+    pub(super) fn envoy() -> Option<Contender> {
+        let folders = std::env::var_os("PATH").unwrap_or_default();
+        let found = std::env::split_paths(&folders).map(|folder| folder.join("envoy")).find(|path| path.is_file());
+        std::env::var_os("ENVOY").map(PathBuf::from).or(found).map(Contender::Envoy)
+    }
+
     pub(super) fn name(&self) -> String {
         match self {
             Contender::LoadX(name, _) => name.clone(),
@@ -85,6 +96,7 @@ impl Contender {
             Contender::Haproxy(kib) => format!("HAProxy, {kib} KiB buffers"),
             Contender::HaproxySplice => "HAProxy, splice".to_owned(),
             Contender::Caddy => "Caddy".to_owned(),
+            Contender::Envoy(_) => "Envoy".to_owned(),
             Contender::Floor(Means::Copy) => "bare copying relay".to_owned(),
             Contender::Floor(Means::Splice) => "bare splicing relay".to_owned(),
         }
@@ -95,6 +107,7 @@ impl Contender {
         match self {
             Contender::Haproxy(_) | Contender::HaproxySplice => process.signal(Signal::USR2),
             Contender::LoadX(..) | Contender::Nginx | Contender::Floor(_) => process.signal(Signal::HUP),
+            Contender::Envoy(_) => Err(io::Error::other("Envoy does not read its file again")),
             Contender::Caddy => {
                 let mut command = Command::new("caddy");
                 command.args(["reload", "--adapter", "caddyfile", "--config"]).arg(folder.join("Caddyfile"));
@@ -143,6 +156,12 @@ impl Contender {
                 command.args(["run", "--adapter", "caddyfile", "--config"]).arg(file);
                 command
             }
+            Contender::Envoy(binary) => {
+                let mut command = Command::new(binary);
+                command.args(["--concurrency", &setup.workers.to_string(), "--log-level", "off", "--config-path"]);
+                command.arg(write("envoy.json", envoy_config(setup))?).args(["--use-dynamic-base-id"]);
+                command
+            }
             Contender::Floor(means) => {
                 let mut command = Command::new(std::env::current_exe()?);
                 let means = if *means == Means::Copy { "copy" } else { "splice" };
@@ -177,6 +196,10 @@ fn loadx_config(setup: &Setup<'_>) -> String {
             format!("\"listeners\":[{all}]")
         }
     };
+    let addresses = match setup.tls {
+        None => addresses,
+        Some(pem) => format!("{addresses},\"tls\":{{\"certificate\":\"{}\"}}", pem.display()),
+    };
     let routes = setup.route().map_or_else(String::new, |path| {
         format!("\"routes\":[{{\"path\":\"{path}\",\"respond\":{{\"status\":404}}}},{{\"cluster\":\"default\"}}],\n")
     });
@@ -194,7 +217,13 @@ fn nginx_config(setup: &Setup<'_>) -> String {
         let weight = if index == 0 { setup.weight() } else { 1 };
         let _ = writeln!(servers, "    server {backend} weight={weight};");
     }
-    let listen: String = setup.listen().iter().map(|at| format!("    listen {at} backlog=4096;\n")).collect();
+    let ssl = if setup.tls.is_some() { " ssl" } else { "" };
+    let mut listen: String = setup.listen().iter().map(|at| format!("    listen {at} backlog=4096{ssl};\n")).collect();
+    if let Some(pem) = setup.tls {
+        let pem = pem.display();
+        let _ =
+            writeln!(listen, "    ssl_certificate {pem};\n    ssl_certificate_key {pem};\n    ssl_protocols TLSv1.3;");
+    }
     let route = setup.route().map_or_else(String::new, |path| format!("    location = {path} {{ return 404; }}\n"));
     let log = match setup.log {
         true => {
@@ -252,7 +281,8 @@ fn haproxy_config(setup: &Setup<'_>, buffer_kib: u32, splice: bool) -> String {
         let weight = if index == 0 { setup.weight() } else { 1 };
         let _ = writeln!(servers, "  server s{index} {backend} weight {weight}{check}");
     }
-    let binds: String = setup.listen().iter().map(|at| format!("  bind {at} backlog 4096\n")).collect();
+    let ssl = setup.tls.map_or_else(String::new, |pem| format!(" ssl crt {} ssl-min-ver TLSv1.3", pem.display()));
+    let binds: String = setup.listen().iter().map(|at| format!("  bind {at} backlog 4096{ssl}\n")).collect();
     let route = setup
         .route()
         .map_or_else(String::new, |path| format!("  http-request deny deny_status 404 if {{ path {path} }}\n"));
@@ -284,6 +314,35 @@ backend b
 {servers}",
         workers = setup.workers,
         buffer = buffer_kib * 1_024,
+    )
+}
+
+/// A listener and a cluster, with the protections off that Envoy has on edges: they cost.
+fn envoy_config(setup: &Setup<'_>) -> String {
+    let socket = |at: &SocketAddr| {
+        format!("{{\"socket_address\":{{\"address\":\"{}\",\"port_value\":{}}}}}", at.ip(), at.port())
+    };
+    let endpoint = |at: &SocketAddr| format!("{{\"endpoint\":{{\"address\":{}}}}}", socket(at));
+    let endpoints: Vec<String> = setup.backends.iter().map(endpoint).collect();
+    let tls = setup.tls.map_or_else(String::new, |pem| {
+        let file = format!("{{\"filename\":\"{}\"}}", pem.display());
+        format!(
+            ",\"transport_socket\":{{\"name\":\"tls\",\"typed_config\":{{\"@type\":\"type.googleapis.com/envoy.extensions.\
+             transport_sockets.tls.v3.DownstreamTlsContext\",\"common_tls_context\":{{\"alpn_protocols\":[\"http/1.1\"],\
+             \"tls_params\":{{\"tls_minimum_protocol_version\":\"TLSv1_3\"}},\"tls_certificates\":[{{\
+             \"certificate_chain\":{file},\"private_key\":{file}}}]}}}}}}"
+        )
+    });
+    format!(
+        "{{\"static_resources\":{{\"listeners\":[{{\"address\":{listen},\"filter_chains\":[{{\"filters\":[{{\
+         \"name\":\"http\",\"typed_config\":{{\"@type\":\"type.googleapis.com/envoy.extensions.filters.network.\
+         http_connection_manager.v3.HttpConnectionManager\",\"stat_prefix\":\"http\",\"route_config\":{{\"virtual_hosts\":[{{\
+         \"name\":\"all\",\"domains\":[\"*\"],\"routes\":[{{\"match\":{{\"prefix\":\"/\"}},\"route\":{{\"cluster\":\"web\"}}}}]}}]}},\
+         \"http_filters\":[{{\"name\":\"router\",\"typed_config\":{{\"@type\":\"type.googleapis.com/envoy.extensions.\
+         filters.http.router.v3.Router\"}}}}]}}}}]{tls}}}]}}],\"clusters\":[{{\"name\":\"web\",\"type\":\"STATIC\",\
+         \"load_assignment\":{{\"cluster_name\":\"web\",\"endpoints\":[{{\"lb_endpoints\":[{endpoints}]}}]}}}}]}}}}",
+        listen = socket(&setup.listen),
+        endpoints = endpoints.join(","),
     )
 }
 

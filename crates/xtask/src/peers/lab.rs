@@ -13,6 +13,7 @@ use super::load::{Load, Manner, Work};
 use super::origin;
 use super::processes::{self, Process};
 use super::report::Sample;
+use super::tls::Identity;
 use crate::Trouble;
 
 const PROXY_PROCESSOR: &str = "0";
@@ -99,9 +100,35 @@ impl Lab {
             log,
             workers: stage.workers,
             variant: None,
+            tls: None,
             folder: self.folder.path(),
         };
         self.launch(contender, &setup, stage)
+    }
+
+    /// Starts a contender whose clients connect with TLS, and waits until it answers requests.
+    pub(super) fn start_tls(
+        &self,
+        contender: &Contender,
+        stage: &Stage,
+        identity: &Identity,
+    ) -> Result<Running, Trouble> {
+        let address = free_address()?;
+        let backends: Vec<SocketAddr> = (0..stage.backends).map(|number| self.backend(number)).collect();
+        let (workers, folder) = (stage.workers, self.folder.path());
+        let tls = Some(&*identity.pem);
+        let setup = Setup { listen: address, backends: &backends, log: false, workers, variant: None, tls, folder };
+        let command = contender.command(&setup)?;
+        let began = Instant::now();
+        let process = Process::start(&command, stage.processors)?;
+        let serving = identity.wait_until_serving(address);
+        serving.map_err(|error| format!("{} does not serve: {error}", contender.name()))?;
+        Ok(Running { process, address, took: began.elapsed() })
+    }
+
+    /// The path of a file in the folder of the measurements.
+    pub(super) fn file(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
     }
 
     /// Starts a contender that reloads its config. The caller changes the config with [`Lab::reload`].
@@ -136,7 +163,7 @@ impl Lab {
         variant: Variant,
     ) -> Setup<'s> {
         let folder = self.folder.path();
-        Setup { listen, backends, log: false, workers: stage.workers, variant: Some(variant), folder }
+        Setup { listen, backends, log: false, workers: stage.workers, variant: Some(variant), tls: None, folder }
     }
 
     /// The config file of a LoadX that was started by [`Lab::start_with`].

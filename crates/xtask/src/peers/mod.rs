@@ -14,6 +14,7 @@ mod processes;
 mod reloads;
 mod report;
 mod sections;
+mod tls;
 
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
@@ -170,6 +171,7 @@ fn missing_packages() -> Result<(), Trouble> {
         ("nginx", "nginx"),
         ("haproxy", "haproxy"),
         ("strace", "strace"),
+        ("wrk", "wrk"),
         ("taskset", "util-linux"),
         ("unshare", "util-linux"),
         ("ip", "iproute2"),

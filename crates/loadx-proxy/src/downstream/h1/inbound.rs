@@ -144,6 +144,7 @@ impl<'c, N: Network> ResponseSink<PipeOf<N>> for ResponseWriter<'c, N> {
 
     async fn own(&mut self, response: &OwnResponse<'_>, request_complete: bool) -> Result<u64, Broken> {
         self.persistent = self.stays_open(request_complete);
+        self.body.closes_after = !self.persistent;
         self.body.head.clear();
         self.body.framing = Framing::Length(0);
         let options = ReplyOptions { version: self.version, persistent: self.persistent, to_head: self.to_head };

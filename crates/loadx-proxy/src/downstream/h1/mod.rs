@@ -154,7 +154,13 @@ impl<S: Stream> Client<Transport<S>> {
             Ending::BrokenOff => NextStep::Reset,
             Ending::Complete if persistent => NextStep::KeepAlive,
             // After `Connection: close` the client sends no further request, so no bytes can cause a reset.
-            Ending::Complete if request_complete && !wants_more && input.is_empty() && is_silent(stream) => {
+            Ending::Complete
+                if request_complete
+                    && !wants_more
+                    && input.is_empty()
+                    && is_silent(stream)
+                    && stream.drops_cleanly() =>
+            {
                 NextStep::Close
             }
             Ending::Complete => NextStep::Linger,

@@ -1,0 +1,245 @@
+//! HTTPS: requests, handshakes and large responses under the load of wrk, resumed handshakes and memory under a client of
+//! this program.
+
+use std::fmt::Write as _;
+use std::io::{self, Read as _, Write as _};
+use std::net::{SocketAddr, TcpStream};
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::{ClientConfig, ClientConnection, HandshakeKind, RootCertStore, StreamOwned};
+
+use super::PeersArguments;
+use super::contender::Contender;
+use super::lab::{LOAD_PROCESSOR, Lab, Running, Stage};
+use super::processes;
+use super::report::{Column, Comparison, HEADER, Sample, Spread};
+use crate::Trouble;
+
+/// The name in the certificates; wrk asks for the name of its URL.
+const NAME: &str = "localhost";
+
+/// The number of idle connections for the measurement of memory.
+const HELD: usize = 4_000;
+
+/// What the contenders and the clients need.
+pub(super) struct Identity {
+    /// The certificate and its key (ECDSA, P-256) in one file.
+    pub(super) pem: PathBuf,
+    client: Arc<ClientConfig>,
+}
+
+impl Identity {
+    fn new(lab: &Lab) -> Result<Self, Trouble> {
+        let mut params = CertificateParams::default();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let key = KeyPair::generate()?;
+        let authority = params.self_signed(&key)?.der().clone();
+        let issuer = Issuer::new(params, key);
+        let own = KeyPair::generate()?;
+        let certificate = CertificateParams::new([NAME.to_owned()])?.signed_by(&own, &issuer)?;
+        let pem = lab.file("identity.pem");
+        std::fs::write(&pem, certificate.pem() + &own.serialize_pem())?;
+        Ok(Identity { pem, client: Arc::new(client(authority)?) })
+    }
+
+    /// Opens a connection inside TLS. The handshake comes with the first write.
+    fn connect(&self, address: SocketAddr) -> io::Result<StreamOwned<ClientConnection, TcpStream>> {
+        let socket = TcpStream::connect(address)?;
+        socket.set_nodelay(true)?;
+        socket.set_read_timeout(Some(Duration::from_secs(10)))?;
+        let name = ServerName::try_from(NAME).map_err(io::Error::other)?;
+        let connection = ClientConnection::new(Arc::clone(&self.client), name).map_err(io::Error::other)?;
+        Ok(StreamOwned::new(connection, socket))
+    }
+
+    /// Sends a request, and reads until the connection ends or the response of the small page is there.
+    fn ask(&self, address: SocketAddr, closes: bool) -> io::Result<StreamOwned<ClientConnection, TcpStream>> {
+        let mut stream = self.connect(address)?;
+        let connection = if closes { "Connection: close\r\n" } else { "" };
+        stream.write_all(format!("GET / HTTP/1.1\r\nHost: {NAME}\r\n{connection}\r\n").as_bytes())?;
+        let mut response = Vec::new();
+        loop {
+            let mut chunk = [0; 4096];
+            let count = stream.read(&mut chunk)?;
+            response.extend_from_slice(&chunk[..count]);
+            let is_whole =
+                response.windows(4).position(|end| end == b"\r\n\r\n").is_some_and(|at| response.len() > at + 4);
+            if count == 0 || (is_whole && !closes) {
+                break;
+            }
+        }
+        match response.starts_with(b"HTTP/1.1 200") {
+            true => Ok(stream),
+            false => Err(io::Error::other(String::from_utf8_lossy(&response).into_owned())),
+        }
+    }
+
+    /// Waits until a request is answered with 200.
+    pub(super) fn wait_until_serving(&self, address: SocketAddr) -> io::Result<()> {
+        let began = Instant::now();
+        loop {
+            let outcome = self.ask(address, true).map(drop);
+            if outcome.is_ok() || began.elapsed() > Duration::from_secs(10) {
+                return outcome;
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+}
+
+fn client(authority: CertificateDer<'static>) -> Result<ClientConfig, Trouble> {
+    let mut roots = RootCertStore::empty();
+    roots.add(authority)?;
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let builder = ClientConfig::builder_with_provider(provider).with_protocol_versions(&[&rustls::version::TLS13])?;
+    Ok(builder.with_root_certificates(roots).with_no_client_auth())
+}
+
+/// One load.
+struct Load {
+    name: &'static str,
+    about: &'static str,
+    run: fn(&Identity, SocketAddr, Duration) -> Result<Counted, Trouble>,
+    /// The largest allowed ratio of LoadX's CPU to nginx's.
+    budget: Option<f64>,
+}
+
+/// Complete responses and failures.
+struct Counted {
+    done: u64,
+    errors: u64,
+}
+
+const LOADS: [Load; 5] = [
+    Load {
+        name: "tls-small",
+        about: "13 bytes, keep-alive, 64 connections",
+        run: |_, address, span| wrk(address, "/", 64, false, span),
+        budget: Some(0.85),
+    },
+    Load {
+        name: "tls-handshake",
+        about: "a full handshake (TLS 1.3, ECDSA P-256) per request, 64 at a time",
+        run: |_, address, span| wrk(address, "/", 64, true, span),
+        budget: Some(0.70),
+    },
+    Load { name: "tls-resumed", about: "a resumed handshake per request, one at a time", run: resumed, budget: None },
+    Load {
+        name: "tls-64k",
+        about: "64 KiB responses, 16 connections",
+        run: |_, address, span| wrk(address, "/bytes/65536", 16, false, span),
+        budget: None,
+    },
+    Load {
+        name: "tls-1m",
+        about: "1 MiB responses, 8 connections",
+        run: |_, address, span| wrk(address, "/bytes/1048576", 8, false, span),
+        budget: Some(0.85),
+    },
+];
+
+pub(super) fn tls(lab: &Lab, arguments: &PeersArguments) -> Result<String, Trouble> {
+    let identity = Identity::new(lab)?;
+    let mut peers = vec![Contender::Nginx, Contender::Haproxy(16)];
+    peers.extend(Contender::envoy());
+    let contenders = lab.contenders(&peers);
+    let span = Duration::from_secs_f64(arguments.seconds);
+    let mut table = HEADER.to_owned();
+    for load in &LOADS {
+        let column = |contender: &Contender| Column { name: contender.name(), samples: Vec::new(), calls: Vec::new() };
+        let mut columns: Vec<Column> = contenders.iter().map(column).collect();
+        for _ in 0..arguments.rounds {
+            for (contender, column) in contenders.iter().zip(&mut columns) {
+                let running = lab.start_tls(contender, &Stage::USUAL, &identity)?;
+                column.samples.push(turn(load, &identity, &running, span)?);
+            }
+        }
+        let budget = load.budget.map(|most| (Contender::Nginx.name(), most)).into_iter().collect();
+        let comparison = Comparison { case: load.name.to_owned(), about: load.about.to_owned(), columns, budget };
+        table.push_str(&comparison.rows());
+    }
+    let _ = write!(
+        table,
+        "\n| idle TLS connection, of {HELD} | resident memory, bytes | LoadX's / the proxy's |\n|---|---|---|\n"
+    );
+    let mut ours = None;
+    for contender in &contenders {
+        let turns = (0..arguments.rounds.min(3)).map(|_| idle(lab, contender, &identity));
+        let median = Spread::of(turns.collect::<Result<Vec<f64>, _>>()?.into_iter()).median;
+        let ours = *ours.get_or_insert(median);
+        let _ = writeln!(table, "| {} | {median:.0} | {:.2} |", contender.name(), ours / median);
+    }
+    Ok(table)
+}
+
+/// Measures one contender under one load.
+fn turn(load: &Load, identity: &Identity, running: &Running, span: Duration) -> Result<Sample, Trouble> {
+    // Opens the connections to the backends.
+    (load.run)(identity, running.address, Duration::from_millis(500))?;
+    let (used, began) = (running.process.used(), Instant::now());
+    let Counted { done, errors } = (load.run)(identity, running.address, span)?;
+    let used = running.process.used().since(used);
+    Ok(Sample::new(used, done, began.elapsed(), errors))
+}
+
+/// The load of wrk.
+fn wrk(address: SocketAddr, path: &str, connections: usize, closes: bool, span: Duration) -> Result<Counted, Trouble> {
+    let mut command = Command::new("taskset");
+    command.args(["--cpu-list", &LOAD_PROCESSOR.to_string(), "wrk", "-t1", "-c", &connections.to_string()]);
+    command.args(["-d", &format!("{}s", span.as_secs_f64().ceil() as u64)]);
+    if closes {
+        command.args(["-H", "Connection: close"]);
+    }
+    let output = command.arg(format!("https://{NAME}:{}{path}", address.port())).stdin(Stdio::null()).output()?;
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let number_in = |line: &str| line.split(|c: char| !c.is_ascii_digit()).find_map(|word| word.parse().ok());
+    let line_with = |words: &str| text.lines().find(|line| line.contains(words));
+    let done = line_with("requests in").and_then(number_in).ok_or_else(|| format!("wrk said: {text}"))?;
+    let refused: u64 = line_with("Non-2xx").and_then(number_in).unwrap_or(0);
+    let broken: u64 = line_with("Socket errors")
+        .map_or(0, |line| line.split(|c: char| !c.is_ascii_digit()).filter_map(|word| word.parse::<u64>().ok()).sum());
+    Ok(Counted { done, errors: refused + broken })
+}
+
+/// One connection after the other, each of which resumes the session of the former.
+fn resumed(identity: &Identity, address: SocketAddr, span: Duration) -> Result<Counted, Trouble> {
+    let client = std::thread::scope(|scope| {
+        let client = scope.spawn(|| -> io::Result<Counted> {
+            processes::pin(LOAD_PROCESSOR)?;
+            let mut counted = Counted { done: 0, errors: 0 };
+            let began = Instant::now();
+            while began.elapsed() < span {
+                let stream = identity.ask(address, true)?;
+                match stream.conn.handshake_kind() {
+                    Some(HandshakeKind::Resumed) => counted.done += 1,
+                    // The first connection has nothing to resume.
+                    _ => counted.errors += u64::from(counted.done > 0),
+                }
+            }
+            Ok(counted)
+        });
+        client.join()
+    });
+    Ok(client.map_err(|_| "the client panicked")??)
+}
+
+/// The memory that a contender holds for each connection that sent one request and is idle, in bytes.
+fn idle(lab: &Lab, contender: &Contender, identity: &Identity) -> Result<f64, Trouble> {
+    let running = lab.start_tls(contender, &Stage::USUAL, identity)?;
+    // Excludes the memory that the first requests allocate once.
+    for _ in 0..64 {
+        identity.ask(running.address, true)?;
+    }
+    std::thread::sleep(Duration::from_millis(500));
+    let before = running.process.resident();
+    let held = (0..HELD).map(|_| identity.ask(running.address, false)).collect::<io::Result<Vec<_>>>()?;
+    // Long enough for programs that free memory after a delay.
+    std::thread::sleep(Duration::from_secs(2));
+    let after = running.process.resident();
+    Ok((after as f64 - before as f64) / held.len() as f64)
+}
