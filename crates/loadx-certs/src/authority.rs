@@ -112,6 +112,17 @@ impl LocalAuthority {
         Ok(issued)
     }
 
+    /// A new certificate for `name`, which replaces the one in the store.
+    ///
+    /// # Errors
+    /// When the store cannot be read or written.
+    pub fn renew(&self, store: &Store, name: &str) -> Result<Bundle, CertsError> {
+        let _lock = store.lock(KIND)?;
+        let issued = self.issue(&[name.to_owned()])?;
+        store.save(KIND, name, &issued)?;
+        Ok(issued)
+    }
+
     /// Whether a certificate is of this authority, and not of a former one.
     fn has_signed(&self, bundle: &Bundle) -> bool {
         use x509_parser::pem::Pem;

@@ -36,6 +36,33 @@ impl Bundle {
         Ok(Bundle { text, not_before, not_after })
     }
 
+    /// Puts a chain and its key into one text: of the chain only the certificates, and of the key only the key.
+    ///
+    /// # Errors
+    /// The errors of [`new`](Self::new), and a text without a key.
+    pub fn of(chain: &str, key: &str) -> Result<Self, String> {
+        let parts = |text: &str, is_key: bool| -> String {
+            let mut kept = String::new();
+            let mut inside = false;
+            for line in text.lines() {
+                let begins = line.starts_with("-----BEGIN ");
+                inside = inside
+                    || (begins && line.contains("PRIVATE KEY") == is_key && (is_key || line.contains("CERTIFICATE")));
+                if inside {
+                    kept.push_str(line.trim_end());
+                    kept.push('\n');
+                }
+                inside = inside && !line.starts_with("-----END ");
+            }
+            kept
+        };
+        let (chain, key) = (parts(chain, false), parts(key, true));
+        if key.is_empty() {
+            return Err("there is no private key in the file".to_owned());
+        }
+        Bundle::new(chain + &key)
+    }
+
     /// The certificates and the key, in the PEM format.
     pub fn text(&self) -> &str {
         &self.text
@@ -47,7 +74,7 @@ impl Bundle {
     }
 
     /// The key alone.
-    pub(crate) fn key(&self) -> &str {
+    pub fn key(&self) -> &str {
         &self.text[self.key_start()..]
     }
 

@@ -4,10 +4,17 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use rustix::fs::{FlockOperation, flock};
 
 use crate::{Bundle, CertsError};
+
+/// The folder of the locks in the store.
+const LOCKS: &str = "locks";
+
+/// The folder of the requests for renewals in the store.
+const RENEWALS: &str = "renewals";
 
 /// The folder with the certificates and their keys. Several LoadX may share the folder.
 #[derive(Clone, Debug)]
@@ -58,9 +65,9 @@ impl Store {
     }
 
     fn lock_file(&self, name: &str) -> Result<(PathBuf, File), CertsError> {
-        let path = self.path("locks", name).with_extension("lock");
+        let path = self.path(LOCKS, name).with_extension("lock");
         let open = || {
-            make_folder(&self.folder.join("locks"))?;
+            make_folder(&self.folder.join(LOCKS))?;
             private(&path, false)
         };
         let file = open().map_err(CertsError::file(&path))?;
@@ -111,6 +118,39 @@ impl Store {
         };
         let name: String = name.chars().map(safe).collect();
         self.folder.join(kind).join(format!("{name}.pem"))
+    }
+
+    /// When the certificate with this name was last replaced; none if there is none.
+    pub fn replaced_at(&self, kind: &str, name: &str) -> Option<SystemTime> {
+        fs::metadata(self.path(kind, name)).and_then(|metadata| metadata.modified()).ok()
+    }
+
+    /// Asks the LoadX that use the store for another certificate for this name.
+    ///
+    /// # Errors
+    /// When the file of the request cannot be written.
+    pub fn ask_renewal(&self, name: &str) -> Result<(), CertsError> {
+        let path = self.path(RENEWALS, name);
+        replace(&path, "").map_err(CertsError::file(&path))
+    }
+
+    /// Takes the request of [`ask_renewal`](Self::ask_renewal), so that only one LoadX follows the request. Returns whether
+    /// there was one.
+    pub fn take_renewal(&self, name: &str) -> bool {
+        fs::remove_file(self.path(RENEWALS, name)).is_ok()
+    }
+
+    /// The folders with certificates: one for each authority.
+    ///
+    /// # Errors
+    /// When the folder of the store cannot be read.
+    pub fn kinds(&self) -> Result<Vec<String>, CertsError> {
+        let entries = fs::read_dir(&self.folder).map_err(CertsError::file(&self.folder))?;
+        let folders = entries.filter_map(Result::ok).filter(|entry| entry.path().is_dir());
+        let names = folders.filter_map(|entry| entry.file_name().into_string().ok());
+        let mut kinds: Vec<String> = names.filter(|name| ![LOCKS, RENEWALS].contains(&name.as_str())).collect();
+        kinds.sort();
+        Ok(kinds)
     }
 
     /// The names of the files of certificates in a folder of the store.

@@ -49,4 +49,7 @@ pub use messages::{Applied, HandedOver};
 pub use net::{InheritedFor, InheritedSocket, Listener, Network, Resolved, Stream, Tcp};
 pub use observed::{Counts, EventRecord, ExchangeCounts, ListenerDrain, ListenerObserved, Observed};
 pub use proxy::{Inherited, Local, Running, start, start_local};
-pub use tls::{Challenges, Identity, IdentityError, Keyring, TlsError};
+pub use tls::{
+    BackendShown, Challenges, Identity, IdentityError, Keyring, Reason, Summary, TlsError, explain_backend,
+    explain_listener,
+};

@@ -36,6 +36,15 @@ impl IdentityTable {
         &self.all
     }
 
+    /// A certificate that has this name, which may begin with `*.`, as a name of its own.
+    pub(crate) fn named(&self, name: &str) -> Option<&Arc<Identity>> {
+        let positions = match name.strip_prefix("*.") {
+            Some(parent) => self.below.get(parent),
+            None => self.exact.get(name),
+        };
+        positions?.first().map(|index| &self.all[*index])
+    }
+
     /// The certificates for a name in lower case: those with the name itself before those with a wildcard.
     pub(crate) fn find(&self, name: &str) -> impl Iterator<Item = &Arc<Identity>> {
         let exact = self.exact.get(name);

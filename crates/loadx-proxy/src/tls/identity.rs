@@ -109,6 +109,11 @@ impl Identity {
         &self.issuer
     }
 
+    /// Each certificate for people, that of the server first.
+    pub fn summaries(&self) -> Vec<Summary> {
+        self.chain().iter().map(Summary::of).collect()
+    }
+
     /// The certificates in the DER format, that of the server first.
     pub fn chain(&self) -> &[CertificateDer<'static>] {
         &self.certified.cert
@@ -141,6 +146,38 @@ impl Identity {
 
     pub(super) fn certified(&self) -> &Arc<CertifiedKey> {
         &self.certified
+    }
+}
+
+/// A certificate for people.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Summary {
+    /// The name of the owner.
+    pub subject: String,
+    /// The name of the issuer.
+    pub issuer: String,
+    /// The names and addresses that the certificate is for.
+    pub names: Vec<Box<str>>,
+    /// The end of the validity, as a date.
+    pub valid_until: String,
+}
+
+impl Summary {
+    pub(super) fn of(certificate: &CertificateDer<'_>) -> Self {
+        match parse(certificate) {
+            Ok(parsed) => Summary {
+                subject: parsed.subject().to_string(),
+                issuer: parsed.issuer().to_string(),
+                names: names(&parsed),
+                valid_until: date(time(parsed.validity().not_after.timestamp())),
+            },
+            Err(error) => Summary {
+                subject: error.to_string(),
+                issuer: String::new(),
+                names: Vec::new(),
+                valid_until: String::new(),
+            },
+        }
     }
 }
 

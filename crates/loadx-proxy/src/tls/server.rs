@@ -1,5 +1,6 @@
 //! TLS of a listener: which certificate a client gets, and what LoadX asks of the client.
 
+use std::collections::HashSet;
 use std::net::IpAddr;
 use std::path::Path;
 use std::sync::Arc;
@@ -53,6 +54,7 @@ impl ServerTls {
             own: ArcSwap::from_pointee(own),
             keyring: Arc::clone(keyring),
             auto: config.auto.clone(),
+            auto_names: config.auto.iter().cloned().collect(),
             refuses_unknown: config.refuses_unknown,
         });
         let versions: &[&rustls::SupportedProtocolVersion] = match config.profile {
@@ -105,7 +107,7 @@ impl ServerTls {
         let table = self.choice.keyring.table();
         let automatic = self.config.auto.iter().map(|name| Automatic {
             name: Arc::clone(name),
-            identity: table.all().iter().find(|one| one.names().iter().any(|other| **other == **name)).cloned(),
+            identity: table.named(name).cloned(),
             problem: self.choice.keyring.problem(name),
         });
         (self.choice.own.load().all().to_vec(), automatic.collect())
@@ -125,8 +127,8 @@ impl ServerTls {
             return self.answer(hello).ok_or(NoIdentity::UnknownName);
         }
         let usable = |identity: &Identity| suits(identity, hello);
-        let Some(identity) = self.choice.choose(hello, local, &usable) else {
-            return Err(match self.choice.choose(hello, local, &|_| true) {
+        let Some(identity) = self.choice.choose(hello.server_name(), local, &usable) else {
+            return Err(match self.choice.choose(hello.server_name(), local, &|_| true) {
                 Some(_) => NoIdentity::NoCommonKey,
                 None => NoIdentity::UnknownName,
             });
@@ -140,11 +142,43 @@ impl ServerTls {
         Ok((Arc::new(config), identity))
     }
 
+    /// The certificate that a client with all kinds of keys gets that asks for this name, or connects to this address without
+    /// a name; and why.
+    pub(super) fn explain(&self, name: Option<&str>, local: Option<IpAddr>) -> (Option<Arc<Identity>>, Reason) {
+        let asked = name.map(str::to_ascii_lowercase).or_else(|| local.map(|ip| ip.to_canonical().to_string()));
+        let own = self.choice.own.load();
+        let reason = match &asked {
+            Some(name) if own.find(name).next().is_some() => Reason::File,
+            Some(name) if self.choice.is_auto(name) => match self.choice.keyring.table().find(name).next() {
+                Some(_) => Reason::Automatic,
+                None => Reason::Missing(self.choice.keyring.problem(name)),
+            },
+            _ if name.is_some() && self.config.refuses_unknown => Reason::Refused,
+            _ => Reason::First,
+        };
+        (self.choice.choose(name, local, &|_| true), reason)
+    }
+
     /// The proof for an authority that asks over TLS.
     fn answer(&self, hello: &ClientHello<'_>) -> Option<(Arc<ServerConfig>, Arc<Identity>)> {
         let identity = self.choice.keyring.tls_answer(&hello.server_name()?.to_ascii_lowercase())?;
         Some((challenge_config(&identity)?, identity))
     }
+}
+
+/// Why a client gets a certificate, or none.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Reason {
+    /// A file has a certificate for the name.
+    File,
+    /// LoadX got a certificate for the name itself.
+    Automatic,
+    /// LoadX gets a certificate for the name itself and has none yet; with the last problem, if there was one.
+    Missing(Option<String>),
+    /// There is none for the name, so that the client gets the first certificate.
+    First,
+    /// There is none for the name, and the listener refuses other names.
+    Refused,
 }
 
 /// Why a client gets no certificate.
@@ -218,15 +252,16 @@ struct Choice {
     /// The certificates of files.
     own: ArcSwap<IdentityTable>,
     keyring: Arc<Keyring>,
-    /// The names whose certificates LoadX obtains.
+    /// The names whose certificates LoadX obtains, in the order of the config, and for look-ups.
     auto: Vec<Arc<str>>,
+    auto_names: HashSet<Arc<str>>,
     refuses_unknown: bool,
 }
 
 impl Choice {
     fn choose(
         &self,
-        hello: &ClientHello<'_>,
+        name: Option<&str>,
         local: Option<IpAddr>,
         usable: &dyn Fn(&Identity) -> bool,
     ) -> Option<Arc<Identity>> {
@@ -237,7 +272,7 @@ impl Choice {
             None if self.is_auto(name) => self.keyring.table().find(name).find(fits).cloned(),
             None => None,
         };
-        match hello.server_name().map(str::to_ascii_lowercase) {
+        match name.map(str::to_ascii_lowercase) {
             Some(name) => {
                 let found = of_name(&name);
                 if found.is_some() || self.refuses_unknown || self.is_auto(&name) {
@@ -256,16 +291,14 @@ impl Choice {
     }
 
     fn is_auto(&self, name: &str) -> bool {
-        let parent = name.split_once('.').map(|(_, parent)| parent);
-        self.auto.iter().any(|auto| match auto.strip_prefix("*.") {
-            Some(behind) => parent == Some(behind),
-            None => **auto == *name,
-        })
+        let is_below = |(_, parent)| self.auto_names.contains(format!("*.{parent}").as_str());
+        self.auto_names.contains(name) || name.split_once('.').is_some_and(is_below)
     }
 }
 
 impl ResolvesServerCert for Choice {
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        self.choose(&hello, None, &|identity| suits(identity, &hello)).map(|identity| Arc::clone(identity.certified()))
+        self.choose(hello.server_name(), None, &|identity| suits(identity, &hello))
+            .map(|identity| Arc::clone(identity.certified()))
     }
 }

@@ -16,7 +16,7 @@ use super::schedule::pause;
 use super::wanted::Wanted;
 
 /// The longest time between two looks at what is due.
-const LOOK: Duration = Duration::from_secs(60);
+const LOOK: Duration = Duration::from_secs(5);
 
 /// The most certificates that LoadX gets at the same time.
 const ORDERS_MAX: usize = 8;
@@ -65,6 +65,8 @@ struct Kept {
     problem: Option<String>,
     next_try: Option<Instant>,
     suggestion_at: Option<Instant>,
+    /// When the file of the certificate in the store was written.
+    written_at: Option<SystemTime>,
     is_busy: bool,
 }
 
@@ -147,8 +149,68 @@ impl Keeper {
 
     async fn run(self) {
         loop {
+            self.look_at_store();
             let next = self.look();
             let _ = tokio::time::timeout(next, self.0.changed.notified()).await;
+        }
+    }
+
+    /// Takes certificates over that another LoadX or `loadx certs` has put into the store, and renewals that an operator asked
+    /// for.
+    fn look_at_store(&self) {
+        let Some(wanted) = self.state().wanted.clone() else { return };
+        let Ok(store) = Store::open(&wanted.folder) else { return };
+        let kind = Acme::kind(&wanted.acme);
+        let mut has_news = false;
+        for name in &wanted.public {
+            let written_at = store.replaced_at(&kind, name);
+            let (is_busy, former) = {
+                let mut state = self.state();
+                let kept = state.kept.entry(name.clone()).or_default();
+                (kept.is_busy, std::mem::replace(&mut kept.written_at, written_at))
+            };
+            if !is_busy && written_at.is_some() && written_at != former {
+                has_news |= self.take_over(&store, &kind, name);
+            }
+        }
+        for name in wanted.local.iter().chain(&wanted.public).filter(|name| store.take_renewal(name)) {
+            tracing::info!("an operator asked for another certificate for {name}");
+            let mut state = self.state();
+            let kept = state.kept.entry(name.clone()).or_default();
+            (kept.renew_at, kept.next_try) = (Some(SystemTime::UNIX_EPOCH), None);
+        }
+        if has_news {
+            self.publish();
+        }
+    }
+
+    /// Whether an operator asked for another certificate.
+    fn is_asked_for(&self, name: &str) -> bool {
+        self.state().kept.get(name).is_some_and(|kept| kept.renew_at == Some(SystemTime::UNIX_EPOCH))
+    }
+
+    /// Takes the certificate of the store, if LoadX has another one. Returns whether there is a new one.
+    fn take_over(&self, store: &Store, kind: &str, name: &str) -> bool {
+        let bundle = match store.load(kind, name) {
+            Ok(Some(bundle)) => bundle,
+            Ok(None) => return false,
+            Err(error) => {
+                tracing::warn!("{error}");
+                return false;
+            }
+        };
+        if self.state().kept.get(name).is_some_and(|kept| kept.bundle.as_ref() == Some(&bundle)) {
+            return false;
+        }
+        match self.keep(name, bundle) {
+            Ok(identity) => {
+                tracing::info!("a certificate of the store is in use: {}", identity.summary());
+                true
+            }
+            Err(error) => {
+                tracing::warn!("{error}");
+                false
+            }
         }
     }
 
@@ -183,7 +245,7 @@ impl Keeper {
     /// Gets a certificate.
     async fn renew(self, wanted: Wanted, name: String) {
         let outcome = match wanted.local.contains(&name) {
-            true => sign(&wanted, &name).map(Some),
+            true => sign(&wanted, &name, self.is_asked_for(&name)).map(Some),
             false => self.order(&wanted, &name).await,
         };
         let kept = match outcome {
@@ -305,9 +367,11 @@ impl Keeper {
     }
 }
 
-fn sign(wanted: &Wanted, name: &str) -> Result<Bundle, CertsError> {
+/// Signs a certificate, or takes that of the store, if another LoadX has just signed one.
+fn sign(wanted: &Wanted, name: &str, is_asked_for: bool) -> Result<Bundle, CertsError> {
     let store = Store::open(&wanted.folder)?;
-    LocalAuthority::open(&store)?.certificate_for(&store, name)
+    let authority = LocalAuthority::open(&store)?;
+    if is_asked_for { authority.renew(&store, name) } else { authority.certificate_for(&store, name) }
 }
 
 impl Answers for Keeper {

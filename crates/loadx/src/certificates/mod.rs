@@ -7,3 +7,4 @@ mod schedule;
 mod wanted;
 
 pub(crate) use keeper::Keeper;
+pub(crate) use wanted::Place;

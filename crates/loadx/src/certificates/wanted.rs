@@ -35,21 +35,14 @@ impl Wanted {
         if local.is_empty() && public.is_empty() {
             return None;
         }
-        let acme = config.acme.clone();
+        let place = Place::of(Some(config))?;
         Some(Wanted {
             local,
             public,
-            folder: folder(config)?,
-            challenge: acme.challenge,
+            challenge: config.acme.challenge,
             ports: config.listeners.iter().map(|listener| (listener.at.port, listener.tls.is_some())).collect(),
-            acme: AcmeSettings {
-                directory: acme.directory,
-                email: acme.email,
-                ca: acme.ca,
-                profile: acme.profile,
-                dns_hook: acme.dns_hook,
-                customer_key: acme.customer_key.map(|(id, file)| CustomerKey { id, file }),
-            },
+            folder: place.folder,
+            acme: place.acme,
         })
     }
 
@@ -74,7 +67,29 @@ impl Wanted {
     }
 }
 
-/// The folder with the certificates that LoadX gets itself.
-pub(crate) fn folder(config: &Config) -> Option<PathBuf> {
-    config.certificate_folder.clone().or_else(|| Some(manager::state_directory()?.join("certs")))
+/// Where LoadX keeps certificates, and the authority that LoadX asks.
+#[derive(Clone, Debug)]
+pub(crate) struct Place {
+    pub(crate) folder: PathBuf,
+    pub(crate) acme: AcmeSettings,
+}
+
+impl Place {
+    /// The place of a config, or of LoadX without a config file. None without a state directory, if the config names no
+    /// folder.
+    pub(crate) fn of(config: Option<&Config>) -> Option<Self> {
+        let folder = config.and_then(|config| config.certificate_folder.clone());
+        let acme = config.map(|config| config.acme.clone()).unwrap_or_default();
+        Some(Place {
+            folder: folder.or_else(|| Some(manager::state_directory()?.join("certs")))?,
+            acme: AcmeSettings {
+                directory: acme.directory,
+                email: acme.email,
+                ca: acme.ca,
+                profile: acme.profile,
+                dns_hook: acme.dns_hook,
+                customer_key: acme.customer_key.map(|(id, file)| CustomerKey { id, file }),
+            },
+        })
+    }
 }

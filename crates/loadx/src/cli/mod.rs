@@ -4,9 +4,11 @@ mod address;
 mod backend;
 mod bench;
 mod ca;
+mod certs;
 mod check;
 mod ctl;
 mod demo;
+mod explain_tls;
 mod health;
 mod plan;
 mod route;
@@ -57,6 +59,10 @@ enum Command {
     Route(route::RouteArguments),
     /// Show, export or install the certificate of the local authority, which signs for localhost and *.internal
     Ca(ca::CaArguments),
+    /// List, renew, import and export the certificates that LoadX gets itself
+    Certs(certs::CertsArguments),
+    /// Show which certificate a client would get, why, and until when; or what the backends show
+    ExplainTls(explain_tls::ExplainTlsArguments),
     /// Print the JSON Schema of the config file
     Schema,
     /// Show LoadX at work: three test backends, steady traffic and a failure, in one terminal
@@ -85,6 +91,8 @@ impl Arguments {
             Command::Ctl(arguments) => ctl::ctl(&arguments),
             Command::Route(arguments) => route::route(&arguments),
             Command::Ca(arguments) => ca::ca(&arguments),
+            Command::Certs(arguments) => certs::certs(&arguments),
+            Command::ExplainTls(arguments) => explain_tls::explain_tls(&arguments),
             Command::Schema => {
                 trouble::print(&format!("{:#}\n", loadx_core::config::schema()))?;
                 Ok(ExitCode::SUCCESS)

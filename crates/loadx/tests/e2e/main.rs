@@ -14,6 +14,7 @@ mod binary_upgrade;
 mod bodies;
 mod bounds;
 mod cases;
+mod certs;
 mod crash_steps;
 mod ctl;
 mod demo;

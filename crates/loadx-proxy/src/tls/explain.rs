@@ -1,0 +1,68 @@
+//! What TLS of a config comes to, for people: which certificate a client would get, and what a backend shows.
+
+use std::io;
+use std::net::{IpAddr, SocketAddr, TcpStream};
+use std::sync::Arc;
+use std::time::Duration;
+
+use loadx_core::config::{BackendTls, TlsConfig};
+use rustls::ClientConnection;
+
+use super::client::ClientTls;
+use super::error::TlsError;
+use super::facts::TlsFacts;
+use super::identities::Keyring;
+use super::identity::{Identity, Summary};
+use super::server::{Reason, ServerTls};
+
+/// The certificate that a client gets that asks a listener for this name, or that connects to this address without a name; and
+/// why.
+///
+/// # Errors
+/// When the files of the listener cannot be used.
+pub fn explain_listener(
+    tls: &TlsConfig,
+    keyring: &Arc<Keyring>,
+    name: Option<&str>,
+    local: Option<IpAddr>,
+) -> Result<(Option<Arc<Identity>>, Reason), TlsError> {
+    Ok(ServerTls::new(tls, keyring, None)?.explain(name, local))
+}
+
+/// What a backend agreed on.
+#[derive(Clone, Debug)]
+pub struct BackendShown {
+    /// The version of TLS.
+    pub version: &'static str,
+    /// The cipher suite.
+    pub cipher: &'static str,
+    /// The certificates that the backend shows, its own first.
+    pub chain: Vec<Summary>,
+}
+
+/// Makes a handshake with a backend as LoadX would, within `limit`. `host` is the host of the backend in the config.
+///
+/// # Errors
+/// Why LoadX would not send a request to this backend.
+pub fn explain_backend(
+    tls: &BackendTls,
+    host: &str,
+    address: SocketAddr,
+    limit: Duration,
+) -> Result<BackendShown, io::Error> {
+    let tls = ClientTls::new(tls).map_err(io::Error::other)?;
+    let name = tls.name_for(host).map_err(io::Error::other)?;
+    let mut connection = ClientConnection::new(tls.rustls(), name).map_err(io::Error::other)?;
+    let mut stream = TcpStream::connect_timeout(&address, limit)?;
+    stream.set_read_timeout(Some(limit))?;
+    stream.set_write_timeout(Some(limit))?;
+    while connection.is_handshaking() {
+        connection.complete_io(&mut stream)?;
+    }
+    let facts = TlsFacts::new(&connection, None, None);
+    let chain = connection.peer_certificates().unwrap_or_default().iter().map(Summary::of).collect();
+    connection.send_close_notify();
+    // The backend may be gone already.
+    let _ = connection.complete_io(&mut stream);
+    Ok(BackendShown { version: facts.version, cipher: facts.cipher, chain })
+}

@@ -1,0 +1,169 @@
+//! `loadx certs`: the certificates that LoadX gets itself.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::SystemTime;
+
+use clap::{Args, Subcommand};
+use loadx_certs::{Acme, Bundle, Store};
+use loadx_proxy::Identity;
+
+use crate::certificates::Place;
+use crate::config_file;
+use crate::trouble::{self, Trouble};
+
+/// The options of `loadx certs`.
+#[derive(Debug, Args)]
+pub(super) struct CertsArguments {
+    /// The config file, which names the folder and the authority [default: config.json if there is one, otherwise what
+    /// `loadx run --https` uses]
+    #[arg(long, short, value_name = "FILE", global = true)]
+    config: Option<PathBuf>,
+    #[command(subcommand)]
+    command: Option<CertsCommand>,
+}
+
+#[derive(Debug, Subcommand)]
+enum CertsCommand {
+    /// List the certificates: their names, their authority, and until when they are valid (the default)
+    List {
+        /// Print JSON for programs
+        #[arg(long)]
+        json: bool,
+    },
+    /// Have the running LoadX get another certificate for a name, within 10 s
+    Renew {
+        /// The name
+        name: String,
+    },
+    /// Put a certificate of your own in the place of the one that LoadX would get; the running LoadX uses it within 10 s,
+    /// and renews it in time
+    Import {
+        /// The name
+        name: String,
+        /// The file with the certificate in the PEM format, followed by the certificates of its issuers
+        #[arg(long, value_name = "FILE")]
+        certificate: PathBuf,
+        /// The file with the private key in the PEM format [default: the file of the certificate]
+        #[arg(long, value_name = "FILE")]
+        key: Option<PathBuf>,
+    },
+    /// Print a certificate with those of its issuers in the PEM format
+    Export {
+        /// The name
+        name: String,
+        /// Print the private key, too
+        #[arg(long)]
+        with_key: bool,
+    },
+}
+
+/// The folder of local certificates in the store.
+const LOCAL: &str = "local";
+
+pub(super) fn certs(arguments: &CertsArguments) -> Result<ExitCode, Trouble> {
+    let place = arguments.place()?;
+    let store = Store::open(&place.folder)?;
+    let kind = Acme::kind(&place.acme);
+    match arguments.command.as_ref().unwrap_or(&CertsCommand::List { json: false }) {
+        CertsCommand::List { json } => list(&store, *json)?,
+        CertsCommand::Renew { name } => {
+            find(&store, &kind, name)?;
+            store.ask_renewal(name)?;
+            trouble::print(&format!("the running LoadX gets another certificate for {name} within 10 s\n"))?;
+        }
+        CertsCommand::Import { name, certificate, key } => {
+            let bundle = read(name, certificate, key.as_deref().unwrap_or(certificate))?;
+            store.save(&kind, name, &bundle)?;
+            trouble::print(&format!("the running LoadX uses the certificate for {name} within 10 s\n"))?;
+        }
+        CertsCommand::Export { name, with_key } => {
+            let (bundle, _) = find(&store, &kind, name)?;
+            trouble::print(if *with_key { bundle.text() } else { bundle.chain() })?;
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+impl CertsArguments {
+    fn place(&self) -> Result<Place, Trouble> {
+        let file = self.config.clone().or_else(|| Some(PathBuf::from("config.json")).filter(|file| file.is_file()));
+        let config = match &file {
+            Some(file) => Some(config_file::load_or_advise(file, "name the config file with --config")?),
+            None => None,
+        };
+        Place::of(config.as_ref()).ok_or_else(|| {
+            let help = "name a config file that has \"certificate_folder\" with --config";
+            Trouble::Input(format!("there is no state directory\n  help: {help}"))
+        })
+    }
+}
+
+/// The certificate for a name, and the folder that has the certificate.
+fn find(store: &Store, kind: &str, name: &str) -> Result<(Bundle, String), Trouble> {
+    for folder in [kind, LOCAL] {
+        if let Some(bundle) = store.load(folder, name)? {
+            return Ok((bundle, folder.to_owned()));
+        }
+    }
+    let message = format!("there is no certificate for {name} in {}", store.folder().display());
+    Err(Trouble::Input(format!("{message}\n  help: loadx certs list names the certificates")))
+}
+
+/// A certificate of files, if clients would accept the certificate for the name.
+fn read(name: &str, certificate: &Path, key: &Path) -> Result<Bundle, Trouble> {
+    let fault = |reason: String| Trouble::Input(format!("{}: {reason}", certificate.display()));
+    let identity = Identity::read(certificate, key).map_err(|error| fault(error.to_string()))?;
+    if let Some(reason) = identity.fault_at(SystemTime::now()) {
+        return Err(fault(reason));
+    }
+    if !identity.names().iter().any(|known| **known == *name) {
+        return Err(fault(format!("the certificate is not for {name}, but for {}", identity.names().join(", "))));
+    }
+    let text = |path: &Path| std::fs::read_to_string(path).map_err(|error| fault(error.to_string()));
+    let (chain, key) = (text(certificate)?, text(key)?);
+    Bundle::of(&chain, &key).map_err(fault)
+}
+
+fn list(store: &Store, json: bool) -> Result<(), Trouble> {
+    let mut rows = Vec::new();
+    let mut entries = Vec::new();
+    for kind in store.kinds()? {
+        for path in store.list(&kind)? {
+            // The authority itself is a certificate that no client gets.
+            if kind == LOCAL && path.file_stem().is_some_and(|name| name == "authority") {
+                continue;
+            }
+            let identity = Identity::read(&path, &path);
+            match identity {
+                Ok(identity) => {
+                    let left = identity.not_after().duration_since(SystemTime::now()).unwrap_or_default();
+                    let names = identity.names().join(", ");
+                    let days = left.as_secs() / 86_400;
+                    let until = jiff::Timestamp::try_from(identity.not_after()).map(|time| time.to_string());
+                    entries.push(serde_json::json!({
+                        "names": identity.names(), "issuer": identity.issuer(), "valid_until": until.ok(),
+                        "seconds_left": left.as_secs(), "file": path,
+                    }));
+                    rows.push([names, format!("{days} days"), identity.issuer().to_owned()]);
+                }
+                Err(error) => {
+                    entries.push(serde_json::json!({ "file": path, "problem": error.to_string() }));
+                    rows.push([path.display().to_string(), "unusable".to_owned(), error.to_string()]);
+                }
+            }
+        }
+    }
+    if json {
+        return trouble::print(&format!("{:#}\n", serde_json::Value::from(entries)));
+    }
+    if rows.is_empty() {
+        return trouble::print(&format!("there is no certificate in {} yet\n", store.folder().display()));
+    }
+    let width = rows.iter().map(|[names, ..]| names.chars().count()).max().unwrap_or(0).max("NAMES".len());
+    let mut table = format!("{:width$}  {:9}  ISSUER\n", "NAMES", "VALID FOR");
+    for [names, left, issuer] in rows {
+        table.push_str(&format!("{names:width$}  {left:9}  {issuer}\n"));
+    }
+    trouble::print(&table)
+}
