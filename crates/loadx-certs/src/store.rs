@@ -1,17 +1,25 @@
 //! The folder with the certificates and their keys.
 
+use std::fmt::Write as _;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use rustix::fs::{FlockOperation, flock};
+use sha2::{Digest as _, Sha256};
 
 use crate::{Bundle, CertsError};
 
 /// The folder of the locks in the store.
 const LOCKS: &str = "locks";
+
+/// The folder of the answers to authorities in the store.
+const ANSWERS: &str = "answers";
+
+/// The longest time for which an answer stays.
+const ANSWER_AGE_MAX: Duration = Duration::from_secs(3_600);
 
 /// The folder of the requests for renewals in the store.
 const RENEWALS: &str = "renewals";
@@ -140,6 +148,48 @@ impl Store {
         fs::remove_file(self.path(RENEWALS, name)).is_ok()
     }
 
+    /// Puts an answer to an authority where the other LoadX of the store find the answer. `key`: the token or the name.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub fn give_answer(&self, key: &str, text: &str) -> Result<(), CertsError> {
+        let path = self.answer_path(key);
+        self.drop_old_answers();
+        replace(&path, text).map_err(CertsError::file(&path))
+    }
+
+    /// The answer that some LoadX of the store gave.
+    pub fn answer(&self, key: &str) -> Option<String> {
+        fs::read_to_string(self.answer_path(key)).ok()
+    }
+
+    /// Removes an answer.
+    pub fn withdraw_answer(&self, key: &str) {
+        // Without the file there is nothing to remove.
+        let _ = fs::remove_file(self.answer_path(key));
+    }
+
+    /// The hash keeps keys of strangers out of names of files.
+    fn answer_path(&self, key: &str) -> PathBuf {
+        let mut name = String::new();
+        for byte in Sha256::digest(key.as_bytes()) {
+            let _ = write!(name, "{byte:02x}");
+        }
+        self.folder.join(ANSWERS).join(name)
+    }
+
+    /// Removes answers that a LoadX left behind that ended without a warning.
+    fn drop_old_answers(&self) {
+        let Ok(entries) = fs::read_dir(self.folder.join(ANSWERS)) else { return };
+        for path in entries.filter_map(|entry| Some(entry.ok()?.path())) {
+            let age = fs::metadata(&path).and_then(|metadata| metadata.modified()).ok();
+            let age = age.and_then(|written| SystemTime::now().duration_since(written).ok());
+            if age.is_some_and(|age| age > ANSWER_AGE_MAX) {
+                let _ = fs::remove_file(path);
+            }
+        }
+    }
+
     /// The folders with certificates: one for each authority.
     ///
     /// # Errors
@@ -148,7 +198,8 @@ impl Store {
         let entries = fs::read_dir(&self.folder).map_err(CertsError::file(&self.folder))?;
         let folders = entries.filter_map(Result::ok).filter(|entry| entry.path().is_dir());
         let names = folders.filter_map(|entry| entry.file_name().into_string().ok());
-        let mut kinds: Vec<String> = names.filter(|name| ![LOCKS, RENEWALS].contains(&name.as_str())).collect();
+        let mut kinds: Vec<String> =
+            names.filter(|name| ![LOCKS, RENEWALS, ANSWERS].contains(&name.as_str())).collect();
         kinds.sort();
         Ok(kinds)
     }

@@ -50,6 +50,6 @@ pub use net::{InheritedFor, InheritedSocket, Listener, Network, Resolved, Stream
 pub use observed::{Counts, EventRecord, ExchangeCounts, ListenerDrain, ListenerObserved, Observed};
 pub use proxy::{Inherited, Local, Running, start, start_local};
 pub use tls::{
-    BackendShown, Challenges, Identity, IdentityError, Keyring, Reason, Summary, TlsError, explain_backend,
+    BackendShown, Challenges, Elsewhere, Identity, IdentityError, Keyring, Reason, Summary, TlsError, explain_backend,
     explain_listener,
 };

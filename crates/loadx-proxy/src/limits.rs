@@ -85,6 +85,9 @@ pub const PROXY_HEADER: Duration = Duration::from_secs(5);
 /// The most bytes of a header of the PROXY protocol. A header with all known information takes some hundred bytes.
 pub const PROXY_HEADER_BYTES_MAX: usize = 4 * 1024;
 
+/// The most looks at the same time for answers to authorities that another LoadX gave.
+pub const CHALLENGE_LOOKS_MAX: usize = 4;
+
 /// The most computations of handshakes of a worker before the worker serves its other connections again. A computation
 /// takes up to a third of a millisecond.
 pub const HANDSHAKES_PER_TURN: usize = 4;

@@ -32,7 +32,7 @@ pub(super) async fn watch(shared: Arc<Shared>) {
         let present = shared.tls.all();
         watched.retain(|id, watched| present.get(id).is_some_and(|tls| Arc::ptr_eq(tls, &watched.tls)));
         for (id, tls) in present.iter().filter(|(_, tls)| tls.has_files()) {
-            let stamps = stamps(tls);
+            let Some(stamps) = beside(tls, stamps).await else { continue };
             let former = watched.entry(*id).or_insert_with(|| Watched {
                 tls: Arc::clone(tls),
                 read: stamps.clone(),
@@ -42,11 +42,17 @@ pub(super) async fn watch(shared: Arc<Shared>) {
             former.seen = stamps;
             if is_settled && former.read != former.seen {
                 former.read = former.seen.clone();
-                read_again(tls);
+                beside(tls, read_again).await;
             }
         }
         tokio::time::sleep(CERTIFICATE_LOOK).await;
     }
+}
+
+/// Runs `work` on a thread of its own: thousands of files take longer than control may be away.
+async fn beside<T: Send + 'static>(tls: &Arc<ServerTls>, work: fn(&ServerTls) -> T) -> Option<T> {
+    let tls = Arc::clone(tls);
+    tokio::task::spawn_blocking(move || work(&tls)).await.ok()
 }
 
 fn read_again(tls: &ServerTls) {

@@ -122,6 +122,7 @@ impl<N: Network> Endpoints<N> {
             (cluster.name.to_string(), described)
         });
         metrics["clusters"] = clusters.collect::<serde_json::Map<_, _>>().into();
+        metrics["certificate_seconds_left"] = self.seconds_left();
         metrics
     }
 
@@ -159,6 +160,21 @@ impl<N: Network> Endpoints<N> {
             "certificates": self.certificates(),
             "limits": bounds(),
         })
+    }
+
+    /// The time until the first certificate for each name ends, in seconds; negative after the end, `null` without one.
+    fn seconds_left(&self) -> Value {
+        let mut all = serde_json::Map::new();
+        for certificate in self.certificates() {
+            let left = &certificate["valid_seconds_left"];
+            for name in certificate["names"].as_array().into_iter().flatten().filter_map(Value::as_str) {
+                let known = all.entry(name).or_insert_with(|| left.clone());
+                if left.as_f64() < known.as_f64() {
+                    *known = left.clone();
+                }
+            }
+        }
+        all.into()
     }
 
     /// The certificates that clients get, and the names that wait for one.

@@ -93,7 +93,12 @@ where
     R: RequestSource<PipeOf<N>>,
     W: ResponseSink<PipeOf<N>>,
 {
-    let forwarded = match routing::decide(worker, incoming) {
+    let proof = match routing::asks_for_proof(incoming) {
+        true => routing::prove(worker, incoming).await,
+        false => None,
+    };
+    let decision = proof.map_or_else(|| routing::decide(worker, incoming), Decision::Answer);
+    let forwarded = match decision {
         Decision::Forward(forwarded) => forwarded,
         Decision::Answer(own) => {
             // Content that is here already need not end the connection. Invalid content does.

@@ -140,18 +140,20 @@ fn is_plain_authority(authority: &[u8]) -> bool {
     !authority.is_empty() && authority.iter().all(|byte| byte.is_ascii_alphanumeric() || b".-_:[]".contains(byte))
 }
 
+/// Whether the path is one for which authorities ask (RFC 8555, section 8.3).
+pub(super) fn asks_for_proof(incoming: &Incoming) -> bool {
+    incoming.head.path_and_query().starts_with(CHALLENGE_PATH)
+}
+
+/// The answer to an authority that asks over HTTP for a proof that a host is LoadX's own, if LoadX has one.
+pub(super) async fn prove<N: Network>(worker: &Worker<N>, incoming: &Incoming) -> Option<Own> {
+    let token = incoming.head.path_and_query().strip_prefix(CHALLENGE_PATH)?;
+    let answer = worker.shared.tls.keyring().http_answer(std::str::from_utf8(token).ok()?).await?;
+    Some(Own::Fixed(Respond { status: 200, body: answer.into(), content_type: "application/octet-stream".into() }))
+}
+
 /// Decides on a request, and stores the matched route in `incoming`.
 pub(super) fn decide<N: Network>(worker: &Worker<N>, incoming: &mut Incoming) -> Decision {
-    if let Some(token) = incoming.head.path_and_query().strip_prefix(CHALLENGE_PATH)
-        && let Ok(token) = std::str::from_utf8(token)
-        && let Some(answer) = worker.shared.tls.keyring().http_answer(token)
-    {
-        return Decision::Answer(Own::Fixed(Respond {
-            status: 200,
-            body: answer.into(),
-            content_type: "application/octet-stream".into(),
-        }));
-    }
     if let Some(own) = own(incoming) {
         return Decision::Answer(own);
     }

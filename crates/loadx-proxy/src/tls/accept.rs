@@ -8,7 +8,7 @@ use rustls::{AlertDescription, Error};
 
 use super::facts::TlsFacts;
 use super::handshake::{HandshakeFault, Handshakes, Secured, complete, read_more};
-use super::server::{NoIdentity, ServerTls};
+use super::server::{NoIdentity, ServerTls, asks_for_proof};
 use super::session::Session;
 use crate::net::Stream;
 use crate::timer::Timer;
@@ -30,9 +30,14 @@ pub(crate) async fn accept<S: Stream>(
     let local = stream.local_addr().ok().map(|address| address.ip());
     let (name, choice) = {
         let hello = hello.client_hello();
-        (hello.server_name().map(|name| name.to_ascii_lowercase().into_boxed_str()), tls.choose(&hello, local))
+        let name = hello.server_name().map(|name| name.to_ascii_lowercase().into_boxed_str());
+        (name, if asks_for_proof(&hello) { None } else { Some(tls.choose(&hello, local)) })
     };
     drop(hello);
+    let choice = match choice {
+        Some(choice) => choice,
+        None => tls.prove(name.as_deref()).await,
+    };
     let (config, identity) = match choice {
         Ok(choice) => choice,
         Err(reason) => {

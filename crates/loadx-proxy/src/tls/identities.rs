@@ -1,11 +1,14 @@
 //! Certificates by the names that they are for.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::Arc;
+use std::fmt;
+use std::sync::{Arc, OnceLock};
 
 use arc_swap::ArcSwap;
+use tokio::sync::Semaphore;
 
 use super::identity::Identity;
+use crate::limits::CHALLENGE_LOOKS_MAX;
 
 /// Certificates by name. A look-up takes two steps, however many certificates there are.
 #[derive(Debug, Default)]
@@ -53,13 +56,41 @@ impl IdentityTable {
     }
 }
 
+/// Where other instances of LoadX put the answers to the questions of authorities, so that any of them can answer. Called on
+/// threads that may wait.
+pub trait Elsewhere: Send + Sync {
+    /// The answer to a request over HTTP with this token.
+    fn http(&self, token: &str) -> Option<String>;
+
+    /// The certificate for a question over TLS for this name.
+    fn tls(&self, name: &str) -> Option<Arc<Identity>>;
+}
+
 /// The certificates that LoadX obtains itself, for all listeners. The owner of the certificates replaces them while the
 /// proxy runs.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct Keyring {
     table: ArcSwap<IdentityTable>,
     challenges: ArcSwap<Challenges>,
     problems: ArcSwap<BTreeMap<String, String>>,
+    elsewhere: OnceLock<Arc<dyn Elsewhere>>,
+    looks: Looks,
+}
+
+/// The looks elsewhere at the same time. Anybody may ask for answers.
+#[derive(Debug)]
+struct Looks(Arc<Semaphore>);
+
+impl Default for Looks {
+    fn default() -> Self {
+        Looks(Arc::new(Semaphore::new(CHALLENGE_LOOKS_MAX)))
+    }
+}
+
+impl fmt::Debug for Keyring {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Keyring").field("table", &self.table).finish_non_exhaustive()
+    }
 }
 
 /// The answers to the questions of an authority that checks whether a name is LoadX's own (RFC 8555, section 8).
@@ -88,13 +119,39 @@ impl Keyring {
 
     /// The answer to a request of an authority: the path without its beginning
     /// [`CHALLENGE_PATH`](crate::tls::CHALLENGE_PATH).
-    pub(crate) fn http_answer(&self, token: &str) -> Option<String> {
-        self.challenges.load().http.get(token).cloned()
+    pub(crate) async fn http_answer(&self, token: &str) -> Option<String> {
+        let known = self.challenges.load().http.get(token).cloned();
+        if known.is_some() {
+            return known;
+        }
+        self.look(token, |elsewhere, token| elsewhere.http(token)).await
     }
 
     /// The certificate for an authority that asks over TLS for this name.
-    pub(super) fn tls_answer(&self, name: &str) -> Option<Arc<Identity>> {
-        self.challenges.load().tls.get(name).cloned()
+    pub(super) async fn tls_answer(&self, name: &str) -> Option<Arc<Identity>> {
+        let known = self.challenges.load().tls.get(name).cloned();
+        if known.is_some() {
+            return known;
+        }
+        self.look(name, |elsewhere, name| elsewhere.tls(name)).await
+    }
+
+    /// Has LoadX look elsewhere for answers that this instance did not give.
+    pub fn look_elsewhere(&self, elsewhere: Arc<dyn Elsewhere>) {
+        // The first place stays.
+        let _ = self.elsewhere.set(elsewhere);
+    }
+
+    /// Looks elsewhere, on a thread that may wait. Nothing is found while many looks are under way.
+    async fn look<T: Send + 'static>(&self, key: &str, find: fn(&dyn Elsewhere, &str) -> Option<T>) -> Option<T> {
+        let elsewhere = Arc::clone(self.elsewhere.get()?);
+        let permit = Arc::clone(&self.looks.0).try_acquire_owned().ok()?;
+        let key = key.to_owned();
+        let look = move || {
+            let _permit = permit;
+            find(&*elsewhere, &key)
+        };
+        tokio::task::spawn_blocking(look).await.ok()?
     }
 
     /// Replaces all certificates.

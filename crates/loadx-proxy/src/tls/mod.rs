@@ -29,7 +29,7 @@ pub use error::TlsError;
 pub use explain::{BackendShown, explain_backend, explain_listener};
 pub(crate) use facts::TlsFacts;
 pub(crate) use handshake::{HandshakeFault, Handshakes};
-pub use identities::{Challenges, Keyring};
+pub use identities::{Challenges, Elsewhere, Keyring};
 pub use identity::{Identity, IdentityError, Summary};
 pub(crate) use listeners::TlsListeners;
 pub use server::Reason;

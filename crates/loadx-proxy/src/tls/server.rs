@@ -123,9 +123,6 @@ impl ServerTls {
         hello: &ClientHello<'_>,
         local: Option<IpAddr>,
     ) -> Result<(Arc<ServerConfig>, Arc<Identity>), NoIdentity> {
-        if hello.alpn().is_some_and(|mut protocols| protocols.any(|protocol| protocol == ACME_PROTOCOL)) {
-            return self.answer(hello).ok_or(NoIdentity::UnknownName);
-        }
         let usable = |identity: &Identity| suits(identity, hello);
         let Some(identity) = self.choice.choose(hello.server_name(), local, &usable) else {
             return Err(match self.choice.choose(hello.server_name(), local, &|_| true) {
@@ -159,11 +156,21 @@ impl ServerTls {
         (self.choice.choose(name, local, &|_| true), reason)
     }
 
-    /// The proof for an authority that asks over TLS.
-    fn answer(&self, hello: &ClientHello<'_>) -> Option<(Arc<ServerConfig>, Arc<Identity>)> {
-        let identity = self.choice.keyring.tls_answer(&hello.server_name()?.to_ascii_lowercase())?;
-        Some((challenge_config(&identity)?, identity))
+    /// The proof for an authority that asks over TLS for this name.
+    ///
+    /// # Errors
+    /// [`NoIdentity::UnknownName`].
+    pub(super) async fn prove(&self, name: Option<&str>) -> Result<(Arc<ServerConfig>, Arc<Identity>), NoIdentity> {
+        let name = name.ok_or(NoIdentity::UnknownName)?;
+        let identity = self.choice.keyring.tls_answer(name).await.ok_or(NoIdentity::UnknownName)?;
+        let config = challenge_config(&identity).ok_or(NoIdentity::UnknownName)?;
+        Ok((config, identity))
     }
+}
+
+/// Whether the client is an authority that asks for a proof.
+pub(super) fn asks_for_proof(hello: &ClientHello<'_>) -> bool {
+    hello.alpn().is_some_and(|mut protocols| protocols.any(|protocol| protocol == ACME_PROTOCOL))
 }
 
 /// Why a client gets a certificate, or none.

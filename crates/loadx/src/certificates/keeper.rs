@@ -7,7 +7,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use loadx_certs::{Acme, AcmeSettings, Answers, Bundle, CertsError, LocalAuthority, Store};
 use loadx_core::config::Config;
-use loadx_proxy::{Challenges, Identity, Keyring};
+use loadx_proxy::{Challenges, Elsewhere, Identity, Keyring};
 use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::Notify;
 use tokio::task::spawn_local;
@@ -138,6 +138,7 @@ impl Keeper {
     /// # Errors
     /// When the system has no thread.
     pub(crate) fn start(&self) -> std::io::Result<()> {
+        self.0.keyring.look_elsewhere(Arc::new(self.clone()));
         let keeper = self.clone();
         let run = move || match Builder::new_current_thread().enable_all().build_local(LocalOptions::default()) {
             Ok(runtime) => runtime.block_on(keeper.run()),
@@ -374,8 +375,41 @@ fn sign(wanted: &Wanted, name: &str, is_asked_for: bool) -> Result<Bundle, Certs
     if is_asked_for { authority.renew(&store, name) } else { authority.certificate_for(&store, name) }
 }
 
+/// Answers that another LoadX put into the store.
+impl Elsewhere for Keeper {
+    fn http(&self, token: &str) -> Option<String> {
+        self.store()?.answer(token)
+    }
+
+    fn tls(&self, name: &str) -> Option<Arc<Identity>> {
+        let text = self.store()?.answer(name)?;
+        Identity::from_pem(text.as_bytes(), text.as_bytes()).ok().map(Arc::new)
+    }
+}
+
+impl Keeper {
+    fn store(&self) -> Option<Store> {
+        let folder = self.state().wanted.as_ref()?.folder.clone();
+        Store::open(&folder).ok()
+    }
+
+    /// Lets the other LoadX of the store give an answer, too; without `text`, no more.
+    fn share(&self, key: &str, text: Option<&str>) {
+        let Some(store) = self.store() else { return };
+        match text {
+            Some(text) => {
+                if let Err(error) = store.give_answer(key, text) {
+                    tracing::warn!("other LoadX cannot answer the authority: {error}");
+                }
+            }
+            None => store.withdraw_answer(key),
+        }
+    }
+}
+
 impl Answers for Keeper {
     fn http(&self, token: &str, answer: Option<&str>) {
+        self.share(token, answer);
         let mut state = self.state();
         match answer {
             Some(answer) => drop(state.http.insert(token.to_owned(), answer.to_owned())),
@@ -385,6 +419,7 @@ impl Answers for Keeper {
     }
 
     fn tls(&self, name: &str, certificate: Option<&Bundle>) {
+        self.share(name, certificate.map(Bundle::text));
         let identity = certificate.map(|bundle| Identity::from_pem(bundle.text().as_bytes(), bundle.text().as_bytes()));
         let mut state = self.state();
         match identity {

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
+use crate::crash_steps::{Killer, thread};
 use crate::support::tls::{Authority, connect, text};
 use crate::support::{Client, LoadX, Origin, eventually};
 
@@ -292,4 +293,80 @@ fn local_names_need_no_authority_on_the_network() {
             .unwrap();
         assert_eq!(String::from_utf8_lossy(&output.stdout), "ok", "{name}: {output:?}");
     }
+}
+
+#[test]
+fn any_loadx_of_the_store_answers_the_authority() {
+    for challenge in ["tls-alpn-01", "http-01"] {
+        let Some(pebble) = Pebble::start(&[], &json!({})) else { return };
+        let origin = Origin::answering(OK);
+        let asking = pebble.config(&origin, &["app.example.com"], &json!({ "challenge": challenge }));
+        // The authority reaches this one, which does not ask for the name.
+        let mut answering = asking.clone();
+        answering["listeners"][0]["tls"]["auto"] = json!(["localhost"]);
+        let _answering = LoadX::of(&answering);
+        let mut asking = asking;
+        for (number, listener) in asking["listeners"].as_array_mut().unwrap().iter_mut().enumerate() {
+            listener["address"] = "127.0.0.1:0".into();
+            listener["name"] = number.to_string().into();
+        }
+        let asking = LoadX::of(&asking);
+        asking.wait_for_log("a new certificate is in use: app.example.com");
+        assert!(!asking.log().contains("LoadX tries again"), "{challenge}: {}", asking.log());
+    }
+}
+
+/// The system calls of the thread for certificates at which a crash can matter, and how many of them to go on after each kill:
+/// the network has many.
+const CRASHES: [(&str, usize); 5] = [("rename", 1), ("fsync", 1), ("openat", 3), ("write", 2), ("writev", 3)];
+
+#[test]
+fn a_crash_at_any_step_of_an_issue_loses_nothing() {
+    let Some(pebble) = Pebble::start(&[], &json!({})) else { return };
+    let origin = Origin::answering(OK);
+    let mut kills = 0;
+    for (call, stride) in CRASHES {
+        for step in (1..).step_by(stride) {
+            assert!(step < 100, "an issue calls {call} more than 100 times");
+            let name = format!("{call}-{step}.example.com");
+            let mut wanted = pebble.config(&origin, &[&name], &json!({}));
+            wanted["certificate_folder"] = text(&pebble.folder.path().join(format!("{call}-{step}"))).into();
+            let mut bare = wanted.clone();
+            bare["listeners"] = json!([{ "address": format!("127.0.0.1:{}", pebble.http) }]);
+            let mut loadx = LoadX::of(&bare);
+            let Some(killer) = Killer::attach(&[], thread(&loadx, "loadx-certs"), call, step) else {
+                eprintln!("skipped: strace is missing or may not trace");
+                return;
+            };
+            std::fs::write(loadx.config_path(), wanted.to_string()).unwrap();
+            loadx.signal(rustix::process::Signal::HUP);
+            let address = SocketAddr::from((Ipv4Addr::LOCALHOST, pebble.tls));
+            let config = Arc::new(credulous());
+            // LoadX may end at any moment.
+            let is_served = || {
+                let stream = std::net::TcpStream::connect(address).ok()?;
+                let host = rustls::pki_types::ServerName::try_from(name.clone()).unwrap();
+                let tls = rustls::ClientConnection::new(Arc::clone(&config), host).unwrap();
+                Client::over(stream).with_tls(tls).ok()
+            };
+            eventually("a kill or a certificate", || (loadx.ended().is_some() || is_served().is_some()).then_some(()));
+            drop(killer);
+            let was_killed = loadx.ended().is_some();
+            if was_killed {
+                kills += 1;
+                loadx.restart();
+                pebble.wait_for_certificate(&name);
+            }
+            let config = loadx.config_path();
+            let listed = crate::support::loadx(&["certs", "--config", text(&config), "list", "--json"]);
+            assert!(listed.stdout.contains(&name) && !listed.stdout.contains("problem"), "{call} {step}: {listed:?}");
+            let log = loadx.log();
+            assert!(log.matches("getting a certificate").count() <= 2, "{call} {step}: {log}");
+            assert!(!log.contains("LoadX tries again"), "{call} {step}: {log}");
+            if !was_killed {
+                break;
+            }
+        }
+    }
+    assert!(kills >= 10, "{kills} kills");
 }

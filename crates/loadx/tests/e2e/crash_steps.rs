@@ -25,11 +25,11 @@ fn config(backend: SocketAddr) -> Value {
 }
 
 /// strace, attached to a thread, or to a process with its children. Kills the caller of the `step`th of these calls.
-struct Killer(Child);
+pub(crate) struct Killer(Child);
 
 impl Killer {
     /// `None` if strace is missing or may not trace.
-    fn attach(options: &[&str], id: u32, calls: &str, step: usize) -> Option<Self> {
+    pub(crate) fn attach(options: &[&str], id: u32, calls: &str, step: usize) -> Option<Self> {
         let mut strace = Command::new("strace");
         strace.args(options).args(["-o", "/dev/null", "-p", &id.to_string(), "-e", &format!("trace={calls}")]);
         strace.args(["-e", &format!("inject={calls}:signal=KILL:when={step}")]);
@@ -51,10 +51,14 @@ impl Drop for Killer {
 
 /// The thread of the admin API, which makes all changes.
 fn admin_thread(loadx: &LoadX) -> u32 {
-    let is_admin = |path: &std::path::Path| {
-        std::fs::read_to_string(path.join("comm")).is_ok_and(|name| name.trim() == "loadx-admin")
-    };
-    let thread = eventually("the thread of the admin API runs", || {
+    thread(loadx, "loadx-admin")
+}
+
+/// The thread with this name.
+pub(crate) fn thread(loadx: &LoadX, wanted: &str) -> u32 {
+    let is_admin =
+        |path: &std::path::Path| std::fs::read_to_string(path.join("comm")).is_ok_and(|name| name.trim() == wanted);
+    let thread = eventually(&format!("the thread {wanted} runs"), || {
         let threads = std::fs::read_dir(format!("/proc/{}/task", loadx.pid())).unwrap();
         threads.filter_map(|entry| Some(entry.ok()?.path())).find(|path| is_admin(path))
     });

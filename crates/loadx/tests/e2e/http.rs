@@ -3,7 +3,8 @@
 use serde_json::json;
 
 use crate::cases::{Answer, Then, requests, responses};
-use crate::support::{LoadX, Origin, eventually};
+use crate::support::tls::{Authority, text};
+use crate::support::{Client, LoadX, Origin, eventually};
 
 const DATE_LINE: &str = "Date: Sun, 06 Nov 1994 08:49:37 GMT\r\n";
 const REQUEST_ID_LINE: &str = "X-Request-Id: 0123456789abcdef\r\n";
@@ -19,10 +20,27 @@ fn without_forwarded(request: &str) -> String {
 fn each_request_meets_its_rule() {
     let origin = Origin::answering(OK);
     let loadx = LoadX::with(&[origin.address()], &json!({ "workers": 1, "log_file": "LOG", "log_format": "json" }));
+    requests_meet_their_rules(&origin, &loadx, || loadx.client());
+}
+
+#[test]
+fn each_request_meets_its_rule_over_tls() {
+    let origin = Origin::answering(OK);
+    let authority = Authority::new();
+    let files = authority.issue("own", &["127.0.0.1"]);
+    let tls = json!({ "certificate": text(&files.certificate), "key": text(&files.key) });
+    let settings = json!({ "workers": 1, "log_file": "LOG", "log_format": "json", "tls": tls });
+    let loadx = LoadX::with(&[origin.address()], &settings);
+    // A client that asks for no name may ask for any host.
+    requests_meet_their_rules(&origin, &loadx, || authority.connect(loadx.address, "127.0.0.1"));
+}
+
+/// Sends the request of each case on a connection of its own.
+fn requests_meet_their_rules(origin: &Origin, loadx: &LoadX, connect: impl Fn() -> Client) {
     let mut came = 0;
     let mut refused = 0;
     for case in requests() {
-        let mut client = loadx.client();
+        let mut client = connect();
         // LoadX may have closed the connection before the last bytes.
         client.try_send(case.request.as_bytes());
         let response = client.response();
@@ -63,6 +81,21 @@ fn each_request_meets_its_rule() {
 
 #[test]
 fn each_response_meets_its_rule() {
+    responses_meet_their_rules(&json!({ "workers": 1 }), LoadX::client);
+}
+
+#[test]
+fn each_response_meets_its_rule_over_tls() {
+    let authority = Authority::new();
+    let files = authority.issue("own", &["127.0.0.1"]);
+    let tls = json!({ "certificate": text(&files.certificate), "key": text(&files.key) });
+    responses_meet_their_rules(&json!({ "workers": 1, "tls": tls }), |loadx| {
+        authority.connect(loadx.address, "127.0.0.1")
+    });
+}
+
+/// Has a backend send the response of each case.
+fn responses_meet_their_rules(settings: &serde_json::Value, connect: impl Fn(&LoadX) -> Client) {
     for case in responses() {
         let bytes = case.response.clone();
         let origin = Origin::start(move |connection| {
@@ -73,8 +106,8 @@ fn each_response_meets_its_rule() {
                 while connection.request().is_some() {}
             }
         });
-        let loadx = LoadX::with(&[origin.address()], &json!({ "workers": 1 }));
-        let mut client = loadx.client();
+        let loadx = LoadX::with(&[origin.address()], settings);
+        let mut client = connect(&loadx);
         client.get("/");
         match case.then {
             Answer::Passed(expected) => {

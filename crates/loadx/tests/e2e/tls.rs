@@ -50,7 +50,9 @@ fn requests_and_bodies_pass_over_tls() {
         assert_eq!(response.status, 200);
         assert!(response.body == body[..size], "a body of {size} bytes");
     }
-    let handshakes = loadx_metrics(&authority, &loadx)["tls_handshakes"].clone();
+    let metrics = loadx_metrics(&authority, &loadx);
+    assert!(metrics["certificate_seconds_left"]["app.test"].as_f64() > Some(0.0), "{metrics}");
+    let handshakes = metrics["tls_handshakes"].clone();
     assert!(handshakes["succeeded"]["TLSv1.3"]["full"].as_u64() >= Some(1), "{handshakes}");
 }
 

@@ -126,6 +126,32 @@ impl Lab {
         Ok(Running { process, address, took: began.elapsed() })
     }
 
+    /// Starts LoadX with the config that `write` writes to [`Lab::config_file`] for number 0 and a free address, on which
+    /// clients connect with TLS.
+    pub(super) fn start_tls_with(
+        &self,
+        write: &dyn Fn(u32, SocketAddr) -> Result<(), Trouble>,
+        stage: &Stage,
+        identity: &Identity,
+    ) -> Result<Running, Trouble> {
+        let address = free_address()?;
+        write(0, address)?;
+        let began = Instant::now();
+        let process = Process::start(&self.own_command(), stage.processors)?;
+        let serving = identity.wait_until_serving(address);
+        serving.map_err(|error| format!("LoadX does not serve: {error}"))?;
+        Ok(Running { process, address, took: began.elapsed() })
+    }
+
+    /// The command that starts LoadX with [`Lab::config_file`].
+    fn own_command(&self) -> std::process::Command {
+        let mut command = std::process::Command::new(&self.loadx);
+        command.args(["run", "--config"]).arg(self.config_file());
+        command.arg("--admin").arg(self.folder.path().join("admin.sock"));
+        command.arg("--state").arg(self.folder.path().join("state.json"));
+        command
+    }
+
     /// The path of a file in the folder of the measurements.
     pub(super) fn file(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
@@ -179,12 +205,8 @@ impl Lab {
     ) -> Result<Running, Trouble> {
         let address = free_address()?;
         write(0, address)?;
-        let mut command = std::process::Command::new(&self.loadx);
-        command.args(["run", "--config"]).arg(self.config_file());
-        command.arg("--admin").arg(self.folder.path().join("admin.sock"));
-        command.arg("--state").arg(self.folder.path().join("state.json"));
         let began = Instant::now();
-        let process = Process::start(&command, stage.processors)?;
+        let process = Process::start(&self.own_command(), stage.processors)?;
         wait_until_serving(address).map_err(|error| format!("LoadX does not serve: {error}"))?;
         Ok(Running { process, address, took: began.elapsed() })
     }

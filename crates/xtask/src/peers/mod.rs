@@ -4,6 +4,7 @@
 //! separate network namespace, without the packet filter of the machine.
 
 mod case;
+mod certificates;
 mod contender;
 mod floor;
 mod lab;

@@ -33,18 +33,47 @@ pub(super) struct Identity {
     client: Arc<ClientConfig>,
 }
 
-impl Identity {
-    fn new(lab: &Lab) -> Result<Self, Trouble> {
+/// An authority that the clients trust.
+pub(super) struct Authority {
+    issuer: Issuer<'static, KeyPair>,
+    certificate: CertificateDer<'static>,
+}
+
+impl Authority {
+    pub(super) fn new() -> Result<Self, Trouble> {
         let mut params = CertificateParams::default();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         let key = KeyPair::generate()?;
-        let authority = params.self_signed(&key)?.der().clone();
-        let issuer = Issuer::new(params, key);
-        let own = KeyPair::generate()?;
-        let certificate = CertificateParams::new([NAME.to_owned()])?.signed_by(&own, &issuer)?;
+        let certificate = params.self_signed(&key)?.der().clone();
+        Ok(Authority { issuer: Issuer::new(params, key), certificate })
+    }
+
+    /// A certificate for a name and its key, in the PEM format.
+    pub(super) fn issue(&self, name: &str) -> Result<String, Trouble> {
+        let key = KeyPair::generate()?;
+        let certificate = CertificateParams::new([name.to_owned()])?.signed_by(&key, &self.issuer)?;
+        Ok(certificate.pem() + &key.serialize_pem())
+    }
+}
+
+impl Identity {
+    pub(super) fn new(lab: &Lab, authority: &Authority) -> Result<Self, Trouble> {
         let pem = lab.file("identity.pem");
-        std::fs::write(&pem, certificate.pem() + &own.serialize_pem())?;
-        Ok(Identity { pem, client: Arc::new(client(authority)?) })
+        std::fs::write(&pem, authority.issue(NAME)?)?;
+        Ok(Identity { pem, client: Arc::new(client(authority.certificate.clone())?) })
+    }
+
+    /// The certificate that a client gets that asks for this name.
+    pub(super) fn shown(&self, address: SocketAddr, name: &str) -> io::Result<Vec<u8>> {
+        let mut socket = TcpStream::connect(address)?;
+        socket.set_read_timeout(Some(Duration::from_secs(10)))?;
+        let name = ServerName::try_from(name.to_owned()).map_err(io::Error::other)?;
+        let mut connection = ClientConnection::new(Arc::clone(&self.client), name).map_err(io::Error::other)?;
+        while connection.is_handshaking() {
+            connection.complete_io(&mut socket)?;
+        }
+        let chain = connection.peer_certificates().unwrap_or_default();
+        Ok(chain.first().map(|leaf| leaf.to_vec()).unwrap_or_default())
     }
 
     /// Opens a connection inside TLS. The handshake comes with the first write.
@@ -144,7 +173,7 @@ const LOADS: [Load; 5] = [
 ];
 
 pub(super) fn tls(lab: &Lab, arguments: &PeersArguments) -> Result<String, Trouble> {
-    let identity = Identity::new(lab)?;
+    let identity = Identity::new(lab, &Authority::new()?)?;
     let mut peers = vec![Contender::Nginx, Contender::Haproxy(16)];
     peers.extend(Contender::envoy());
     let contenders = lab.contenders(&peers);
@@ -185,6 +214,11 @@ fn turn(load: &Load, identity: &Identity, running: &Running, span: Duration) -> 
     let Counted { done, errors } = (load.run)(identity, running.address, span)?;
     let used = running.process.used().since(used);
     Ok(Sample::new(used, done, began.elapsed(), errors))
+}
+
+/// Full handshakes; returns their number.
+pub(super) fn handshakes(address: SocketAddr, span: Duration) -> Result<u64, Trouble> {
+    Ok(wrk(address, "/", 64, true, span)?.done)
 }
 
 /// The load of wrk.
