@@ -330,12 +330,17 @@ impl<S: Stream> Stream for TlsStream<S> {
     /// Records without content, such as the tickets of TLS 1.3, count as nothing, although they make the connection
     /// readable.
     fn holds_nothing(&self) -> bool {
-        if self.inner.holds_nothing() {
-            let state = self.state.borrow();
-            return state.content.is_empty() && !state.has_ended;
+        if !self.inner.holds_nothing() {
+            // Without room, content stays for the next read.
+            let read = self.read(&mut []);
+            let is_over = !matches!(read, Err(error) if error.kind() == ErrorKind::WouldBlock);
+            // A runtime that does not know of the bytes yet does not read them.
+            if is_over || !self.inner.holds_nothing() {
+                return false;
+            }
         }
-        // Without room, content stays for the next read.
-        matches!(self.read(&mut []), Err(error) if error.kind() == ErrorKind::WouldBlock)
+        let state = self.state.borrow();
+        state.content.is_empty() && !state.has_ended
     }
 
     /// Ends TLS before the connection. Where the connection takes no bytes, the next waits for bytes of the peer also wait
