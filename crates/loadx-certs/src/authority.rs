@@ -103,7 +103,11 @@ impl LocalAuthority {
     /// When the store cannot be read or written.
     pub fn certificate_for(&self, store: &Store, name: &str) -> Result<Bundle, CertsError> {
         let _lock = store.lock(KIND)?;
-        let kept = store.load(KIND, name)?.filter(|bundle| bundle.renew_at() > SystemTime::now());
+        let kept = store.load(KIND, name).unwrap_or_else(|error| {
+            tracing::warn!("{error}; LoadX makes a new certificate");
+            None
+        });
+        let kept = kept.filter(|bundle| bundle.renew_at() > SystemTime::now());
         if let Some(bundle) = kept.filter(|bundle| self.has_signed(bundle)) {
             return Ok(bundle);
         }

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
@@ -41,6 +41,7 @@ impl Store {
     /// When the folder cannot be made.
     pub fn open(folder: &Path) -> Result<Self, CertsError> {
         make_folder(folder).map_err(CertsError::file(folder))?;
+        close_to_others(folder).map_err(CertsError::file(folder))?;
         Ok(Store { folder: folder.to_owned() })
     }
 
@@ -88,6 +89,11 @@ impl Store {
     /// When the file cannot be read, or has something else.
     pub fn load(&self, kind: &str, name: &str) -> Result<Option<Bundle>, CertsError> {
         let path = self.path(kind, name);
+        if let Err(error) = check_owner(&path)
+            && error.kind() != io::ErrorKind::NotFound
+        {
+            return Err(CertsError::File(path, error));
+        }
         match fs::read_to_string(&path) {
             Ok(text) => Bundle::new(text).map(Some).map_err(|reason| CertsError::Content(path, reason)),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
@@ -146,6 +152,33 @@ impl Store {
     /// there was one.
     pub fn take_renewal(&self, name: &str) -> bool {
         fs::remove_file(self.path(RENEWALS, name)).is_ok()
+    }
+
+    /// Notes how many orders for a name have failed in a row, and when LoadX may try again: a restart must not ask the
+    /// authority again at once. Without `failures` the note is removed.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub fn note_failures(&self, kind: &str, name: &str, failures: Option<(u32, SystemTime)>) -> Result<(), CertsError> {
+        let path = self.failures_path(kind, name);
+        let Some((count, next)) = failures else {
+            // Without the file there is nothing to remove.
+            let _ = fs::remove_file(path);
+            return Ok(());
+        };
+        let seconds = next.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
+        replace(&path, &format!("{count} {seconds}\n")).map_err(CertsError::file(&path))
+    }
+
+    /// What [`note_failures`](Self::note_failures) noted.
+    pub fn failures(&self, kind: &str, name: &str) -> Option<(u32, SystemTime)> {
+        let text = fs::read_to_string(self.failures_path(kind, name)).ok()?;
+        let (count, seconds) = text.trim().split_once(' ')?;
+        Some((count.parse().ok()?, SystemTime::UNIX_EPOCH + Duration::from_secs(seconds.parse().ok()?)))
+    }
+
+    fn failures_path(&self, kind: &str, name: &str) -> PathBuf {
+        self.path(&format!("{kind}/failures"), name).with_extension("txt")
     }
 
     /// Puts an answer to an authority where the other LoadX of the store find the answer. `key`: the token or the name.
@@ -243,6 +276,26 @@ fn make_folder(folder: &Path) -> io::Result<()> {
     fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)
 }
 
+/// Lets only this user into a folder: who may write there could put certificates and keys there.
+fn close_to_others(folder: &Path) -> io::Result<()> {
+    check_owner(folder)?;
+    let permissions = fs::metadata(folder)?.permissions();
+    if permissions.mode() & 0o077 != 0 {
+        tracing::warn!("other users could enter {}; LoadX changes the permissions to 0700", folder.display());
+        fs::set_permissions(folder, fs::Permissions::from_mode(0o700))?;
+    }
+    Ok(())
+}
+
+/// Refuses what another user has put there.
+fn check_owner(path: &Path) -> io::Result<()> {
+    let owner = fs::metadata(path)?.uid();
+    if owner != rustix::process::geteuid().as_raw() && owner != 0 {
+        return Err(io::Error::other(format!("the owner is another user (number {owner})")));
+    }
+    Ok(())
+}
+
 /// A file that only this user may read.
 fn private(path: &Path, is_new: bool) -> io::Result<File> {
     OpenOptions::new().write(true).create(true).truncate(is_new).mode(0o600).open(path)
@@ -263,7 +316,6 @@ mod tests {
 
     #[test]
     fn only_the_user_may_read() {
-        use std::os::unix::fs::PermissionsExt as _;
         let folder = tempfile::TempDir::new().unwrap();
         let store = Store::open(&folder.path().join("certs")).unwrap();
         let authority = crate::LocalAuthority::open(&store).unwrap();
@@ -274,5 +326,9 @@ mod tests {
         assert_eq!(mode(store.folder()), 0o700);
         assert_eq!(mode(&store.path("local", "localhost")), 0o600);
         assert_eq!(mode(&store.path("local", "authority")), 0o600);
+        // A folder that others could enter is closed.
+        fs::set_permissions(store.folder(), fs::Permissions::from_mode(0o777)).unwrap();
+        Store::open(store.folder()).unwrap();
+        assert_eq!(mode(store.folder()), 0o700);
     }
 }

@@ -22,6 +22,10 @@ pub enum ConnectFailureKind {
     Refused,
     /// The backend did not accept the connection in time.
     TimedOut,
+    /// The backend accepted the connection and showed a certificate that LoadX does not trust.
+    TlsCertificate,
+    /// The backend accepted the connection, and the handshake of TLS failed for another reason.
+    Tls,
     /// LoadX has no ports, file descriptors or memory. The backend must not be ejected for this failure.
     Local,
 }
@@ -137,6 +141,8 @@ impl Failure {
             Failure::Connect(failure) => match failure.kind {
                 ConnectFailureKind::Refused => (502, "connection_refused"),
                 ConnectFailureKind::TimedOut => (504, "connection_timeout"),
+                ConnectFailureKind::TlsCertificate => (502, "tls_certificate_error"),
+                ConnectFailureKind::Tls => (502, "tls_protocol_error"),
                 ConnectFailureKind::Local => (503, "proxy_internal_error"),
             },
             Failure::Unanswered { .. } => (502, "connection_terminated"),
@@ -158,6 +164,11 @@ impl fmt::Display for Failure {
             Failure::Connect(failure) => match failure.kind {
                 ConnectFailureKind::Refused => write!(f, "LoadX could not connect to any backend: {failure}"),
                 ConnectFailureKind::TimedOut => f.write_str("connecting to a backend timed out"),
+                // Clients read this. The log has the reason, which names hosts inside the network.
+                ConnectFailureKind::TlsCertificate => {
+                    f.write_str("LoadX does not trust the certificate of the backend")
+                }
+                ConnectFailureKind::Tls => f.write_str("the handshake of TLS with the backend failed"),
                 ConnectFailureKind::Local => write!(f, "LoadX could not open a connection: {failure}"),
             },
             Failure::Unanswered { reason, .. } => write!(f, "the backend did not answer: {reason}"),

@@ -58,11 +58,15 @@ async fn beside<T: Send + 'static>(tls: &Arc<ServerTls>, work: fn(&ServerTls) ->
 fn read_again(tls: &ServerTls) {
     match tls.read_again() {
         Ok(new) => {
+            tls.note_problem(None);
             for identity in new {
                 tracing::info!("a new certificate is in use: {}", identity.summary());
             }
         }
-        Err(error) => tracing::error!("{error}; the former certificate stays in use"),
+        Err(error) => {
+            tracing::error!("{error}; the former certificate stays in use");
+            tls.note_problem(Some(error.to_string()));
+        }
     }
 }
 

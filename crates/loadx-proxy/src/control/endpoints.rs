@@ -184,7 +184,9 @@ impl<N: Network> Endpoints<N> {
         let mut all = Vec::new();
         for (listener, tls) in listeners {
             let (files, automatic) = tls.identities();
-            all.extend(files.iter().map(|identity| describe_certificate(&listener.name, "file", Some(identity), None)));
+            let problem = tls.problem();
+            let of_file = |identity| describe_certificate(&listener.name, "file", Some(identity), problem.as_deref());
+            all.extend(files.iter().map(of_file));
             for Automatic { name, identity, problem } in automatic {
                 let mut described = describe_certificate(&listener.name, "auto", identity.as_ref(), problem.as_deref());
                 if identity.is_none() {

@@ -104,9 +104,10 @@ impl ProbeRun {
         let dialler = Dialler { net, clock: self.clock, tls, handshakes: &self.handshakes };
         let connected = dialler.open(&dial).await.map_err(|fault| match fault.kind {
             ConnectFailureKind::Local => ProbeFailure::Local(fault.reason.to_string()),
-            ConnectFailureKind::Refused | ConnectFailureKind::TimedOut => {
-                ProbeFailure::Backend(fault.reason.to_string())
-            }
+            ConnectFailureKind::Refused
+            | ConnectFailureKind::TimedOut
+            | ConnectFailureKind::TlsCertificate
+            | ConnectFailureKind::Tls => ProbeFailure::Backend(fault.reason.to_string()),
         });
         connected.map(|connection| connection.stream)
     }

@@ -36,22 +36,45 @@ pub(crate) fn serve<N: Network>(
     place: Place,
 ) -> Pin<Box<dyn Future<Output = ()>>> {
     worker.sessions.announce();
-    let Accepted { peer, listener } = accepted;
-    let tls = worker.shared.tls.of(listener);
+    let tls = worker.shared.tls.of(accepted.listener);
     let is_told = expects_header(&worker, &accepted);
-    if tls.is_none() && !is_told {
-        return Box::pin(async move {
-            let session = worker.sessions.enroll(listener).await;
-            let stream = Transport::Plain(stream);
-            let client = Client::new(stream, Origin::of(peer), listener, place, worker.clock);
-            h1::serve_connection(worker, session, client).await;
-        });
+    match tls.is_none() && !is_told {
+        true => at_once(worker, stream, accepted, place),
+        false => prepared(worker, stream, accepted, place, (is_told, tls)),
     }
+}
+
+/// A client that begins with HTTP. A function of its own, so that the compiler makes the future in its box.
+#[inline(never)]
+fn at_once<N: Network>(
+    worker: Rc<Worker<N>>,
+    stream: N::Stream,
+    accepted: Accepted,
+    place: Place,
+) -> Pin<Box<dyn Future<Output = ()>>> {
     Box::pin(async move {
-        let session = worker.sessions.enroll(listener).await;
-        let prepared = session.run(pin!(prepare(&worker, &session, stream, (is_told, tls), accepted))).await;
+        let session = worker.sessions.enroll(accepted.listener).await;
+        let stream = Transport::Plain(stream);
+        let client = Client::new(stream, Origin::of(accepted.peer), accepted.listener, place, worker.clock);
+        h1::serve_connection(worker, session, client).await;
+    })
+}
+
+/// A client that begins with something else.
+#[inline(never)]
+fn prepared<N: Network>(
+    worker: Rc<Worker<N>>,
+    stream: N::Stream,
+    accepted: Accepted,
+    place: Place,
+    first: (bool, Option<Arc<ServerTls>>),
+) -> Pin<Box<dyn Future<Output = ()>>> {
+    Box::pin(async move {
+        let session = worker.sessions.enroll(accepted.listener).await;
+        let preparation = prepare(&worker, &session, stream, first, accepted);
+        let prepared = session.run(pin!(preparation)).await;
         if let Some(Some((stream, origin))) = prepared {
-            let client = Client::new(stream, origin, listener, place, worker.clock);
+            let client = Client::new(stream, origin, accepted.listener, place, worker.clock);
             h1::serve_connection(worker, session, client).await;
         }
     })

@@ -82,7 +82,9 @@ where
     async fn open(&mut self, backend: &Backend) -> Result<Connection<StreamOf<N>>, Failure> {
         let target = (&self.incoming.plan, self.forwarded.cluster);
         let header = self.proxy_header(self.forwarded.cluster);
-        let connecting = pin!(connect::connect(self.worker, target, backend, header.as_deref()));
+        // In a box, so that an exchange on an open connection takes no memory for this.
+        let connecting = Box::pin(connect::connect(self.worker, target, backend, header.as_deref()));
+        let connecting = pin!(connecting);
         let leaving = pin!(async { client_gone(&self.client.request.departure().await) });
         let connection = unless(connecting, leaving).await?;
         self.client.pace.timer.now();

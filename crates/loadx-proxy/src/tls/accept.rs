@@ -51,7 +51,14 @@ pub(crate) async fn accept<S: Stream>(
     };
     let connection = UnbufferedServerConnection::new(config).map_err(HandshakeFault::Tls)?;
     let completed = complete(stream, Session::Server(connection), received, turns, timer, deadline).await?;
-    Ok(completed.with(|common| TlsFacts::new(common, name, Some(identity))))
+    let secured = completed.with(|common| TlsFacts::new(common, name, Some(identity)));
+    if secured.facts().is_resumed
+        && let Err(error) = tls.lets_in(secured.common())
+    {
+        secured.end(stream);
+        return Err(HandshakeFault::Tls(error));
+    }
+    Ok(secured)
 }
 
 /// Reads the first message of the client into `received`.

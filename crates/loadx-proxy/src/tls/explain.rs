@@ -5,10 +5,10 @@ use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::time::Duration;
 
-use loadx_core::config::{BackendTls, TlsConfig};
+use loadx_core::config::{BackendTls, Config, TlsConfig};
 use rustls::ClientConnection;
 
-use super::client::ClientTls;
+use super::client::{ClientTls, roots_of};
 use super::error::TlsError;
 use super::facts::TlsFacts;
 use super::identities::Keyring;
@@ -27,6 +27,27 @@ pub fn explain_listener(
     local: Option<IpAddr>,
 ) -> Result<(Option<Arc<Identity>>, Reason), TlsError> {
     Ok(ServerTls::new(tls, keyring, None)?.explain(name, local))
+}
+
+/// Why LoadX would not start with this config, or not take the config over, because of the files that TLS needs: each with the
+/// listener or the cluster.
+pub fn faults_of_files(config: &Config) -> Vec<String> {
+    let keyring = Arc::<Keyring>::default();
+    let listeners = config.listeners.iter().filter_map(|listener| Some((listener, listener.tls.as_ref()?)));
+    let of_listeners = listeners.filter_map(|(listener, tls)| {
+        let error = ServerTls::new(tls, &keyring, None).err()?;
+        Some(format!("TLS of the listener {}: {error}", listener.name))
+    });
+    let clusters = config.clusters.iter().filter_map(|cluster| Some((cluster, cluster.transport.tls.as_ref()?)));
+    let of_clusters = clusters.filter_map(|(cluster, tls)| {
+        let error = ClientTls::new(tls).err()?;
+        Some(format!("TLS to the backends of the cluster {}: {error}", cluster.name))
+    });
+    let mut faults: Vec<String> = of_listeners.chain(of_clusters).collect();
+    if let Some(error) = config.acme.ca.as_ref().and_then(|ca| roots_of(ca).err()) {
+        faults.push(format!("\"ca\" of \"acme\": {error}"));
+    }
+    faults
 }
 
 /// What a backend agreed on.

@@ -82,6 +82,23 @@ impl HandshakeFault {
     }
 }
 
+impl HandshakeFault {
+    /// Whether the certificate of the peer is the reason.
+    pub(crate) fn is_about_certificate(&self) -> bool {
+        matches!(self, HandshakeFault::Tls(Error::InvalidCertificate(_) | Error::NoCertificatesPresented))
+    }
+
+    /// The reason as a text, where the peer is a backend.
+    pub(crate) fn of_backend(&self) -> String {
+        match self {
+            HandshakeFault::Tls(Error::InvalidMessage(_)) => {
+                format!("{self}; does the backend speak TLS on this port?")
+            }
+            fault => fault.to_string(),
+        }
+    }
+}
+
 impl fmt::Display for HandshakeFault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -164,6 +181,20 @@ pub(crate) struct Secured {
 impl Secured {
     pub(crate) fn facts(&self) -> &TlsFacts {
         &self.facts
+    }
+
+    pub(super) fn common(&self) -> &CommonState {
+        self.completed.session.common()
+    }
+
+    /// Ends TLS without content.
+    pub(super) fn end(self, stream: &impl Stream) {
+        let Completed { mut session, mut received, unsent, .. } = self.completed;
+        let mut records = Records::default();
+        // A peer that takes no bytes gets none.
+        if session.encrypt(b"", true, &mut received, &mut records).is_ok() {
+            let _ = stream.try_write(&[IoSlice::new(&unsent), IoSlice::new(records.bytes())]);
+        }
     }
 
     /// The stream inside TLS, on the stream of the handshake.

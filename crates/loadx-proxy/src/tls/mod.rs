@@ -26,7 +26,7 @@ pub(crate) use accept::accept;
 pub(crate) use backends::TlsBackends;
 pub(crate) use connect::connect;
 pub use error::TlsError;
-pub use explain::{BackendShown, explain_backend, explain_listener};
+pub use explain::{BackendShown, explain_backend, explain_listener, faults_of_files};
 pub(crate) use facts::TlsFacts;
 pub(crate) use handshake::{HandshakeFault, Handshakes};
 pub use identities::{Challenges, Elsewhere, Keyring};

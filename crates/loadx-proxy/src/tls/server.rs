@@ -3,18 +3,20 @@
 use std::collections::HashSet;
 use std::net::IpAddr;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
 use arc_swap::ArcSwap;
 use loadx_core::config::{CertificateFiles, ClientCertificates, TlsConfig, TlsProfile};
 use rustls::crypto::aws_lc_rs::Ticketer;
-use rustls::pki_types::CertificateRevocationListDer;
 use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateRevocationListDer, UnixTime};
 use rustls::server::danger::ClientCertVerifier;
-use rustls::server::{ClientHello, NoServerSessionStorage, ResolvesServerCert, WebPkiClientVerifier};
+use rustls::server::{
+    ClientHello, NoServerSessionStorage, ResolvesServerCert, VerifierBuilderError, WebPkiClientVerifier,
+};
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
-use rustls::{ServerConfig, SupportedCipherSuite};
+use rustls::{CommonState, ServerConfig, SupportedCipherSuite};
 
 use super::client::roots_of;
 use super::error::TlsError;
@@ -27,6 +29,10 @@ pub(crate) struct ServerTls {
     config: TlsConfig,
     rustls: Arc<ServerConfig>,
     choice: Arc<Choice>,
+    /// Checks the certificates of clients.
+    verifier: Option<Arc<dyn ClientCertVerifier>>,
+    /// Why the files of certificates could not be read again, if they could not.
+    problem: Mutex<Option<String>>,
 }
 
 /// A name whose certificate LoadX gets.
@@ -64,9 +70,10 @@ impl ServerTls {
         let builder = ServerConfig::builder_with_provider(provider())
             .with_protocol_versions(versions)
             .map_err(TlsError::Settings)?;
-        let builder = match &config.clients {
+        let verifier = config.clients.as_ref().map(verifier).transpose()?;
+        let builder = match &verifier {
             None => builder.with_no_client_auth(),
-            Some(clients) => builder.with_client_cert_verifier(verifier(clients)?),
+            Some(verifier) => builder.with_client_cert_verifier(Arc::clone(verifier)),
         };
         let mut rustls = builder.with_cert_resolver(Arc::clone(&choice) as Arc<dyn ResolvesServerCert>);
         rustls.alpn_protocols = vec![b"http/1.1".to_vec()];
@@ -76,11 +83,30 @@ impl ServerTls {
             Some(former) => Arc::clone(&former.rustls.ticketer),
             None => Ticketer::new().map_err(TlsError::Settings)?,
         };
-        Ok(ServerTls { config: config.clone(), rustls: Arc::new(rustls), choice })
+        Ok(ServerTls { config: config.clone(), rustls: Arc::new(rustls), choice, verifier, problem: Mutex::default() })
     }
 
     pub(crate) fn config(&self) -> &TlsConfig {
         &self.config
+    }
+
+    /// Whether a client that resumes a session may still come in: since the session began, the certificate may have expired,
+    /// and a reload may have brought other authorities or a list of revoked certificates. The library does not ask again.
+    pub(super) fn lets_in(&self, common: &CommonState) -> Result<(), rustls::Error> {
+        let (Some(verifier), Some([leaf, issuers @ ..])) = (&self.verifier, common.peer_certificates()) else {
+            return Ok(());
+        };
+        verifier.verify_client_cert(leaf, issuers, UnixTime::now()).map(drop)
+    }
+
+    /// Why the files of certificates could not be read again.
+    pub(crate) fn problem(&self) -> Option<String> {
+        self.problem.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Notes whether the files of certificates could be read again.
+    pub(crate) fn note_problem(&self, problem: Option<String>) {
+        *self.problem.lock().unwrap_or_else(PoisonError::into_inner) = problem;
     }
 
     /// Reads the files of the certificates again. Returns the certificates that are new.
@@ -248,9 +274,18 @@ fn verifier(clients: &ClientCertificates) -> Result<Arc<dyn ClientCertVerifier>,
             lists.push(list.map_err(|error| fault(path, error.to_string()))?);
         }
     }
-    let builder = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider()).with_crls(lists);
+    // A list whose time is over does not tell who is revoked now.
+    let builder = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider())
+        .with_crls(lists)
+        .enforce_revocation_expiration();
     let builder = if clients.required { builder } else { builder.allow_unauthenticated() };
-    builder.build().map_err(|error| fault(&clients.ca, error.to_string()))
+    let named = clients.revoked.first().unwrap_or(&clients.ca);
+    builder.build().map_err(|error| match error {
+        VerifierBuilderError::InvalidCrl(error) => {
+            fault(named, format!("the list of revoked certificates cannot be read: {error:?}"))
+        }
+        error => fault(&clients.ca, error.to_string()),
+    })
 }
 
 /// Chooses the certificate of a client.

@@ -96,19 +96,18 @@ impl<N: Network> Dialler<'_, N> {
     /// time for the next.
     pub(crate) async fn open(&self, dial: &Dial<'_>) -> Result<Connection<StreamOf<N>>, ConnectFailure> {
         let deadline = self.clock.now() + dial.limit;
-        let mut failure =
-            ConnectFailure { reason: "its name has no address".into(), kind: ConnectFailureKind::Refused };
+        let mut failures: Vec<(SocketAddr, ConnectFailure)> = Vec::new();
         for (index, address) in dial.addresses.iter().enumerate() {
             let left = deadline.since(self.clock.now()) / (dial.addresses.len() - index) as u32;
             match tokio::time::timeout(left, self.open_at(*address, dial)).await {
                 Ok(Ok(stream)) => {
                     return Ok(Connection { stream, address: *address, transport: Arc::clone(dial.transport) });
                 }
-                Ok(Err(error)) => failure = error,
-                Err(_) => failure = timed_out(),
+                Ok(Err(failure)) => failures.push((*address, failure)),
+                Err(_) => failures.push((*address, timed_out())),
             }
         }
-        Err(failure)
+        Err(together(failures))
     }
 
     async fn open_at(&self, address: SocketAddr, dial: &Dial<'_>) -> Result<StreamOf<N>, ConnectFailure> {
@@ -127,9 +126,30 @@ impl<N: Network> Dialler<'_, N> {
         let deadline = timer.now() + dial.limit;
         match tls::connect(&stream, &tls, dial.tls_name, self.handshakes, &timer, deadline).await {
             Ok(secured) => Ok(Transport::Tls(Box::new(secured.on(stream)))),
-            Err(fault) => Err(unusable(format!("TLS failed: {fault}"))),
+            Err(fault) => {
+                let kind = match fault.is_about_certificate() {
+                    true => ConnectFailureKind::TlsCertificate,
+                    false => ConnectFailureKind::Tls,
+                };
+                Err(ConnectFailure { reason: format!("TLS failed: {}", fault.of_backend()).into(), kind })
+            }
         }
     }
+}
+
+/// The failures at all addresses of a backend as one. A fault of TLS counts most: another address may just not be there.
+fn together(mut failures: Vec<(SocketAddr, ConnectFailure)>) -> ConnectFailure {
+    let is_of_tls =
+        |failure: &ConnectFailure| matches!(failure.kind, ConnectFailureKind::TlsCertificate | ConnectFailureKind::Tls);
+    let main = failures.iter().position(|(_, failure)| is_of_tls(failure));
+    let Some(kind) = main.or(failures.len().checked_sub(1)).map(|main| failures[main].1.kind) else {
+        return ConnectFailure { reason: "its name has no address".into(), kind: ConnectFailureKind::Refused };
+    };
+    if failures.iter().all(|(_, failure)| failure.reason == failures[0].1.reason) {
+        return ConnectFailure { kind, ..failures.swap_remove(0).1 };
+    }
+    let each: Vec<String> = failures.iter().map(|(address, failure)| format!("{address}: {failure}")).collect();
+    ConnectFailure { reason: each.join("; ").into(), kind }
 }
 
 fn timed_out() -> ConnectFailure {

@@ -12,7 +12,7 @@ use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::Notify;
 use tokio::task::spawn_local;
 
-use super::schedule::pause;
+use super::schedule::{PAUSE_MAX, pause};
 use super::wanted::Wanted;
 
 /// The longest time between two looks at what is due.
@@ -68,6 +68,16 @@ struct Kept {
     /// When the file of the certificate in the store was written.
     written_at: Option<SystemTime>,
     is_busy: bool,
+}
+
+impl Kept {
+    /// A name without a certificate, with what a former process noted of its failures.
+    fn remembered(wanted: &Wanted, name: &str) -> Self {
+        let noted = Store::open(&wanted.folder).ok().and_then(|store| store.failures(&Acme::kind(&wanted.acme), name));
+        let Some((failures, next)) = noted else { return Kept::default() };
+        let wait = next.duration_since(SystemTime::now()).unwrap_or_default().min(PAUSE_MAX);
+        Kept { failures, next_try: Some(Instant::now() + wait), ..Kept::default() }
+    }
 }
 
 impl Keeper {
@@ -167,7 +177,7 @@ impl Keeper {
             let written_at = store.replaced_at(&kind, name);
             let (is_busy, former) = {
                 let mut state = self.state();
-                let kept = state.kept.entry(name.clone()).or_default();
+                let kept = state.kept.entry(name.clone()).or_insert_with(|| Kept::remembered(&wanted, name));
                 (kept.is_busy, std::mem::replace(&mut kept.written_at, written_at))
             };
             if !is_busy && written_at.is_some() && written_at != former {
@@ -223,7 +233,7 @@ impl Keeper {
         let mut next = LOOK;
         for name in wanted.local.iter().chain(&wanted.public) {
             let orders = state.orders;
-            let kept = state.kept.entry(name.clone()).or_default();
+            let kept = state.kept.entry(name.clone()).or_insert_with(|| Kept::remembered(&wanted, name));
             let is_due = kept.bundle.is_none() || kept.renew_at.is_some_and(|at| at <= today);
             let wait = kept.next_try.map_or(Duration::ZERO, |at| at.saturating_duration_since(now));
             if kept.is_busy || orders >= ORDERS_MAX {
@@ -258,6 +268,7 @@ impl Keeper {
         state.orders -= 1;
         let entry = state.kept.entry(name.clone()).or_default();
         entry.is_busy = false;
+        let mut note = None;
         match kept {
             Ok(Some(identity)) => {
                 (entry.failures, entry.problem, entry.next_try) = (0, None, None);
@@ -270,11 +281,17 @@ impl Keeper {
                 entry.failures += 1;
                 let pause = pause(entry.failures, &text);
                 entry.next_try = Some(Instant::now() + pause);
+                note = Some((entry.failures, SystemTime::now() + pause));
                 tracing::error!("no certificate for {name}: {text}; LoadX tries again in {} s", pause.as_secs());
                 entry.problem = Some(text);
             }
         }
         drop(state);
+        if let (Some(note), false, Some(store)) = (note, wanted.local.contains(&name), self.store())
+            && let Err(error) = store.note_failures(&Acme::kind(&wanted.acme), &name, Some(note))
+        {
+            tracing::warn!("a restart will try {name} again at once: {error}");
+        }
         self.publish();
         self.0.changed.notify_one();
     }
@@ -294,6 +311,8 @@ impl Keeper {
         }
         let failures = self.state().kept.get(name).map_or(0, |kept| kept.failures);
         let proof = wanted.proof(name, failures);
+        // Before the order: a LoadX that is killed and started again and again must not ask again and again.
+        store.note_failures(&kind, name, Some((failures + 1, SystemTime::now() + pause(failures + 1, ""))))?;
         tracing::info!("getting a certificate for {name}, with a proof by {}", proof.as_str());
         let acme = self.account(wanted, &store).await?;
         let answers: Arc<dyn Answers> = Arc::new(self.clone());
@@ -303,6 +322,7 @@ impl Keeper {
             Err(CertsError::Authority(format!("the authority did not finish the order within {minutes} min")))
         })?;
         store.save(&kind, name, &bundle)?;
+        store.note_failures(&kind, name, None)?;
         Ok(Some(bundle))
     }
 

@@ -12,6 +12,9 @@ const PAUSES: [Duration; 5] = [
     Duration::from_secs(60 * 60),
 ];
 
+/// The longest pause.
+pub(super) const PAUSE_MAX: Duration = PAUSES[PAUSES.len() - 1];
+
 /// The pause after this many failures in a row. A refusal because of too many requests waits longest.
 pub(super) fn pause(failures: u32, error: &str) -> Duration {
     let last = PAUSES.len() - 1;

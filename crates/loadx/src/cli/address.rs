@@ -63,6 +63,22 @@ pub(super) fn parse_listen(text: &str) -> Result<HostPort, String> {
     named(if host.is_empty() { ALL_ADDRESSES } else { host }, port)
 }
 
+/// Parses a name for which LoadX gets a certificate.
+pub(super) fn parse_name(text: &str) -> Result<String, String> {
+    if text.starts_with("*.") {
+        return Err("a name with * needs a config file with \"dns_hook\"; docs/https.md shows one".to_owned());
+    }
+    let tls = serde_json::json!({ "auto": [text] });
+    accepted(&serde_json::json!({ "tls": tls, "backend_servers": [{ "host": "localhost", "port": 1 }] })).map_err(
+        |()| {
+            format!(
+                "\"{text}\" is not a host; write a name without scheme and port, such as app.example.com or localhost"
+            )
+        },
+    )?;
+    Ok(text.to_owned())
+}
+
 /// Parses the path of health probes.
 pub(super) fn parse_path(text: &str) -> Result<String, String> {
     accepted(&serde_json::json!({

@@ -6,6 +6,7 @@ use std::time::SystemTime;
 
 use clap::{Args, Subcommand};
 use loadx_certs::{Acme, Bundle, Store};
+use loadx_core::config::Config;
 use loadx_proxy::Identity;
 
 use crate::certificates::Place;
@@ -31,7 +32,7 @@ enum CertsCommand {
         #[arg(long)]
         json: bool,
     },
-    /// Have the running LoadX get another certificate for a name, within 10 s
+    /// Have the running LoadX get another certificate for a name, within 10 s, also while LoadX waits after a failure
     Renew {
         /// The name
         name: String,
@@ -62,13 +63,22 @@ enum CertsCommand {
 const LOCAL: &str = "local";
 
 pub(super) fn certs(arguments: &CertsArguments) -> Result<ExitCode, Trouble> {
-    let place = arguments.place()?;
+    let config = arguments.config()?;
+    let place = Place::of(config.as_ref()).ok_or_else(|| {
+        let help = "name a config file that has \"certificate_folder\" with --config";
+        Trouble::Input(format!("there is no state directory\n  help: {help}"))
+    })?;
     let store = Store::open(&place.folder)?;
     let kind = Acme::kind(&place.acme);
     match arguments.command.as_ref().unwrap_or(&CertsCommand::List { json: false }) {
         CertsCommand::List { json } => list(&store, *json)?,
         CertsCommand::Renew { name } => {
-            find(&store, &kind, name)?;
+            let is_wanted = config.iter().flat_map(|config| &config.listeners).any(|listener| {
+                listener.tls.as_ref().is_some_and(|tls| tls.auto.iter().any(|wanted| **wanted == **name))
+            });
+            if !is_wanted {
+                find(&store, &kind, name)?;
+            }
             store.ask_renewal(name)?;
             trouble::print(&format!("the running LoadX gets another certificate for {name} within 10 s\n"))?;
         }
@@ -86,16 +96,9 @@ pub(super) fn certs(arguments: &CertsArguments) -> Result<ExitCode, Trouble> {
 }
 
 impl CertsArguments {
-    fn place(&self) -> Result<Place, Trouble> {
+    fn config(&self) -> Result<Option<Config>, Trouble> {
         let file = self.config.clone().or_else(|| Some(PathBuf::from("config.json")).filter(|file| file.is_file()));
-        let config = match &file {
-            Some(file) => Some(config_file::load_or_advise(file, "name the config file with --config")?),
-            None => None,
-        };
-        Place::of(config.as_ref()).ok_or_else(|| {
-            let help = "name a config file that has \"certificate_folder\" with --config";
-            Trouble::Input(format!("there is no state directory\n  help: {help}"))
-        })
+        file.map(|file| config_file::load_or_advise(&file, "name the config file with --config")).transpose()
     }
 }
 

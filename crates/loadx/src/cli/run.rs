@@ -36,7 +36,7 @@ pub(super) struct RunArguments {
     to: Vec<BackendAddress>,
     /// The name for which LoadX gets a certificate and serves HTTPS, together with --to; repeat the option for more names.
     /// LoadX then listens on port 443, and redirects from port 80; with --listen only there
-    #[arg(long, value_name = "NAME", requires = "to")]
+    #[arg(long, value_name = "NAME", value_parser = address::parse_name, requires = "to")]
     https: Vec<String>,
     /// The address to listen on, together with --to; :PORT means all IPv4 addresses [default: 0.0.0.0:8080]
     #[arg(long, value_name = "HOST:PORT", value_parser = address::parse_listen, requires = "to")]

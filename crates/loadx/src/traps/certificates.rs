@@ -3,7 +3,7 @@
 use std::time::{Duration, SystemTime};
 
 use loadx_core::config::{CertificateFiles, Config, is_local_name};
-use loadx_proxy::Identity;
+use loadx_proxy::{Identity, faults_of_files};
 
 use super::Trap;
 
@@ -18,19 +18,23 @@ pub(super) fn traps(config: &Config) -> Vec<Trap> {
         let help = format!("write the whole name, or {name}.internal for a certificate of the local authority");
         Trap::warning(format!("no public authority signs a certificate for \"{name}\", which has no dot"), help)
     });
-    files.chain(single).collect()
+    // LoadX may run on another machine than the check, so that a missing file is only a warning.
+    let unusable = faults_of_files(config)
+        .into_iter()
+        .map(|fault| Trap::warning(fault, "LoadX does not start with this file, and a reload refuses the config"));
+    let folder =
+        config.certificate_folder.as_ref().filter(|folder| folder.exists() && !folder.is_dir()).map(|folder| {
+            let message = format!("\"certificate_folder\" is not a folder: {}", folder.display());
+            Trap::warning(message, "name a folder that LoadX may make or use")
+        });
+    files.chain(unusable).chain(folder).chain(single).collect()
 }
 
-/// LoadX may run on another machine than the check, so that a missing file is only a warning.
+/// A certificate whose time is over, or soon over.
 fn of_files(files: &CertificateFiles) -> Option<Trap> {
     let name = files.certificate.display();
-    let identity = match Identity::read(&files.certificate, &files.key) {
-        Ok(identity) => identity,
-        Err(error) => {
-            let help = "LoadX does not start without the certificate";
-            return Some(Trap::warning(format!("the certificate {name} cannot be used: {error}"), help));
-        }
-    };
+    // A certificate that cannot be used is a fault of its listener.
+    let identity = Identity::read(&files.certificate, &files.key).ok()?;
     let now = SystemTime::now();
     if let Some(fault) = identity.fault_at(now) {
         return Some(Trap::warning(

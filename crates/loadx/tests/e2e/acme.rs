@@ -316,6 +316,23 @@ fn any_loadx_of_the_store_answers_the_authority() {
     }
 }
 
+#[test]
+fn a_restart_does_not_ask_the_authority_again_at_once() {
+    let Some(pebble) = Pebble::start(&[], &json!({})) else { return };
+    let origin = Origin::answering(OK);
+    let mut config = pebble.config(&origin, &["app.example.com"], &json!({ "challenge": "http-01" }));
+    // The authority asks on a port on which nobody listens.
+    config["listeners"][1]["address"] = "127.0.0.1:0".into();
+    let mut loadx = LoadX::of(&config);
+    loadx.wait_for_log("LoadX tries again in 10 s");
+    loadx.restart();
+    loadx.wait_for_log("backend");
+    assert!(!loadx.log().contains("getting a certificate"), "{}", loadx.log());
+    let path = loadx.config_path();
+    assert_eq!(crate::support::loadx(&["certs", "--config", text(&path), "renew", "app.example.com"]).code, Some(0));
+    loadx.wait_for_log("LoadX tries again in 60 s");
+}
+
 /// The system calls of the thread for certificates at which a crash can matter, and how many of them to go on after each kill:
 /// the network has many.
 const CRASHES: [(&str, usize); 5] = [("rename", 1), ("fsync", 1), ("openat", 3), ("write", 2), ("writev", 3)];
@@ -354,6 +371,10 @@ fn a_crash_at_any_step_of_an_issue_loses_nothing() {
             let was_killed = loadx.ended().is_some();
             if was_killed {
                 kills += 1;
+                // A restart does not ask the authority again at once, unless an operator wants that.
+                let config = loadx.config_path();
+                let asked = crate::support::loadx(&["certs", "--config", text(&config), "renew", &name]);
+                assert_eq!(asked.code, Some(0), "{asked:?}");
                 loadx.restart();
                 pebble.wait_for_certificate(&name);
             }

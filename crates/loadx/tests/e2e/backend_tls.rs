@@ -68,6 +68,8 @@ fn the_certificate_of_a_backend_is_verified() {
         eventually("the backend is ejected", || front.status().to_string().contains(told).then_some(()));
         let response = Client::connect(front.address).get("/").response();
         assert!([502, 503].contains(&response.status), "{}", response.head);
+        // The names in certificates are no matter of clients.
+        assert!(!response.text().contains("other.test"), "{}", response.text());
     }
     assert!(origin.requests().is_empty(), "{:?}", origin.requests());
     // The config may name the name of the certificate, or wave the check.

@@ -132,6 +132,8 @@ fn arguments_are_checked() {
     for (arguments, told) in [
         (vec!["run", "--to", "localhost"], "port is missing"),
         (vec!["run", "--to", "https://localhost:8001", "--to", "localhost:8002"], "others have not"),
+        (vec!["run", "--to", "a:1", "--https", "http://x.test"], "write a name without scheme and port"),
+        (vec!["run", "--to", "a:1", "--https", "*.x.test"], "dns_hook"),
         (vec!["run", "--to", "http://localhost:8001/api"], "a path is not possible here"),
         (vec!["run", "--to", "a:1", "--listen", "8089"], "write :8089"),
         (vec!["run", "--to", "a:1", "--algorithm", "random"], "round_robin, least_connections, ip_hash"),

@@ -316,3 +316,31 @@ fn a_client_without_a_suitable_key_learns_that() {
     assert!(said.contains("handshake failure"), "{said}");
     assert_eq!(loadx_metrics_of(&authority, &loadx, "one.test")["tls_handshakes"]["failed"]["no_common_cipher"], 1);
 }
+
+#[test]
+fn a_session_does_not_outlive_the_authority_of_its_client() {
+    let (authority, other) = (Authority::new(), Authority::new());
+    let origin = Origin::answering(OK);
+    let ca = authority.folder.path().join("clients.pem");
+    std::fs::copy(authority.ca_path(), &ca).unwrap();
+    let mut settings = tls(&authority.issue("one", &["one.test"]));
+    settings["client_certificates"] = json!({ "ca": text(&ca) });
+    let config = json!({
+        "listeners": [{ "address": "127.0.0.1:0", "tls": settings }],
+        "workers": 1,
+        "clusters": { "web": { "backends": [origin.address().to_string()] } },
+    });
+    let loadx = LoadX::of(&config);
+    let known = Arc::new(authority.client_config_with(&authority.issue("client", &["client.test"])));
+    for kind in [HandshakeKind::Full, HandshakeKind::Resumed] {
+        let mut client = connect(loadx.address, "one.test", &known).unwrap();
+        assert_eq!(get(&mut client, "one.test").status, 200);
+        assert_eq!(client.tls().handshake_kind(), Some(kind));
+    }
+    std::fs::copy(other.ca_path(), &ca).unwrap();
+    loadx.reload(&config);
+    // A client of TLS 1.3 learns of the refusal when it reads.
+    let refused = connect(loadx.address, "one.test", &known);
+    assert!(refused.is_err() || refused.unwrap().send("GET / HTTP/1.1\r\nHost: one.test\r\n\r\n").is_closed());
+    assert_eq!(origin.requests().len(), 2);
+}

@@ -24,7 +24,7 @@ pub(super) struct Case {
 }
 
 /// Every case, in the order of the table.
-pub(super) const ALL: [Case; 15] = [
+pub(super) const ALL: [Case; 16] = [
     Case { name: "parse-request", about: "a request head of 4 fields", run: |n| parse(REQUEST, n), times: 1_000 },
     Case { name: "parse-browser", about: "a request head of 20 fields", run: |n| parse(BROWSER, n), times: 1_000 },
     Case {
@@ -89,6 +89,12 @@ pub(super) const ALL: [Case; 15] = [
         name: "exchange-logged",
         about: "the same with the access log as JSON",
         run: |n| exchange(Between::LoggingProxy, n),
+        times: 1_000,
+    },
+    Case {
+        name: "exchange-tls",
+        about: "a whole exchange over TLS, with the client's TLS: four records",
+        run: |n| exchange(Between::TlsProxy, n),
         times: 1_000,
     },
 ];

@@ -10,6 +10,7 @@ use tokio::runtime::{Builder, LocalOptions};
 use tokio::task::spawn_local;
 
 use super::memory::{Memory, MemoryStream};
+use super::tls::ClientTls;
 
 const PROXY: &str = "10.0.0.1:8080";
 const BACKENDS: [&str; 3] = ["10.0.1.1:80", "10.0.1.2:80", "10.0.1.3:80"];
@@ -26,6 +27,7 @@ pub(super) struct Scene {
     net: Memory,
     to: SocketAddr,
     client: MemoryStream,
+    tls: Option<ClientTls>,
     buffer: Vec<u8>,
 }
 
@@ -37,13 +39,20 @@ pub(super) enum Between {
     Proxy,
     /// The proxy, with its access log as JSON.
     LoggingProxy,
+    /// The proxy, with TLS between client and proxy. The cost of the client's TLS is included.
+    TlsProxy,
 }
 
 impl Scene {
     /// Sends a request and reads its response.
     pub(super) async fn exchange(&mut self) {
-        self.client.send(REQUEST);
-        let count = self.client.receive(&mut self.buffer).await;
+        let count = match &mut self.tls {
+            None => {
+                self.client.send(REQUEST);
+                self.client.receive(&mut self.buffer).await
+            }
+            Some(tls) => tls.exchange(&self.client, REQUEST, &mut self.buffer).await,
+        };
         assert!(self.buffer[..count].ends_with(b"Hello, World!"), "the answer is whole");
     }
 }
@@ -64,12 +73,17 @@ pub(super) fn on_stage<T>(between: Between, play: impl AsyncFnOnce(Scene) -> T) 
         }
         let mut scene = match between {
             Between::Nothing => Scene::new(&net, BACKENDS[0]).await,
-            Between::Proxy | Between::LoggingProxy => {
-                let proxy =
-                    start_local(&config(between), &net, 1, &Arc::default()).await.expect("nothing is in the way");
+            Between::Proxy | Between::LoggingProxy | Between::TlsProxy => {
+                let (keyring, tls) = match between {
+                    Between::TlsProxy => {
+                        ClientTls::new().map(|(keyring, tls)| (keyring, Some(tls))).unwrap_or_default()
+                    }
+                    _ => (Arc::default(), None),
+                };
+                let proxy = start_local(&config(between), &net, 1, &keyring).await.expect("nothing is in the way");
                 // The proxy runs as long as the runtime.
                 std::mem::forget(proxy);
-                Scene::new(&net, PROXY).await
+                Scene { tls, ..Scene::new(&net, PROXY).await }
             }
         };
         for _ in 0..100 {
@@ -92,7 +106,7 @@ impl Scene {
     async fn new(net: &Memory, to: &str) -> Scene {
         let to = address(to);
         let client = net.connect(to).await.expect("connecting never fails");
-        Scene { net: net.clone(), to, client, buffer: vec![0; 64 * 1024] }
+        Scene { net: net.clone(), to, client, tls: None, buffer: vec![0; 64 * 1024] }
     }
 }
 
@@ -121,8 +135,9 @@ fn config(between: Between) -> Config {
         })
         .collect();
     let proxy = address(PROXY);
+    let tls = if between == Between::TlsProxy { "\"tls\":{\"auto\":[\"app.example.com\"]}," } else { "" };
     let text = format!(
-        "{{\"proxy_host\":\"{}\",\"proxy_port\":{},\"workers\":1,\"max_requests_per_connection\":1000000000,{log},\"backend_servers\":[{}]}}",
+        "{{{tls}\"proxy_host\":\"{}\",\"proxy_port\":{},\"workers\":1,\"max_requests_per_connection\":1000000000,{log},\"backend_servers\":[{}]}}",
         proxy.ip(),
         proxy.port(),
         backends.join(",")

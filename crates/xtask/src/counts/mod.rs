@@ -8,6 +8,7 @@ mod cases;
 mod exchange;
 mod memory;
 mod routes;
+mod tls;
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
