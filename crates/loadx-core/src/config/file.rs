@@ -108,7 +108,7 @@ file_object! {
             /// The format of the access log.
             log_format: LogFormat = LogFormat::Human,
             /// What each line of the access log shows of the request: host, user_agent, referer, tls_version, tls_cipher,
-            /// tls_name, tls_client.
+            /// tls_name, tls_session (full or resumed), tls_client.
             log_fields: Vec<At<LogField>> = Vec::new(),
             /// Whether /__metrics__ answers.
             enable_metrics: bool = true,

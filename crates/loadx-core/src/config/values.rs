@@ -270,6 +270,8 @@ pub enum LogField {
     TlsCipher,
     /// The host that the client asked for in the handshake of TLS (SNI, RFC 6066).
     TlsName,
+    /// Whether the handshake went on with the keys of a former connection: resumed or full.
+    TlsSession,
     /// The subject of the certificate that the client showed.
     TlsClient,
 }
@@ -284,12 +286,14 @@ impl LogField {
             LogField::TlsVersion => "tls_version",
             LogField::TlsCipher => "tls_cipher",
             LogField::TlsName => "tls_name",
+            LogField::TlsSession => "tls_session",
             LogField::TlsClient => "tls_client",
         }
     }
 }
 
-const LOG_FIELDS: [&str; 7] = ["host", "user_agent", "referer", "tls_version", "tls_cipher", "tls_name", "tls_client"];
+const LOG_FIELDS: [&str; 8] =
+    ["host", "user_agent", "referer", "tls_version", "tls_cipher", "tls_name", "tls_session", "tls_client"];
 
 impl Read for LogField {
     fn schema() -> Value {

@@ -100,6 +100,10 @@ impl<'a> Request<'a> {
                 LogField::TlsVersion => tls.as_ref().map(|tls| tls.version.as_bytes()),
                 LogField::TlsCipher => tls.as_ref().map(|tls| tls.cipher.as_bytes()),
                 LogField::TlsName => tls.as_ref().and_then(|tls| tls.server_name.as_deref()).map(str::as_bytes),
+                LogField::TlsSession => tls.as_ref().map(|tls| match tls.is_resumed {
+                    true => &b"resumed"[..],
+                    false => b"full",
+                }),
                 LogField::TlsClient => tls.as_ref().and_then(|tls| tls.client_subject.as_deref()).map(str::as_bytes),
             },
         };

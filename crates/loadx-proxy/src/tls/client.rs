@@ -1,18 +1,17 @@
 //! TLS to the backends of a cluster: whom LoadX trusts, and what LoadX shows.
 
-use std::path::Path;
 use std::sync::Arc;
 
 use loadx_core::config::BackendTls;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
-use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, InvalidDnsNameError, ServerName, UnixTime};
 use rustls::sign::SingleCertAndKey;
-use rustls::{ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
+use rustls::{ClientConfig, DigitallySignedStruct, Error, SignatureScheme};
 
 use super::error::TlsError;
-use super::identity::{Identity, IdentityError, provider};
+use super::identity::{Identity, provider};
+use super::roots::{of_file, of_system};
 
 /// TLS to the backends of a cluster.
 #[derive(Debug)]
@@ -33,7 +32,7 @@ impl ClientTls {
             .map_err(TlsError::Settings)?;
         let builder = match config.insecure {
             true => builder.dangerous().with_custom_certificate_verifier(Arc::new(AnyCertificate(provider()))),
-            false => builder.with_root_certificates(config.ca.as_deref().map_or_else(roots_of_system, roots_of)?),
+            false => builder.with_root_certificates(config.ca.as_deref().map_or_else(of_system, of_file)?),
         };
         let mut rustls = match &config.certificate {
             None => builder.with_no_client_auth(),
@@ -58,31 +57,6 @@ impl ClientTls {
         let parsed = ServerName::try_from(bare.to_owned());
         parsed.map_err(|InvalidDnsNameError| Error::General(format!("{name:?} cannot be the name of a certificate")))
     }
-}
-
-/// The certificates of authorities in a file.
-pub(super) fn roots_of(path: &Path) -> Result<RootCertStore, TlsError> {
-    let fault = |reason: String| TlsError::Authorities(Some(path.to_owned()), reason);
-    let pem = std::fs::read(path).map_err(|error| fault(format!("cannot be read: {error}")))?;
-    let mut roots = RootCertStore::empty();
-    for certificate in CertificateDer::pem_slice_iter(&pem) {
-        roots.add(certificate.map_err(|error| fault(error.to_string()))?).map_err(|error| fault(error.to_string()))?;
-    }
-    if roots.is_empty() {
-        return Err(fault(IdentityError::NoCertificate.to_string()));
-    }
-    Ok(roots)
-}
-
-fn roots_of_system() -> Result<RootCertStore, TlsError> {
-    let found = rustls_native_certs::load_native_certs();
-    let mut roots = RootCertStore::empty();
-    roots.add_parsable_certificates(found.certs);
-    if roots.is_empty() {
-        let first = found.errors.first().map(|error| format!(" ({error})")).unwrap_or_default();
-        return Err(TlsError::Authorities(None, format!("the system has no certificates of authorities{first}")));
-    }
-    Ok(roots)
 }
 
 /// Takes any certificate. The backend must still have the key of the certificate.

@@ -8,11 +8,12 @@ use std::time::Duration;
 use loadx_core::config::{BackendTls, Config, TlsConfig};
 use rustls::ClientConnection;
 
-use super::client::{ClientTls, roots_of};
+use super::client::ClientTls;
 use super::error::TlsError;
 use super::facts::TlsFacts;
 use super::identities::Keyring;
 use super::identity::{Identity, Summary};
+use super::roots;
 use super::server::{Reason, ServerTls};
 
 /// The certificate that a client gets that asks a listener for this name, or that connects to this address without a name; and
@@ -44,7 +45,7 @@ pub fn faults_of_files(config: &Config) -> Vec<String> {
         Some(format!("TLS to the backends of the cluster {}: {error}", cluster.name))
     });
     let mut faults: Vec<String> = of_listeners.chain(of_clusters).collect();
-    if let Some(error) = config.acme.ca.as_ref().and_then(|ca| roots_of(ca).err()) {
+    if let Some(error) = config.acme.ca.as_ref().and_then(|ca| roots::of_file(ca).err()) {
         faults.push(format!("\"ca\" of \"acme\": {error}"));
     }
     faults

@@ -18,6 +18,7 @@ mod handshake;
 mod identities;
 mod identity;
 mod listeners;
+mod roots;
 mod server;
 mod session;
 mod stream;

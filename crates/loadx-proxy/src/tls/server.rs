@@ -18,10 +18,10 @@ use rustls::server::{
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::{CommonState, ServerConfig, SupportedCipherSuite};
 
-use super::client::roots_of;
 use super::error::TlsError;
 use super::identities::{IdentityTable, Keyring};
 use super::identity::{Identity, provider};
+use super::roots;
 
 /// TLS of one listener.
 #[derive(Debug)]
@@ -267,7 +267,7 @@ fn read_all(files: &[CertificateFiles], former: Option<&IdentityTable>) -> Resul
 fn verifier(clients: &ClientCertificates) -> Result<Arc<dyn ClientCertVerifier>, TlsError> {
     let fault = |path: &Path, reason: String| TlsError::Authorities(Some(path.to_owned()), reason);
     let read = |path: &Path| std::fs::read(path).map_err(|error| fault(path, format!("cannot be read: {error}")));
-    let roots = roots_of(&clients.ca)?;
+    let roots = roots::of_file(&clients.ca)?;
     let mut lists = Vec::new();
     for path in &clients.revoked {
         for list in CertificateRevocationListDer::pem_slice_iter(&read(path)?) {

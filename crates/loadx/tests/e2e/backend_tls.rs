@@ -26,7 +26,7 @@ fn front(backends: &[String], tls: &Value) -> LoadX {
     LoadX::of(&json!({
         "listeners": [{ "address": "127.0.0.1:0" }],
         "workers": 1,
-        "clusters": { "web": { "backends": backends, "tls": tls, "health": { "interval": 0.2 } } },
+        "clusters": { "web": { "backends": backends, "tls": tls, "health": { "interval": 0.2, "timeout": 5 } } },
     }))
 }
 

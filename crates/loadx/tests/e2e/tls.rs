@@ -115,8 +115,15 @@ fn a_host_outside_the_certificate_is_misdirected() {
 fn sessions_are_resumed() {
     let authority = Authority::new();
     let origin = Origin::answering(OK);
-    let loadx =
-        LoadX::with(&[origin.address()], &json!({ "tls": tls(&authority.issue("one", &["one.test"])), "workers": 2 }));
+    let loadx = LoadX::with(
+        &[origin.address()],
+        &json!({
+            "tls": tls(&authority.issue("one", &["one.test"])),
+            "workers": 2,
+            "log_format": "json",
+            "log_fields": ["tls_version", "tls_session"],
+        }),
+    );
     let config = Arc::new(authority.client_config());
     let mut first = connect(loadx.address, "one.test", &config).unwrap();
     assert_eq!(get(&mut first, "one.test").status, 200);
@@ -127,6 +134,11 @@ fn sessions_are_resumed() {
         assert_eq!(get(&mut next, "one.test").status, 200);
         assert_eq!(next.tls().handshake_kind(), Some(HandshakeKind::Resumed));
     }
+    eventually("the log tells of the sessions", || {
+        let log = loadx.stdout();
+        let count = |session: &str| log.matches(&format!("\"tls_session\":\"{session}\"")).count();
+        (count("full") == 1 && count("resumed") == 8).then_some(())
+    });
 }
 
 #[test]
