@@ -7,8 +7,9 @@ FROM ${BUILD_IMAGE} AS build
 # CI finds the images of its builds by this label.
 LABEL loadx=build
 WORKDIR /src
-# Relative relocations take a twentieth of the space in their packed form.
-ENV RUSTFLAGS="-C target-feature=+crt-static -C link-arg=-Wl,-z,pack-relative-relocs" \
+# Relative relocations take a twentieth of the space in their packed form. The linker strips symbols: Cargo ignores the key
+# "strip" of a profile for a package with settings of its own.
+ENV RUSTFLAGS="-C target-feature=+crt-static -C strip=symbols -C link-arg=-Wl,-z,pack-relative-relocs" \
     CARGO_TERM_COLOR=never
 
 # Builds the dependencies first, with empty crates instead of those of LoadX, so that a change of the source
@@ -28,15 +29,15 @@ RUN for crate in certs core http load proxy sim; do mkdir crates/loadx-$crate/sr
  && echo 'fn main() {}' >crates/loadx/src/main.rs \
  && touch crates/loadx/tests/e2e/main.rs crates/loadx/tests/containers/main.rs \
  # A separate target keeps static linking away from build scripts and macros.
- && cargo build --profile image --locked --target "$(rustc -vV | sed -n 's/^host: //p')" \
+ && cargo build --release --locked --target "$(rustc -vV | sed -n 's/^host: //p')" \
  && rm -rf crates/*/src
 
 COPY crates crates
 # Makes the sources newer than the build of the empty crates, for any times in the checkout.
 RUN find crates -name '*.rs' -exec touch {} + \
  && target=$(rustc -vV | sed -n 's/^host: //p') \
- && cargo build --profile image --locked --target "$target" \
- && mkdir -p /out/etc/ssl/certs && cp "target/$target/image/loadx" /out/loadx \
+ && cargo build --release --locked --target "$target" \
+ && mkdir -p /out/etc/ssl/certs && cp "target/$target/release/loadx" /out/loadx \
  # The authorities that LoadX trusts on connections to backends and to authorities for certificates.
  && cp /etc/ssl/certs/ca-certificates.crt /out/etc/ssl/certs/
 

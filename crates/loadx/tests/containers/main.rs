@@ -169,12 +169,24 @@ fn the_scenarios_run_on_containers() {
     let began = Instant::now();
     composition.compose(&["up", "-d"]);
     println!("up after {:.1} s, images built if they were not there", began.elapsed().as_secs_f64());
+    the_image_is_small();
     composition.wait_for_healthy(3);
     algorithms(&composition);
     failover(&composition);
     the_address_of_a_stopped_container_is_reused(&composition);
     scaling(&composition);
     a_graceful_end(&composition);
+}
+
+/// The image has one stripped binary and the list of authorities.
+fn the_image_is_small() {
+    const MIB: u64 = 1024 * 1024;
+    let image = std::env::var("LOADX_IMAGE").unwrap_or_else(|_| "loadx".to_owned());
+    let arguments = ["image", "inspect", "--format", "{{.Size}}", &image];
+    let output = Command::new("docker").args(arguments).output().unwrap();
+    let size: u64 = String::from_utf8_lossy(&output.stdout).trim().parse().unwrap();
+    println!("the image has {:.1} MiB", size as f64 / MIB as f64);
+    assert!(size < 15 * MIB, "the image has {size} bytes");
 }
 
 fn algorithms(composition: &Composition) {
