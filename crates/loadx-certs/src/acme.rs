@@ -21,6 +21,9 @@ use crate::{Bundle, CertsError, Store};
 /// The longest time that the authority may take to check a name, and to sign a certificate.
 const AUTHORITY_TIMEOUT: Duration = Duration::from_secs(120);
 
+/// The longest time of an order. The program for DNS may take two thirds of this time.
+const ORDER_LIMIT: Duration = Duration::from_secs(15 * 60);
+
 /// The interval in which LoadX looks whether another LoadX still makes an account.
 const LOCK_LOOK: Duration = Duration::from_millis(500);
 
@@ -77,13 +80,11 @@ pub trait Answers: Send + Sync {
 pub struct Acme {
     account: Account,
     settings: AcmeSettings,
-    /// The folder of the certificates of this authority in the store.
-    kind: String,
 }
 
 impl std::fmt::Debug for Acme {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Acme").field("kind", &self.kind).finish_non_exhaustive()
+        f.debug_struct("Acme").field("settings", &self.settings).finish_non_exhaustive()
     }
 }
 
@@ -123,14 +124,16 @@ impl Acme {
             Some(text) => {
                 let credentials: AccountCredentials = serde_json::from_str(&text)
                     .map_err(|error| CertsError::Content(path.clone(), format!("it is no account: {error}")))?;
-                builder.from_credentials(credentials).await.map_err(|error| failed(directory(settings), &error))?
+                within(builder.from_credentials(credentials))
+                    .await?
+                    .map_err(|error| failed(directory(settings), &error))?
             }
             None => {
                 let contact = settings.email.as_ref().map(|email| format!("mailto:{email}"));
                 let contact: Vec<&str> = contact.iter().map(String::as_str).collect();
                 let new = NewAccount { contact: &contact, terms_of_service_agreed: true, only_return_existing: false };
                 let customer = settings.customer_key.as_ref().map(external_key).transpose()?;
-                let made = builder.create(&new, directory(settings).to_owned(), customer.as_ref()).await;
+                let made = within(builder.create(&new, directory(settings).to_owned(), customer.as_ref())).await?;
                 let (account, credentials) = made.map_err(|error| failed(directory(settings), &error))?;
                 let text = serde_json::to_string_pretty(&credentials)
                     .map_err(|error| CertsError::Making(error.to_string()))?;
@@ -139,7 +142,7 @@ impl Acme {
             }
         };
         drop(lock);
-        Ok(Acme { account, settings: settings.clone(), kind })
+        Ok(Acme { account, settings: settings.clone() })
     }
 
     /// Gets a certificate for a name. `former`: the certificate that the new one replaces.
@@ -153,31 +156,34 @@ impl Acme {
         former: Option<&Bundle>,
         answers: &Arc<dyn Answers>,
     ) -> Result<Bundle, CertsError> {
-        let identifiers = [Identifier::Dns(name.to_owned())];
-        let id = former.and_then(identifier);
-        let mut order = NewOrder::new(&identifiers);
-        if let Some(profile) = &self.settings.profile {
-            order = order.profile(profile);
-        }
-        // An authority that does not know the former certificate refuses the order, so that the order is made without.
-        let replacing = match id {
-            Some(id) => self.account.new_order(&order.replaces(id)).await.ok(),
-            None => None,
-        };
-        let mut order = match replacing {
-            Some(order) => order,
-            None => {
-                let mut order = NewOrder::new(&identifiers);
-                if let Some(profile) = &self.settings.profile {
-                    order = order.profile(profile);
-                }
-                self.account.new_order(&order).await.map_err(|error| failed("the order", &error))?
-            }
-        };
+        let mut order = self.order(name, former).await?;
         let mut given = Given { answers: Arc::clone(answers), settings: &self.settings, all: Vec::new() };
-        let outcome = self.complete(&mut order, name, proof, &mut given).await;
+        let completing = self.complete(&mut order, name, proof, &mut given);
+        let outcome = tokio::time::timeout(ORDER_LIMIT, completing).await.unwrap_or_else(|_| {
+            let minutes = ORDER_LIMIT.as_secs() / 60;
+            Err(CertsError::Authority(format!("the authority did not finish the order within {minutes} min")))
+        });
         given.withdraw().await;
         outcome
+    }
+
+    /// Orders a certificate.
+    async fn order(&self, name: &str, former: Option<&Bundle>) -> Result<Order, CertsError> {
+        let identifiers = [Identifier::Dns(name.to_owned())];
+        let new = || {
+            let order = NewOrder::new(&identifiers);
+            match &self.settings.profile {
+                Some(profile) => order.profile(profile),
+                None => order,
+            }
+        };
+        // An authority that does not know the former certificate refuses the order, so that the order is made without.
+        if let Some(id) = former.and_then(identifier)
+            && let Ok(order) = within(self.account.new_order(&new().replaces(id))).await?
+        {
+            return Ok(order);
+        }
+        within(self.account.new_order(&new())).await?.map_err(|error| failed("the order", &error))
     }
 
     async fn complete(
@@ -230,17 +236,12 @@ impl Acme {
     /// the same for each call. None if the authority suggests nothing.
     pub async fn renew_at(&self, bundle: &Bundle) -> Option<SystemTime> {
         let id = identifier(bundle)?;
-        let (info, _) = self.account.renewal_info(&id).await.ok()?;
+        let (info, _) = within(self.account.renewal_info(&id)).await.ok()?.ok()?;
         let (start, end): (SystemTime, SystemTime) =
             (info.suggested_window.start.into(), info.suggested_window.end.into());
         let width = end.duration_since(start).unwrap_or_default();
         let share = Sha256::digest(id.to_string().as_bytes())[0];
         Some(start + width * u32::from(share) / 256)
-    }
-
-    /// The folder of the store with the certificates of this authority.
-    pub fn folder(&self) -> &str {
-        &self.kind
     }
 }
 
@@ -324,6 +325,12 @@ impl Given<'_> {
             ))),
         }
     }
+}
+
+/// Waits for an answer of the authority. The library has no limit for one.
+async fn within<T>(answer: impl Future<Output = T>) -> Result<T, CertsError> {
+    let silent = |_| CertsError::Authority(format!("no answer within {} s", AUTHORITY_TIMEOUT.as_secs()));
+    tokio::time::timeout(AUTHORITY_TIMEOUT, answer).await.map_err(silent)
 }
 
 fn directory(settings: &AcmeSettings) -> &str {

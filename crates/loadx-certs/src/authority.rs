@@ -1,6 +1,5 @@
 //! The local authority: signs certificates for names that no public authority would sign.
 
-use std::net::IpAddr;
 use std::time::SystemTime;
 
 use rcgen::{
@@ -11,9 +10,9 @@ use rcgen::{
 use crate::{Bundle, CertsError, Store};
 
 /// The folder of the store.
-const KIND: &str = "local";
-/// The name of the authority's certificate in that folder. No host has this name, because a name without a dot is not local.
-const NAME: &str = "authority";
+const KIND: &str = LocalAuthority::KIND;
+/// The name of the authority's certificate in that folder.
+const NAME: &str = LocalAuthority::NAME;
 
 /// The days for which the authority is valid.
 const AUTHORITY_DAYS: i64 = 3_650;
@@ -38,6 +37,13 @@ impl std::fmt::Debug for LocalAuthority {
 }
 
 impl LocalAuthority {
+    /// The folder of the store with the certificates of the authority.
+    pub const KIND: &str = "local";
+
+    /// The name of the authority's own certificate in that folder. No host has this name, because a name without a dot is not
+    /// local.
+    pub const NAME: &str = "authority";
+
     /// Reads the authority of the store, or makes it.
     ///
     /// # Errors
@@ -135,12 +141,6 @@ impl LocalAuthority {
         let (Ok(leaf), Ok(root)) = (leaf.parse_x509(), root.parse_x509()) else { return false };
         leaf.issuer() == root.subject()
     }
-
-    /// Whether the authority signs for this name: in lower case, an IPv6 address without brackets.
-    pub fn signs_for(name: &str) -> bool {
-        name.parse::<IpAddr>().is_ok()
-            || ENDINGS.iter().any(|end| name == *end || name.strip_suffix(end).is_some_and(|rest| rest.ends_with('.')))
-    }
 }
 
 /// Makes an authority.
@@ -203,15 +203,5 @@ mod tests {
         std::fs::remove_file(store.path(KIND, NAME)).unwrap();
         let third = LocalAuthority::open(&store).unwrap();
         assert_ne!(third.certificate_for(&store, "localhost").unwrap(), certificate, "of another authority");
-    }
-
-    #[test]
-    fn the_authority_signs_for_local_names_only() {
-        for name in ["localhost", "app.localhost", "db.internal", "127.0.0.1", "::1", "192.0.2.7"] {
-            assert!(LocalAuthority::signs_for(name), "{name}");
-        }
-        for name in ["example.com", "internal.example.com", "notlocalhost", "myinternal", "web", ""] {
-            assert!(!LocalAuthority::signs_for(name), "{name}");
-        }
     }
 }

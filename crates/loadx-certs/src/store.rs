@@ -148,6 +148,11 @@ impl Store {
         replace(&path, "").map_err(CertsError::file(&path))
     }
 
+    /// Whether there are requests of [`ask_renewal`](Self::ask_renewal).
+    pub fn has_renewals(&self) -> bool {
+        fs::read_dir(self.folder.join(RENEWALS)).is_ok_and(|mut entries| entries.next().is_some())
+    }
+
     /// Takes the request of [`ask_renewal`](Self::ask_renewal), so that only one LoadX follows the request. Returns whether
     /// there was one.
     pub fn take_renewal(&self, name: &str) -> bool {

@@ -395,3 +395,13 @@ fn a_value_of_the_environment_is_never_a_template() {
     assert_eq!(written("$${host}"), "x: ${host}\r\n");
     assert_eq!(written("${NONE:-b}"), "x: b\r\n");
 }
+
+#[test]
+fn local_names_are_those_that_no_public_authority_signs() {
+    for name in ["localhost", "app.localhost", "db.internal", "127.0.0.1", "::1", "192.0.2.7"] {
+        assert!(is_local_name(name), "{name}");
+    }
+    for name in ["example.com", "internal.example.com", "notlocalhost", "myinternal", "web", ""] {
+        assert!(!is_local_name(name), "{name}");
+    }
+}

@@ -36,11 +36,36 @@ pub(crate) fn serve<N: Network>(
     place: Place,
 ) -> Pin<Box<dyn Future<Output = ()>>> {
     worker.sessions.announce();
-    let tls = worker.shared.tls.of(accepted.listener);
-    let is_told = expects_header(&worker, &accepted);
-    match tls.is_none() && !is_told {
+    let first = First::of(&worker, &accepted);
+    match first.is_nothing() {
         true => at_once(worker, stream, accepted, place),
-        false => prepared(worker, stream, accepted, place, (is_told, tls)),
+        false => prepared(worker, stream, accepted, place, first),
+    }
+}
+
+/// What comes before HTTP on a connection.
+struct First {
+    /// Whether the peer tells the client's address in the PROXY protocol.
+    header: bool,
+    tls: Option<Arc<ServerTls>>,
+}
+
+impl First {
+    fn of<N: Network>(worker: &Worker<N>, accepted: &Accepted) -> Self {
+        let Accepted { peer, listener } = accepted;
+        let tls = || worker.shared.tls.of(*listener);
+        // The listener was removed before the client came, and the request is refused.
+        let Some((plan, position)) = worker.plan_for(*listener) else { return First { header: false, tls: tls() } };
+        let listener = &plan.listeners[position];
+        let peer = peer.ip().to_canonical();
+        First {
+            header: listener.proxy_protocol.iter().any(|network| network.contains(&peer)),
+            tls: listener.tls.then(tls).flatten(),
+        }
+    }
+
+    fn is_nothing(&self) -> bool {
+        !self.header && self.tls.is_none()
     }
 }
 
@@ -67,7 +92,7 @@ fn prepared<N: Network>(
     stream: N::Stream,
     accepted: Accepted,
     place: Place,
-    first: (bool, Option<Arc<ServerTls>>),
+    first: First,
 ) -> Pin<Box<dyn Future<Output = ()>>> {
     Box::pin(async move {
         let session = worker.sessions.enroll(accepted.listener).await;
@@ -80,25 +105,18 @@ fn prepared<N: Network>(
     })
 }
 
-/// Whether the peer tells the client's address in the PROXY protocol.
-fn expects_header<N: Network>(worker: &Worker<N>, accepted: &Accepted) -> bool {
-    let Some((plan, position)) = worker.plan_for(accepted.listener) else { return false };
-    let peer = accepted.peer.ip().to_canonical();
-    plan.listeners[position].proxy_protocol.iter().any(|network| network.contains(&peer))
-}
-
 /// Does what comes before HTTP: the header of the PROXY protocol, and the handshake of TLS. None if the client gets no
 /// connection.
 async fn prepare<N: Network>(
     worker: &Rc<Worker<N>>,
     session: &Session,
     stream: N::Stream,
-    (is_told, tls): (bool, Option<Arc<ServerTls>>),
+    first: First,
     accepted: Accepted,
 ) -> Option<(StreamOf<N>, Origin)> {
     let timer = Timer::new(worker.clock);
     let mut origin = Origin::of(accepted.peer);
-    if is_told {
+    if first.header {
         match proxy_protocol::receive(&stream, &timer, deadline(session, &timer, PROXY_HEADER)).await {
             Ok(told) => origin = told.unwrap_or(origin),
             Err(fault) => {
@@ -108,7 +126,7 @@ async fn prepare<N: Network>(
             }
         }
     }
-    let Some(tls) = tls else { return Some((Transport::Plain(stream), origin)) };
+    let Some(tls) = first.tls else { return Some((Transport::Plain(stream), origin)) };
     let deadline = deadline(session, &timer, TLS_HANDSHAKE);
     match tls::accept(&stream, &tls, &worker.handshakes, &timer, &deadline).await {
         Ok(secured) => {

@@ -10,7 +10,7 @@ use arc_swap::ArcSwap;
 use loadx_core::config::{CertificateFiles, ClientCertificates, TlsConfig, TlsProfile};
 use rustls::crypto::aws_lc_rs::Ticketer;
 use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateRevocationListDer, UnixTime};
+use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, UnixTime};
 use rustls::server::danger::ClientCertVerifier;
 use rustls::server::{
     ClientHello, NoServerSessionStorage, ResolvesServerCert, VerifierBuilderError, WebPkiClientVerifier,
@@ -116,7 +116,8 @@ impl ServerTls {
     pub(crate) fn read_again(&self) -> Result<Vec<Arc<Identity>>, TlsError> {
         let former = self.choice.own.load_full();
         let own = read_all(&self.config.certificates, Some(&former))?;
-        let is_known = |identity: &Arc<Identity>| former.all().iter().any(|known| known.chain() == identity.chain());
+        let known: HashSet<&[CertificateDer<'static>]> = former.all().iter().map(|identity| identity.chain()).collect();
+        let is_known = |identity: &Arc<Identity>| known.contains(identity.chain());
         let new: Vec<Arc<Identity>> = own.all().iter().filter(|identity| !is_known(identity)).cloned().collect();
         self.choice.own.store(Arc::new(own));
         Ok(new)
@@ -150,10 +151,10 @@ impl ServerTls {
         local: Option<IpAddr>,
     ) -> Result<(Arc<ServerConfig>, Arc<Identity>), NoIdentity> {
         let usable = |identity: &Identity| suits(identity, hello);
-        let Some(identity) = self.choice.choose(hello.server_name(), local, &usable) else {
+        let (Some(identity), _) = self.choice.choose(hello.server_name(), local, &usable) else {
             return Err(match self.choice.choose(hello.server_name(), local, &|_| true) {
-                Some(_) => NoIdentity::NoCommonKey,
-                None => NoIdentity::UnknownName,
+                (Some(_), _) => NoIdentity::NoCommonKey,
+                (None, _) => NoIdentity::UnknownName,
             });
         };
         if hello.server_name().is_some() {
@@ -168,18 +169,7 @@ impl ServerTls {
     /// The certificate that a client with all kinds of keys gets that asks for this name, or connects to this address without
     /// a name; and why.
     pub(super) fn explain(&self, name: Option<&str>, local: Option<IpAddr>) -> (Option<Arc<Identity>>, Reason) {
-        let asked = name.map(str::to_ascii_lowercase).or_else(|| local.map(|ip| ip.to_canonical().to_string()));
-        let own = self.choice.own.load();
-        let reason = match &asked {
-            Some(name) if own.find(name).next().is_some() => Reason::File,
-            Some(name) if self.choice.is_auto(name) => match self.choice.keyring.table().find(name).next() {
-                Some(_) => Reason::Automatic,
-                None => Reason::Missing(self.choice.keyring.problem(name)),
-            },
-            _ if name.is_some() && self.config.refuses_unknown => Reason::Refused,
-            _ => Reason::First,
-        };
-        (self.choice.choose(name, local, &|_| true), reason)
+        self.choice.choose(name, local, &|_| true)
     }
 
     /// The proof for an authority that asks over TLS for this name.
@@ -206,8 +196,8 @@ pub enum Reason {
     File,
     /// LoadX got a certificate for the name itself.
     Automatic,
-    /// LoadX gets a certificate for the name itself and has none yet; with the last problem, if there was one.
-    Missing(Option<String>),
+    /// LoadX gets a certificate for the name itself and has none yet.
+    Missing,
     /// There is none for the name, so that the client gets the first certificate.
     First,
     /// There is none for the name, and the listener refuses other names.
@@ -274,7 +264,7 @@ fn verifier(clients: &ClientCertificates) -> Result<Arc<dyn ClientCertVerifier>,
             lists.push(list.map_err(|error| fault(path, error.to_string()))?);
         }
     }
-    // A list whose time is over does not tell who is revoked now.
+    // An expired list lacks the certificates that were revoked after the list was made.
     let builder = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider())
         .with_crls(lists)
         .enforce_revocation_expiration();
@@ -301,35 +291,40 @@ struct Choice {
 }
 
 impl Choice {
+    /// The first certificate that is usable, and the reason. Without a certificate, the reason tells why there is none.
     fn choose(
         &self,
         name: Option<&str>,
         local: Option<IpAddr>,
         usable: &dyn Fn(&Identity) -> bool,
-    ) -> Option<Arc<Identity>> {
+    ) -> (Option<Arc<Identity>>, Reason) {
         let fits = |identity: &&Arc<Identity>| usable(identity);
-        let own = self.own.load();
-        let of_name = |name: &str| match own.find(name).find(fits) {
-            Some(found) => Some(Arc::clone(found)),
-            None if self.is_auto(name) => self.keyring.table().find(name).find(fits).cloned(),
-            None => None,
+        // A client that connects to an IP address asks for no name (RFC 6066, section 3).
+        let host = match name {
+            Some(name) => Some(name.to_ascii_lowercase()),
+            None => local.map(|ip| ip.to_canonical().to_string()),
         };
-        match name.map(str::to_ascii_lowercase) {
-            Some(name) => {
-                let found = of_name(&name);
-                if found.is_some() || self.refuses_unknown || self.is_auto(&name) {
-                    return found;
-                }
+        let own = self.own.load();
+        if let Some(host) = &host {
+            if let Some(found) = own.find(host).find(fits) {
+                return (Some(Arc::clone(found)), Reason::File);
             }
-            // A client that connects to an IP address asks for no name (RFC 6066, section 3).
-            None => {
-                if let Some(found) = local.and_then(|ip| of_name(&ip.to_canonical().to_string())) {
-                    return Some(found);
+            if self.is_auto(host) {
+                let found = self.keyring.table().find(host).find(fits).cloned();
+                if found.is_some() {
+                    return (found, Reason::Automatic);
+                }
+                if name.is_some() {
+                    return (None, Reason::Missing);
                 }
             }
         }
+        if name.is_some() && self.refuses_unknown {
+            return (None, Reason::Refused);
+        }
         let first = own.all().iter().find(fits).cloned();
-        first.or_else(|| self.auto.iter().find_map(|name| self.keyring.table().find(name).find(fits).cloned()))
+        let automatic = || self.auto.iter().find_map(|name| self.keyring.table().find(name).find(fits).cloned());
+        (first.or_else(automatic), Reason::First)
     }
 
     fn is_auto(&self, name: &str) -> bool {
@@ -340,7 +335,7 @@ impl Choice {
 
 impl ResolvesServerCert for Choice {
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        self.choose(hello.server_name(), None, &|identity| suits(identity, &hello))
-            .map(|identity| Arc::clone(identity.certified()))
+        let (identity, _) = self.choose(hello.server_name(), None, &|identity| suits(identity, &hello));
+        identity.map(|identity| Arc::clone(identity.certified()))
     }
 }

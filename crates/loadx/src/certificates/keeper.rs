@@ -9,7 +9,7 @@ use loadx_certs::{Acme, AcmeSettings, Answers, Bundle, CertsError, LocalAuthorit
 use loadx_core::config::Config;
 use loadx_proxy::{Challenges, Elsewhere, Identity, Keyring};
 use tokio::runtime::{Builder, LocalOptions};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, Semaphore};
 use tokio::task::spawn_local;
 
 use super::schedule::{PAUSE_MAX, pause};
@@ -18,14 +18,11 @@ use super::wanted::Wanted;
 /// The longest time between two looks at what is due.
 const LOOK: Duration = Duration::from_secs(5);
 
-/// The most certificates that LoadX gets at the same time.
+/// The most certificates that LoadX gets at the same time, and the most questions to an authority.
 const ORDERS_MAX: usize = 8;
 
 /// How long LoadX waits for another LoadX that gets the same certificate.
 const OTHERS: Duration = Duration::from_secs(5);
-
-/// The longest time of an order. A program for DNS may take five minutes of this time.
-const ORDER_LIMIT: Duration = Duration::from_secs(15 * 60);
 
 /// How often LoadX asks an authority when to renew a certificate.
 const SUGGESTIONS: Duration = Duration::from_secs(6 * 3_600);
@@ -41,6 +38,8 @@ struct Shared {
     changed: Notify,
     /// The account at the authority, with the settings it was opened for. One task at a time opens an account.
     account: tokio::sync::Mutex<Option<(AcmeSettings, Arc<Acme>)>>,
+    /// The questions at the same time when to renew a certificate.
+    questions: Semaphore,
 }
 
 #[derive(Default)]
@@ -67,16 +66,22 @@ struct Kept {
     suggestion_at: Option<Instant>,
     /// When the file of the certificate in the store was written.
     written_at: Option<SystemTime>,
+    /// Whether an operator asked for another certificate.
+    is_asked_for: bool,
     is_busy: bool,
 }
 
 impl Kept {
     /// A name without a certificate, with what a former process noted of its failures.
-    fn remembered(wanted: &Wanted, name: &str) -> Self {
-        let noted = Store::open(&wanted.folder).ok().and_then(|store| store.failures(&Acme::kind(&wanted.acme), name));
-        let Some((failures, next)) = noted else { return Kept::default() };
+    fn remembered(store: &Store, kind: &str, name: &str) -> Self {
+        let Some((failures, next)) = store.failures(kind, name) else { return Kept::default() };
         let wait = next.duration_since(SystemTime::now()).unwrap_or_default().min(PAUSE_MAX);
         Kept { failures, next_try: Some(Instant::now() + wait), ..Kept::default() }
+    }
+
+    /// Forgets what went wrong before.
+    fn has_succeeded(&mut self) {
+        (self.failures, self.problem, self.next_try, self.is_asked_for) = (0, None, None, false);
     }
 }
 
@@ -87,6 +92,7 @@ impl Keeper {
             state: Mutex::default(),
             changed: Notify::new(),
             account: tokio::sync::Mutex::default(),
+            questions: Semaphore::new(ORDERS_MAX),
         }))
     }
 
@@ -177,27 +183,24 @@ impl Keeper {
             let written_at = store.replaced_at(&kind, name);
             let (is_busy, former) = {
                 let mut state = self.state();
-                let kept = state.kept.entry(name.clone()).or_insert_with(|| Kept::remembered(&wanted, name));
+                let kept = state.kept.entry(name.clone()).or_insert_with(|| Kept::remembered(&store, &kind, name));
                 (kept.is_busy, std::mem::replace(&mut kept.written_at, written_at))
             };
             if !is_busy && written_at.is_some() && written_at != former {
                 has_news |= self.take_over(&store, &kind, name);
             }
         }
-        for name in wanted.local.iter().chain(&wanted.public).filter(|name| store.take_renewal(name)) {
-            tracing::info!("an operator asked for another certificate for {name}");
-            let mut state = self.state();
-            let kept = state.kept.entry(name.clone()).or_default();
-            (kept.renew_at, kept.next_try) = (Some(SystemTime::UNIX_EPOCH), None);
+        if store.has_renewals() {
+            for name in wanted.local.iter().chain(&wanted.public).filter(|name| store.take_renewal(name)) {
+                tracing::info!("an operator asked for another certificate for {name}");
+                let mut state = self.state();
+                let kept = state.kept.entry(name.clone()).or_insert_with(|| Kept::remembered(&store, &kind, name));
+                (kept.is_asked_for, kept.next_try) = (true, None);
+            }
         }
         if has_news {
             self.publish();
         }
-    }
-
-    /// Whether an operator asked for another certificate.
-    fn is_asked_for(&self, name: &str) -> bool {
-        self.state().kept.get(name).is_some_and(|kept| kept.renew_at == Some(SystemTime::UNIX_EPOCH))
     }
 
     /// Takes the certificate of the store, if LoadX has another one. Returns whether there is a new one.
@@ -216,6 +219,9 @@ impl Keeper {
         match self.keep(name, bundle) {
             Ok(identity) => {
                 tracing::info!("a certificate of the store is in use: {}", identity.summary());
+                if let Some(kept) = self.state().kept.get_mut(name) {
+                    kept.has_succeeded();
+                }
                 true
             }
             Err(error) => {
@@ -230,11 +236,16 @@ impl Keeper {
         let (now, today) = (Instant::now(), SystemTime::now());
         let mut state = self.state();
         let Some(wanted) = state.wanted.clone() else { return LOOK };
+        let (store, kind) = (Store::open(&wanted.folder), Acme::kind(&wanted.acme));
         let mut next = LOOK;
         for name in wanted.local.iter().chain(&wanted.public) {
             let orders = state.orders;
-            let kept = state.kept.entry(name.clone()).or_insert_with(|| Kept::remembered(&wanted, name));
-            let is_due = kept.bundle.is_none() || kept.renew_at.is_some_and(|at| at <= today);
+            let kept = state.kept.entry(name.clone()).or_insert_with(|| match &store {
+                Ok(store) => Kept::remembered(store, &kind, name),
+                // The order tells of the error.
+                Err(_) => Kept::default(),
+            });
+            let is_due = kept.bundle.is_none() || kept.is_asked_for || kept.renew_at.is_some_and(|at| at <= today);
             let wait = kept.next_try.map_or(Duration::ZERO, |at| at.saturating_duration_since(now));
             if kept.is_busy || orders >= ORDERS_MAX {
                 continue;
@@ -256,7 +267,10 @@ impl Keeper {
     /// Gets a certificate.
     async fn renew(self, wanted: Wanted, name: String) {
         let outcome = match wanted.local.contains(&name) {
-            true => sign(&wanted, &name, self.is_asked_for(&name)).map(Some),
+            true => {
+                let is_asked_for = self.state().kept.get(&name).is_some_and(|kept| kept.is_asked_for);
+                sign(&wanted, &name, is_asked_for).map(Some)
+            }
             false => self.order(&wanted, &name).await,
         };
         let kept = match outcome {
@@ -271,7 +285,7 @@ impl Keeper {
         let mut note = None;
         match kept {
             Ok(Some(identity)) => {
-                (entry.failures, entry.problem, entry.next_try) = (0, None, None);
+                entry.has_succeeded();
                 tracing::info!("a new certificate is in use: {}", identity.summary());
             }
             // Another LoadX is about to get the certificate.
@@ -316,11 +330,7 @@ impl Keeper {
         tracing::info!("getting a certificate for {name}, with a proof by {}", proof.as_str());
         let acme = self.account(wanted, &store).await?;
         let answers: Arc<dyn Answers> = Arc::new(self.clone());
-        let obtained = tokio::time::timeout(ORDER_LIMIT, acme.obtain(name, proof, former.as_ref(), &answers)).await;
-        let bundle = obtained.unwrap_or_else(|_| {
-            let minutes = ORDER_LIMIT.as_secs() / 60;
-            Err(CertsError::Authority(format!("the authority did not finish the order within {minutes} min")))
-        })?;
+        let bundle = acme.obtain(name, proof, former.as_ref(), &answers).await?;
         store.save(&kind, name, &bundle)?;
         store.note_failures(&kind, name, None)?;
         Ok(Some(bundle))
@@ -341,6 +351,8 @@ impl Keeper {
 
     /// Asks the authority when to renew a certificate.
     async fn ask_when(self, wanted: Wanted, name: String) {
+        // Nobody closes the semaphore.
+        let _question = self.0.questions.acquire().await;
         let Some(bundle) = self.state().kept.get(&name).and_then(|kept| kept.bundle.clone()) else { return };
         let at = match Store::open(&wanted.folder) {
             Ok(store) => match self.account(&wanted, &store).await {

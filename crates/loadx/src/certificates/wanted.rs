@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 
-use loadx_certs::{AcmeSettings, CustomerKey, Proof};
+use loadx_certs::{Acme, AcmeSettings, CustomerKey, LocalAuthority, Proof};
 use loadx_core::config::{AcmeChallenge, Config, is_local_name};
 
 use crate::manager;
@@ -75,6 +75,11 @@ pub(crate) struct Place {
 }
 
 impl Place {
+    /// The folder of the store with the certificate for a name.
+    pub(crate) fn kind_of(&self, name: &str) -> String {
+        if is_local_name(name) { LocalAuthority::KIND.to_owned() } else { Acme::kind(&self.acme) }
+    }
+
     /// The place of a config, or of LoadX without a config file. None without a state directory, if the config names no
     /// folder.
     pub(crate) fn of(config: Option<&Config>) -> Option<Self> {

@@ -5,8 +5,8 @@ use std::process::ExitCode;
 use std::time::SystemTime;
 
 use clap::{Args, Subcommand};
-use loadx_certs::{Acme, Bundle, Store};
-use loadx_core::config::Config;
+use loadx_certs::{Bundle, LocalAuthority, Store};
+use loadx_core::config::{Config, is_local_name};
 use loadx_proxy::Identity;
 
 use crate::certificates::Place;
@@ -59,9 +59,6 @@ enum CertsCommand {
     },
 }
 
-/// The folder of local certificates in the store.
-const LOCAL: &str = "local";
-
 pub(super) fn certs(arguments: &CertsArguments) -> Result<ExitCode, Trouble> {
     let config = arguments.config()?;
     let place = Place::of(config.as_ref()).ok_or_else(|| {
@@ -69,7 +66,6 @@ pub(super) fn certs(arguments: &CertsArguments) -> Result<ExitCode, Trouble> {
         Trouble::Input(format!("there is no state directory\n  help: {help}"))
     })?;
     let store = Store::open(&place.folder)?;
-    let kind = Acme::kind(&place.acme);
     match arguments.command.as_ref().unwrap_or(&CertsCommand::List { json: false }) {
         CertsCommand::List { json } => list(&store, *json)?,
         CertsCommand::Renew { name } => {
@@ -77,18 +73,26 @@ pub(super) fn certs(arguments: &CertsArguments) -> Result<ExitCode, Trouble> {
                 listener.tls.as_ref().is_some_and(|tls| tls.auto.iter().any(|wanted| **wanted == **name))
             });
             if !is_wanted {
-                find(&store, &kind, name)?;
+                find(&store, &place, name)?;
             }
             store.ask_renewal(name)?;
             trouble::print(&format!("the running LoadX gets another certificate for {name} within 10 s\n"))?;
         }
         CertsCommand::Import { name, certificate, key } => {
+            if is_local_name(name) {
+                let message = format!("LoadX's own authority signs for {name}");
+                let help =
+                    "name the files of your certificate with \"certificate\" and \"key\" in \"tls\" of the listener";
+                return Err(Trouble::Input(format!("{message}\n  help: {help}")));
+            }
             let bundle = read(name, certificate, key.as_deref().unwrap_or(certificate))?;
+            let kind = place.kind_of(name);
             store.save(&kind, name, &bundle)?;
+            store.note_failures(&kind, name, None)?;
             trouble::print(&format!("the running LoadX uses the certificate for {name} within 10 s\n"))?;
         }
         CertsCommand::Export { name, with_key } => {
-            let (bundle, _) = find(&store, &kind, name)?;
+            let bundle = find(&store, &place, name)?;
             trouble::print(if *with_key { bundle.text() } else { bundle.chain() })?;
         }
     }
@@ -102,15 +106,12 @@ impl CertsArguments {
     }
 }
 
-/// The certificate for a name, and the folder that has the certificate.
-fn find(store: &Store, kind: &str, name: &str) -> Result<(Bundle, String), Trouble> {
-    for folder in [kind, LOCAL] {
-        if let Some(bundle) = store.load(folder, name)? {
-            return Ok((bundle, folder.to_owned()));
-        }
-    }
-    let message = format!("there is no certificate for {name} in {}", store.folder().display());
-    Err(Trouble::Input(format!("{message}\n  help: loadx certs list names the certificates")))
+/// The certificate for a name.
+fn find(store: &Store, place: &Place, name: &str) -> Result<Bundle, Trouble> {
+    store.load(&place.kind_of(name), name)?.ok_or_else(|| {
+        let message = format!("there is no certificate for {name} in {}", store.folder().display());
+        Trouble::Input(format!("{message}\n  help: loadx certs list names the certificates"))
+    })
 }
 
 /// A certificate of files, if clients would accept the certificate for the name.
@@ -134,7 +135,7 @@ fn list(store: &Store, json: bool) -> Result<(), Trouble> {
     for kind in store.kinds()? {
         for path in store.list(&kind)? {
             // The authority itself is a certificate that no client gets.
-            if kind == LOCAL && path.file_stem().is_some_and(|name| name == "authority") {
+            if kind == LocalAuthority::KIND && path.file_stem().is_some_and(|name| name == LocalAuthority::NAME) {
                 continue;
             }
             let identity = Identity::read(&path, &path);

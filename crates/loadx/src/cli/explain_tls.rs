@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
-use loadx_certs::{Acme, Store};
+use loadx_certs::Store;
 use loadx_core::config::{Config, ListenerConfig, TlsConfig, TlsProfile, is_local_name};
 use loadx_proxy::{Identity, Keyring, Reason, Summary, explain_backend, explain_listener};
 
@@ -97,9 +97,8 @@ fn sentence(host: &str, reason: &Reason, identity: Option<&Identity>) -> String 
             format!("{host} gets the certificate that LoadX's local authority signed")
         }
         Reason::Automatic => format!("{host} gets the certificate that LoadX got of its authority"),
-        Reason::Missing(problem) => {
-            let problem = problem.as_ref().map_or_else(String::new, |problem| format!(" ({problem})"));
-            format!("{host} gets the alert unrecognized_name: LoadX has no certificate for the name yet{problem}")
+        Reason::Missing => {
+            format!("{host} gets the alert unrecognized_name: LoadX has no certificate for the name yet")
         }
         Reason::Refused => {
             format!("{host} gets the alert unrecognized_name: no certificate has the name (unknown_names)")
@@ -127,10 +126,8 @@ fn keyring(config: &Config) -> Arc<Keyring> {
     let Some(place) = Place::of(Some(config)).filter(|place| place.folder.is_dir()) else { return keyring };
     let Ok(store) = Store::open(&place.folder) else { return keyring };
     let names = config.listeners.iter().filter_map(|listener| listener.tls.as_ref()).flat_map(|tls| &tls.auto);
-    let kind = Acme::kind(&place.acme);
     let found = names.filter_map(|name| {
-        let kind = if is_local_name(name) { "local" } else { &kind };
-        let bundle = store.load(kind, name).ok()??;
+        let bundle = store.load(&place.kind_of(name), name).ok()??;
         Identity::from_pem(bundle.text().as_bytes(), bundle.text().as_bytes()).ok().map(Arc::new)
     });
     keyring.replace(found.collect());

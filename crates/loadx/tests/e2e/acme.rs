@@ -331,6 +331,7 @@ fn a_restart_does_not_ask_the_authority_again_at_once() {
     let path = loadx.config_path();
     assert_eq!(crate::support::loadx(&["certs", "--config", text(&path), "renew", "app.example.com"]).code, Some(0));
     loadx.wait_for_log("LoadX tries again in 60 s");
+    assert_eq!(loadx.log().matches("getting a certificate").count(), 1, "{}", loadx.log());
 }
 
 /// The system calls of the thread for certificates at which a crash can matter, and how many of them to go on after each kill:

@@ -60,6 +60,9 @@ fn an_imported_certificate_is_used_without_a_restart() {
     let refused = import(&wrong);
     assert_eq!(refused.code, Some(2), "{refused:?}");
     assert!(refused.stderr.contains("not for app.test, but for other.test"), "{refused:?}");
+    let (certificate, key) = (text(&right.certificate), text(&right.key));
+    let local = certs(&site, &["import", "localhost", "--certificate", certificate, "--key", key]);
+    assert!(local.code == Some(2) && local.stderr.contains("own authority"), "{local:?}");
     assert_eq!(import(&right).code, Some(0));
     eventually("the imported certificate is in use", || connect(site.address, "app.test", &config).ok());
 }
