@@ -7,7 +7,7 @@ use std::time::SystemTime;
 use clap::{Args, Subcommand};
 use loadx_certs::{Bundle, LocalAuthority, Store};
 use loadx_core::config::{Config, is_local_name};
-use loadx_proxy::Identity;
+use loadx_proxy::{Identity, IdentityError};
 
 use crate::certificates::Place;
 use crate::config_file;
@@ -117,7 +117,11 @@ fn find(store: &Store, place: &Place, name: &str) -> Result<Bundle, Trouble> {
 /// A certificate of files, if clients would accept the certificate for the name.
 fn read(name: &str, certificate: &Path, key: &Path) -> Result<Bundle, Trouble> {
     let fault = |reason: String| Trouble::Input(format!("{}: {reason}", certificate.display()));
-    let identity = Identity::read(certificate, key).map_err(|error| fault(error.to_string()))?;
+    let identity = Identity::read(certificate, key).map_err(|error| match error {
+        // The text names the file.
+        IdentityError::File(..) => Trouble::Input(error.to_string()),
+        error => fault(error.to_string()),
+    })?;
     if let Some(reason) = identity.fault_at(SystemTime::now()) {
         return Err(fault(reason));
     }

@@ -72,7 +72,9 @@ fn listeners(config: &Config, typed: &str, text: &mut String) -> Result<bool, Tr
         let explained = explain_listener(tls, &keyring, name.as_deref(), local);
         let (identity, reason) = explained.map_err(|error| Trouble::Failure(error.to_string()))?;
         let versions = if tls.profile == TlsProfile::Modern { "TLS 1.3" } else { "TLS 1.2 and 1.3" };
-        let _ = writeln!(text, "listener {} ({}), {versions}", listener.name, listener.at);
+        let at = listener.at.to_string();
+        let named = if *listener.name == *at { at } else { format!("{} ({at})", listener.name) };
+        let _ = writeln!(text, "listener {named}, {versions}");
         is_well &= matches!(reason, Reason::File | Reason::Automatic);
         let _ = writeln!(text, "  {}", sentence(&host, &reason, identity.as_deref()));
         for (number, summary) in identity.iter().flat_map(|identity| identity.summaries()).enumerate() {

@@ -3,6 +3,7 @@
 mod client;
 mod origin;
 mod process;
+mod programs;
 mod terminal;
 pub(crate) mod tls;
 
@@ -11,7 +12,8 @@ use std::time::{Duration, Instant};
 
 pub(crate) use client::{Client, Response};
 pub(crate) use origin::{Connection, Origin};
-pub(crate) use process::{Demo, LoadX, Output, TestBackend, loadx, signal_to, start};
+pub(crate) use process::{LoadX, Output, loadx, signal_to, start};
+pub(crate) use programs::{Demo, TestBackend};
 pub(crate) use terminal::Terminal;
 
 /// The longest time of each wait, far longer than a wait should take.

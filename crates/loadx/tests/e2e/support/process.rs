@@ -1,4 +1,4 @@
-//! LoadX and its test backend as processes.
+//! `loadx` as a process: commands that end, and a LoadX that serves.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
@@ -11,7 +11,7 @@ use std::thread::JoinHandle;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use super::{Client, Response, eventually, free_ports};
+use super::{Client, Response, eventually};
 
 /// The exit status and the output of a command.
 #[derive(Debug)]
@@ -86,14 +86,14 @@ pub(super) fn command() -> Command {
 }
 
 /// A process whose standard error is read continuously. Dropping it kills the process.
-struct Process {
-    child: Child,
+pub(super) struct Process {
+    pub(super) child: Child,
     log: Arc<Mutex<String>>,
     reader: Option<JoinHandle<()>>,
 }
 
 impl Process {
-    fn start(mut command: Command, stdout: impl Into<Stdio>) -> Self {
+    pub(super) fn start(mut command: Command, stdout: impl Into<Stdio>) -> Self {
         let mut child = command.stdout(stdout).stderr(Stdio::piped()).spawn().unwrap();
         let log = Arc::<Mutex<String>>::default();
         let stderr = child.stderr.take().unwrap();
@@ -121,7 +121,7 @@ impl Process {
         self.log.lock().unwrap().clone()
     }
 
-    fn address(&mut self) -> SocketAddr {
+    pub(super) fn address(&mut self) -> SocketAddr {
         let found = eventually("the process listens", || {
             if let Some(status) = self.child.try_wait().unwrap() {
                 return Some(Err(status));
@@ -138,12 +138,12 @@ impl Process {
         eventually(&format!("the log says {text:?}"), || self.log().contains(text).then_some(()));
     }
 
-    fn signal(&self, signal: rustix::process::Signal) {
+    pub(super) fn signal(&self, signal: rustix::process::Signal) {
         let pid = rustix::process::Pid::from_child(&self.child);
         rustix::process::kill_process(pid, signal).unwrap();
     }
 
-    fn wait(&mut self) -> ExitStatus {
+    pub(super) fn wait(&mut self) -> ExitStatus {
         eventually("the process ends", || self.child.try_wait().unwrap())
     }
 }
@@ -164,7 +164,7 @@ pub(crate) fn signal_to(pid: u32, signal: rustix::process::Signal) {
 /// A running LoadX.
 pub(crate) struct LoadX {
     process: Process,
-    directory: TempDir,
+    pub(super) directory: TempDir,
     pub(crate) address: SocketAddr,
     /// The processes that took over.
     successors: Vec<u32>,
@@ -412,99 +412,5 @@ impl Drop for LoadX {
         } else {
             eprintln!("LoadX said:\n{log}");
         }
-    }
-}
-
-/// A running `loadx demo`.
-pub(crate) struct Demo {
-    process: Process,
-    stdout: PathBuf,
-    _directory: TempDir,
-}
-
-impl Demo {
-    pub(crate) fn start() -> Self {
-        let directory = TempDir::new().unwrap();
-        let stdout = directory.path().join("stdout");
-        let mut demo = command();
-        demo.args(["demo", "--port", "0", "--backend-port", &free_ports()]);
-        let process = Process::start(demo, File::create(&stdout).unwrap());
-        Demo { process, stdout, _directory: directory }
-    }
-
-    /// The standard output so far.
-    pub(crate) fn stdout(&self) -> String {
-        std::fs::read_to_string(&self.stdout).unwrap()
-    }
-
-    /// Sends Ctrl-C and waits for the end.
-    pub(crate) fn interrupt(&mut self) -> ExitStatus {
-        self.process.signal(rustix::process::Signal::INT);
-        self.process.wait()
-    }
-}
-
-/// A running `loadx backend`.
-pub(crate) struct TestBackend {
-    process: Process,
-    name: String,
-    pub(crate) address: SocketAddr,
-}
-
-impl TestBackend {
-    pub(crate) fn start(name: &str) -> Self {
-        Self::start_on(name, 0, &[])
-    }
-
-    pub(crate) fn start_on(name: &str, port: u16, arguments: &[&str]) -> Self {
-        let mut backend = command();
-        backend.args(["backend", "--host", "127.0.0.1", "--name", name, "--port", &port.to_string()]).args(arguments);
-        let mut process = Process::start(backend, Stdio::null());
-        let address = process.address();
-        TestBackend { process, name: name.to_owned(), address }
-    }
-
-    /// Kills the backend without a warning, like a crash.
-    pub(crate) fn kill(&mut self) {
-        self.process.child.kill().unwrap();
-        self.process.child.wait().unwrap();
-    }
-
-    /// Starts the backend again on the same address.
-    pub(crate) fn restart(&mut self) {
-        let (name, port) = (self.name.clone(), self.address.port());
-        eventually("the port is free again", || std::net::TcpListener::bind(("127.0.0.1", port)).ok());
-        *self = Self::start_on(&name, port, &[]);
-    }
-}
-
-impl LoadX {
-    /// Starts a `loadx bench` against this LoadX.
-    pub(crate) fn bench(&self, requests: u64, concurrency: usize, path: &str) -> Bench {
-        let results = self.directory.path().join(format!("results-{requests}-{concurrency}.json"));
-        let mut bench = command();
-        bench
-            .args(["bench", "-n", &requests.to_string(), "-c", &concurrency.to_string(), "--path", path])
-            .args(["--url", &format!("http://{}", self.address), "-o"])
-            .arg(&results);
-        Bench { child: bench.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap(), results }
-    }
-}
-
-/// A running `loadx bench`.
-pub(crate) struct Bench {
-    child: Child,
-    results: PathBuf,
-}
-
-impl Bench {
-    /// Waits for the end; returns the results.
-    pub(crate) fn results(mut self) -> Value {
-        eventually("the bench ends", || self.child.try_wait().unwrap());
-        let mut said = String::new();
-        self.child.stdout.take().unwrap().read_to_string(&mut said).unwrap();
-        self.child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
-        let results = std::fs::read_to_string(&self.results).unwrap_or_default();
-        serde_json::from_str(&results).unwrap_or_else(|error| panic!("no results ({error}): {said}"))
     }
 }
