@@ -10,7 +10,8 @@ use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use instant_acme::{
     Account, AccountCredentials, AuthorizationStatus, CertificateIdentifier, ChallengeType, Error, ExternalAccountKey,
-    Identifier, KeyAuthorization, LetsEncrypt, NewAccount, NewOrder, Order, OrderStatus, RetryPolicy,
+    Identifier, KeyAuthorization, LetsEncrypt, NewAccount, NewOrder, Order, OrderStatus, RetryPolicy, RevocationReason,
+    RevocationRequest,
 };
 use rcgen::{CertificateParams, CustomExtension, KeyPair};
 use sha2::{Digest as _, Sha256};
@@ -100,13 +101,18 @@ impl Acme {
         name
     }
 
+    /// Whether the store has an account at this authority.
+    pub fn has_account(settings: &AcmeSettings, store: &Store) -> bool {
+        account_file(settings, store).is_file()
+    }
+
     /// Takes the account of the store, or makes one and agrees to the terms of the authority.
     ///
     /// # Errors
     /// When the authority cannot be reached or refuses, or the store cannot be read or written.
     pub async fn open(settings: &AcmeSettings, store: &Store) -> Result<Self, CertsError> {
         let kind = Acme::kind(settings);
-        let path = store.folder().join(&kind).join("account.json");
+        let path = account_file(settings, store);
         let builder = match &settings.ca {
             Some(ca) => {
                 Account::builder_with_root(ca).map_err(|error| CertsError::Content(ca.clone(), error.to_string()))?
@@ -232,6 +238,17 @@ impl Acme {
         crate::authority::bundle(&chain, &key)
     }
 
+    /// Has the authority revoke a certificate that this account got (RFC 8555, section 7.6).
+    ///
+    /// # Errors
+    /// When the authority cannot be reached or refuses.
+    pub async fn revoke(&self, bundle: &Bundle, reason: RevocationReason) -> Result<(), CertsError> {
+        let (_, content) = x509_parser::pem::parse_x509_pem(bundle.chain().as_bytes())
+            .map_err(|error| CertsError::Making(error.to_string()))?;
+        let request = RevocationRequest { certificate: &content.contents.into(), reason: Some(reason) };
+        within(self.account.revoke(&request)).await?.map_err(|error| failed("the revocation", &error))
+    }
+
     /// When the authority wants the certificate to be renewed (RFC 9773): a moment in the time that the authority suggests,
     /// the same for each call. None if the authority suggests nothing.
     pub async fn renew_at(&self, bundle: &Bundle) -> Option<SystemTime> {
@@ -331,6 +348,10 @@ impl Given<'_> {
 async fn within<T>(answer: impl Future<Output = T>) -> Result<T, CertsError> {
     let silent = |_| CertsError::Authority(format!("no answer within {} s", AUTHORITY_TIMEOUT.as_secs()));
     tokio::time::timeout(AUTHORITY_TIMEOUT, answer).await.map_err(silent)
+}
+
+fn account_file(settings: &AcmeSettings, store: &Store) -> PathBuf {
+    store.folder().join(Acme::kind(settings)).join("account.json")
 }
 
 fn directory(settings: &AcmeSettings) -> &str {

@@ -14,4 +14,5 @@ pub use acme::{Acme, AcmeSettings, Answers, CustomerKey, Proof};
 pub use authority::LocalAuthority;
 pub use bundle::Bundle;
 pub use error::CertsError;
+pub use instant_acme::RevocationReason;
 pub use store::{Lock, Store};

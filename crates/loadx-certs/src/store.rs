@@ -110,6 +110,18 @@ impl Store {
         replace(&path, bundle.text()).map_err(CertsError::file(&path))
     }
 
+    /// Removes a certificate with its key. A certificate that is not there is no error.
+    ///
+    /// # Errors
+    /// When the file cannot be removed.
+    pub fn remove(&self, kind: &str, name: &str) -> Result<(), CertsError> {
+        let path = self.path(kind, name);
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(CertsError::File(path, error)),
+            _ => Ok(()),
+        }
+    }
+
     /// The text of another file of the store, such as that of an account; none if there is no such file.
     pub(crate) fn read(&self, path: &Path) -> Result<Option<String>, CertsError> {
         match fs::read_to_string(path) {

@@ -45,6 +45,8 @@ pub struct Answering<'a> {
     pub request_id_line: Option<&'a [u8]>,
     /// The names of fields to remove, in lower case.
     pub removed: &'a [Arc<str>],
+    /// The name, in lower case, of a field of the backend that a field in `added` replaces.
+    pub replaced: Option<&'a str>,
     /// Complete field lines to add.
     pub added: &'a [u8],
 }
@@ -202,8 +204,11 @@ impl Response<'_, '_> {
         }
         let removes =
             |name: &[u8]| answering.removed.iter().any(|removed| name.eq_ignore_ascii_case(removed.as_bytes()));
-        if !answering.removed.is_empty() && !self.is_interim() {
-            let removed = (0..self.lines.count()).filter(|index| removes(self.lines.name(*index)));
+        let replaces =
+            |name: &[u8]| answering.replaced.is_some_and(|replaced| name.eq_ignore_ascii_case(replaced.as_bytes()));
+        if (!answering.removed.is_empty() || answering.replaced.is_some()) && !self.is_interim() {
+            let names = (0..self.lines.count()).map(|index| (index, self.lines.name(index)));
+            let removed = names.filter(|(_, name)| removes(name) || replaces(name)).map(|(index, _)| index);
             removed.for_each(|index| dropped.add(index));
         }
         copy_kept(&self.lines, dropped, self.respaced, out);
@@ -267,6 +272,7 @@ mod tests {
                 date: None,
                 request_id_line: None,
                 removed: &[],
+                replaced: None,
                 added: b"",
             },
             &mut out,
@@ -389,6 +395,7 @@ mod tests {
                 date: Some("now"),
                 request_id_line: None,
                 removed: &[],
+                replaced: None,
                 added: b"",
             },
             &mut out,

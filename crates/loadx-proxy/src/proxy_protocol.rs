@@ -101,6 +101,10 @@ fn missing(header: &[u8]) -> Result<usize, HeaderFault> {
 }
 
 fn parse(header: &[u8]) -> Result<Option<Origin>, HeaderFault> {
+    // The library reads numbers as Rust does, with a sign.
+    if header.starts_with(b"PROXY TCP") && header.contains(&b'+') {
+        return Err(HeaderFault::Invalid("a port has a sign".to_owned()));
+    }
     let parsed = ProxyHeader::parse(header, ParseConfig::default());
     let (header, _) = parsed.map_err(|error| HeaderFault::Invalid(error.to_string()))?;
     let address = header.proxied_address();
@@ -249,6 +253,7 @@ mod tests {
         assert!(matches!(take(b"GET / HTTP/1.1\r\n"), Err(HeaderFault::Missing)));
         assert!(matches!(take(b"PROXY TCP4 x y 1 2\r\n"), Err(HeaderFault::Invalid(_))));
         assert!(matches!(take(&[b"PROXY TCP4 ", &b"1"[..].repeat(200)[..]].concat()), Err(HeaderFault::Invalid(_))));
+        assert!(matches!(take(b"PROXY TCP4 192.0.2.1 192.0.2.2 +1 2\r\n"), Err(HeaderFault::Invalid(_))));
         assert!(matches!(take(b"PROXY TCP4 192.0.2.1"), Err(HeaderFault::Broken(Broken::Closed))));
         let mut long = SIGNATURE_V2.to_vec();
         long.extend_from_slice(&[0x21, 0x11, 0xff, 0xff]);

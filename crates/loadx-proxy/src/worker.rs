@@ -97,9 +97,11 @@ fn obey<N: Network>(worker: &Rc<Worker<N>>, accepting: &mut Accepting<N>, order:
                 ended.served().await;
             });
             worker.sessions.leave(&listeners);
-            for parked in worker.parking.take(|listener| listeners.contains(&listener)) {
-                wake(worker, parked);
-            }
+            wake_to_close(worker, &listeners);
+        }
+        Order::Reconnect(listeners) => {
+            worker.sessions.close_when_idle(&listeners);
+            wake_to_close(worker, &listeners);
         }
         Order::Cut(listeners) => worker.cut(&listeners),
         Order::CutAll => worker.sessions.cut("cut at the end of the drain after an upgrade"),
@@ -124,7 +126,7 @@ async fn finish<N: Network>(worker: &Rc<Worker<N>>, ended: Ended) {
     let grace = worker.plan().process.timeouts.shutdown_grace;
     worker.sessions.stop();
     for parked in worker.parking.take(|_| true) {
-        wake(worker, parked);
+        wake(worker, parked, true);
     }
     let all_ended = async {
         ended.served().await;
@@ -146,13 +148,21 @@ async fn attend<N: Network>(worker: Rc<Worker<N>>) {
     loop {
         let parked = poll_fn(|cx| worker.parking.poll_awake(cx)).await;
         worker.pool.polled_since(parked.silent_at);
-        wake(&worker, parked);
+        wake(&worker, parked, false);
     }
 }
 
-fn wake<N: Network>(worker: &Rc<Worker<N>>, parked: Parked<StreamOf<N>>) {
+/// Resumes the parked clients of these listeners, so that they close if they have sent nothing.
+fn wake_to_close<N: Network>(worker: &Rc<Worker<N>>, listeners: &[ListenerId]) {
+    for parked in worker.parking.take(|listener| listeners.contains(&listener)) {
+        wake(worker, parked, true);
+    }
+}
+
+/// Resumes a parked client. `closes`: whether the connection closes as soon as the connection is idle.
+fn wake<N: Network>(worker: &Rc<Worker<N>>, parked: Parked<StreamOf<N>>, closes: bool) {
     let client = Client::awake(parked, worker.clock);
-    spawn_local(h1::resume(Rc::clone(worker), client));
+    spawn_local(h1::resume(Rc::clone(worker), client, closes));
 }
 
 /// Once a second: closes clients that have rested for too long, and idle backend connections

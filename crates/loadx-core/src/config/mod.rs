@@ -10,6 +10,7 @@ mod admin;
 mod algorithm;
 mod changes;
 mod checker;
+mod client_certificates;
 mod comments;
 mod edits;
 mod environment;
@@ -32,11 +33,12 @@ use reader::Read as _;
 use validate::BACKENDS_MAX;
 
 pub use changes::{BackendChange, ChangeError, Changes, Presence, Wanted};
+pub use client_certificates::{ClientCertificates, ClientRule, ClientRules};
 pub use fault::{Fault, Faults};
 pub use model::{
     AccessLogConfig, AcmeChallenge, AcmeConfig, AdminConfig, AdminSocket, BackendTls, BackendTransport,
-    CertificateFiles, ClientCertificates, ClientLimits, ClusterConfig, Config, HealthKeys, HostPort, ListenerConfig,
-    ProxyVersion, Signature, Timeouts, TlsConfig, TlsProfile, TokenSource,
+    CertificateFiles, ClientLimits, ClusterConfig, Config, HealthKeys, HostPort, ListenerConfig, ProxyVersion,
+    Signature, Timeouts, TlsConfig, TlsProfile, TokenSource,
 };
 pub use tls::is_local_name;
 pub use values::{LogField, LogFormat};

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
-use super::{LogField, LogFormat};
+use super::{ClientRules, LogField, LogFormat};
 use crate::route::Route;
 use crate::{Algorithm, AttemptPolicy, BackendSpec, HealthPolicy};
 
@@ -140,8 +140,8 @@ pub struct TlsConfig {
     pub profile: TlsProfile,
     /// Whether LoadX refuses a client that asks for a name without a certificate.
     pub refuses_unknown: bool,
-    /// The certificates of clients; `None` means that LoadX asks for none.
-    pub clients: Option<ClientCertificates>,
+    /// The certificates of clients.
+    pub clients: Arc<ClientRules>,
     /// The max-age of Strict-Transport-Security, in seconds; `None` means no such field.
     pub hsts: Option<u64>,
 }
@@ -163,17 +163,6 @@ pub enum TlsProfile {
     Intermediate,
     /// TLS 1.3.
     Modern,
-}
-
-/// The certificates of clients.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ClientCertificates {
-    /// The file with the certificates of the authorities.
-    pub ca: PathBuf,
-    /// The files with lists of revoked certificates.
-    pub revoked: Vec<PathBuf>,
-    /// Whether a client without a certificate is refused.
-    pub required: bool,
 }
 
 /// A set of backends with one algorithm.

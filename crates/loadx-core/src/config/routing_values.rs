@@ -114,6 +114,15 @@ words! {
 }
 
 words! {
+    /// Whether clients show certificates.
+    ClientCertificateWord {
+        Off = "off",
+        Optional = "optional",
+        Required = "required",
+    }
+}
+
+words! {
     /// What a client gets that asks for a name without a certificate.
     UnknownNameWord {
         Default = "default",

@@ -7,9 +7,7 @@ use super::reader::{At, Place, Problem, Typed as _};
 use super::routing_values::{ChallengeWord, HostPattern, ProfileWord, UnknownNameWord};
 use super::tls_file::{FileAcme, FileBackendTlsEntry, FileCertificate, FileTls};
 use super::values::Text;
-use super::{
-    AcmeChallenge, AcmeConfig, BackendTls, CertificateFiles, ClientCertificates, ListenerConfig, TlsConfig, TlsProfile,
-};
+use super::{AcmeChallenge, AcmeConfig, BackendTls, CertificateFiles, ListenerConfig, TlsConfig, TlsProfile};
 
 /// The port of https (RFC 9110, section 4.2.2).
 pub(super) const HTTPS_PORT: u16 = 443;
@@ -44,14 +42,7 @@ impl Checker<'_> {
                 ProfileWord::Modern => TlsProfile::Modern,
             },
             refuses_unknown: file.unknown_names == UnknownNameWord::Refuse,
-            clients: file.client_certificates.as_ref().map(|clients| {
-                let revoked = clients.value.revoked.iter().flat_map(|lists| &lists.value);
-                ClientCertificates {
-                    ca: clients.value.ca.value.0.as_str().into(),
-                    revoked: revoked.map(|list| list.value.0.as_str().into()).collect(),
-                    required: clients.value.required,
-                }
-            }),
+            clients: file.client_certificates.as_ref().map(|typed| self.client_rules(typed)).unwrap_or_default().into(),
             hsts: file.hsts.as_ref().map(|hsts| hsts.value.0),
         }
     }

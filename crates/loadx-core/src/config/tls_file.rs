@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::Faults;
 use super::reader::{At, Node, Read};
-use super::routing_values::{ChallengeWord, HostPattern, ProfileWord, UnknownNameWord};
+use super::routing_values::{ChallengeWord, ClientCertificateWord, HostPattern, ProfileWord, UnknownNameWord};
 use super::values::{Host, Text, Whole};
 
 file_object! {
@@ -23,8 +23,9 @@ file_object! {
             /// Further certificates. LoadX chooses by the name that the client asks for, and by the kind of key that the
             /// client supports; a client that asks for no name gets the first certificate.
             certificates: Vec<At<FileCertificate>>,
-            /// Certificates that clients must or may show. Without this key: LoadX asks for none.
-            client_certificates: FileClientCertificates,
+            /// Certificates that clients must or may show: an object for all hosts, or a list of objects with "names".
+            /// Without this key: LoadX asks for none.
+            client_certificates: FileClientRules,
             /// The time, in seconds, for which browsers use only https for the host (Strict-Transport-Security). Without
             /// this key: LoadX does not add the field.
             hsts: Whole<0, 157_680_000>,
@@ -86,18 +87,42 @@ file_object! {
 file_object! {
     /// The certificates of clients.
     FileClientCertificates {
-        required {
-            /// The file with the certificates of the authorities that may sign certificates of clients.
-            ca: Text,
-        }
+        required {}
         optional {
+            /// The hosts for which the object is; *.example.com stands for all names below example.com. Without this key:
+            /// all hosts that no other object names, and clients that name no host in TLS.
+            names: Vec<At<HostPattern>>,
+            /// The file with the certificates of the authorities that may sign certificates of clients. Needed unless the
+            /// mode is off.
+            ca: Text,
             /// Files with lists of revoked certificates (CRL). With this key, a certificate needs a list of its issuer.
             revoked: Vec<At<Text>>,
         }
         default {
-            /// Whether a client without a certificate is refused.
-            required: bool = true,
+            /// Whether clients show certificates: LoadX asks for none (off), a client may show one (optional), or a client
+            /// without one is refused (required).
+            mode: ClientCertificateWord = ClientCertificateWord::Required,
         }
+    }
+}
+
+/// The certificates of clients: an object for all hosts, or a list of objects.
+#[derive(Clone, Debug)]
+pub(super) enum FileClientRules {
+    One(Box<FileClientCertificates>),
+    List(Vec<At<FileClientCertificates>>),
+}
+
+impl Read for FileClientRules {
+    fn schema() -> Value {
+        json!({ "anyOf": [FileClientCertificates::schema(), Vec::<At<FileClientCertificates>>::schema()] })
+    }
+
+    fn read(node: Node<'_>, faults: &mut Faults) -> Option<Self> {
+        if node.is_object() {
+            return FileClientCertificates::read(node, faults).map(Box::new).map(FileClientRules::One);
+        }
+        Read::read(node, faults).map(FileClientRules::List)
     }
 }
 

@@ -15,7 +15,7 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use ipnet::IpNet;
 
-use crate::config::{BackendTransport, ClientLimits, Config, Signature, Timeouts};
+use crate::config::{BackendTransport, ClientLimits, ClientRules, Config, Signature, Timeouts};
 use crate::route::RouteTable;
 use crate::{AttemptPolicy, ClusterId, ListenerId, View};
 
@@ -56,6 +56,8 @@ pub struct ListenerPlan {
     pub endpoints: bool,
     /// Whether clients connect with TLS.
     pub tls: bool,
+    /// What LoadX asks of clients, by host.
+    pub client_rules: Arc<ClientRules>,
     /// The port of https to which every request is redirected; `None` means no redirect.
     pub https_port: Option<u16>,
     /// The field line of Strict-Transport-Security with its CR LF, or nothing.

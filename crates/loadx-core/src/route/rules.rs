@@ -211,6 +211,11 @@ impl FieldEdits {
         self.remove.is_empty() && self.add.is_empty()
     }
 
+    /// Whether a field with this name, in lower case, is added.
+    pub fn adds(&self, name: &str) -> bool {
+        self.add.iter().any(|(added, _)| added.eq_ignore_ascii_case(name))
+    }
+
     /// Writes the lines of the added fields.
     pub fn put_added(&self, values: &dyn Values, out: &mut Vec<u8>) {
         for (name, template) in &self.add {

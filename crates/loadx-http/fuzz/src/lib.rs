@@ -93,6 +93,7 @@ pub fn response_head(data: &[u8]) {
             date: Some("now"),
             request_id_line: None,
             removed: &[],
+            replaced: None,
             added: b"",
         },
         &mut out,

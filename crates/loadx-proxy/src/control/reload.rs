@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use loadx_core::config::{AccessLogConfig, Config};
-use loadx_core::plan::Plan;
+use loadx_core::plan::{ListenerPlan, Plan};
 use loadx_core::{ClusterId, ListenerId, NameAnswer, Time};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::{JoinSet, spawn_local};
@@ -154,6 +154,7 @@ impl<N: Network> Control<N> {
         self.shared.publish(Arc::clone(&plan));
         self.listen(opened);
         let closing = self.leave(&former, &plan);
+        self.reconnect(&former, &plan);
         if let Some(log) = log {
             self.mailboxes.iter().for_each(|mailbox| drop(mailbox.send(Order::Log(log.sender.clone()))));
             self.log.replace_with(log);
@@ -217,6 +218,22 @@ impl<N: Network> Control<N> {
         for (mailbox, sockets) in self.mailboxes.iter().zip(by_worker).filter(|(_, sockets)| !sockets.is_empty()) {
             // A worker that ended accepts no clients.
             let _ = mailbox.send(Order::Listen(sockets));
+        }
+    }
+
+    /// Has the clients connect again whose listeners ask for other certificates of clients now.
+    fn reconnect(&self, former: &Plan, plan: &Plan) {
+        let has_changed = |listener: &&ListenerPlan| {
+            let former = former.listener(listener.id).map(|position| &former.listeners[position]);
+            former.is_some_and(|former| former.client_rules != listener.client_rules)
+        };
+        let changed: Arc<[ListenerId]> =
+            plan.listeners.iter().filter(has_changed).map(|listener| listener.id).collect();
+        if !changed.is_empty() {
+            for mailbox in &self.mailboxes {
+                // A worker that ended has no connections.
+                let _ = mailbox.send(Order::Reconnect(Arc::clone(&changed)));
+            }
         }
     }
 

@@ -87,9 +87,14 @@ impl Sessions {
         }
     }
 
-    /// Closes each connection of these listeners as soon as the connection is idle.
+    /// Closes each connection of these listeners as soon as the connection is idle, also connections to come.
     pub(crate) fn leave(&self, listeners: &[ListenerId]) {
         self.leaving.borrow_mut().extend(listeners);
+        self.close_when_idle(listeners);
+    }
+
+    /// Closes each connection of these listeners as soon as the connection is idle.
+    pub(crate) fn close_when_idle(&self, listeners: &[ListenerId]) {
         for (_, state) in self.states.borrow().iter().filter(|(_, state)| listeners.contains(&state.listener)) {
             state.close.set(true);
             state.waker.wake_by_ref();
@@ -177,6 +182,11 @@ impl Session {
             }
         })
         .await
+    }
+
+    /// Has the connection close as soon as the connection is idle.
+    pub(crate) fn close_when_idle(&self) {
+        self.state.close.set(true);
     }
 
     /// Whether this connection must be closed if idle.

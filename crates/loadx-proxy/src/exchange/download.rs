@@ -77,6 +77,7 @@ impl<P, A: ResponseSource<P>, W: ResponseSink<P>> Download<'_, P, A, W> {
         let mut line = request_id::EMPTY_LINE;
         let changes = ResponseChanges {
             removed: incoming.route().map_or(&[], |route| &route.response_fields.remove[..]),
+            replaced: routing::replaced_field(incoming),
             added,
             request_id_line: incoming.id.line(&mut line),
             via: incoming.plan.process.signature.via.as_deref(),

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use loadx_core::ProxyError;
+use loadx_core::plan::ListenerPlan;
 use loadx_core::route::{self, Action, Decided, Endpoint, Fields, Forward, Request, Respond, Verdict};
 use loadx_http::{Changes, Framing};
 
@@ -152,6 +153,21 @@ pub(super) async fn prove<N: Network>(worker: &Worker<N>, incoming: &Incoming) -
     Some(Own::Fixed(Respond { status: 200, body: answer.into(), content_type: "application/octet-stream".into() }))
 }
 
+/// Whether LoadX asked the client, on this connection, for the certificate that the host of the request needs. A connection
+/// that was made for another host, or before the rules changed, does not do.
+fn is_checked_for_host(listener: &ListenerPlan, incoming: &Incoming) -> bool {
+    let rules = &listener.client_rules;
+    let rule = match rules.named.is_empty() {
+        true => &rules.others,
+        false => {
+            let host = route::path::host(incoming.head.authority());
+            // The host of a rule is ASCII.
+            rules.of(std::str::from_utf8(&host).unwrap_or_default())
+        }
+    };
+    incoming.tls.as_ref().map_or(&None, |tls| &tls.client_rule) == rule
+}
+
 /// Decides on a request, and stores the matched route in `incoming`.
 pub(super) fn decide<N: Network>(worker: &Worker<N>, incoming: &mut Incoming) -> Decision {
     if let Some(own) = own(incoming) {
@@ -164,6 +180,10 @@ pub(super) fn decide<N: Network>(worker: &Worker<N>, incoming: &mut Incoming) ->
         return refused(421, "http_request_error", message);
     }
     let listener = &incoming.plan.listeners[incoming.listener];
+    if !is_checked_for_host(listener, incoming) {
+        let message = "this host asks for other certificates of clients than the connection; connect again";
+        return refused(421, "http_request_error", message);
+    }
     let (route, verdict) = match listener.https_port {
         Some(port) => (None, route::redirect_to_https(port, &RequestView(incoming))),
         None => {
@@ -214,9 +234,20 @@ fn own(incoming: &Incoming) -> Option<Own> {
 pub(super) fn response_lines(incoming: &Incoming, out: &mut Vec<u8>) {
     if let Some(route) = incoming.route().filter(|route| !route.response_fields.add.is_empty()) {
         route::put_response_lines(route, &RequestView(incoming), out);
+        if route.response_fields.adds(HSTS) {
+            return;
+        }
     }
     out.extend_from_slice(incoming.hsts_line().as_bytes());
 }
+
+/// The field of the backend that a field of LoadX replaces: of two lines of Strict-Transport-Security, a browser heeds only
+/// the first (RFC 6797, section 8.1).
+pub(super) fn replaced_field(incoming: &Incoming) -> Option<&'static str> {
+    (!incoming.hsts_line().is_empty()).then_some(HSTS)
+}
+
+const HSTS: &str = "strict-transport-security";
 
 fn cluster<N: Network>(worker: &Worker<N>, forward: &Forward, incoming: &Incoming) -> usize {
     let client = || loadx_core::Key::from_ip(incoming.client, loadx_core::KeyPrefixes::default()).bits();

@@ -101,6 +101,8 @@ pub(crate) trait ResponseSink<P> {
 pub(crate) struct ResponseChanges<'c> {
     /// Names of fields to remove, in lower case.
     pub(crate) removed: &'c [Arc<str>],
+    /// The name, in lower case, of a field of the backend that a field of `added` replaces.
+    pub(crate) replaced: Option<&'c str>,
     /// Field lines to add, each with its CR LF.
     pub(crate) added: &'c [u8],
     /// The field line of X-Request-Id.

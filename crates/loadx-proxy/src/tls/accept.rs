@@ -6,9 +6,10 @@ use loadx_core::Time;
 use rustls::server::{Accepted, Acceptor, UnbufferedServerConnection};
 use rustls::{AlertDescription, Error};
 
+use super::choice::NoIdentity;
 use super::facts::TlsFacts;
 use super::handshake::{HandshakeFault, Handshakes, Secured, complete, read_more};
-use super::server::{NoIdentity, ServerTls, asks_for_proof};
+use super::server::{Chosen, ServerTls, asks_for_proof};
 use super::session::Session;
 use crate::net::Stream;
 use crate::timer::Timer;
@@ -38,7 +39,7 @@ pub(crate) async fn accept<S: Stream>(
         Some(choice) => choice,
         None => tls.prove(name.as_deref()).await,
     };
-    let (config, identity) = match choice {
+    let Chosen { settings, identity, group } = match choice {
         Ok(choice) => choice,
         Err(reason) => {
             let (description, fault) = match reason {
@@ -49,11 +50,13 @@ pub(crate) async fn accept<S: Stream>(
             return Err(fault);
         }
     };
-    let connection = UnbufferedServerConnection::new(config).map_err(HandshakeFault::Tls)?;
+    let connection = UnbufferedServerConnection::new(settings).map_err(HandshakeFault::Tls)?;
     let completed = complete(stream, Session::Server(connection), received, turns, timer, deadline).await?;
-    let secured = completed.with(|common| TlsFacts::new(common, name, Some(identity)));
+    let rule = group.as_ref().and_then(|group| group.rule().clone());
+    let secured = completed.with(|common| TlsFacts::new(common, name, Some(identity), rule));
     if secured.facts().is_resumed
-        && let Err(error) = tls.lets_in(secured.common())
+        && let Some(group) = group
+        && let Err(error) = group.lets_in(secured.common())
     {
         secured.end(stream);
         return Err(HandshakeFault::Tls(error));

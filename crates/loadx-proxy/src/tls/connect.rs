@@ -26,5 +26,5 @@ pub(crate) async fn connect<S: Stream>(
     let name = tls.name_for(host).map_err(HandshakeFault::Tls)?;
     let connection = UnbufferedClientConnection::new(tls.rustls(), name).map_err(HandshakeFault::Tls)?;
     let completed = complete(stream, Session::Client(connection), Vec::new(), turns, timer, &|| deadline).await?;
-    Ok(completed.with(|common| TlsFacts::new(common, None, None)))
+    Ok(completed.with(|common| TlsFacts::new(common, None, None, None)))
 }

@@ -8,13 +8,14 @@ use std::time::Duration;
 use loadx_core::config::{BackendTls, Config, TlsConfig};
 use rustls::ClientConnection;
 
+use super::choice::Reason;
 use super::client::ClientTls;
 use super::error::TlsError;
 use super::facts::TlsFacts;
 use super::identities::Keyring;
 use super::identity::{Identity, Summary};
 use super::roots;
-use super::server::{Reason, ServerTls};
+use super::server::ServerTls;
 
 /// The certificate that a client gets that asks a listener for this name, or that connects to this address without a name; and
 /// why.
@@ -81,7 +82,7 @@ pub fn explain_backend(
     while connection.is_handshaking() {
         connection.complete_io(&mut stream)?;
     }
-    let facts = TlsFacts::new(&connection, None, None);
+    let facts = TlsFacts::new(&connection, None, None, None);
     let chain = connection.peer_certificates().unwrap_or_default().iter().map(Summary::of).collect();
     connection.send_close_notify();
     // The backend may be gone already.

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use loadx_core::config::ClientRule;
 use rustls::{CommonState, HandshakeKind, ProtocolVersion};
 
 use super::identity::{Identity, common_name, subject};
@@ -25,10 +26,17 @@ pub(crate) struct TlsFacts {
     pub(crate) client_name: Option<Box<str>>,
     /// The certificate that LoadX showed; none on the backend's side.
     pub(crate) identity: Option<Arc<Identity>>,
+    /// By which rule LoadX asked for the certificate of the client.
+    pub(crate) client_rule: ClientRule,
 }
 
 impl TlsFacts {
-    pub(super) fn new(common: &CommonState, server_name: Option<Box<str>>, identity: Option<Arc<Identity>>) -> Self {
+    pub(super) fn new(
+        common: &CommonState,
+        server_name: Option<Box<str>>,
+        identity: Option<Arc<Identity>>,
+        client_rule: ClientRule,
+    ) -> Self {
         let client = common.peer_certificates().and_then(|chain| chain.first());
         TlsFacts {
             version: match common.protocol_version() {
@@ -43,6 +51,7 @@ impl TlsFacts {
             client_name: client.and_then(common_name),
             is_resumed: common.handshake_kind() == Some(HandshakeKind::Resumed),
             identity,
+            client_rule,
         }
     }
 

@@ -1,7 +1,8 @@
 //! TLS on the connections of clients and backends.
 //!
 //! `session` calls rustls, without I/O. `stream` is a [`Stream`](crate::net::Stream) inside TLS; `handshake` makes one.
-//! `server` has the settings of a listener and `accept` its handshakes, `client` those of a cluster and `connect` its
+//! `server` has the settings of a listener, with `choice` of certificates
+//! and `clients` by the certificates that they must show, and `accept` its handshakes, `client` those of a cluster and `connect` its
 //! handshakes. `identity` has certificates with their keys, and `identities` finds them by name.
 
 /// The beginning of the paths for which an authority asks over HTTP (RFC 8555, section 8.3).
@@ -9,7 +10,9 @@ pub(crate) const CHALLENGE_PATH: &[u8] = b"/.well-known/acme-challenge/";
 
 mod accept;
 mod backends;
+mod choice;
 mod client;
+mod clients;
 mod connect;
 mod error;
 mod explain;
@@ -25,6 +28,7 @@ mod stream;
 
 pub(crate) use accept::accept;
 pub(crate) use backends::TlsBackends;
+pub use choice::Reason;
 pub(crate) use connect::connect;
 pub use error::TlsError;
 pub use explain::{BackendShown, explain_backend, explain_listener, faults_of_files};
@@ -33,6 +37,5 @@ pub(crate) use handshake::{HandshakeFault, Handshakes};
 pub use identities::{Challenges, Elsewhere, Keyring};
 pub use identity::{Identity, IdentityError, Summary};
 pub(crate) use listeners::TlsListeners;
-pub use server::Reason;
 pub(crate) use server::{Automatic, ServerTls};
 pub(crate) use stream::TlsStream;

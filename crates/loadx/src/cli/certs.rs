@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::SystemTime;
 
-use clap::{Args, Subcommand};
-use loadx_certs::{Bundle, LocalAuthority, Store};
+use clap::{Args, Subcommand, ValueEnum};
+use loadx_certs::{Acme, Bundle, LocalAuthority, RevocationReason, Store};
 use loadx_core::config::{Config, is_local_name};
 use loadx_proxy::{Identity, IdentityError};
 
@@ -49,6 +49,15 @@ enum CertsCommand {
         #[arg(long, value_name = "FILE")]
         key: Option<PathBuf>,
     },
+    /// Have the authority declare a certificate invalid, for instance because others know its key; the running LoadX gets
+    /// another certificate with a new key within 10 s, unless the config no longer has the name
+    Revoke {
+        /// The name
+        name: String,
+        /// Why
+        #[arg(long, value_enum, default_value_t)]
+        reason: Reason,
+    },
     /// Print a certificate with those of its issuers in the PEM format
     Export {
         /// The name
@@ -57,6 +66,31 @@ enum CertsCommand {
         #[arg(long)]
         with_key: bool,
     },
+}
+
+/// Why a certificate is revoked (RFC 5280, section 5.3.1).
+#[derive(Copy, Clone, Debug, Default, ValueEnum)]
+enum Reason {
+    /// None of the others
+    #[default]
+    Unspecified,
+    /// Somebody else may know the private key
+    KeyCompromise,
+    /// Another certificate is in use
+    Superseded,
+    /// The name is no longer in use
+    CessationOfOperation,
+}
+
+impl From<Reason> for RevocationReason {
+    fn from(reason: Reason) -> Self {
+        match reason {
+            Reason::Unspecified => RevocationReason::Unspecified,
+            Reason::KeyCompromise => RevocationReason::KeyCompromise,
+            Reason::Superseded => RevocationReason::Superseded,
+            Reason::CessationOfOperation => RevocationReason::CessationOfOperation,
+        }
+    }
 }
 
 pub(super) fn certs(arguments: &CertsArguments) -> Result<ExitCode, Trouble> {
@@ -69,10 +103,7 @@ pub(super) fn certs(arguments: &CertsArguments) -> Result<ExitCode, Trouble> {
     match arguments.command.as_ref().unwrap_or(&CertsCommand::List { json: false }) {
         CertsCommand::List { json } => list(&store, *json)?,
         CertsCommand::Renew { name } => {
-            let is_wanted = config.iter().flat_map(|config| &config.listeners).any(|listener| {
-                listener.tls.as_ref().is_some_and(|tls| tls.auto.iter().any(|wanted| **wanted == **name))
-            });
-            if !is_wanted {
+            if !is_wanted(config.as_ref(), name) {
                 find(&store, &place, name)?;
             }
             store.ask_renewal(name)?;
@@ -91,6 +122,7 @@ pub(super) fn certs(arguments: &CertsArguments) -> Result<ExitCode, Trouble> {
             store.note_failures(&kind, name, None)?;
             trouble::print(&format!("the running LoadX uses the certificate for {name} within 10 s\n"))?;
         }
+        CertsCommand::Revoke { name, reason } => revoke(&store, &place, config.as_ref(), name, *reason)?,
         CertsCommand::Export { name, with_key } => {
             let bundle = find(&store, &place, name)?;
             trouble::print(if *with_key { bundle.text() } else { bundle.chain() })?;
@@ -104,6 +136,41 @@ impl CertsArguments {
         let file = self.config.clone().or_else(|| Some(PathBuf::from("config.json")).filter(|file| file.is_file()));
         file.map(|file| config_file::load_or_advise(&file, "name the config file with --config")).transpose()
     }
+}
+
+/// Whether LoadX gets a certificate for the name with this config.
+fn is_wanted(config: Option<&Config>, name: &str) -> bool {
+    let mut listeners = config.into_iter().flat_map(|config| &config.listeners);
+    listeners.any(|listener| listener.tls.as_ref().is_some_and(|tls| tls.auto.iter().any(|wanted| **wanted == *name)))
+}
+
+fn revoke(store: &Store, place: &Place, config: Option<&Config>, name: &str, reason: Reason) -> Result<(), Trouble> {
+    let bundle = find(store, place, name)?;
+    if is_local_name(name) {
+        let message = format!("LoadX's own authority signs for {name}, and keeps no list of revoked certificates");
+        let help = format!("`loadx certs renew {name}` gets a certificate with a new key");
+        return Err(Trouble::Input(format!("{message}\n  help: {help}")));
+    }
+    if !Acme::has_account(&place.acme, store) {
+        let message = format!("{} has no account at the authority", store.folder().display());
+        let help = "only the account that got the certificate may revoke the certificate: ask the authority";
+        return Err(Trouble::Input(format!("{message}\n  help: {help}")));
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(|error| Trouble::Failure(error.to_string()))?;
+    runtime.block_on(async { Acme::open(&place.acme, store).await?.revoke(&bundle, reason.into()).await })?;
+    // Without a config file, the running LoadX knows which names it serves.
+    let is_wanted = config.is_none() || is_wanted(config, name);
+    if is_wanted {
+        store.ask_renewal(name)?;
+    } else {
+        store.remove(&place.kind_of(name), name)?;
+    }
+    let then = match is_wanted {
+        true => "the running LoadX gets another one within 10 s",
+        false => "its file is removed, because no listener has the name in \"auto\"",
+    };
+    trouble::print(&format!("the certificate for {name} is revoked; {then}\n"))
 }
 
 /// The certificate for a name.

@@ -84,7 +84,8 @@ fn listeners(config: &Config, typed: &str, text: &mut String) -> Result<bool, Tr
             let _ = writeln!(text, "  clients refuse it: {fault}");
             is_well = false;
         }
-        if let Some(clients) = &tls.clients {
+        let rule = name.as_deref().map_or(&tls.clients.others, |name| tls.clients.of(name));
+        if let Some(clients) = rule {
             let must = if clients.required { "must" } else { "may" };
             let _ = writeln!(text, "  clients {must} show a certificate of {}", clients.ca.display());
         }

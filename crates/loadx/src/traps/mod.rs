@@ -10,7 +10,7 @@ mod trap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::path::Path;
 
-use loadx_core::config::{ClusterConfig, Config, HealthKeys, HostPort};
+use loadx_core::config::{ClusterConfig, Config, HealthKeys, HostPort, ListenerConfig};
 use loadx_core::route::Action;
 use loadx_core::{BackendSpec, Probe};
 
@@ -43,12 +43,13 @@ fn find(config: &Config) -> Vec<Trap> {
         [half_an_address(&format!("backend {}", backend.name), &backend.host), loop_to_itself(config, backend)]
     });
     let listen = config.listeners.iter().map(|listener| half_an_address("the address to listen on", &listener.at.host));
+    let told = config.listeners.iter().map(anybody_tells_addresses);
     let log = config.access_log.as_ref().and_then(|log| log.file.as_deref()).and_then(unwritable_log);
     let clusters = config
         .clusters
         .iter()
         .flat_map(|cluster| [slow_probes(config, cluster), all_drained(cluster), insecure(cluster)]);
-    let found = listen.chain([log]).chain(backends).chain(clusters).flatten();
+    let found = listen.chain(told).chain([log]).chain(backends).chain(clusters).flatten();
     let found = found.chain(unused(config)).chain(routes::traps(config)).chain(redirects::traps(config));
     found.chain(certificates::traps(config)).collect()
 }
@@ -59,6 +60,19 @@ fn all_drained(cluster: &ClusterConfig) -> Option<Trap> {
         Trap::warning(
             format!("all backends of the cluster \"{}\" are drained: its requests get 503", cluster.name),
             "remove \"drain\" from one of them",
+        )
+    })
+}
+
+/// A listener that takes the address of the client from any peer.
+fn anybody_tells_addresses(listener: &ListenerConfig) -> Option<Trap> {
+    listener.proxy_protocol.iter().any(|peers| peers.prefix_len() == 0).then(|| {
+        Trap::warning(
+            format!(
+                "\"proxy_protocol\" of the listener {} names all peers, so that any client may claim any address",
+                listener.name
+            ),
+            "name the addresses of the load balancers before LoadX",
         )
     })
 }

@@ -20,6 +20,7 @@ struct Pebble {
     authority: Authority,
     folder: TempDir,
     directory: SocketAddr,
+    management: u16,
     http: u16,
     tls: u16,
     dns_management: u16,
@@ -64,7 +65,7 @@ impl Pebble {
         for port in [acme, dns_management] {
             eventually("the authority listens", || std::net::TcpStream::connect(("127.0.0.1", port)).ok());
         }
-        Some(Pebble { processes, authority, folder, directory, http, tls, dns_management })
+        Some(Pebble { processes, authority, folder, directory, management, http, tls, dns_management })
     }
 
     /// Settings by which LoadX gets certificates for these names.
@@ -243,6 +244,50 @@ fn a_certificate_is_renewed_before_its_end() {
     let loadx = LoadX::of(&config);
     loadx.wait_for_log("a new certificate is in use: app.example.com, issued by CN=Pebble");
     assert!(!read(&path).contains(&read(&old.certificate)), "the new certificate is in the store");
+}
+
+#[test]
+fn a_revoked_certificate_is_replaced() {
+    let Some(pebble) = Pebble::start(&[], &json!({})) else { return };
+    let origin = Origin::answering(OK);
+    let mut config = pebble.config(&origin, &["app.example.com", "old.example.com"], &json!({}));
+    let loadx = LoadX::of(&config);
+    let first = pebble.wait_for_certificate("app.example.com");
+    let old = pebble.wait_for_certificate("old.example.com");
+    let file = pebble.folder.path().join("config.json");
+    std::fs::write(&file, config.to_string()).unwrap();
+    let certs = |arguments: &[&str]| {
+        let output = crate::support::loadx(&[&["certs", "--config", text(&file)], arguments].concat());
+        (output.code, format!("{}{}", output.stdout, output.stderr))
+    };
+    let status_at_authority = |certificate: &[u8]| -> Value {
+        let file = pebble.folder.path().join("certificate.der");
+        std::fs::write(&file, certificate).unwrap();
+        let mut openssl = Command::new("openssl");
+        openssl.args(["x509", "-inform", "DER", "-noout", "-serial", "-in", text(&file)]);
+        let serial = String::from_utf8(openssl.output().unwrap().stdout).unwrap();
+        let serial = serial.trim().trim_start_matches("serial=").to_ascii_lowercase();
+        let url = format!("https://127.0.0.1:{}/cert-status-by-serial/{serial}", pebble.management);
+        let output = Command::new("curl").args(["-s", "--cacert", text(&pebble.authority.ca_path()), &url]).output();
+        serde_json::from_slice(&output.unwrap().stdout).unwrap()
+    };
+    assert_eq!(status_at_authority(&first)["Status"], "Valid");
+    let (code, said) = certs(&["revoke", "app.example.com", "--reason", "key-compromise"]);
+    assert_eq!((code, said.contains("is revoked; the running LoadX gets another one")), (Some(0), true), "{said}");
+    let status = status_at_authority(&first);
+    assert_eq!((&status["Status"], &status["Reason"]), (&json!("Revoked"), &json!(1)), "{status}");
+    loadx.wait_for_log("an operator asked for another certificate for app.example.com");
+    eventually("another certificate is in use", || {
+        (pebble.wait_for_certificate("app.example.com") != first).then_some(())
+    });
+    // A name that the config no longer has keeps no certificate.
+    config["listeners"][0]["tls"]["auto"] = json!(["app.example.com"]);
+    std::fs::write(&file, config.to_string()).unwrap();
+    let (code, said) = certs(&["revoke", "old.example.com"]);
+    assert_eq!((code, said.contains("its file is removed")), (Some(0), true), "{said}");
+    assert_eq!(status_at_authority(&old)["Status"], "Revoked");
+    let (code, said) = certs(&["revoke", "old.example.com"]);
+    assert_eq!((code, said.contains("there is no certificate for old.example.com")), (Some(2), true), "{said}");
 }
 
 #[test]

@@ -15,6 +15,7 @@ mod bodies;
 mod bounds;
 mod cases;
 mod certs;
+mod client_certificates;
 mod crash_steps;
 mod ctl;
 mod demo;

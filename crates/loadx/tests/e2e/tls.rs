@@ -1,4 +1,4 @@
-//! TLS on listeners: certificates by name, versions, certificates of clients, redirects, and what replaces certificates.
+//! TLS on listeners: certificates by name, versions, redirects, and what replaces certificates.
 
 use std::io::Write as _;
 use std::sync::Arc;
@@ -200,40 +200,30 @@ fn a_listener_redirects_to_https() {
 }
 
 #[test]
-fn clients_show_certificates() {
+fn one_line_of_strict_transport_security_reaches_the_client() {
     let authority = Authority::new();
-    let origin = Origin::answering(OK);
+    let origin = Origin::answering(
+        "HTTP/1.1 200 OK\r\nStrict-Transport-Security: max-age=0\r\nContent-Length: 2\r\nStrict-transport-security: x\r\n\r\nok",
+    );
     let mut settings = tls(&authority.issue("one", &["one.test"]));
-    settings["client_certificates"] = json!({ "ca": text(&authority.ca_path()) });
-    let required = loadx(&origin, &settings);
-    let known = authority.issue("client", &["client.test"]);
-    let mut client = connect(required.address, "one.test", &Arc::new(authority.client_config_with(&known))).unwrap();
-    client
-        .send("GET / HTTP/1.1\r\nHost: one.test\r\nClient-Cert: :forged:\r\nClient_Cert: :forged:\r\n\r\n")
-        .response();
-    let request = origin.requests().pop().unwrap();
-    assert!(request.contains("\r\nClient-Cert: :MII"), "{request}");
-    assert!(!request.contains("forged"), "{request}");
-    // A client of TLS 1.3 learns of the refusal when it reads.
-    let nobody = connect(required.address, "one.test", &Arc::new(authority.client_config()));
-    assert!(
-        nobody
-            .and_then(|mut client| client.send("GET / HTTP/1.1\r\n\r\n").try_response().map_err(std::io::Error::other))
-            .is_err()
-    );
-    let stranger = Authority::new();
-    let strange = stranger.issue("client", &["client.test"]);
-    let stranger = connect(required.address, "one.test", &Arc::new(authority.client_config_with(&strange)));
-    assert!(
-        stranger
-            .and_then(|mut client| client.send("GET / HTTP/1.1\r\n\r\n").try_response().map_err(std::io::Error::other))
-            .is_err()
-    );
-    settings["client_certificates"]["required"] = json!(false);
-    let optional = loadx(&origin, &settings);
-    let mut nobody = authority.connect(optional.address, "one.test");
-    nobody.send("GET / HTTP/1.1\r\nHost: one.test\r\nClient-Cert: :forged:\r\n\r\n").response();
-    assert!(!origin.requests().pop().unwrap().to_ascii_lowercase().contains("client-cert"));
+    let lines = |settings: &Value, route: &Value| {
+        let config = json!({
+            "listeners": [{ "address": "127.0.0.1:0", "tls": settings }],
+            "routes": [route],
+            "clusters": { "web": { "backends": [origin.address().to_string()] } },
+        });
+        let loadx = LoadX::of(&config);
+        let head = get(&mut authority.connect(loadx.address, "one.test"), "one.test").head.to_ascii_lowercase();
+        head.lines().filter(|line| line.starts_with("strict")).collect::<Vec<_>>().join(", ")
+    };
+    let plain = json!({ "cluster": "web" });
+    let of_backend = "strict-transport-security: max-age=0, strict-transport-security: x";
+    assert_eq!(lines(&settings, &plain), of_backend);
+    settings["hsts"] = json!(600);
+    assert_eq!(lines(&settings, &plain), "strict-transport-security: max-age=600");
+    let of_route =
+        json!({ "cluster": "web", "response_headers": { "set": { "Strict-Transport-Security": "max-age=7" } } });
+    assert_eq!(lines(&settings, &of_route), "strict-transport-security: max-age=7");
 }
 
 #[test]
@@ -253,7 +243,7 @@ fn replaced_files_are_read_without_a_reload() {
     let now = authority.connect(loadx.address, "one.test").tls().peer_certificates().unwrap()[0].clone();
     let other = authority.issue("other", &["other.test"]);
     std::fs::copy(&other.key, authority.folder.path().join("one.key")).unwrap();
-    loadx.wait_for_log("the private key does not belong to the certificate; the former certificate stays in use");
+    loadx.wait_for_log("the private key does not belong to the certificate; what was read before stays in use");
     let client = authority.connect(loadx.address, "one.test");
     assert!(client.tls().peer_certificates().unwrap()[0] == now);
 }
@@ -327,32 +317,4 @@ fn a_client_without_a_suitable_key_learns_that() {
     let said = String::from_utf8_lossy(&output.unwrap().stderr).into_owned();
     assert!(said.contains("handshake failure"), "{said}");
     assert_eq!(loadx_metrics_of(&authority, &loadx, "one.test")["tls_handshakes"]["failed"]["no_common_cipher"], 1);
-}
-
-#[test]
-fn a_session_does_not_outlive_the_authority_of_its_client() {
-    let (authority, other) = (Authority::new(), Authority::new());
-    let origin = Origin::answering(OK);
-    let ca = authority.folder.path().join("clients.pem");
-    std::fs::copy(authority.ca_path(), &ca).unwrap();
-    let mut settings = tls(&authority.issue("one", &["one.test"]));
-    settings["client_certificates"] = json!({ "ca": text(&ca) });
-    let config = json!({
-        "listeners": [{ "address": "127.0.0.1:0", "tls": settings }],
-        "workers": 1,
-        "clusters": { "web": { "backends": [origin.address().to_string()] } },
-    });
-    let loadx = LoadX::of(&config);
-    let known = Arc::new(authority.client_config_with(&authority.issue("client", &["client.test"])));
-    for kind in [HandshakeKind::Full, HandshakeKind::Resumed] {
-        let mut client = connect(loadx.address, "one.test", &known).unwrap();
-        assert_eq!(get(&mut client, "one.test").status, 200);
-        assert_eq!(client.tls().handshake_kind(), Some(kind));
-    }
-    std::fs::copy(other.ca_path(), &ca).unwrap();
-    loadx.reload(&config);
-    // A client of TLS 1.3 learns of the refusal when it reads.
-    let refused = connect(loadx.address, "one.test", &known);
-    assert!(refused.is_err() || refused.unwrap().send("GET / HTTP/1.1\r\nHost: one.test\r\n\r\n").is_closed());
-    assert_eq!(origin.requests().len(), 2);
 }

@@ -70,6 +70,22 @@ fn a_host_that_only_looks_like_an_address_is_refused() {
 }
 
 #[test]
+fn a_listener_that_lets_anybody_tell_addresses_is_warned_about() {
+    let config = |peers: &str| {
+        json!({
+            "listeners": [{ "address": ":8080", "proxy_protocol": [peers] }],
+            "backend_servers": [{ "host": "192.0.2.1", "port": 80 }],
+        })
+    };
+    for peers in ["0.0.0.0/0", "::/0"] {
+        let said = check(&config(peers));
+        assert_eq!(said.code, Some(0));
+        assert!(said.stderr.contains("any client may claim any address"), "{}", said.stderr);
+    }
+    assert_eq!(check(&config("10.0.0.0/8")).stderr, "");
+}
+
+#[test]
 fn a_log_in_a_folder_that_does_not_exist_is_refused_with_the_folder() {
     let backends = json!([{ "host": "a", "port": 1 }]);
     let log = |file: &str| json!({ "backend_servers": backends, "log_file": file });

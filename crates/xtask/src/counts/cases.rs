@@ -170,6 +170,7 @@ fn response(times: u32) {
             date: None,
             request_id_line: None,
             removed: &[],
+            replaced: None,
             added: b"",
         };
         response.encode(&answering, &mut out);

@@ -128,6 +128,7 @@ impl<'c, N: Network> ResponseSink<PipeOf<N>> for ResponseWriter<'c, N> {
             date: date.as_deref(),
             request_id_line: Some(changes.request_id_line),
             removed: changes.removed,
+            replaced: changes.replaced,
             added: changes.added,
         };
         response.encode(&answering, &mut self.body.head);

@@ -54,16 +54,21 @@ enum Head {
     Idle,
 }
 
-/// Serves a client connection that was parked, until the connection ends or is parked again.
+/// Serves a client connection that was parked, until the connection ends or is parked again. `closes`: whether the connection
+/// closes as soon as the connection is idle.
 ///
 /// The future takes some kilobytes. The box avoids copies of the future when a task is spawned.
 pub(crate) fn resume<N: Network>(
     worker: Rc<Worker<N>>,
     client: Client<StreamOf<N>>,
+    closes: bool,
 ) -> Pin<Box<impl Future<Output = ()>>> {
     worker.sessions.announce();
     Box::pin(async move {
         let session = worker.sessions.enroll(client.listener).await;
+        if closes {
+            session.close_when_idle();
+        }
         serve_connection(worker, session, client).await;
     })
 }

@@ -1,0 +1,201 @@
+//! The certificates that clients show, by the host that they ask for.
+
+use std::net::SocketAddr;
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+
+use rustls::{ClientConfig, HandshakeKind};
+use serde_json::{Value, json};
+
+use crate::support::tls::{Authority, Files, connect, text};
+use crate::support::{Client, LoadX, Origin, Response, eventually};
+
+const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
+
+fn get(client: &mut Client, host: &str) -> Response {
+    client.send(format!("GET / HTTP/1.1\r\nHost: {host}\r\n\r\n")).response()
+}
+
+/// The config of one listener with this certificate, which asks for these certificates of clients.
+fn config(origin: &Origin, files: &Files, client_certificates: &Value) -> Value {
+    json!({
+        "listeners": [{
+            "address": "127.0.0.1:0",
+            "tls": {
+                "certificate": text(&files.certificate),
+                "key": text(&files.key),
+                "client_certificates": client_certificates,
+            },
+        }],
+        "workers": 1,
+        "clusters": { "web": { "backends": [origin.address().to_string()] } },
+    })
+}
+
+/// Whether LoadX refuses the client. A client of TLS 1.3 learns of the refusal when it reads.
+fn is_refused(address: SocketAddr, name: &str, config: &Arc<ClientConfig>) -> bool {
+    connect(address, name, config).map_or(true, |mut client| {
+        client.send(format!("GET / HTTP/1.1\r\nHost: {name}\r\n\r\n")).try_response().is_err()
+    })
+}
+
+#[test]
+fn clients_show_certificates() {
+    let authority = Authority::new();
+    let origin = Origin::answering(OK);
+    let files = authority.issue("one", &["one.test"]);
+    let required = LoadX::of(&config(&origin, &files, &json!({ "ca": text(&authority.ca_path()) })));
+    let known = authority.issue("client", &["client.test"]);
+    let mut client = connect(required.address, "one.test", &Arc::new(authority.client_config_with(&known))).unwrap();
+    client
+        .send("GET / HTTP/1.1\r\nHost: one.test\r\nClient-Cert: :forged:\r\nClient_Cert: :forged:\r\n\r\n")
+        .response();
+    let request = origin.requests().pop().unwrap();
+    assert!(request.contains("\r\nClient-Cert: :MII"), "{request}");
+    assert!(!request.contains("forged"), "{request}");
+    assert!(is_refused(required.address, "one.test", &Arc::new(authority.client_config())));
+    let stranger = Authority::new();
+    let stranger = authority.client_config_with(&stranger.issue("client", &["client.test"]));
+    assert!(is_refused(required.address, "one.test", &Arc::new(stranger)));
+    let rule = json!({ "ca": text(&authority.ca_path()), "mode": "optional" });
+    let optional = LoadX::of(&config(&origin, &files, &rule));
+    let mut nobody = authority.connect(optional.address, "one.test");
+    nobody.send("GET / HTTP/1.1\r\nHost: one.test\r\nClient-Cert: :forged:\r\n\r\n").response();
+    assert!(!origin.requests().pop().unwrap().to_ascii_lowercase().contains("client-cert"));
+}
+
+#[test]
+fn a_session_does_not_outlive_the_authority_of_its_client() {
+    let (authority, other) = (Authority::new(), Authority::new());
+    let origin = Origin::answering(OK);
+    let ca = authority.folder.path().join("clients.pem");
+    std::fs::copy(authority.ca_path(), &ca).unwrap();
+    let config = config(&origin, &authority.issue("one", &["one.test"]), &json!({ "ca": text(&ca) }));
+    let loadx = LoadX::of(&config);
+    let known = Arc::new(authority.client_config_with(&authority.issue("client", &["client.test"])));
+    for kind in [HandshakeKind::Full, HandshakeKind::Resumed] {
+        let mut client = connect(loadx.address, "one.test", &known).unwrap();
+        assert_eq!(get(&mut client, "one.test").status, 200);
+        assert_eq!(client.tls().handshake_kind(), Some(kind));
+    }
+    std::fs::copy(other.ca_path(), &ca).unwrap();
+    loadx.reload(&config);
+    assert!(is_refused(loadx.address, "one.test", &known));
+    assert_eq!(origin.requests().len(), 2);
+}
+
+/// An authority, an origin, and LoadX that asks clients of admin.test and of the names below staff.test for a certificate.
+fn by_name() -> (Authority, Origin, LoadX) {
+    let authority = Authority::new();
+    let origin = Origin::answering(OK);
+    let files = authority.issue("all", &["www.test", "admin.test", "staff.test", "a.staff.test"]);
+    let rules = json!([{ "names": ["admin.test", "*.staff.test"], "ca": text(&authority.ca_path()) }]);
+    let loadx = LoadX::of(&config(&origin, &files, &rules));
+    (authority, origin, loadx)
+}
+
+#[test]
+fn each_name_asks_for_its_own_certificates() {
+    let (authority, origin, loadx) = by_name();
+    let nobody = Arc::new(authority.client_config());
+    for name in ["www.test", "staff.test"] {
+        assert!(!is_refused(loadx.address, name, &nobody), "{name}");
+    }
+    for name in ["admin.test", "a.staff.test"] {
+        assert!(is_refused(loadx.address, name, &nobody), "{name}");
+    }
+    assert_eq!(origin.requests().len(), 2);
+    let known = Arc::new(authority.client_config_with(&authority.issue("client", &["client.test"])));
+    let mut client = connect(loadx.address, "admin.test", &known).unwrap();
+    assert_eq!(get(&mut client, "admin.test").status, 200);
+    assert!(origin.requests().pop().unwrap().contains("\r\nClient-Cert: :MII"));
+    assert_eq!(get(&mut client, "a.staff.test").status, 200, "the hosts ask for the same");
+    assert_eq!(get(&mut client, "www.test").status, 421);
+}
+
+#[test]
+fn a_connection_for_another_name_is_no_way_around() {
+    let (authority, origin, loadx) = by_name();
+    let mut client = authority.connect(loadx.address, "www.test");
+    for host in ["admin.test", "ADMIN.test:443", "admin.test.", "a.staff.test", "x.y.staff.test"] {
+        let status = get(&mut client, host).status;
+        assert_eq!(status, 421, "{host}");
+    }
+    let response = client.send("GET https://admin.test/ HTTP/1.1\r\nHost: www.test\r\n\r\n").response();
+    assert_eq!(response.status, 421);
+    // A client that connects to an address names no host in TLS.
+    let files = authority.issue("address", &["127.0.0.1"]);
+    let rules = json!([{ "names": ["admin.test"], "ca": text(&authority.ca_path()) }]);
+    let by_address = LoadX::of(&config(&origin, &files, &rules));
+    let mut client = authority.connect(by_address.address, "127.0.0.1");
+    assert_eq!(get(&mut client, "127.0.0.1").status, 200);
+    assert_eq!(get(&mut client, "admin.test").status, 421);
+    assert_eq!(origin.requests().len(), 1);
+}
+
+#[test]
+fn a_ticket_of_another_name_is_no_way_around() {
+    let (authority, origin, loadx) = by_name();
+    let session = authority.folder.path().join("session");
+    let (address, session) = (loadx.address.to_string(), text(&session));
+    let openssl = |name: &str, ticket: [&str; 2], version: &str| {
+        let arguments = ["s_client", "-connect", &address, "-servername", name, version, "-quiet", "-no_ign_eof"];
+        let mut command = Command::new("openssl");
+        command.args(arguments).args(ticket).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        let request = format!("GET / HTTP/1.1\r\nHost: {name}\r\nConnection: close\r\n\r\n");
+        std::io::Write::write_all(child.stdin.as_mut().unwrap(), request.as_bytes()).unwrap();
+        // Standard input stays open until LoadX closes the connection.
+        let output = child.stdout.take().map(|mut stdout| std::io::read_to_string(&mut stdout).unwrap()).unwrap();
+        let _ = child.wait();
+        output
+    };
+    for version in ["-tls1_2", "-tls1_3"] {
+        assert!(openssl("www.test", ["-sess_out", session], version).contains("200 OK"), "{version}");
+        assert!(openssl("www.test", ["-sess_in", session], version).contains("200 OK"), "{version}");
+        let around = openssl("admin.test", ["-sess_in", session], version);
+        assert!(!around.contains("HTTP/1.1"), "{version}: {around}");
+    }
+    assert_eq!(origin.requests().len(), 4);
+}
+
+#[test]
+fn a_reload_that_asks_for_certificates_reaches_open_connections() {
+    let authority = Authority::new();
+    let origin = Origin::answering(OK);
+    let files = authority.issue("all", &["www.test", "admin.test"]);
+    let off = json!([{ "mode": "off" }]);
+    let loadx = LoadX::of(&config(&origin, &files, &off));
+    let mut idle = authority.connect(loadx.address, "admin.test");
+    assert_eq!(get(&mut idle, "admin.test").status, 200);
+    // A connection that has begun a request stays open, until its request has an answer.
+    let mut began = authority.connect(loadx.address, "admin.test");
+    assert_eq!(get(&mut began, "admin.test").status, 200);
+    began.send("GET / HTTP/1.1\r\n");
+    let rules = json!([{ "names": ["admin.test"], "ca": text(&authority.ca_path()) }, { "mode": "off" }]);
+    loadx.reload(&config(&origin, &files, &rules));
+    assert!(idle.is_closed());
+    let response = began.send("Host: admin.test\r\n\r\n").response();
+    assert_eq!((response.status, response.field("connection")), (421, Some("close")));
+    let nobody = Arc::new(authority.client_config());
+    assert!(is_refused(loadx.address, "admin.test", &nobody));
+    assert!(!is_refused(loadx.address, "www.test", &nobody));
+}
+
+#[test]
+fn replaced_authorities_and_lists_are_read_without_a_reload() {
+    let (authority, other) = (Authority::new(), Authority::new());
+    let origin = Origin::answering(OK);
+    let ca = authority.folder.path().join("clients.pem");
+    std::fs::copy(authority.ca_path(), &ca).unwrap();
+    let files = authority.issue("one", &["one.test"]);
+    let loadx = LoadX::of(&config(&origin, &files, &json!({ "ca": text(&ca) })));
+    let new = Arc::new(authority.client_config_with(&other.issue("client", &["client.test"])));
+    assert!(is_refused(loadx.address, "one.test", &new));
+    std::fs::copy(other.ca_path(), &ca).unwrap();
+    eventually("clients of the new authority come in", || (!is_refused(loadx.address, "one.test", &new)).then_some(()));
+    loadx.wait_for_log("clients.pem has changed, and is in use");
+    std::fs::write(&ca, "no certificate").unwrap();
+    loadx.wait_for_log("what was read before stays in use");
+    assert!(!is_refused(loadx.address, "one.test", &new));
+}
