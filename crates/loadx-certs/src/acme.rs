@@ -25,6 +25,9 @@ const AUTHORITY_TIMEOUT: Duration = Duration::from_secs(120);
 /// The longest time of an order. The program for DNS may take two thirds of this time.
 const ORDER_LIMIT: Duration = Duration::from_secs(15 * 60);
 
+/// The problem of a certificate that was revoked before (RFC 8555, section 6.7).
+const ALREADY_REVOKED: &str = "urn:ietf:params:acme:error:alreadyRevoked";
+
 /// The interval in which LoadX looks whether another LoadX still makes an account.
 const LOCK_LOOK: Duration = Duration::from_millis(500);
 
@@ -238,7 +241,8 @@ impl Acme {
         crate::authority::bundle(&chain, &key)
     }
 
-    /// Has the authority revoke a certificate that this account got (RFC 8555, section 7.6).
+    /// Has the authority revoke a certificate that this account got (RFC 8555, section 7.6). A certificate that is revoked
+    /// already is no error.
     ///
     /// # Errors
     /// When the authority cannot be reached or refuses.
@@ -246,7 +250,10 @@ impl Acme {
         let (_, content) = x509_parser::pem::parse_x509_pem(bundle.chain().as_bytes())
             .map_err(|error| CertsError::Making(error.to_string()))?;
         let request = RevocationRequest { certificate: &content.contents.into(), reason: Some(reason) };
-        within(self.account.revoke(&request)).await?.map_err(|error| failed("the revocation", &error))
+        match within(self.account.revoke(&request)).await? {
+            Err(Error::Api(problem)) if problem.r#type.as_deref() == Some(ALREADY_REVOKED) => Ok(()),
+            outcome => outcome.map_err(|error| failed("the revocation", &error)),
+        }
     }
 
     /// When the authority wants the certificate to be renewed (RFC 9773): a moment in the time that the authority suggests,

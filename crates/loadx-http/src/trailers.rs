@@ -69,10 +69,12 @@ fn is_forbidden(name: &[u8]) -> bool {
 }
 
 /// The fields that frame, route, authenticate or describe the content.
-const FORBIDDEN: [&str; 35] = [
+const FORBIDDEN: [&str; 37] = [
     "age",
     "authorization",
     "cache-control",
+    "client-cert",
+    "client-cert-chain",
     "connection",
     "content-encoding",
     "content-length",

@@ -27,9 +27,9 @@ pub(crate) enum Order<N: Network> {
     /// Accept no more clients on these listeners. Their clients are closed when their exchanges have ended. The sender is
     /// dropped when the sockets are closed.
     Leave(Arc<[ListenerId]>, mpsc::Sender<()>),
-    /// Close each connection of these listeners as soon as the connection is idle, because the listeners ask for other
-    /// certificates of clients now.
-    Reconnect(Arc<[ListenerId]>),
+    /// Close each connection as soon as the connection is idle for whose host the plan now asks for another certificate of
+    /// the client.
+    Reconnect,
     /// Close the connections that are still open on these listeners, because their drain is over.
     Cut(Arc<[ListenerId]>),
     /// Close all client connections, because the drain after an upgrade is over.

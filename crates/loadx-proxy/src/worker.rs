@@ -16,6 +16,7 @@ use crate::downstream::h1;
 use crate::downstream::parking::Parked;
 use crate::messages::Order;
 use crate::net::{Network, StreamOf};
+use crate::tls::{self, TlsFacts};
 
 /// The number of workers that a config asks for.
 pub(crate) fn count(config: &Config) -> usize {
@@ -97,11 +98,17 @@ fn obey<N: Network>(worker: &Rc<Worker<N>>, accepting: &mut Accepting<N>, order:
                 ended.served().await;
             });
             worker.sessions.leave(&listeners);
-            wake_to_close(worker, &listeners);
+            close_parked(worker, |parked| listeners.contains(&parked.listener));
         }
-        Order::Reconnect(listeners) => {
-            worker.sessions.close_when_idle(&listeners);
-            wake_to_close(worker, &listeners);
+        Order::Reconnect => {
+            let plan = worker.plan();
+            let is_outdated = |listener: ListenerId, tls: Option<&TlsFacts>| {
+                let listener = plan.listener(listener).map(|position| &plan.listeners[position]);
+                listener.is_some_and(|listener| !tls::is_checked_for(&listener.client_rules, tls, None))
+            };
+            worker.sessions.close_when_idle(is_outdated);
+            let facts = |parked: &Parked<StreamOf<N>>| parked.wire.stream.facts().cloned();
+            close_parked(worker, |parked| is_outdated(parked.listener, facts(parked).as_deref()));
         }
         Order::Cut(listeners) => worker.cut(&listeners),
         Order::CutAll => worker.sessions.cut("cut at the end of the drain after an upgrade"),
@@ -152,9 +159,9 @@ async fn attend<N: Network>(worker: Rc<Worker<N>>) {
     }
 }
 
-/// Resumes the parked clients of these listeners, so that they close if they have sent nothing.
-fn wake_to_close<N: Network>(worker: &Rc<Worker<N>>, listeners: &[ListenerId]) {
-    for parked in worker.parking.take(|listener| listeners.contains(&listener)) {
+/// Closes the parked clients for which `closes` is true, or, if they have sent something, resumes them to close when idle.
+fn close_parked<N: Network>(worker: &Rc<Worker<N>>, closes: impl Fn(&Parked<StreamOf<N>>) -> bool) {
+    for parked in worker.parking.take(closes) {
         wake(worker, parked, true);
     }
 }

@@ -15,6 +15,11 @@ impl Checker<'_> {
         place.fault(self.source, self.faults, problem);
     }
 
+    /// Whether the list at this place has no entry, not even an invalid one.
+    pub(super) fn is_empty_list(&self, place: Place) -> bool {
+        place.text(self.source).trim_matches(['[', ']']).trim().is_empty()
+    }
+
     /// Adds a fault for an unknown name; `known` are the known names.
     pub(super) fn unknown(&mut self, kind: &str, name: &str, place: Place, known: &[&str]) {
         let help = match nearest(name, known) {

@@ -27,8 +27,10 @@ pub type ClientRule = Option<Arc<ClientCertificates>>;
 /// What a listener asks of clients, by the host that they ask for.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ClientRules {
-    /// By host, in lower case; a host that begins with `*.` stands for all names below.
+    /// By host, in lower case.
     pub named: BTreeMap<Arc<str>, ClientRule>,
+    /// By the name above the hosts, in lower case: of `*.example.com`, `example.com`.
+    pub below: BTreeMap<Arc<str>, ClientRule>,
     /// For other hosts, and for clients that name no host.
     pub others: ClientRule,
 }
@@ -37,17 +39,25 @@ impl ClientRules {
     /// The rule for a host, which is in lower case and without a port: that of the host itself, then that of the longest
     /// wildcard.
     pub fn of(&self, host: &str) -> &ClientRule {
-        if self.named.is_empty() {
-            return &self.others;
-        }
         let own = self.named.get(host);
-        own.or_else(|| parents(host).find_map(|parent| self.named.get(&*format!("*.{parent}")))).unwrap_or(&self.others)
+        own.or_else(|| parents(host).find_map(|parent| self.below.get(parent))).unwrap_or(&self.others)
+    }
+
+    /// Whether all hosts have the same rule.
+    pub fn is_uniform(&self) -> bool {
+        self.named.is_empty() && self.below.is_empty()
+    }
+
+    /// The rules of hosts, with the hosts as the config has them.
+    pub fn of_hosts(&self) -> impl Iterator<Item = (String, &ClientRule)> {
+        let below = self.below.iter().map(|(parent, rule)| (format!("*.{parent}"), rule));
+        self.named.iter().map(|(name, rule)| (name.to_string(), rule)).chain(below)
     }
 
     /// The different rules.
     pub fn distinct(&self) -> Vec<&ClientRule> {
         let mut distinct = vec![&self.others];
-        for rule in self.named.values() {
+        for rule in self.named.values().chain(self.below.values()) {
             if !distinct.contains(&rule) {
                 distinct.push(rule);
             }
@@ -72,7 +82,7 @@ impl Checker<'_> {
         for (file, place) in entries {
             let rule = self.client_rule(file, place);
             match &file.names {
-                Some(names) if names.value.is_empty() => {
+                Some(names) if self.is_empty_list(names.place) => {
                     let help = "list hosts, or remove \"names\" so that the object is for all other hosts";
                     self.fault(names.place, Problem::new("\"names\" is empty", help));
                 }
@@ -93,7 +103,7 @@ impl Checker<'_> {
                 }
             }
         }
-        if is_list && !has_others && rules.named.is_empty() {
+        if is_list && self.is_empty_list(typed.place) {
             let help = "add an object such as {\"ca\": \"clients.pem\"}, or remove the key";
             self.fault(typed.place, Problem::new("\"client_certificates\" has no object", help));
         }
@@ -106,7 +116,13 @@ impl Checker<'_> {
             let message = format!("{name} is an address: a client that connects to an address names no host in TLS");
             let help = "remove the address, and write an object without \"names\" for such clients";
             self.fault(typed.place, Problem::new(message, help));
-        } else if rules.named.insert(name.into(), rule.clone()).is_some() {
+            return;
+        }
+        let former = match name.strip_prefix("*.") {
+            Some(parent) => rules.below.insert(parent.into(), rule.clone()),
+            None => rules.named.insert(name.into(), rule.clone()),
+        };
+        if former.is_some() {
             self.fault(typed.place, Problem::new(format!("{name} is listed twice"), "remove one"));
         }
     }
@@ -130,6 +146,10 @@ impl Checker<'_> {
             }
             return None;
         };
+        if let Some(revoked) = file.revoked.as_ref().filter(|revoked| self.is_empty_list(revoked.place)) {
+            let help = "name files with lists of revoked certificates, or remove the key";
+            self.fault(revoked.place, Problem::new("\"revoked\" is empty", help));
+        }
         let revoked = file.revoked.iter().flat_map(|lists| &lists.value);
         Some(Arc::new(ClientCertificates {
             ca: ca.value.0.as_str().into(),
@@ -146,9 +166,10 @@ mod tests {
     #[test]
     fn the_longest_name_decides() {
         let rule = |ca: &str| Some(Arc::new(ClientCertificates { ca: ca.into(), revoked: Vec::new(), required: true }));
-        let named = [("a.test", "a"), ("*.test", "all"), ("*.b.test", "below b")];
+        let below = [("test", "all"), ("b.test", "below b")];
         let rules = ClientRules {
-            named: named.into_iter().map(|(name, ca)| (name.into(), rule(ca))).collect(),
+            named: [("a.test".into(), rule("a"))].into(),
+            below: below.into_iter().map(|(name, ca)| (name.into(), rule(ca))).collect(),
             others: rule("others"),
         };
         for (host, ca) in [
@@ -183,7 +204,10 @@ mod tests {
             (r#"{"ca": "a.pem", "names": ["[::1]"]}"#, "[::1] is an address"),
             (r#"{"ca": "a.pem", "mode": "on"}"#, "known values: off, optional, required"),
             (r#"{"ca": 1}"#, "\"ca\" must be"),
-            ("1", "\"client_certificates\" must be a list"),
+            ("1", "\"client_certificates\" must be an object or a list of objects, not 1"),
+            (r#"[{"ca": "a.pem", "names": ["*"]}]"#, "is not a host"),
+            ("[1]", "must be an object"),
+            (r#"{"ca": "a.pem", "revoked": []}"#, "\"revoked\" is empty"),
         ] {
             let text = format!(
                 r#"{{"backend_servers": [{{"host": "a", "port": 1}}], "tls": {{"auto": ["a.test"], "client_certificates": {rules}}}}}"#

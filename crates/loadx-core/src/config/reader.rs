@@ -225,6 +225,17 @@ impl<'a> Node<'a> {
         self.raw.starts_with('{')
     }
 
+    /// Whether this is a list.
+    pub(super) fn is_list(&self) -> bool {
+        self.raw.starts_with('[')
+    }
+
+    /// Adds the fault that this value is of another kind than `wanted`.
+    pub(super) fn wrong_kind(&self, faults: &mut Faults, wanted: &str) {
+        let message = format!("{} must be {wanted}, not {}", self.title(), self.kind());
+        self.fault(faults, Problem::new(message, format!("write {wanted}")));
+    }
+
     /// The name of this value in messages.
     pub(super) fn title(&self) -> String {
         match self.name {

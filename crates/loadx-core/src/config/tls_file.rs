@@ -122,6 +122,10 @@ impl Read for FileClientRules {
         if node.is_object() {
             return FileClientCertificates::read(node, faults).map(Box::new).map(FileClientRules::One);
         }
+        if !node.is_list() {
+            node.wrong_kind(faults, "an object or a list of objects");
+            return None;
+        }
         Read::read(node, faults).map(FileClientRules::List)
     }
 }

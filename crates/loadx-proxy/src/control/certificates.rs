@@ -1,53 +1,57 @@
 //! Watches the files of TLS, and reads files again that were replaced.
 
-use std::collections::HashMap;
-use std::os::unix::fs::MetadataExt as _;
-use std::path::Path;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
-use std::time::SystemTime;
 
 use loadx_core::ListenerId;
 
 use crate::limits::CERTIFICATE_LOOK;
 use crate::shared::Shared;
-use crate::tls::ServerTls;
-
-/// What tells a file that was replaced from its predecessor: the number of the file, its size, and its time.
-type Stamp = Option<(u64, u64, SystemTime)>;
+use crate::tls::{Read, ServerTls, Stamp};
 
 /// The files of one listener.
 struct Watched {
     tls: Arc<ServerTls>,
-    /// As they were when LoadX read them.
-    read: Vec<Stamp>,
-    /// As they were at the last look.
-    seen: Vec<Stamp>,
+    /// The files of each part, as they were at the last look.
+    seen: Vec<Vec<Stamp>>,
+    /// The problems that the log has.
+    told: BTreeSet<String>,
 }
 
-/// Reads the files of a listener again when some have changed and all stay the same for one interval: a program that replaces
-/// a certificate writes two files, one after the other.
+/// Reads a certificate with its key, or the files by which clients are checked, again when some have changed and all of them
+/// stay the same for one interval: a program that replaces a certificate writes two files, one after the other.
 pub(super) async fn watch(shared: Arc<Shared>) {
     let mut watched: HashMap<ListenerId, Watched> = HashMap::new();
     loop {
         let present = shared.tls.all();
         watched.retain(|id, watched| present.get(id).is_some_and(|tls| Arc::ptr_eq(tls, &watched.tls)));
-        for (id, tls) in present.iter().filter(|(_, tls)| tls.files().next().is_some()) {
-            let Some(stamps) = beside(tls, stamps).await else { continue };
-            let former = watched.entry(*id).or_insert_with(|| Watched {
+        for (id, tls) in present.iter().filter(|(_, tls)| tls.has_files()) {
+            let Some((stamps, replaced)) = beside(tls, look).await else { continue };
+            let watched = watched.entry(*id).or_insert_with(|| Watched {
                 tls: Arc::clone(tls),
-                read: stamps.clone(),
-                seen: stamps.clone(),
+                seen: Vec::new(),
+                told: BTreeSet::new(),
             });
-            let is_settled = former.seen == stamps;
-            former.seen = stamps;
-            if is_settled && former.read != former.seen {
-                let replaced = former.read.iter().zip(&former.seen).map(|(read, seen)| read != seen).collect();
-                former.read = former.seen.clone();
-                beside(tls, move |tls| read_again(tls, replaced)).await;
+            let is_settled = |part: &usize| watched.seen.get(*part) == stamps.get(*part);
+            let settled: Vec<usize> = replaced.into_iter().filter(is_settled).collect();
+            watched.seen = stamps;
+            if !settled.is_empty() {
+                let read = beside(tls, move |tls| tls.read_again(&settled)).await;
+                read.into_iter().flatten().for_each(tell);
             }
+            let problems: BTreeSet<String> = tls.old_lists().into_iter().collect();
+            problems.difference(&watched.told).for_each(|problem| tracing::warn!("{problem}"));
+            watched.told = problems;
         }
         tokio::time::sleep(CERTIFICATE_LOOK).await;
     }
+}
+
+/// The files of each part as they are now, and the parts that were replaced.
+fn look(tls: &ServerTls) -> (Vec<Vec<Stamp>>, Vec<usize>) {
+    let stamps = tls.stamps();
+    let replaced = tls.replaced(&stamps);
+    (stamps, replaced)
 }
 
 /// Runs `work` on a thread of its own: thousands of files take longer than control may be away.
@@ -59,29 +63,12 @@ async fn beside<T: Send + 'static>(
     tokio::task::spawn_blocking(move || work(&tls)).await.ok()
 }
 
-/// Reads the files again. `replaced`: which of the files have changed.
-fn read_again(tls: &ServerTls, replaced: Vec<bool>) {
-    match tls.read_again() {
-        Ok(new) => {
-            tls.note_problem(None);
-            for (path, _) in tls.files().zip(replaced).filter(|(_, replaced)| *replaced) {
-                tracing::info!("{} has changed, and is in use", path.display());
-            }
-            for identity in new {
-                tracing::info!("a new certificate is in use: {}", identity.summary());
-            }
-        }
-        Err(error) => {
-            tracing::error!("{error}; what was read before stays in use");
-            tls.note_problem(Some(error.to_string()));
-        }
+fn tell(read: Read) {
+    let files: Vec<String> = read.files.iter().map(|file| file.display().to_string()).collect();
+    let files = files.join(", ");
+    match read.outcome {
+        Ok(Some(identity)) => tracing::info!("a new certificate is in use: {} ({files})", identity.summary()),
+        Ok(None) => tracing::info!("LoadX has read {files} again"),
+        Err(error) => tracing::error!("{error}; what was read before stays in use"),
     }
-}
-
-fn stamps(tls: &ServerTls) -> Vec<Stamp> {
-    let stamp = |path: &Path| {
-        let metadata = std::fs::metadata(path).ok()?;
-        Some((metadata.ino(), metadata.len(), metadata.modified().ok()?))
-    };
-    tls.files().map(stamp).collect()
 }

@@ -221,18 +221,16 @@ impl<N: Network> Control<N> {
         }
     }
 
-    /// Has the clients connect again whose listeners ask for other certificates of clients now.
+    /// Has the clients connect again of whom LoadX asks for another certificate now.
     fn reconnect(&self, former: &Plan, plan: &Plan) {
         let has_changed = |listener: &&ListenerPlan| {
             let former = former.listener(listener.id).map(|position| &former.listeners[position]);
             former.is_some_and(|former| former.client_rules != listener.client_rules)
         };
-        let changed: Arc<[ListenerId]> =
-            plan.listeners.iter().filter(has_changed).map(|listener| listener.id).collect();
-        if !changed.is_empty() {
+        if plan.listeners.iter().any(|listener| has_changed(&listener)) {
             for mailbox in &self.mailboxes {
                 // A worker that ended has no connections.
-                let _ = mailbox.send(Order::Reconnect(Arc::clone(&changed)));
+                let _ = mailbox.send(Order::Reconnect);
             }
         }
     }

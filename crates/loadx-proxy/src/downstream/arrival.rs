@@ -150,7 +150,7 @@ fn deadline<'t>(session: &'t Session, timer: &'t Timer, limit: Duration) -> impl
     let limit = Cell::new(timer.now() + limit);
     let is_leaving = Cell::new(false);
     move || {
-        if session.should_close() && !is_leaving.replace(true) {
+        if session.must_hurry() && !is_leaving.replace(true) {
             limit.set(limit.get().min(timer.now() + HEAD_AT_END));
         }
         limit.get()

@@ -183,12 +183,10 @@ impl<S: Stream> Parking<S> {
         self.spots.borrow().iter().map(|(_, parked)| parked.listener).for_each(count);
     }
 
-    /// Removes the connections of the listeners for which `leaves` is true. Returns those with a readable stream and
-    /// closes the others.
-    pub(crate) fn take(&self, leaves: impl Fn(ListenerId) -> bool) -> Vec<Parked<S>> {
+    /// Removes the connections for which `leaves` is true. Returns those with a readable stream and closes the others.
+    pub(crate) fn take(&self, leaves: impl Fn(&Parked<S>) -> bool) -> Vec<Parked<S>> {
         let mut spots = self.spots.borrow_mut();
-        let leaving: Vec<usize> =
-            spots.iter().filter(|(_, parked)| leaves(parked.listener)).map(|(spot, _)| spot).collect();
+        let leaving: Vec<usize> = spots.iter().filter(|(_, parked)| leaves(parked)).map(|(spot, _)| spot).collect();
         let taken = leaving.into_iter().map(|spot| spots.remove(spot));
         taken.filter(|parked| !crate::io::is_silent(&parked.wire.stream)).collect()
     }

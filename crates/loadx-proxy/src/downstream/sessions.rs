@@ -11,6 +11,8 @@ use loadx_core::ListenerId;
 use slab::Slab;
 use tokio::sync::Notify;
 
+use crate::tls::TlsFacts;
+
 /// All serving tasks of a worker.
 #[derive(Debug, Default)]
 pub(crate) struct Sessions {
@@ -34,9 +36,21 @@ struct SessionState {
     /// Whether the client was served and has not begun another request.
     idle: Cell<bool>,
     /// Whether the task must close the connection when idle.
-    close: Cell<bool>,
+    close: Cell<Close>,
+    /// What the handshake of TLS agreed on, once the connection carries HTTP; inside, none without TLS.
+    tls: RefCell<Option<Option<Rc<TlsFacts>>>>,
     /// Whether the task must end at once.
     cut: Cell<bool>,
+}
+
+/// Whether a connection must close when idle.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+enum Close {
+    No,
+    /// A request that has begun keeps its time.
+    WhenIdle,
+    /// A request that has begun must arrive soon.
+    Soon,
 }
 
 /// A task's entry in [`Sessions`]. Removed on drop.
@@ -57,8 +71,15 @@ impl Sessions {
     pub(crate) async fn enroll(self: &Rc<Self>, listener: ListenerId) -> Session {
         self.announced.set(self.announced.get() - 1);
         let waker = poll_fn(|cx| Poll::Ready(cx.waker().clone())).await;
-        let close = Cell::new(self.leaving.borrow().contains(&listener));
-        let state = Rc::new(SessionState { waker, listener, idle: Cell::new(false), close, cut: Cell::new(false) });
+        let close = if self.leaving.borrow().contains(&listener) { Close::Soon } else { Close::No };
+        let state = Rc::new(SessionState {
+            waker,
+            listener,
+            idle: Cell::new(false),
+            close: Cell::new(close),
+            tls: RefCell::new(None),
+            cut: Cell::new(false),
+        });
         let key = self.states.borrow_mut().insert(Rc::clone(&state));
         Session { sessions: Rc::clone(self), key, state }
     }
@@ -66,9 +87,9 @@ impl Sessions {
     /// Closes one idle connection. Returns false if there is none.
     pub(crate) fn shed(&self) -> bool {
         let states = self.states.borrow();
-        let idle = states.iter().find(|(_, state)| state.idle.get() && !state.close.get());
+        let idle = states.iter().find(|(_, state)| state.idle.get() && state.close.get() == Close::No);
         if let Some((_, state)) = idle {
-            state.close.set(true);
+            state.close.set(Close::Soon);
             state.waker.wake_by_ref();
         }
         idle.is_some()
@@ -90,14 +111,20 @@ impl Sessions {
     /// Closes each connection of these listeners as soon as the connection is idle, also connections to come.
     pub(crate) fn leave(&self, listeners: &[ListenerId]) {
         self.leaving.borrow_mut().extend(listeners);
-        self.close_when_idle(listeners);
+        for (_, state) in self.states.borrow().iter().filter(|(_, state)| listeners.contains(&state.listener)) {
+            state.close.set(Close::Soon);
+            state.waker.wake_by_ref();
+        }
     }
 
-    /// Closes each connection of these listeners as soon as the connection is idle.
-    pub(crate) fn close_when_idle(&self, listeners: &[ListenerId]) {
-        for (_, state) in self.states.borrow().iter().filter(|(_, state)| listeners.contains(&state.listener)) {
-            state.close.set(true);
-            state.waker.wake_by_ref();
+    /// Closes each connection with HTTP for which `closes` is true as soon as the connection is idle.
+    pub(crate) fn close_when_idle(&self, closes: impl Fn(ListenerId, Option<&TlsFacts>) -> bool) {
+        for (_, state) in self.states.borrow().iter() {
+            let is_meant = state.tls.borrow().as_ref().is_some_and(|tls| closes(state.listener, tls.as_deref()));
+            if is_meant && state.close.get() == Close::No {
+                state.close.set(Close::WhenIdle);
+                state.waker.wake_by_ref();
+            }
         }
     }
 
@@ -186,12 +213,22 @@ impl Session {
 
     /// Has the connection close as soon as the connection is idle.
     pub(crate) fn close_when_idle(&self) {
-        self.state.close.set(true);
+        self.state.close.set(Close::WhenIdle);
+    }
+
+    /// Notes that the connection carries HTTP now, inside TLS or not.
+    pub(crate) fn carries_http(&self, tls: Option<&Rc<TlsFacts>>) {
+        self.state.tls.replace(Some(tls.cloned()));
     }
 
     /// Whether this connection must be closed if idle.
     pub(crate) fn should_close(&self) -> bool {
-        self.state.close.get() || self.sessions.is_stopping()
+        self.state.close.get() != Close::No || self.sessions.is_stopping()
+    }
+
+    /// Whether a request that has begun must arrive soon, because the connection must be closed.
+    pub(crate) fn must_hurry(&self) -> bool {
+        self.state.close.get() == Close::Soon || self.sessions.is_stopping()
     }
 }
 

@@ -5,7 +5,6 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use loadx_core::ProxyError;
-use loadx_core::plan::ListenerPlan;
 use loadx_core::route::{self, Action, Decided, Endpoint, Fields, Forward, Request, Respond, Verdict};
 use loadx_http::{Changes, Framing};
 
@@ -13,7 +12,7 @@ use crate::context::Worker;
 use crate::incoming::Incoming;
 use crate::net::Network;
 use crate::request_id::Spelled;
-use crate::tls::CHALLENGE_PATH;
+use crate::tls::{CHALLENGE_PATH, is_checked_for};
 
 /// The decision on a request.
 #[derive(Debug)]
@@ -153,34 +152,23 @@ pub(super) async fn prove<N: Network>(worker: &Worker<N>, incoming: &Incoming) -
     Some(Own::Fixed(Respond { status: 200, body: answer.into(), content_type: "application/octet-stream".into() }))
 }
 
-/// Whether LoadX asked the client, on this connection, for the certificate that the host of the request needs. A connection
-/// that was made for another host, or before the rules changed, does not do.
-fn is_checked_for_host(listener: &ListenerPlan, incoming: &Incoming) -> bool {
-    let rules = &listener.client_rules;
-    let rule = match rules.named.is_empty() {
-        true => &rules.others,
-        false => {
-            let host = route::path::host(incoming.head.authority());
-            // The host of a rule is ASCII.
-            rules.of(std::str::from_utf8(&host).unwrap_or_default())
-        }
-    };
-    incoming.tls.as_ref().map_or(&None, |tls| &tls.client_rule) == rule
-}
-
 /// Decides on a request, and stores the matched route in `incoming`.
 pub(super) fn decide<N: Network>(worker: &Worker<N>, incoming: &mut Incoming) -> Decision {
     if let Some(own) = own(incoming) {
         return Decision::Answer(own);
     }
-    if let Some(tls) = &incoming.tls
-        && !tls.serves(&route::path::host(incoming.head.authority()))
-    {
+    let host = || route::path::host(incoming.head.authority());
+    if incoming.tls.as_ref().is_some_and(|tls| !tls.serves(&host())) {
         let message = "the certificate of this connection is not for this host; connect again";
         return refused(421, "http_request_error", message);
     }
     let listener = &incoming.plan.listeners[incoming.listener];
-    if !is_checked_for_host(listener, incoming) {
+    let rules = &listener.client_rules;
+    let is_checked = match rules.is_uniform() {
+        true => is_checked_for(rules, incoming.tls.as_deref(), None),
+        false => is_checked_for(rules, incoming.tls.as_deref(), Some(&host())),
+    };
+    if !is_checked {
         let message = "this host asks for other certificates of clients than the connection; connect again";
         return refused(421, "http_request_error", message);
     }

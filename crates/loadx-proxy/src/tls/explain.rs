@@ -52,6 +52,14 @@ pub fn faults_of_files(config: &Config) -> Vec<String> {
     faults
 }
 
+/// The lists of revoked certificates whose time is over, each with its listener.
+pub fn old_lists(config: &Config) -> Vec<String> {
+    let keyring = Arc::<Keyring>::default();
+    let listeners = config.listeners.iter().filter_map(|listener| listener.tls.as_ref());
+    // A listener whose files cannot be used is a fault of its own.
+    listeners.filter_map(|tls| ServerTls::new(tls, &keyring, None).ok()).flat_map(|tls| tls.old_lists()).collect()
+}
+
 /// What a backend agreed on.
 #[derive(Clone, Debug)]
 pub struct BackendShown {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use loadx_core::config::ClientRule;
+use loadx_core::config::{ClientRule, ClientRules};
 use rustls::{CommonState, HandshakeKind, ProtocolVersion};
 
 use super::identity::{Identity, common_name, subject};
@@ -61,6 +61,20 @@ impl TlsFacts {
         let (Some(name), Ok(host)) = (&self.server_name, std::str::from_utf8(host)) else { return true };
         host == &**name || self.identity.as_ref().is_some_and(|identity| identity.covers(host))
     }
+}
+
+/// Whether LoadX asked the client by the rule that these rules have for a host. `host`: in lower case and without a port;
+/// `None` means the host that the client asked for. A connection that was made for another host, or before the rules changed,
+/// does not do.
+pub(crate) fn is_checked_for(rules: &ClientRules, tls: Option<&TlsFacts>, host: Option<&[u8]>) -> bool {
+    let asked = tls.map_or(&None, |tls| &tls.client_rule);
+    let wanted = match host {
+        _ if rules.is_uniform() => &rules.others,
+        // The hosts of rules are ASCII.
+        Some(host) => rules.of(std::str::from_utf8(host).unwrap_or_default()),
+        None => tls.and_then(|tls| tls.server_name.as_deref()).map_or(&rules.others, |name| rules.of(name)),
+    };
+    asked == wanted
 }
 
 /// A certificate as a byte sequence of structured fields (RFC 8941, section 3.3.5).

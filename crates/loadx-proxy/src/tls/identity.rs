@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use super::files::pem_fault;
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -67,7 +68,7 @@ impl Identity {
     pub fn from_pem(chain: &[u8], key: &[u8]) -> Result<Self, IdentityError> {
         let chain: Vec<CertificateDer<'static>> = CertificateDer::pem_slice_iter(chain)
             .collect::<Result<_, _>>()
-            .map_err(|error| IdentityError::Certificate(error.to_string()))?;
+            .map_err(|error| IdentityError::Certificate(pem_fault(&error)))?;
         let leaf = chain.first().ok_or(IdentityError::NoCertificate)?;
         let certificate = parse(leaf)?;
         let names = names(&certificate);
@@ -233,7 +234,7 @@ fn address(bytes: &[u8]) -> Option<IpAddr> {
     }
 }
 
-fn time(timestamp: i64) -> SystemTime {
+pub(super) fn time(timestamp: i64) -> SystemTime {
     u64::try_from(timestamp).map_or(UNIX_EPOCH, |seconds| UNIX_EPOCH + Duration::from_secs(seconds))
 }
 

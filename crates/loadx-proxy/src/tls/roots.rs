@@ -7,15 +7,18 @@ use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
 
 use super::error::TlsError;
+use super::files;
 use super::identity::IdentityError;
 
 /// The certificates of authorities in a file.
 pub(super) fn of_file(path: &Path) -> Result<RootCertStore, TlsError> {
     let fault = |reason: String| TlsError::Authorities(Some(path.to_owned()), reason);
-    let pem = std::fs::read(path).map_err(|error| fault(format!("cannot be read: {error}")))?;
+    let pem = files::read(path)?;
     let mut roots = RootCertStore::empty();
     for certificate in CertificateDer::pem_slice_iter(&pem) {
-        roots.add(certificate.map_err(|error| fault(error.to_string()))?).map_err(|error| fault(error.to_string()))?;
+        roots
+            .add(certificate.map_err(|error| fault(files::pem_fault(&error)))?)
+            .map_err(|error| fault(error.to_string()))?;
     }
     if roots.is_empty() {
         return Err(fault(IdentityError::NoCertificate.to_string()));

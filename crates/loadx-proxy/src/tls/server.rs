@@ -1,21 +1,21 @@
 //! TLS of a listener.
 
-use std::collections::HashSet;
+use std::collections::BTreeMap;
 use std::net::IpAddr;
-use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
 use arc_swap::ArcSwap;
 use loadx_core::config::{CertificateFiles, TlsConfig};
 use rustls::ServerConfig;
-use rustls::pki_types::CertificateDer;
 use rustls::server::ClientHello;
 use rustls::sign::SingleCertAndKey;
 
 use super::choice::{Choice, NoIdentity, Reason};
 use super::clients::{self, Group};
 use super::error::TlsError;
+use super::files::{Stamp, stamp};
 use super::identities::{IdentityTable, Keyring};
 use super::identity::{Identity, provider};
 
@@ -26,8 +26,17 @@ pub(crate) struct ServerTls {
     choice: Choice,
     /// One for each different rule for the certificates of clients.
     groups: ArcSwap<Vec<Arc<Group>>>,
-    /// Why the files could not be read again, if they could not.
-    problem: Mutex<Option<String>>,
+    /// The files of each part, as they were when LoadX began to read them.
+    stamps: Mutex<Vec<Vec<Stamp>>>,
+    /// Why files could not be read again, by part.
+    problems: Mutex<BTreeMap<usize, String>>,
+}
+
+/// What came of reading a part again.
+pub(crate) struct Read {
+    pub(crate) files: Vec<PathBuf>,
+    /// The certificate, if the part has a new one.
+    pub(crate) outcome: Result<Option<Arc<Identity>>, TlsError>,
 }
 
 /// A name whose certificate LoadX gets.
@@ -58,6 +67,7 @@ impl ServerTls {
         keyring: &Arc<Keyring>,
         former: Option<&ServerTls>,
     ) -> Result<ServerTls, TlsError> {
+        let stamps = parts(config).iter().map(|files| files.iter().map(|file| stamp(file)).collect()).collect();
         let own = read_all(&config.certificates, former.map(|former| former.choice.own.load_full()).as_deref())?;
         let choice = Choice {
             own: ArcSwap::from_pointee(own),
@@ -71,40 +81,73 @@ impl ServerTls {
             config: config.clone(),
             choice,
             groups: ArcSwap::from_pointee(groups),
-            problem: Mutex::default(),
+            stamps: Mutex::new(stamps),
+            problems: Mutex::default(),
         })
     }
 
-    /// Why the files could not be read again.
+    /// Why files could not be read again.
     pub(crate) fn problem(&self) -> Option<String> {
-        self.problem.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        let problems = lock(&self.problems);
+        (!problems.is_empty()).then(|| problems.values().map(String::as_str).collect::<Vec<_>>().join("; "))
     }
 
-    /// Notes whether the files could be read again.
-    pub(crate) fn note_problem(&self, problem: Option<String>) {
-        *self.problem.lock().unwrap_or_else(PoisonError::into_inner) = problem;
+    /// Whether TLS has files.
+    pub(crate) fn has_files(&self) -> bool {
+        !self.config.certificates.is_empty() || self.config.clients.distinct().into_iter().any(Option::is_some)
     }
 
-    /// Reads the files again. Returns the certificates that are new.
-    ///
-    /// # Errors
-    /// The errors of [`new`](Self::new); what was read before stays in use then.
-    pub(crate) fn read_again(&self) -> Result<Vec<Arc<Identity>>, TlsError> {
+    /// The files of each part as they are now.
+    pub(crate) fn stamps(&self) -> Vec<Vec<Stamp>> {
+        parts(&self.config).iter().map(|files| files.iter().map(|file| stamp(file)).collect()).collect()
+    }
+
+    /// The parts whose files differ from those that LoadX read. `now`: the files as they are.
+    pub(crate) fn replaced(&self, now: &[Vec<Stamp>]) -> Vec<usize> {
+        let read = lock(&self.stamps);
+        (0..now.len()).filter(|part| read.get(*part) != now.get(*part)).collect()
+    }
+
+    /// What is wrong with the lists of revoked certificates.
+    pub(crate) fn old_lists(&self) -> Vec<String> {
+        let now = SystemTime::now();
+        self.groups.load().iter().flat_map(|group| group.old_lists(now)).collect()
+    }
+
+    /// Reads the files of these parts again, each for itself: of a part that cannot be read, what was read before stays in use.
+    pub(crate) fn read_again(&self, wanted: &[usize]) -> Vec<Read> {
+        let parts = parts(&self.config);
+        let certificates = &self.config.certificates;
         let former = self.choice.own.load_full();
-        let own = read_all(&self.config.certificates, Some(&former))?;
-        let groups = groups(&self.config, &self.groups.load())?;
-        let known: HashSet<&[CertificateDer<'static>]> = former.all().iter().map(|identity| identity.chain()).collect();
-        let is_known = |identity: &Arc<Identity>| known.contains(identity.chain());
-        let new: Vec<Arc<Identity>> = own.all().iter().filter(|identity| !is_known(identity)).cloned().collect();
-        self.choice.own.store(Arc::new(own));
+        let mut own = former.all().to_vec();
+        let mut groups = Vec::clone(&self.groups.load());
+        let mut read = |part: usize| -> Result<Option<Arc<Identity>>, TlsError> {
+            if let Some(files) = certificates.get(part) {
+                let identity = read_one(files, Some(&former))?;
+                let is_new = own[part].chain() != identity.chain();
+                own[part] = Arc::clone(&identity);
+                return Ok(is_new.then_some(identity));
+            }
+            let group = &mut groups[part - certificates.len()];
+            *group = Arc::new(Group::new(&self.config, group.rule(), Some(group))?);
+            Ok(None)
+        };
+        let mut all = Vec::new();
+        for part in wanted.iter().copied() {
+            let files = &parts[part];
+            // Before reading: a file that is replaced meanwhile is read again.
+            lock(&self.stamps)[part] = files.iter().map(|file| stamp(file)).collect();
+            let outcome = read(part);
+            let mut problems = lock(&self.problems);
+            match &outcome {
+                Ok(_) => problems.remove(&part),
+                Err(error) => problems.insert(part, error.to_string()),
+            };
+            all.push(Read { files: files.iter().map(|file| file.to_path_buf()).collect(), outcome });
+        }
+        self.choice.own.store(Arc::new(IdentityTable::new(own)));
         self.groups.store(Arc::new(groups));
-        Ok(new)
-    }
-
-    /// The files of certificates and keys, and those by which LoadX checks the certificates of clients.
-    pub(crate) fn files(&self) -> impl Iterator<Item = &Path> {
-        let own = self.config.certificates.iter().flat_map(|files| [&*files.certificate, &*files.key]);
-        own.chain(self.config.clients.distinct().into_iter().flat_map(clients::files))
+        all
     }
 
     /// The certificates of files, and of each name whose certificate LoadX gets the certificate, if there is one, and the
@@ -155,13 +198,27 @@ impl ServerTls {
     }
 }
 
-/// A group for each different rule. `former`: the groups so far, whose tickets stay valid.
+/// The files of the parts that LoadX reads each for itself: each certificate with its key, then each rule for certificates of
+/// clients.
+fn parts(config: &TlsConfig) -> Vec<Vec<&Path>> {
+    let certificates = config.certificates.iter().map(|files| match files.certificate == files.key {
+        true => vec![&*files.certificate],
+        false => vec![&*files.certificate, &*files.key],
+    });
+    certificates.chain(config.clients.distinct().into_iter().map(|rule| clients::files(rule).collect())).collect()
+}
+
+/// A group for each different rule, in the order of the rules. `former`: the groups so far, whose tickets stay valid.
 fn groups(config: &TlsConfig, former: &[Arc<Group>]) -> Result<Vec<Arc<Group>>, TlsError> {
     let group = |rule| {
         let former = former.iter().find(|group| group.rule() == rule);
-        Group::new(config, rule, former.map(|group| Arc::clone(group.tickets()))).map(Arc::new)
+        Group::new(config, rule, former.map(|group| &**group)).map(Arc::new)
     };
     config.clients.distinct().into_iter().map(group).collect()
+}
+
+fn lock<T>(shared: &Mutex<T>) -> MutexGuard<'_, T> {
+    shared.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Whether the client is an authority that asks for a proof.
@@ -184,15 +241,15 @@ fn challenge_settings(identity: &Identity) -> Option<Arc<ServerConfig>> {
 /// Reads certificates. A certificate that clients would not accept is an error only if LoadX does not serve it already: a
 /// listener with an expired certificate must not keep LoadX from starting or from applying other changes.
 fn read_all(files: &[CertificateFiles], former: Option<&IdentityTable>) -> Result<IdentityTable, TlsError> {
-    let now = SystemTime::now();
-    let read = |files: &CertificateFiles| {
-        let identity = Identity::read(&files.certificate, &files.key)
-            .map_err(|error| TlsError::Identity(files.certificate.clone(), error))?;
-        let is_new = |former: &IdentityTable| !former.all().iter().any(|known| known.chain() == identity.chain());
-        if let Some(reason) = identity.fault_at(now).filter(|_| former.is_some_and(is_new)) {
-            return Err(TlsError::Validity(files.certificate.clone(), reason));
-        }
-        Ok(Arc::new(identity))
-    };
-    files.iter().map(read).collect::<Result<_, _>>().map(IdentityTable::new)
+    files.iter().map(|files| read_one(files, former)).collect::<Result<_, _>>().map(IdentityTable::new)
+}
+
+fn read_one(files: &CertificateFiles, former: Option<&IdentityTable>) -> Result<Arc<Identity>, TlsError> {
+    let identity = Identity::read(&files.certificate, &files.key)
+        .map_err(|error| TlsError::Identity(files.certificate.clone(), error))?;
+    let is_new = |former: &IdentityTable| !former.all().iter().any(|known| known.chain() == identity.chain());
+    if let Some(reason) = identity.fault_at(SystemTime::now()).filter(|_| former.is_some_and(is_new)) {
+        return Err(TlsError::Validity(files.certificate.clone(), reason));
+    }
+    Ok(Arc::new(identity))
 }

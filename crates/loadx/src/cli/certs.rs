@@ -100,9 +100,11 @@ pub(super) fn certs(arguments: &CertsArguments) -> Result<ExitCode, Trouble> {
         Trouble::Input(format!("there is no state directory\n  help: {help}"))
     })?;
     let store = Store::open(&place.folder)?;
+    let plain = |name: &str| name.trim_end_matches('.').to_ascii_lowercase();
     match arguments.command.as_ref().unwrap_or(&CertsCommand::List { json: false }) {
         CertsCommand::List { json } => list(&store, *json)?,
         CertsCommand::Renew { name } => {
+            let name = &plain(name);
             if !is_wanted(config.as_ref(), name) {
                 find(&store, &place, name)?;
             }
@@ -110,6 +112,7 @@ pub(super) fn certs(arguments: &CertsArguments) -> Result<ExitCode, Trouble> {
             trouble::print(&format!("the running LoadX gets another certificate for {name} within 10 s\n"))?;
         }
         CertsCommand::Import { name, certificate, key } => {
+            let name = &plain(name);
             if is_local_name(name) {
                 let message = format!("LoadX's own authority signs for {name}");
                 let help =
@@ -122,9 +125,9 @@ pub(super) fn certs(arguments: &CertsArguments) -> Result<ExitCode, Trouble> {
             store.note_failures(&kind, name, None)?;
             trouble::print(&format!("the running LoadX uses the certificate for {name} within 10 s\n"))?;
         }
-        CertsCommand::Revoke { name, reason } => revoke(&store, &place, config.as_ref(), name, *reason)?,
+        CertsCommand::Revoke { name, reason } => revoke(&store, &place, config.as_ref(), &plain(name), *reason)?,
         CertsCommand::Export { name, with_key } => {
-            let bundle = find(&store, &place, name)?;
+            let bundle = find(&store, &place, &plain(name))?;
             trouble::print(if *with_key { bundle.text() } else { bundle.chain() })?;
         }
     }
@@ -158,7 +161,12 @@ fn revoke(store: &Store, place: &Place, config: Option<&Config>, name: &str, rea
     }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| Trouble::Failure(error.to_string()))?;
-    runtime.block_on(async { Acme::open(&place.acme, store).await?.revoke(&bundle, reason.into()).await })?;
+    let revocation = async { Acme::open(&place.acme, store).await?.revoke(&bundle, reason.into()).await };
+    runtime.block_on(revocation).map_err(|error| {
+        let help = "only the account that got the certificate can revoke it; of a certificate that you imported, ask the \
+                    authority";
+        Trouble::Failure(format!("{error}\n  help: {help}"))
+    })?;
     // Without a config file, the running LoadX knows which names it serves.
     let is_wanted = config.is_none() || is_wanted(config, name);
     if is_wanted {

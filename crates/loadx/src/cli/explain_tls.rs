@@ -66,7 +66,7 @@ fn listeners(config: &Config, typed: &str, text: &mut String) -> Result<bool, Tr
     let keyring = keyring(config);
     let local: Option<IpAddr> = host.parse().ok();
     // A client that connects to an IP address asks for no name (RFC 6066, section 3).
-    let name = local.is_none().then(|| host.to_ascii_lowercase());
+    let name = local.is_none().then(|| host.trim_end_matches('.').to_ascii_lowercase());
     let mut is_well = true;
     for (listener, tls) in with_tls {
         let explained = explain_listener(tls, &keyring, name.as_deref(), local);
@@ -85,9 +85,17 @@ fn listeners(config: &Config, typed: &str, text: &mut String) -> Result<bool, Tr
             is_well = false;
         }
         let rule = name.as_deref().map_or(&tls.clients.others, |name| tls.clients.of(name));
-        if let Some(clients) = rule {
-            let must = if clients.required { "must" } else { "may" };
-            let _ = writeln!(text, "  clients {must} show a certificate of {}", clients.ca.display());
+        match rule {
+            Some(clients) => {
+                let must = if clients.required { "must" } else { "may" };
+                let revoked = clients.revoked.iter().map(|list| format!(", not revoked by {}", list.display()));
+                let revoked: String = revoked.collect();
+                let _ = writeln!(text, "  clients {must} show a certificate of {}{revoked}", clients.ca.display());
+            }
+            None if !tls.clients.is_uniform() => {
+                let _ = writeln!(text, "  clients need no certificate for this host");
+            }
+            None => {}
         }
     }
     Ok(is_well)

@@ -2,8 +2,8 @@
 
 use std::time::{Duration, SystemTime};
 
-use loadx_core::config::{CertificateFiles, Config, is_local_name};
-use loadx_proxy::{Identity, faults_of_files};
+use loadx_core::config::{CertificateFiles, Config, TlsConfig, is_local_name};
+use loadx_proxy::{Identity, faults_of_files, old_lists};
 
 use super::Trap;
 
@@ -22,12 +22,45 @@ pub(super) fn traps(config: &Config) -> Vec<Trap> {
     let unusable = faults_of_files(config)
         .into_iter()
         .map(|fault| Trap::warning(fault, "LoadX does not start with this file, and a reload refuses the config"));
+    let old = old_lists(config).into_iter().map(|fault| Trap::warning(fault, "get the next list of the authority"));
     let folder =
         config.certificate_folder.as_ref().filter(|folder| folder.exists() && !folder.is_dir()).map(|folder| {
             let message = format!("\"certificate_folder\" is not a folder: {}", folder.display());
             Trap::warning(message, "name a folder that LoadX may make or use")
         });
-    files.chain(unusable).chain(folder).chain(single).collect()
+    let unserved = config.listeners.iter().filter_map(|listener| listener.tls.as_ref()).flat_map(unserved);
+    files.chain(unserved).chain(unusable).chain(old).chain(folder).chain(single).collect()
+}
+
+/// The hosts of rules for certificates of clients that no certificate of the listener has: a name with a mistake in a letter
+/// would protect nothing.
+fn unserved(tls: &TlsConfig) -> Vec<Trap> {
+    let of_files = tls.certificates.iter().filter_map(|files| Identity::read(&files.certificate, &files.key).ok());
+    let of_files: Vec<Box<str>> = of_files.flat_map(|identity| identity.names().to_vec()).collect();
+    let names: Vec<&str> = tls.auto.iter().map(|name| &**name).chain(of_files.iter().map(|name| &**name)).collect();
+    if names.is_empty() {
+        // The files cannot be read here, which is a trap of its own.
+        return Vec::new();
+    }
+    let serves = |host: &str| {
+        names.iter().any(|name| match (host.strip_prefix("*."), name.strip_prefix("*.")) {
+            (Some(parent), None) => name.split_once('.').is_some_and(|(_, above)| is_below(above, parent)),
+            (Some(parent), Some(above)) => is_below(above, parent),
+            (None, Some(above)) => host.split_once('.').is_some_and(|(_, rest)| rest == above),
+            (None, None) => host == *name,
+        })
+    };
+    let unserved = tls.clients.of_hosts().map(|(host, _)| host).filter(|host| !serves(host));
+    let trap = |host: String| {
+        let message = format!("\"client_certificates\" names {host}, but no certificate of the listener has this name");
+        Trap::warning(message, "look for a mistake in the name: the rule protects no other host")
+    };
+    unserved.map(trap).collect()
+}
+
+/// Whether a name is `parent` or lies below.
+fn is_below(name: &str, parent: &str) -> bool {
+    name.strip_suffix(parent).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
 }
 
 /// A certificate whose time is over, or soon over.

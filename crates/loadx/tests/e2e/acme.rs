@@ -272,7 +272,10 @@ fn a_revoked_certificate_is_replaced() {
         serde_json::from_slice(&output.unwrap().stdout).unwrap()
     };
     assert_eq!(status_at_authority(&first)["Status"], "Valid");
-    let (code, said) = certs(&["revoke", "app.example.com", "--reason", "key-compromise"]);
+    let (_, exported) = certs(&["export", "app.example.com", "--with-key"]);
+    let kept = pebble.folder.path().join("kept.pem");
+    std::fs::write(&kept, exported).unwrap();
+    let (code, said) = certs(&["revoke", "App.example.com.", "--reason", "key-compromise"]);
     assert_eq!((code, said.contains("is revoked; the running LoadX gets another one")), (Some(0), true), "{said}");
     let status = status_at_authority(&first);
     assert_eq!((&status["Status"], &status["Reason"]), (&json!("Revoked"), &json!(1)), "{status}");
@@ -280,6 +283,10 @@ fn a_revoked_certificate_is_replaced() {
     eventually("another certificate is in use", || {
         (pebble.wait_for_certificate("app.example.com") != first).then_some(())
     });
+    // A command that was cut off after the answer of the authority can be repeated.
+    assert_eq!(certs(&["import", "app.example.com", "--certificate", text(&kept)]).0, Some(0));
+    let (code, said) = certs(&["revoke", "app.example.com"]);
+    assert_eq!((code, said.contains("is revoked")), (Some(0), true), "{said}");
     // A name that the config no longer has keeps no certificate.
     config["listeners"][0]["tls"]["auto"] = json!(["app.example.com"]);
     std::fs::write(&file, config.to_string()).unwrap();

@@ -138,7 +138,7 @@ fn framing() -> Vec<RequestCase> {
         passed(
             "trailers that change the message",
             chunks(
-                "5\r\nhello\r\n0\r\nContent-Length: 9\r\nX-Sum: 1\r\nHost: b\r\nAuthorization: c\r\nIf-Match: d\r\nVia: 1.1 e\r\nProxy-Connection: f\r\nX_Forwarded_For: g\r\nContent_Length: 9\r\nProxy_A: i\r\nX_Sum: 2\r\n\r\n",
+                "5\r\nhello\r\n0\r\nContent-Length: 9\r\nX-Sum: 1\r\nHost: b\r\nAuthorization: c\r\nIf-Match: d\r\nVia: 1.1 e\r\nProxy-Connection: f\r\nX_Forwarded_For: g\r\nContent_Length: 9\r\nProxy_A: i\r\nClient-Cert: :forged:\r\nClient_Cert_Chain: j\r\nX_Sum: 2\r\n\r\n",
             ),
             chunks("5\r\nhello\r\n0\r\nX-Sum: 1\r\nX_Sum: 2\r\n\r\n"),
         ),

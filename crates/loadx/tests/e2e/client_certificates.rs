@@ -84,6 +84,21 @@ fn a_session_does_not_outlive_the_authority_of_its_client() {
     assert_eq!(origin.requests().len(), 2);
 }
 
+/// What openssl receives for a request on a connection with these options.
+fn openssl(address: SocketAddr, name: &str, options: &[&str]) -> String {
+    let address = address.to_string();
+    let arguments = ["s_client", "-connect", &address, "-servername", name, "-quiet", "-no_ign_eof"];
+    let mut command = Command::new("openssl");
+    command.args(arguments).args(options).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
+    let mut child = command.spawn().unwrap();
+    let request = format!("GET / HTTP/1.1\r\nHost: {name}\r\nConnection: close\r\n\r\n");
+    std::io::Write::write_all(child.stdin.as_mut().unwrap(), request.as_bytes()).unwrap();
+    // Standard input stays open until LoadX closes the connection.
+    let received = std::io::read_to_string(child.stdout.as_mut().unwrap()).unwrap();
+    let _ = child.wait();
+    received
+}
+
 /// An authority, an origin, and LoadX that asks clients of admin.test and of the names below staff.test for a certificate.
 fn by_name() -> (Authority, Origin, LoadX) {
     let authority = Authority::new();
@@ -137,18 +152,9 @@ fn a_connection_for_another_name_is_no_way_around() {
 fn a_ticket_of_another_name_is_no_way_around() {
     let (authority, origin, loadx) = by_name();
     let session = authority.folder.path().join("session");
-    let (address, session) = (loadx.address.to_string(), text(&session));
+    let session = text(&session);
     let openssl = |name: &str, ticket: [&str; 2], version: &str| {
-        let arguments = ["s_client", "-connect", &address, "-servername", name, version, "-quiet", "-no_ign_eof"];
-        let mut command = Command::new("openssl");
-        command.args(arguments).args(ticket).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        let mut child = command.spawn().unwrap();
-        let request = format!("GET / HTTP/1.1\r\nHost: {name}\r\nConnection: close\r\n\r\n");
-        std::io::Write::write_all(child.stdin.as_mut().unwrap(), request.as_bytes()).unwrap();
-        // Standard input stays open until LoadX closes the connection.
-        let output = child.stdout.take().map(|mut stdout| std::io::read_to_string(&mut stdout).unwrap()).unwrap();
-        let _ = child.wait();
-        output
+        openssl(loadx.address, name, &[&ticket[..], &[version]].concat())
     };
     for version in ["-tls1_2", "-tls1_3"] {
         assert!(openssl("www.test", ["-sess_out", session], version).contains("200 OK"), "{version}");
@@ -183,7 +189,29 @@ fn a_reload_that_asks_for_certificates_reaches_open_connections() {
 }
 
 #[test]
-fn replaced_authorities_and_lists_are_read_without_a_reload() {
+fn a_rule_of_another_host_leaves_connections_alone() {
+    let authority = Authority::new();
+    let origin = Origin::answering(OK);
+    let files = authority.issue("all", &["www.test", "admin.test"]);
+    let loadx = LoadX::of(&config(&origin, &files, &json!([{ "mode": "off" }])));
+    let mut busy = authority.connect(loadx.address, "www.test");
+    let mut parked = authority.connect(loadx.address, "www.test");
+    for mode in ["optional", "required", "off"] {
+        assert_eq!(get(&mut parked, "www.test").status, 200);
+        busy.send("GET / HTTP/1.1\r\n");
+        let rule = match mode {
+            "off" => json!({ "names": ["admin.test"], "mode": mode }),
+            _ => json!({ "names": ["admin.test"], "ca": text(&authority.ca_path()), "mode": mode }),
+        };
+        loadx.reload(&config(&origin, &files, &json!([rule])));
+        let response = busy.send("Host: www.test\r\n\r\n").response();
+        assert_eq!((response.status, response.field("connection")), (200, None), "{mode}");
+    }
+    assert_eq!(get(&mut parked, "www.test").status, 200);
+}
+
+#[test]
+fn replaced_authorities_are_read_without_a_reload() {
     let (authority, other) = (Authority::new(), Authority::new());
     let origin = Origin::answering(OK);
     let ca = authority.folder.path().join("clients.pem");
@@ -192,10 +220,103 @@ fn replaced_authorities_and_lists_are_read_without_a_reload() {
     let loadx = LoadX::of(&config(&origin, &files, &json!({ "ca": text(&ca) })));
     let new = Arc::new(authority.client_config_with(&other.issue("client", &["client.test"])));
     assert!(is_refused(loadx.address, "one.test", &new));
+    // A client that gets another certificate goes on with the session that it has.
+    let session = authority.folder.path().join("session");
+    let shown = |files: &Files, ticket: &str| {
+        let files = ["-cert", text(&files.certificate), "-key", text(&files.key)];
+        openssl(loadx.address, "one.test", &[&files[..], &[ticket, text(&session)]].concat())
+    };
+    let (of_former, of_new) = (authority.issue("former", &["client.test"]), other.issue("client", &["client.test"]));
+    assert!(shown(&of_former, "-sess_out").contains("200 OK"));
     std::fs::copy(other.ca_path(), &ca).unwrap();
     eventually("clients of the new authority come in", || (!is_refused(loadx.address, "one.test", &new)).then_some(()));
-    loadx.wait_for_log("clients.pem has changed, and is in use");
+    assert!(shown(&of_new, "-sess_in").contains("200 OK"));
+    loadx.wait_for_log(&format!("LoadX has read {} again", text(&ca)));
     std::fs::write(&ca, "no certificate").unwrap();
     loadx.wait_for_log("what was read before stays in use");
     assert!(!is_refused(loadx.address, "one.test", &new));
+}
+
+#[test]
+fn revoked_certificates_are_refused_and_a_list_that_cannot_be_read_opens_no_door() {
+    let authority = Authority::new();
+    let origin = Origin::answering(OK);
+    let list = authority.folder.path().join("list");
+    let write = |content: &[u8]| {
+        // As a program replaces a file.
+        let new = authority.folder.path().join("list.new");
+        std::fs::write(&new, content).unwrap();
+        std::fs::rename(&new, &list).unwrap();
+    };
+    let files = authority.issue("one", &["one.test"]);
+    let client = |name: &str, serial: u64| {
+        let issued = authority.issue_with(name, &["client.test"], |params| params.serial_number = Some(serial.into()));
+        Arc::new(authority.client_config_with(&issued))
+    };
+    let (good, bad) = (client("good", 7), client("bad", 8));
+    write(authority.revoke(&[8], 2090).pem().unwrap().as_bytes());
+    let config = config(&origin, &files, &json!({ "ca": text(&authority.ca_path()), "revoked": [text(&list)] }));
+    let loadx = LoadX::of(&config);
+    let refused = |client| is_refused(loadx.address, "one.test", client);
+    assert!(!refused(&good) && refused(&bad));
+    for content in
+        ["", "garbage", "-----BEGIN X509 CRL-----\nMIIB", &std::fs::read_to_string(authority.ca_path()).unwrap()]
+    {
+        let told = loadx.log().matches("stays in use").count();
+        write(content.as_bytes());
+        eventually("LoadX refuses the file", || (loadx.log().matches("stays in use").count() > told).then_some(()));
+        assert!(!refused(&good) && refused(&bad), "{content:?}");
+        let said = loadx.reload(&config);
+        assert!(said.contains("the config is not applied"), "{content:?}: {said}");
+    }
+    // The DER format, right after a reload that had read another list.
+    write(authority.revoke(&[7], 2090).der());
+    loadx.reload(&config);
+    write(authority.revoke(&[7, 8], 2090).der());
+    eventually("both are refused", || (refused(&good) && refused(&bad)).then_some(()));
+    write(authority.revoke(&[], 2025).pem().unwrap().as_bytes());
+    loadx.wait_for_log("the time of the list of revoked certificates is over, so that LoadX refuses all clients");
+    assert!(refused(&good) && refused(&bad));
+    let checked = crate::support::loadx(&["check", text(&loadx.config_path())]);
+    assert!(checked.code == Some(0) && checked.stderr.contains("list of revoked certificates is over"), "{checked:?}");
+}
+
+#[test]
+fn a_file_that_cannot_be_read_holds_no_other_up() {
+    let (authority, other) = (Authority::new(), Authority::new());
+    let origin = Origin::answering(OK);
+    let (first, second) = (authority.folder.path().join("first.pem"), authority.folder.path().join("second.pem"));
+    std::fs::copy(authority.ca_path(), &first).unwrap();
+    std::fs::copy(authority.ca_path(), &second).unwrap();
+    let files = authority.issue("all", &["one.test", "two.test"]);
+    let rules = json!([{ "names": ["one.test"], "ca": text(&first) }, { "names": ["two.test"], "ca": text(&second) }]);
+    let loadx = LoadX::of(&config(&origin, &files, &rules));
+    let new = Arc::new(authority.client_config_with(&other.issue("client", &["client.test"])));
+    std::fs::write(&first, "garbage").unwrap();
+    std::fs::copy(other.ca_path(), &second).unwrap();
+    eventually("the other rule is in use", || (!is_refused(loadx.address, "two.test", &new)).then_some(()));
+    assert!(is_refused(loadx.address, "one.test", &new));
+}
+
+#[test]
+fn a_plan_tells_which_rules_differ_and_a_check_finds_names_that_nobody_serves() {
+    let authority = Authority::new();
+    let origin = Origin::answering(OK);
+    let files = authority.issue("all", &["*.test"]);
+    let ca = text(&authority.ca_path()).to_owned();
+    let path = |name: &str, rules: &Value| {
+        let path = authority.folder.path().join(name);
+        std::fs::write(&path, config(&origin, &files, rules).to_string()).unwrap();
+        path
+    };
+    let one = path("one", &json!([{ "names": ["a.test", "b.test"], "ca": ca }]));
+    let two =
+        path("two", &json!([{ "names": ["a.test"], "ca": ca }, { "names": ["b.test"], "ca": ca, "mode": "optional" }]));
+    let planned = crate::support::loadx(&["plan", "--from", text(&one), text(&two)]).stdout;
+    assert!(planned.contains("client_certificates of \"b.test\"") && !planned.contains("a.test"), "{planned}");
+    assert!(planned.contains("close when idle"), "{planned}");
+    let check = |rules: &Value| crate::support::loadx(&["check", text(&path("three", rules))]).stderr;
+    assert_eq!(check(&json!([{ "names": ["a.test", "*.test"], "ca": ca }])), "");
+    let said = check(&json!([{ "names": ["a.tset"], "ca": ca }]));
+    assert!(said.contains("names a.tset, but no certificate of the listener has this name"), "{said}");
 }

@@ -120,7 +120,7 @@ fn changed(former: &Entry, entry: &Entry) -> Option<Difference> {
     let details =
         keys.into_iter().map(|key| Detail { key: key.clone(), old: value(&before, key), new: value(&after, key) });
     let details: Vec<Detail> = details.filter(|detail| detail.old != detail.new).collect();
-    let has = |key: &str| details.iter().any(|detail| detail.key == key);
+    let has = |key: &str| details.iter().any(|detail| detail.key.starts_with(key));
     let effect = match &entry.effects.changed_with {
         Some((key, effect)) if has(key) => effect.clone(),
         _ => entry.effects.changed.clone(),

@@ -80,6 +80,7 @@ pub(crate) async fn serve_connection<N: Network>(
     mut client: Client<StreamOf<N>>,
 ) {
     session.set_idle(client.requests > 0);
+    session.carries_http(client.wire.stream.facts());
     loop {
         let end = session.run(pin!(client.serve_until_idle(&worker, &session))).await;
         match end {
@@ -267,15 +268,18 @@ impl<S: Stream> Client<Transport<S>> {
         let head_timeout = worker.plan().process.timeouts.request_head;
         let deadline = *head_deadline.get_or_insert_with(|| self.timer.now() + head_timeout);
         // Even if the connection must close, a started head gets its response if the rest arrives within HEAD_AT_END.
-        let is_leaving = session.should_close();
-        if is_leaving {
+        let (is_closing, must_hurry) = (session.should_close(), session.must_hurry());
+        if must_hurry {
             *head_deadline = Some(deadline.min(self.timer.now() + HEAD_AT_END));
         }
-        match self.wait_readable(worker, session, head_deadline.unwrap_or(deadline), !is_leaving).await {
+        match self.wait_readable(worker, session, head_deadline.unwrap_or(deadline), !is_closing).await {
             Ok(()) => Ok(()),
-            Err(Broken::Closed) if !is_leaving => Ok(()),
+            Err(Broken::Closed) if !is_closing => Ok(()),
             Err(Broken::TimedOut) => {
-                let message = format!("the request head did not arrive within {} s", head_timeout.as_secs_f64());
+                let message = match must_hurry {
+                    true => "the connection closes, and the rest of the request head did not arrive soon".to_owned(),
+                    false => format!("the request head did not arrive within {} s", head_timeout.as_secs_f64()),
+                };
                 Err(Head::Refused(ProxyError::new(408, "http_request_error", message)))
             }
             Err(_) => Err(Head::Closed),

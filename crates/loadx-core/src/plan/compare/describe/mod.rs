@@ -33,7 +33,7 @@ pub(super) struct Effects {
     pub(super) added: String,
     pub(super) removed: String,
     pub(super) changed: String,
-    /// The effect of a change that concerns this setting.
+    /// The effect of a change that concerns a setting whose name begins so.
     pub(super) changed_with: Option<(&'static str, String)>,
 }
 
@@ -82,11 +82,17 @@ fn listener_entry(listener: &ListenerConfig, grace: &str) -> Entry {
         name: listener.at.to_string(),
         settings: listener_settings(listener),
         action: None,
-        effects: Effects::new(
-            "LoadX accepts clients on this address",
-            &format!("idle connections close; running requests and WebSockets have {grace} to finish"),
-            "connections stay open",
-        ),
+        effects: Effects {
+            changed_with: Some((
+                tls::CLIENT_CERTIFICATES,
+                "connections of clients that must show another certificate now close when idle".to_owned(),
+            )),
+            ..Effects::new(
+                "LoadX accepts clients on this address",
+                &format!("idle connections close; running requests and WebSockets have {grace} to finish"),
+                "connections stay open",
+            )
+        },
     }
 }
 

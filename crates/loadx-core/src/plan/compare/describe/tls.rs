@@ -2,28 +2,29 @@
 
 use super::words::{list, quote};
 use super::{Settings, settings};
-use crate::config::{CertificateFiles, ClientRule, ClientRules, TlsConfig, TlsProfile};
+use crate::config::{CertificateFiles, ClientRule, TlsConfig, TlsProfile};
 
 pub(super) fn settings_of(tls: &TlsConfig) -> Settings {
     let files = |files: &CertificateFiles| {
         format!("{} with {}", quote(&files.certificate.display().to_string()), quote(&files.key.display().to_string()))
     };
-    settings([
+    let mut all = settings([
         ("tls", "yes".to_owned()),
         ("certificates", list(tls.certificates.iter().map(files), "none")),
         ("auto", list(tls.auto.iter().map(|name| quote(name)), "none")),
         ("profile", if tls.profile == TlsProfile::Modern { "modern" } else { "intermediate" }.to_owned()),
         ("unknown_names", if tls.refuses_unknown { "refuse" } else { "default" }.to_owned()),
-        ("client_certificates", clients(&tls.clients)),
+        (CLIENT_CERTIFICATES, rule(&tls.clients.others)),
         ("hsts", tls.hsts.map_or_else(|| "no".to_owned(), |seconds| format!("{seconds} s"))),
-    ])
+    ]);
+    // A setting for each host, so that a plan shows only the rules that differ.
+    let of_hosts = tls.clients.of_hosts();
+    all.extend(of_hosts.map(|(host, clients)| (format!("{CLIENT_CERTIFICATES} of {}", quote(&host)), rule(clients))));
+    all
 }
 
-/// The rules for the certificates of clients: that of all hosts, then those of hosts with rules of their own.
-fn clients(rules: &ClientRules) -> String {
-    let named = rules.named.iter().map(|(name, clients)| format!("{}: {}", quote(name), rule(clients)));
-    std::iter::once(rule(&rules.others)).chain(named).collect::<Vec<_>>().join("; ")
-}
+/// The beginning of the names of the settings with the rules for certificates of clients.
+pub(super) const CLIENT_CERTIFICATES: &str = "client_certificates";
 
 fn rule(rule: &ClientRule) -> String {
     let Some(clients) = rule else { return "none".to_owned() };
