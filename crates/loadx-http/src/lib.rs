@@ -1,7 +1,7 @@
-//! HTTP/1.1 as pure functions over bytes: parsing a message, the parts that a gateway may forward, and encoding them.
-//! No I/O.
+//! HTTP/1.1 as pure functions over bytes: parsing a message, the parts that a gateway may forward, and encoding them; and the
+//! layers of HTTP/2 below messages ([`h2`]). No I/O.
 //!
-//! The rules are those of RFC 9110 and RFC 9112, applied strictly: where two parsers could read a message differently,
+//! The rules are those of RFC 9110, RFC 9112 and RFC 9113, applied strictly: where two parsers could read a message differently,
 //! LoadX refuses the message ([`Fault`]) and does not guess.
 
 #![forbid(unsafe_code)]
@@ -9,6 +9,7 @@
 mod body;
 mod fault;
 mod fields;
+pub mod h2;
 mod hop;
 pub mod limits;
 mod lines;

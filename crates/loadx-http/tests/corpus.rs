@@ -41,3 +41,18 @@ fn forwarding() {
 fn routing() {
     run("routing", checks::routing);
 }
+
+#[test]
+fn hpack() {
+    run("hpack", checks::h2::hpack);
+}
+
+#[test]
+fn h2_frames() {
+    run("h2_frames", checks::h2::frames);
+}
+
+#[test]
+fn h2_messages() {
+    run("h2_messages", checks::h2::messages);
+}

@@ -4,6 +4,7 @@
 //! The parser `Plain` reads the output of LoadX. `Plain` shares no code with LoadX and accepts one spelling only: if
 //! the output had two readings, `Plain` would disagree.
 
+pub mod h2;
 mod local;
 mod plain;
 mod routing;
