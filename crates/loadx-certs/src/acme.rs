@@ -25,6 +25,13 @@ const AUTHORITY_TIMEOUT: Duration = Duration::from_secs(120);
 /// The longest time of an order. The program for DNS may take two thirds of this time.
 const ORDER_LIMIT: Duration = Duration::from_secs(15 * 60);
 
+/// The problem of a request whose number the authority no longer takes (RFC 8555, section 6.5). The library sends the request
+/// again, but not often: an authority on several servers, or one that has just started, refuses more of them.
+const BAD_NONCE: &str = "urn:ietf:params:acme:error:badNonce";
+
+/// How often LoadX begins an order or an account again after refused numbers.
+const NONCE_TRIES: usize = 5;
+
 /// The problem of a certificate that was revoked before (RFC 8555, section 6.7).
 const ALREADY_REVOKED: &str = "urn:ietf:params:acme:error:alreadyRevoked";
 
@@ -116,11 +123,11 @@ impl Acme {
     pub async fn open(settings: &AcmeSettings, store: &Store) -> Result<Self, CertsError> {
         let kind = Acme::kind(settings);
         let path = account_file(settings, store);
-        let builder = match &settings.ca {
+        let builder = || match &settings.ca {
             Some(ca) => {
-                Account::builder_with_root(ca).map_err(|error| CertsError::Content(ca.clone(), error.to_string()))?
+                Account::builder_with_root(ca).map_err(|error| CertsError::Content(ca.clone(), error.to_string()))
             }
-            None => Account::builder().map_err(|error| failed("the certificates of the system", &error))?,
+            None => Account::builder().map_err(|error| failed("the certificates of the system", &error)),
         };
         // Only one LoadX makes an account. The others find it.
         let lock = loop {
@@ -133,7 +140,7 @@ impl Acme {
             Some(text) => {
                 let credentials: AccountCredentials = serde_json::from_str(&text)
                     .map_err(|error| CertsError::Content(path.clone(), format!("it is no account: {error}")))?;
-                within(builder.from_credentials(credentials))
+                within(builder()?.from_credentials(credentials))
                     .await?
                     .map_err(|error| failed(directory(settings), &error))?
             }
@@ -142,8 +149,11 @@ impl Acme {
                 let contact: Vec<&str> = contact.iter().map(String::as_str).collect();
                 let new = NewAccount { contact: &contact, terms_of_service_agreed: true, only_return_existing: false };
                 let customer = settings.customer_key.as_ref().map(external_key).transpose()?;
-                let made = within(builder.create(&new, directory(settings).to_owned(), customer.as_ref())).await?;
-                let (account, credentials) = made.map_err(|error| failed(directory(settings), &error))?;
+                let (account, credentials) = again(async || {
+                    let made = builder()?.create(&new, directory(settings).to_owned(), customer.as_ref());
+                    within(made).await?.map_err(|error| failed(directory(settings), &error))
+                })
+                .await?;
                 let text = serde_json::to_string_pretty(&credentials)
                     .map_err(|error| CertsError::Making(error.to_string()))?;
                 store.write(&path, &text)?;
@@ -159,6 +169,16 @@ impl Acme {
     /// # Errors
     /// When the authority cannot be reached, does not accept a proof, or does not sign.
     pub async fn obtain(
+        &self,
+        name: &str,
+        proof: Proof,
+        former: Option<&Bundle>,
+        answers: &Arc<dyn Answers>,
+    ) -> Result<Bundle, CertsError> {
+        again(async || self.obtain_once(name, proof, former, answers).await).await
+    }
+
+    async fn obtain_once(
         &self,
         name: &str,
         proof: Proof,
@@ -351,6 +371,17 @@ impl Given<'_> {
     }
 }
 
+/// Calls `attempt` again while the authority refuses the numbers of requests.
+async fn again<T>(attempt: impl AsyncFn() -> Result<T, CertsError>) -> Result<T, CertsError> {
+    for _ in 1..NONCE_TRIES {
+        match attempt().await {
+            Err(CertsError::Nonce(_)) => {}
+            outcome => return outcome,
+        }
+    }
+    attempt().await
+}
+
 /// Waits for an answer of the authority. The library has no limit for one.
 async fn within<T>(answer: impl Future<Output = T>) -> Result<T, CertsError> {
     let silent = |_| CertsError::Authority(format!("no answer within {} s", AUTHORITY_TIMEOUT.as_secs()));
@@ -413,5 +444,8 @@ fn failed(what: &str, error: &Error) -> CertsError {
         let _ = write!(text, ": {cause}");
         source = cause.source();
     }
-    CertsError::Authority(text)
+    match error {
+        Error::Api(problem) if problem.r#type.as_deref() == Some(BAD_NONCE) => CertsError::Nonce(text),
+        _ => CertsError::Authority(text),
+    }
 }

@@ -15,6 +15,8 @@ pub enum CertsError {
     Making(String),
     /// The authority did not give a certificate; with the reason.
     Authority(String),
+    /// The authority refused the number of a request (badNonce) several times; with the reason. Another try may pass.
+    Nonce(String),
     /// The program that sets records in DNS failed; with the reason.
     Hook(PathBuf, String),
 }
@@ -34,7 +36,7 @@ impl fmt::Display for CertsError {
             CertsError::Content(path, reason) => {
                 write!(f, "{}: {reason}\n  help: remove the file, and LoadX makes a new one", path.display())
             }
-            CertsError::Authority(reason) => f.write_str(reason),
+            CertsError::Authority(reason) | CertsError::Nonce(reason) => f.write_str(reason),
             CertsError::Hook(program, reason) => write!(f, "{}: {reason}", program.display()),
             CertsError::Making(reason) => write!(f, "the certificate cannot be made: {reason}"),
         }

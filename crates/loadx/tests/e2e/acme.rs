@@ -1,6 +1,6 @@
 //! Certificates of a public authority, played by pebble, which nobody here wrote. Skipped without pebble.
 
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use tempfile::TempDir;
 
 use crate::crash_steps::{Killer, thread};
 use crate::support::tls::{Authority, connect, text};
-use crate::support::{Client, LoadX, Origin, eventually};
+use crate::support::{Client, LoadX, Origin, eventually, unused_ports};
 
 const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
 
@@ -34,7 +34,8 @@ impl Pebble {
             eprintln!("skipped: pebble is not installed");
             return None;
         }
-        let [acme, management, http, tls, dns, dns_management] = ports();
+        let first = unused_ports(6);
+        let [acme, management, http, tls, dns, dns_management] = std::array::from_fn(|index| first + index as u16);
         let authority = Authority::new();
         let files = authority.issue("pebble", &["localhost", "127.0.0.1"]);
         let folder = TempDir::new().unwrap();
@@ -116,12 +117,6 @@ impl Drop for Pebble {
     }
 }
 
-/// Unused ports, all different.
-fn ports() -> [u16; 6] {
-    let sockets: [TcpListener; 6] = std::array::from_fn(|_| TcpListener::bind("127.0.0.1:0").unwrap());
-    sockets.each_ref().map(|socket| socket.local_addr().unwrap().port())
-}
-
 /// The settings of a client that accepts every certificate.
 fn credulous() -> rustls::ClientConfig {
     #[derive(Debug)]
@@ -164,12 +159,13 @@ fn credulous() -> rustls::ClientConfig {
 
 #[test]
 fn certificates_come_by_each_proof_and_stay() {
-    let Some(pebble) = Pebble::start(&[("PEBBLE_WFE_NONCEREJECT", "20")], &json!({})) else { return };
+    let Some(pebble) = Pebble::start(&[("PEBBLE_WFE_NONCEREJECT", "30")], &json!({})) else { return };
     let origin = Origin::answering(OK);
     for (challenge, name) in [("tls-alpn-01", "tls.example.com"), ("http-01", "http.example.com")] {
         let loadx = LoadX::of(&pebble.config(&origin, &[name], &json!({ "challenge": challenge })));
         let first = pebble.wait_for_certificate(name);
         loadx.wait_for_log(&format!("a new certificate is in use: {name}, issued by CN=Pebble"));
+        assert!(!loadx.log().contains("LoadX tries again"), "refused numbers are no failure: {}", loadx.log());
         drop(loadx);
         let again = LoadX::of(&pebble.config(&origin, &[name], &json!({ "challenge": challenge })));
         assert!(pebble.wait_for_certificate(name) == first, "the certificate of the store is in use");

@@ -245,7 +245,7 @@ fn an_upgrade_keeps_the_address_of_the_api_and_a_changed_address_moves() {
     loadx.wait();
     let status = |at: SocketAddr| Client::connect(at).send(request("GET", "/v1/status", &with_token, "")).response();
     assert_eq!(status(at).json()["pid"], pid);
-    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let free = crate::support::unused_address();
     let mut config: Value = serde_json::from_str(&std::fs::read_to_string(loadx.config_path()).unwrap()).unwrap();
     config["admin"]["address"] = json!(free.to_string());
     std::fs::write(loadx.config_path(), config.to_string()).unwrap();

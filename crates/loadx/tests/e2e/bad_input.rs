@@ -196,7 +196,7 @@ fn valid_input_is_confirmed() {
 
 #[test]
 fn a_bench_without_a_server_counts_every_failure() {
-    let refusing = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let refusing = crate::support::unused_address();
     let output = loadx(&["bench", "-n", "7", "-c", "2", "--url", &format!("http://{refusing}")]);
     assert_eq!(output.code, Some(1), "{output:?}");
     assert!(output.stdout.contains("failed       7"), "{output:?}");

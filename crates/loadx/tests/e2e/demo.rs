@@ -1,6 +1,6 @@
 //! The demo: a failed backend costs no request, and the demo ends on request.
 
-use crate::support::{Demo, eventually, free_ports, loadx};
+use crate::support::{Demo, eventually, loadx, unused_ports};
 
 /// The share of `backend` in a line of the demo, in percent.
 fn share(line: &str, backend: &str) -> Option<u32> {
@@ -10,7 +10,7 @@ fn share(line: &str, backend: &str) -> Option<u32> {
 
 #[test]
 fn a_backend_dies_and_returns_and_no_request_fails() {
-    let output = loadx(&["demo", "--once", "--port", "0", "--backend-port", &free_ports()]);
+    let output = loadx(&["demo", "--once", "--port", "0", "--backend-port", &unused_ports(3).to_string()]);
     assert_eq!(output.code, Some(0), "{output:?}");
     let (healthy, rest) = output.stdout.split_once("The demo kills backend-2").unwrap();
     let (dead, rest) = rest.split_once("The demo starts backend-2 again").unwrap();
@@ -32,7 +32,7 @@ fn a_backend_dies_and_returns_and_no_request_fails() {
 
 #[test]
 fn the_option_for_ends_the_demo() {
-    let output = loadx(&["demo", "--for", "0.1", "--port", "0", "--backend-port", &free_ports()]);
+    let output = loadx(&["demo", "--for", "0.1", "--port", "0", "--backend-port", &unused_ports(3).to_string()]);
     assert_eq!(output.code, Some(0), "{output:?}");
     assert!(output.stdout.contains(" requests/s ") && output.stdout.ends_with("have stopped\n"), "{output:?}");
 }

@@ -50,7 +50,7 @@ fn a_backend_dies_under_load_and_no_request_fails() {
 fn a_backend_that_refuses_connections_is_ejected_before_the_next_probe() {
     let origin = Origin::answering(OK);
     // A port that refuses connections: bound once, and free again.
-    let refusing = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let refusing = crate::support::unused_address();
     let loadx = LoadX::with(&[refusing, origin.address()], &json!({ "health_check_interval": 3600 }));
     for _ in 0..10 {
         assert_eq!(loadx.get("/").text(), "ok");

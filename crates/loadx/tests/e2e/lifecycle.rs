@@ -146,7 +146,7 @@ fn few_connections_are_spread_over_the_workers() {
 #[test]
 fn loadx_run_needs_no_config_file() {
     let origin = Origin::answering(OK);
-    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let free = crate::support::unused_address();
     let child = std::process::Command::new(env!("CARGO_BIN_EXE_loadx"))
         .args(["run", "--listen", &free.to_string(), "--to", &origin.address().to_string()])
         .stdout(std::process::Stdio::null())

@@ -144,7 +144,7 @@ fn a_refused_request_is_logged_with_its_target_and_its_host() {
 
 #[test]
 fn events_name_the_cluster_when_there_are_several() {
-    let refusing = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let refusing = crate::support::unused_address();
     let cluster = json!({ "backends": [refusing.to_string()] });
     let loadx = LoadX::of(&json!({
         "listeners": [{ "address": "127.0.0.1:0" }],
@@ -215,7 +215,7 @@ impl Killed {
 #[test]
 fn a_full_disk_tears_no_line_and_each_lost_line_is_counted() {
     let origin = Origin::answering("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok");
-    let address = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let address = crate::support::unused_address();
     let folder = tempfile::TempDir::new().unwrap();
     let (file, config) = (folder.path().join("access.log"), folder.path().join("config.json"));
     let settings = json!({

@@ -4,7 +4,7 @@ use std::net::{SocketAddr, TcpListener};
 
 use serde_json::json;
 
-use crate::support::{Client, LoadX, Origin, TestBackend, eventually, free_ports, loadx};
+use crate::support::{Client, LoadX, Origin, TestBackend, eventually, loadx, unused_ports};
 
 const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
 
@@ -51,7 +51,7 @@ fn a_taken_port_is_told_with_the_option_that_gave_the_port() {
     let (address, port) = (taken.local_addr().unwrap().to_string(), taken.local_addr().unwrap().port().to_string());
     for (arguments, option) in [
         (vec!["run", "--listen", &address, "--to", "127.0.0.1:1"], "choose another port: --listen :"),
-        (vec!["demo", "--port", &port, "--backend-port", &free_ports()], "choose another port: --port "),
+        (vec!["demo", "--port", &port, "--backend-port", &unused_ports(3).to_string()], "choose another port: --port "),
         (vec!["demo", "--port", "0", "--backend-port", &port], "choose another: --backend-port "),
         (vec!["backend", "--host", "127.0.0.1", "--port", &port], "choose another: --port "),
     ] {

@@ -28,7 +28,7 @@ fn with_second(backends: &[SocketAddr], address: &str) -> Value {
 
 /// An address that is free just now.
 fn free_address() -> String {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string()
+    crate::support::unused_address().to_string()
 }
 
 #[test]

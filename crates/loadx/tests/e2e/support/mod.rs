@@ -2,32 +2,23 @@
 
 mod client;
 mod origin;
+mod ports;
 mod process;
 mod programs;
 mod terminal;
 pub(crate) mod tls;
 
-use std::net::TcpListener;
 use std::time::{Duration, Instant};
 
 pub(crate) use client::{Client, Response};
 pub(crate) use origin::{Connection, Origin};
+pub(crate) use ports::{unused_address, unused_ports};
 pub(crate) use process::{LoadX, Output, loadx, signal_to, start};
 pub(crate) use programs::{Demo, TestBackend};
 pub(crate) use terminal::Terminal;
 
 /// The longest time of each wait, far longer than a wait should take.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
-
-/// The first of three consecutive unused ports, as text.
-pub(crate) fn free_ports() -> String {
-    let is_free = |port: u16| TcpListener::bind(("127.0.0.1", port)).is_ok();
-    let first = eventually("three free ports in a row", || {
-        let first = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        (first <= 65_533 && (first..first + 3).all(is_free)).then_some(first)
-    });
-    first.to_string()
-}
 
 /// Repeats `probe` until it returns a value.
 pub(crate) fn eventually<T>(what: &str, mut probe: impl FnMut() -> Option<T>) -> T {

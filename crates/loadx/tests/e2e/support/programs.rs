@@ -10,7 +10,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use super::process::{Process, command};
-use super::{LoadX, eventually, free_ports};
+use super::{LoadX, eventually, unused_ports};
 
 /// A running `loadx demo`.
 pub(crate) struct Demo {
@@ -24,7 +24,7 @@ impl Demo {
         let directory = TempDir::new().unwrap();
         let stdout = directory.path().join("stdout");
         let mut demo = command();
-        demo.args(["demo", "--port", "0", "--backend-port", &free_ports()]);
+        demo.args(["demo", "--port", "0", "--backend-port", &unused_ports(3).to_string()]);
         let process = Process::start(demo, File::create(&stdout).unwrap());
         Demo { process, stdout, _directory: directory }
     }
