@@ -206,11 +206,16 @@ impl Acme {
                 None => order,
             }
         };
-        // An authority that does not know the former certificate refuses the order, so that the order is made without.
-        if let Some(id) = former.and_then(identifier)
-            && let Ok(order) = within(self.account.new_order(&new().replaces(id))).await?
-        {
-            return Ok(order);
+        // An authority that does not know the former certificate, or has an order that replaces it, refuses the order, so that the
+        // order is made without.
+        if let Some(id) = former.and_then(identifier) {
+            match within(self.account.new_order(&new().replaces(id)))
+                .await?
+                .map_err(|error| failed("the order", &error))
+            {
+                Err(CertsError::Authority(_)) => {}
+                outcome => return outcome,
+            }
         }
         within(self.account.new_order(&new())).await?.map_err(|error| failed("the order", &error))
     }
@@ -270,10 +275,11 @@ impl Acme {
         let (_, content) = x509_parser::pem::parse_x509_pem(bundle.chain().as_bytes())
             .map_err(|error| CertsError::Making(error.to_string()))?;
         let request = RevocationRequest { certificate: &content.contents.into(), reason: Some(reason) };
-        match within(self.account.revoke(&request)).await? {
+        again(async || match within(self.account.revoke(&request)).await? {
             Err(Error::Api(problem)) if problem.r#type.as_deref() == Some(ALREADY_REVOKED) => Ok(()),
             outcome => outcome.map_err(|error| failed("the revocation", &error)),
-        }
+        })
+        .await
     }
 
     /// When the authority wants the certificate to be renewed (RFC 9773): a moment in the time that the authority suggests,

@@ -79,10 +79,14 @@ impl fmt::Display for StartError {
                 )
             }
             StartError::Tls(listener, error) => {
-                write!(
-                    f,
-                    "TLS of the listener {listener} cannot be set up: {error}\n  help: \"certificate\" and \"key\" name files in the PEM format that LoadX can read"
-                )
+                let help = match error {
+                    TlsError::Authorities(..) => {
+                        "\"ca\" and \"revoked\" of \"client_certificates\" name files that LoadX can read: certificates of \
+                         authorities, and lists of revoked certificates"
+                    }
+                    _ => "\"certificate\" and \"key\" name files in the PEM format that LoadX can read",
+                };
+                write!(f, "TLS of the listener {listener} cannot be set up: {error}\n  help: {help}")
             }
             StartError::ClusterTls(cluster, error) => {
                 let help = match error {

@@ -51,5 +51,5 @@ pub use observed::{Counts, EventRecord, ExchangeCounts, ListenerDrain, ListenerO
 pub use proxy::{Inherited, Local, Running, start, start_local};
 pub use tls::{
     BackendShown, Challenges, Elsewhere, Identity, IdentityError, Keyring, Reason, Summary, TlsError, explain_backend,
-    explain_listener, faults_of_files, old_lists,
+    explain_listener, faults_of_files, list_faults,
 };

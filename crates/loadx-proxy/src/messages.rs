@@ -27,8 +27,8 @@ pub(crate) enum Order<N: Network> {
     /// Accept no more clients on these listeners. Their clients are closed when their exchanges have ended. The sender is
     /// dropped when the sockets are closed.
     Leave(Arc<[ListenerId]>, mpsc::Sender<()>),
-    /// Close each connection as soon as the connection is idle for whose host the plan now asks for another certificate of
-    /// the client.
+    /// Close the connections for hosts that now ask for another certificate of the client, each as soon as the connection is
+    /// idle.
     Reconnect,
     /// Close the connections that are still open on these listeners, because their drain is over.
     Cut(Arc<[ListenerId]>),

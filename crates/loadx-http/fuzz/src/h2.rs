@@ -31,8 +31,8 @@ fn sections(mut data: &[u8]) -> Vec<&[u8]> {
 
 /// What LoadX reads, the library reads alike; what the library writes, LoadX reads; and what LoadX writes, both read.
 pub fn hpack(data: &[u8]) {
-    let (mut own, mut other) = (Decoder::new(4_096), fluke_hpack::Decoder::new());
-    let (mut from_other, mut writer) = (Decoder::new(4_096), fluke_hpack::Encoder::new());
+    let (mut own, mut other) = (Decoder::default(), fluke_hpack::Decoder::new());
+    let (mut from_other, mut writer) = (Decoder::default(), fluke_hpack::Encoder::new());
     for section in sections(data) {
         // A section that LoadX refuses ends the connection.
         let Ok(fields) = decode(&mut own, section) else { return };
@@ -40,7 +40,7 @@ pub fn hpack(data: &[u8]) {
         assert!(own.memory() < 20_000);
         let mut rewritten = Vec::new();
         fields.iter().for_each(|(name, value)| put_field(name, value, &mut rewritten));
-        assert_eq!(decode(&mut Decoder::new(0), &rewritten).as_ref(), Ok(&fields));
+        assert_eq!(decode(&mut Decoder::default(), &rewritten).as_ref(), Ok(&fields));
         assert_eq!(fluke_hpack::Decoder::new().decode(&rewritten).ok().as_ref(), Some(&fields));
         let written = writer.encode(fields.iter().map(|(name, value)| (&name[..], &value[..])));
         assert_eq!(decode(&mut from_other, &written), Ok(fields));
@@ -89,7 +89,7 @@ pub fn frames(data: &[u8]) {
 pub fn messages(data: &[u8]) {
     let Some((ends, section)) = data.split_first() else { return };
     let ends = *ends & 1 == 1;
-    let Ok(fields) = decode(&mut Decoder::new(4_096), section) else { return };
+    let Ok(fields) = decode(&mut Decoder::default(), section) else { return };
     request(&fields, ends);
     response(&fields, ends);
 }

@@ -39,7 +39,7 @@ pub(super) async fn watch(shared: Arc<Shared>) {
                 let read = beside(tls, move |tls| tls.read_again(&settled)).await;
                 read.into_iter().flatten().for_each(tell);
             }
-            let problems: BTreeSet<String> = tls.old_lists().into_iter().collect();
+            let problems: BTreeSet<String> = tls.list_faults().into_iter().collect();
             problems.difference(&watched.told).for_each(|problem| tracing::warn!("{problem}"));
             watched.told = problems;
         }

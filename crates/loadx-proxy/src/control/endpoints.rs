@@ -187,6 +187,9 @@ impl<N: Network> Endpoints<N> {
             let problem = tls.problem();
             let of_file = |identity| describe_certificate(&listener.name, "file", Some(identity), problem.as_deref());
             all.extend(files.iter().map(of_file));
+            if files.is_empty() && problem.is_some() {
+                all.push(describe_certificate(&listener.name, "file", None, problem.as_deref()));
+            }
             for Automatic { name, identity, problem } in automatic {
                 let mut described = describe_certificate(&listener.name, "auto", identity.as_ref(), problem.as_deref());
                 if identity.is_none() {

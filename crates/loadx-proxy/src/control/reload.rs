@@ -221,7 +221,7 @@ impl<N: Network> Control<N> {
         }
     }
 
-    /// Has the clients connect again of whom LoadX asks for another certificate now.
+    /// Makes clients connect again whose host now asks for another certificate.
     fn reconnect(&self, former: &Plan, plan: &Plan) {
         let has_changed = |listener: &&ListenerPlan| {
             let former = former.listener(listener.id).map(|position| &former.listeners[position]);

@@ -213,7 +213,9 @@ impl Session {
 
     /// Has the connection close as soon as the connection is idle.
     pub(crate) fn close_when_idle(&self) {
-        self.state.close.set(Close::WhenIdle);
+        if self.state.close.get() == Close::No {
+            self.state.close.set(Close::WhenIdle);
+        }
     }
 
     /// Notes that the connection carries HTTP now, inside TLS or not.

@@ -164,11 +164,9 @@ pub(super) fn decide<N: Network>(worker: &Worker<N>, incoming: &mut Incoming) ->
     }
     let listener = &incoming.plan.listeners[incoming.listener];
     let rules = &listener.client_rules;
-    let is_checked = match rules.is_uniform() {
-        true => is_checked_for(rules, incoming.tls.as_deref(), None),
-        false => is_checked_for(rules, incoming.tls.as_deref(), Some(&host())),
-    };
-    if !is_checked {
+    // The host is computed only where hosts have rules of their own.
+    let host_with_rule = (!rules.is_uniform()).then(host);
+    if !is_checked_for(rules, incoming.tls.as_deref(), host_with_rule.as_deref()) {
         let message = "this host asks for other certificates of clients than the connection; connect again";
         return refused(421, "http_request_error", message);
     }

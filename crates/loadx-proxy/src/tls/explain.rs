@@ -52,12 +52,12 @@ pub fn faults_of_files(config: &Config) -> Vec<String> {
     faults
 }
 
-/// The lists of revoked certificates whose time is over, each with its listener.
-pub fn old_lists(config: &Config) -> Vec<String> {
+/// What is wrong with the lists of revoked certificates: authorities without a list, and lists whose time is over.
+pub fn list_faults(config: &Config) -> Vec<String> {
     let keyring = Arc::<Keyring>::default();
     let listeners = config.listeners.iter().filter_map(|listener| listener.tls.as_ref());
     // A listener whose files cannot be used is a fault of its own.
-    listeners.filter_map(|tls| ServerTls::new(tls, &keyring, None).ok()).flat_map(|tls| tls.old_lists()).collect()
+    listeners.filter_map(|tls| ServerTls::new(tls, &keyring, None).ok()).flat_map(|tls| tls.list_faults()).collect()
 }
 
 /// What a backend agreed on.

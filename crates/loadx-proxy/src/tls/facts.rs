@@ -65,7 +65,7 @@ impl TlsFacts {
 
 /// Whether LoadX asked the client by the rule that these rules have for a host. `host`: in lower case and without a port;
 /// `None` means the host that the client asked for. A connection that was made for another host, or before the rules changed,
-/// does not do.
+/// is not enough.
 pub(crate) fn is_checked_for(rules: &ClientRules, tls: Option<&TlsFacts>, host: Option<&[u8]>) -> bool {
     let asked = tls.map_or(&None, |tls| &tls.client_rule);
     let wanted = match host {

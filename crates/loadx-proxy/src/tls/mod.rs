@@ -1,8 +1,8 @@
 //! TLS on the connections of clients and backends.
 //!
 //! `session` calls rustls, without I/O. `stream` is a [`Stream`](crate::net::Stream) inside TLS; `handshake` makes one.
-//! `server` has the settings of a listener, with `choice` of certificates
-//! and `clients` by the certificates that they must show, and `accept` its handshakes, `client` those of a cluster and `connect` its
+//! `server` has the settings of a listener: `choice` finds the certificate for a client,
+//! and `clients` checks the certificates of clients. `accept` makes the handshakes of a listener, `client` those of a cluster and `connect` its
 //! handshakes. `identity` has certificates with their keys, and `identities` finds them by name.
 
 /// The beginning of the paths for which an authority asks over HTTP (RFC 8555, section 8.3).
@@ -32,7 +32,7 @@ pub(crate) use backends::TlsBackends;
 pub use choice::Reason;
 pub(crate) use connect::connect;
 pub use error::TlsError;
-pub use explain::{BackendShown, explain_backend, explain_listener, faults_of_files, old_lists};
+pub use explain::{BackendShown, explain_backend, explain_listener, faults_of_files, list_faults};
 pub(crate) use facts::{TlsFacts, is_checked_for};
 pub(crate) use files::Stamp;
 pub(crate) use handshake::{HandshakeFault, Handshakes};

@@ -109,9 +109,9 @@ impl ServerTls {
     }
 
     /// What is wrong with the lists of revoked certificates.
-    pub(crate) fn old_lists(&self) -> Vec<String> {
-        let now = SystemTime::now();
-        self.groups.load().iter().flat_map(|group| group.old_lists(now)).collect()
+    pub(crate) fn list_faults(&self) -> Vec<String> {
+        let (now, groups) = (SystemTime::now(), self.groups.load());
+        groups.iter().flat_map(|group| group.list_faults(now)).map(str::to_owned).collect()
     }
 
     /// Reads the files of these parts again, each for itself: of a part that cannot be read, what was read before stays in use.

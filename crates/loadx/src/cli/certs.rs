@@ -163,8 +163,8 @@ fn revoke(store: &Store, place: &Place, config: Option<&Config>, name: &str, rea
     let runtime = runtime.map_err(|error| Trouble::Failure(error.to_string()))?;
     let revocation = async { Acme::open(&place.acme, store).await?.revoke(&bundle, reason.into()).await };
     runtime.block_on(revocation).map_err(|error| {
-        let help = "only the account that got the certificate can revoke it; of a certificate that you imported, ask the \
-                    authority";
+        let help = "the authority must be reachable, and only the account that got a certificate can revoke the \
+                    certificate: for a certificate that you imported, ask its authority";
         Trouble::Failure(format!("{error}\n  help: {help}"))
     })?;
     // Without a config file, the running LoadX knows which names it serves.

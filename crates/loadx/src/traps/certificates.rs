@@ -3,7 +3,7 @@
 use std::time::{Duration, SystemTime};
 
 use loadx_core::config::{CertificateFiles, Config, TlsConfig, is_local_name};
-use loadx_proxy::{Identity, faults_of_files, old_lists};
+use loadx_proxy::{Identity, faults_of_files, list_faults};
 
 use super::Trap;
 
@@ -22,14 +22,16 @@ pub(super) fn traps(config: &Config) -> Vec<Trap> {
     let unusable = faults_of_files(config)
         .into_iter()
         .map(|fault| Trap::warning(fault, "LoadX does not start with this file, and a reload refuses the config"));
-    let old = old_lists(config).into_iter().map(|fault| Trap::warning(fault, "get the next list of the authority"));
+    let lists = list_faults(config)
+        .into_iter()
+        .map(|fault| Trap::warning(fault, "add the newest list of the authority to \"revoked\""));
     let folder =
         config.certificate_folder.as_ref().filter(|folder| folder.exists() && !folder.is_dir()).map(|folder| {
             let message = format!("\"certificate_folder\" is not a folder: {}", folder.display());
             Trap::warning(message, "name a folder that LoadX may make or use")
         });
     let unserved = config.listeners.iter().filter_map(|listener| listener.tls.as_ref()).flat_map(unserved);
-    files.chain(unserved).chain(unusable).chain(old).chain(folder).chain(single).collect()
+    files.chain(unserved).chain(unusable).chain(lists).chain(folder).chain(single).collect()
 }
 
 /// The hosts of rules for certificates of clients that no certificate of the listener has: a name with a mistake in a letter

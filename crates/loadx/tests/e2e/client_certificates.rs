@@ -254,7 +254,7 @@ fn revoked_certificates_are_refused_and_a_list_that_cannot_be_read_opens_no_door
         Arc::new(authority.client_config_with(&issued))
     };
     let (good, bad) = (client("good", 7), client("bad", 8));
-    write(authority.revoke(&[8], 2090).pem().unwrap().as_bytes());
+    write(authority.revoke(&[8], 2024..2090).pem().unwrap().as_bytes());
     let config = config(&origin, &files, &json!({ "ca": text(&authority.ca_path()), "revoked": [text(&list)] }));
     let loadx = LoadX::of(&config);
     let refused = |client| is_refused(loadx.address, "one.test", client);
@@ -270,15 +270,25 @@ fn revoked_certificates_are_refused_and_a_list_that_cannot_be_read_opens_no_door
         assert!(said.contains("the config is not applied"), "{content:?}: {said}");
     }
     // The DER format, right after a reload that had read another list.
-    write(authority.revoke(&[7], 2090).der());
+    write(authority.revoke(&[7], 2024..2090).der());
     loadx.reload(&config);
-    write(authority.revoke(&[7, 8], 2090).der());
+    write(authority.revoke(&[7, 8], 2024..2090).der());
     eventually("both are refused", || (refused(&good) && refused(&bad)).then_some(()));
-    write(authority.revoke(&[], 2025).pem().unwrap().as_bytes());
-    loadx.wait_for_log("the time of the list of revoked certificates is over, so that LoadX refuses all clients");
+    // Of two lists, the newer counts.
+    let pem = |serials: &[u64], years| authority.revoke(serials, years).pem().unwrap();
+    write((pem(&[], 2024..2090) + &pem(&[8], 2025..2090) + &pem(&[7], 2023..2090)).as_bytes());
+    eventually("the newest list is in use", || (!refused(&good)).then_some(()));
+    assert!(refused(&bad));
+    write(pem(&[], 2024..2025).as_bytes());
+    loadx.wait_for_log("the time of the list of revoked certificates of CN=An authority of a test is over");
     assert!(refused(&good) && refused(&bad));
     let checked = crate::support::loadx(&["check", text(&loadx.config_path())]);
-    assert!(checked.code == Some(0) && checked.stderr.contains("list of revoked certificates is over"), "{checked:?}");
+    assert!(checked.code == Some(0) && checked.stderr.contains("CN=An authority of a test is over"), "{checked:?}");
+    // An authority without a list.
+    let both = std::fs::read_to_string(Authority::named("Another").ca_path()).unwrap()
+        + &std::fs::read_to_string(authority.ca_path()).unwrap();
+    std::fs::write(authority.ca_path(), both).unwrap();
+    loadx.wait_for_log("\"revoked\" has no list of CN=Another, so that LoadX refuses all clients of this authority");
 }
 
 #[test]
@@ -314,7 +324,7 @@ fn a_plan_tells_which_rules_differ_and_a_check_finds_names_that_nobody_serves() 
         path("two", &json!([{ "names": ["a.test"], "ca": ca }, { "names": ["b.test"], "ca": ca, "mode": "optional" }]));
     let planned = crate::support::loadx(&["plan", "--from", text(&one), text(&two)]).stdout;
     assert!(planned.contains("client_certificates of \"b.test\"") && !planned.contains("a.test"), "{planned}");
-    assert!(planned.contains("close when idle"), "{planned}");
+    assert!(planned.contains("closes the connections for hosts whose rule changes"), "{planned}");
     let check = |rules: &Value| crate::support::loadx(&["check", text(&path("three", rules))]).stderr;
     assert_eq!(check(&json!([{ "names": ["a.test", "*.test"], "ca": ca }])), "");
     let said = check(&json!([{ "names": ["a.tset"], "ca": ca }]));

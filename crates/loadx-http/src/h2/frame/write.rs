@@ -17,7 +17,7 @@ pub fn put_data_head(stream: u32, length: usize, ends: bool, out: &mut Vec<u8>) 
 }
 
 /// Appends a field section that `put` appends, in one HEADERS frame, and in as many CONTINUATION frames as it needs with at most
-/// `max` bytes in each.
+/// `max` bytes in each; `max` is at least 1.
 pub fn put_headers(stream: u32, ends: bool, max: usize, out: &mut Vec<u8>, put: impl FnOnce(&mut Vec<u8>)) {
     let start = out.len();
     let flags = if ends { flag::END_STREAM } else { 0 };

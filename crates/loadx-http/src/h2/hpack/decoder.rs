@@ -10,9 +10,11 @@ use super::{fixed, huffman, integer};
 #[derive(Debug)]
 pub struct Decoder {
     table: Table,
-    /// The largest table that LoadX allows (SETTINGS_HEADER_TABLE_SIZE).
-    table_max: usize,
 }
+
+/// The largest table that the other side may use, in bytes: the value before any settings (RFC 9113, section 6.5.2), which LoadX
+/// does not change. Another value would count only from the acknowledgement of LoadX's settings.
+const TABLE_MAX: usize = 4_096;
 
 /// Why a field section cannot be read. The two ends no longer agree on the table, so that the connection must end
 /// (RFC 9113, section 4.3).
@@ -55,12 +57,13 @@ impl Part<'_> {
     }
 }
 
-impl Decoder {
-    /// `table_max`: the largest table in bytes, which the other side may use (SETTINGS_HEADER_TABLE_SIZE).
-    pub fn new(table_max: usize) -> Self {
-        Decoder { table: Table::new(table_max), table_max }
+impl Default for Decoder {
+    fn default() -> Self {
+        Decoder { table: Table::new(TABLE_MAX) }
     }
+}
 
+impl Decoder {
     /// Reads a whole field section, and calls `take` with each name and value. `scratch` is memory that the decoder needs
     /// meanwhile; its content is of no use afterwards.
     ///
@@ -88,7 +91,7 @@ impl Decoder {
                     }
                     let (size, after) = integer::read(rest, 5)?;
                     rest = after;
-                    if size > self.table_max {
+                    if size > TABLE_MAX {
                         return Err("the table would be larger than allowed".into());
                     }
                     self.table.resize(size);
@@ -190,7 +193,7 @@ mod tests {
                 "828785bf408825a849e95ba97d7f8925a849e95bb8e8b4bf",
             ],
         ] {
-            let mut decoder = Decoder::new(4_096);
+            let mut decoder = Decoder::default();
             let read = sections.map(|section| {
                 let fields = decode(&mut decoder, &bytes(section)).unwrap();
                 fields.iter().map(|(name, value)| format!("{name}: {value}")).collect::<Vec<_>>().join("\n")
@@ -205,7 +208,7 @@ mod tests {
     /// RFC 7541, appendix C.6: responses with a table of 256 bytes, so that entries leave.
     #[test]
     fn the_responses_of_the_rfc_are_read() {
-        let mut decoder = Decoder::new(256);
+        let mut decoder = Decoder { table: Table::new(256) };
         let first = "488264025885aec3771a4b6196d07abe941054d444a8200595040b8166e082a62d1bff\
                      6e919d29ad171863c78f0b97c8e9ae82ae43d3";
         let fields = decode(&mut decoder, &bytes(first)).unwrap();
@@ -242,16 +245,16 @@ mod tests {
             ("82 20", "a change of the table's size stands behind a field"),
             ("3f e2 1f", "the table would be larger than allowed"),
         ] {
-            let mut decoder = Decoder::new(4_096);
+            let mut decoder = Decoder::default();
             assert_eq!(decode(&mut decoder, &bytes(section)), Err(HpackFault::Malformed(reason)), "{section}");
         }
-        let mut decoder = Decoder::new(4_096);
+        let mut decoder = Decoder::default();
         assert_eq!(decode(&mut decoder, &bytes("3fe11f 20 3fe11f 82")).unwrap().len(), 1, "up to the limit");
     }
 
     #[test]
     fn an_entry_that_removes_its_own_name_is_read() {
-        let mut decoder = Decoder::new(4_096);
+        let mut decoder = Decoder::default();
         // A table of 40 bytes has room for one field of eight bytes.
         let section = bytes("3f 09 40 04 6e616d65 04 6f6e6531 7e 04 74776f32 be");
         let fields = decode(&mut decoder, &section).unwrap();
@@ -261,7 +264,7 @@ mod tests {
 
     #[test]
     fn the_caller_ends_a_section_that_grows_too_large() {
-        let mut decoder = Decoder::new(4_096);
+        let mut decoder = Decoder::default();
         let mut left = 3;
         let told = decoder.decode(&[0x82; 1_000], &mut Vec::new(), |_, _| {
             left -= 1;

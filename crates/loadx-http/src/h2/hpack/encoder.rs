@@ -76,7 +76,7 @@ mod tests {
                 put_field(name, value, &mut section);
             }
             let mut read = Vec::new();
-            let told = Decoder::new(0).decode(&section, &mut Vec::new(), |name, value| {
+            let told = Decoder::default().decode(&section, &mut Vec::new(), |name, value| {
                 read.push((name.to_vec(), value.to_vec()));
                 ControlFlow::Continue(())
             });

@@ -12,8 +12,8 @@ pub struct RequestSection<'o> {
     pseudo: Pseudo,
     memory: &'o mut RequestMemory,
     has_host: bool,
-    /// The position of the first field line in the output; `None` before the first.
-    first_line: Option<usize>,
+    /// Whether the start line is written, so that no pseudo-header field may follow.
+    has_start_line: bool,
     length: Option<u64>,
 }
 
@@ -60,7 +60,7 @@ impl<'o> RequestSection<'o> {
             pseudo: Pseudo::default(),
             memory,
             has_host: false,
-            first_line: None,
+            has_start_line: false,
             length: None,
         }
     }
@@ -89,7 +89,7 @@ impl<'o> RequestSection<'o> {
         if place.is_some() {
             return self.fields.malformed("a pseudo-header field appears twice");
         }
-        if self.first_line.is_some() {
+        if self.has_start_line {
             return self.fields.malformed("a pseudo-header field stands behind a field");
         }
         let start = self.memory.values.len();
@@ -98,7 +98,7 @@ impl<'o> RequestSection<'o> {
     }
 
     fn field(&mut self, name: &[u8], value: &[u8]) {
-        if self.first_line.is_none() {
+        if !self.has_start_line {
             self.start_line();
         }
         match name {
@@ -131,7 +131,7 @@ impl<'o> RequestSection<'o> {
 
     /// Writes the start line and Host.
     fn start_line(&mut self) {
-        self.first_line = Some(self.fields.out.len());
+        self.has_start_line = true;
         let value = |range: &Option<Range>| range.clone().map(|range| &self.memory.values[range]);
         let Pseudo { method, scheme, authority, path, protocol } = &self.pseudo;
         let (method, authority) = (value(method), value(authority));
@@ -192,16 +192,19 @@ impl<'o> RequestSection<'o> {
     /// # Errors
     /// Any [`SectionFault`].
     pub fn finish(mut self, ends: bool) -> Result<RequestKind, SectionFault> {
-        if self.first_line.is_none() && self.fields.fault().is_none() {
+        if !self.has_start_line && self.fields.fault().is_none() {
             self.start_line();
         }
         if ends && self.length.is_some_and(|length| length > 0) {
             self.fields.malformed("the message ends before its Content-Length");
         }
+        let kind = self.kind();
+        if self.length.is_some() && kind != RequestKind::Plain {
+            self.fields.malformed("CONNECT has a Content-Length");
+        }
         if let Some(fault) = self.fields.fault() {
             return Err(fault);
         }
-        let kind = self.kind();
         let out = &mut *self.fields.out;
         if !self.memory.cookie.is_empty() {
             put_line(b"cookie", &self.memory.cookie, out);
@@ -332,6 +335,7 @@ mod tests {
             [&[(":method", "CONNECT")], &GET[1..]].concat(),
             vec![(":method", "CONNECT"), (":authority", "x:1"), (":scheme", "https")],
             vec![(":method", "CONNECT")],
+            vec![(":method", "CONNECT"), (":authority", "x:1"), ("content-length", "5")],
             [&[(":method", "CONNECT"), (":protocol", "web socket")], &GET[1..]].concat(),
             vec![("x", "y"), (":method", "GET"), (":scheme", "https"), (":path", "/")],
             [&GET[..3], &[("host", "a"), ("host", "a")]].concat(),

@@ -12,6 +12,7 @@ pub struct ResponseSection<'o> {
     status: Option<u16>,
     has_fields: bool,
     has_length: bool,
+    length: Option<u64>,
     to_head: bool,
 }
 
@@ -20,7 +21,7 @@ impl<'o> ResponseSection<'o> {
     /// `out` gets the text.
     pub fn new(size_max: usize, to_head: bool, out: &'o mut Vec<u8>) -> Self {
         let fields = Fields::new(size_max, out);
-        ResponseSection { fields, status: None, has_fields: false, has_length: false, to_head }
+        ResponseSection { fields, status: None, has_fields: false, has_length: false, length: None, to_head }
     }
 
     /// Takes the next field.
@@ -32,7 +33,11 @@ impl<'o> ResponseSection<'o> {
                 _ if self.status.is_none() => self.fields.malformed("there is no :status before the fields"),
                 _ => {
                     self.has_fields = true;
-                    self.has_length |= name == b"content-length";
+                    if name == b"content-length" {
+                        self.has_length = true;
+                        // What is no number is a fault of the parser of HTTP/1.1.
+                        self.length = std::str::from_utf8(value).ok().and_then(|text| text.parse().ok());
+                    }
                     self.fields.put(name, value);
                 }
             }
@@ -69,6 +74,10 @@ impl<'o> ResponseSection<'o> {
         }
         if ends && self.status.is_some_and(|status| status < 200) {
             self.fields.malformed("the message ends with an interim response");
+        }
+        let describes_other = self.to_head || self.status == Some(304);
+        if ends && !describes_other && self.length.is_some_and(|length| length > 0) {
+            self.fields.malformed("the message ends before its Content-Length");
         }
         match (self.fields.fault(), self.status) {
             (Some(fault), _) => Err(fault),
@@ -141,5 +150,7 @@ mod tests {
             assert!(matches!(told, Err(SectionFault::Malformed(_))), "{fields:?}: {told:?}");
         }
         assert!(read(&[(":status", "103")], true).is_err(), "an interim response is no end");
+        assert!(read(&[(":status", "200"), ("content-length", "5")], true).is_err());
+        assert!(read(&[(":status", "304"), ("content-length", "5")], true).is_ok());
     }
 }

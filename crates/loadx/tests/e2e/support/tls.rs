@@ -29,8 +29,12 @@ pub(crate) struct Files {
 
 impl Authority {
     pub(crate) fn new() -> Self {
+        Authority::named("An authority of a test")
+    }
+
+    pub(crate) fn named(name: &str) -> Self {
         let mut params = CertificateParams::default();
-        params.distinguished_name.push(DnType::CommonName, "An authority of a test");
+        params.distinguished_name.push(DnType::CommonName, name);
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         let key = KeyPair::generate().unwrap();
         let certificate = params.self_signed(&key).unwrap();
@@ -62,8 +66,8 @@ impl Authority {
         Files { certificate: path("crt"), key: path("key") }
     }
 
-    /// A list of revoked certificates, valid until this year.
-    pub(crate) fn revoke(&self, serials: &[u64], until: i32) -> CertificateRevocationList {
+    /// A list of revoked certificates, valid for these years.
+    pub(crate) fn revoke(&self, serials: &[u64], years: std::ops::Range<i32>) -> CertificateRevocationList {
         let revoked = |serial: &u64| RevokedCertParams {
             serial_number: SerialNumber::from(*serial),
             revocation_time: date_time_ymd(2024, 1, 1),
@@ -71,8 +75,8 @@ impl Authority {
             invalidity_date: None,
         };
         let list = CertificateRevocationListParams {
-            this_update: date_time_ymd(2024, 1, 1),
-            next_update: date_time_ymd(until, 1, 1),
+            this_update: date_time_ymd(years.start, 1, 1),
+            next_update: date_time_ymd(years.end, 1, 1),
             crl_number: SerialNumber::from(1),
             issuing_distribution_point: None,
             revoked_certs: serials.iter().map(revoked).collect(),

@@ -85,7 +85,8 @@ fn listener_entry(listener: &ListenerConfig, grace: &str) -> Entry {
         effects: Effects {
             changed_with: Some((
                 tls::CLIENT_CERTIFICATES,
-                "connections of clients that must show another certificate now close when idle".to_owned(),
+                "LoadX closes the connections for hosts whose rule changes, each as soon as the connection is idle"
+                    .to_owned(),
             )),
             ..Effects::new(
                 "LoadX accepts clients on this address",
