@@ -16,13 +16,14 @@ use instant_acme::{
 use rcgen::{CertificateParams, CustomExtension, KeyPair};
 use sha2::{Digest as _, Sha256};
 use tokio::process::Command;
+use tokio::time::Instant;
 
 use crate::{Bundle, CertsError, Store};
 
 /// The longest time that the authority may take to check a name, and to sign a certificate.
 const AUTHORITY_TIMEOUT: Duration = Duration::from_secs(120);
 
-/// The longest time of an order. The program for DNS may take two thirds of this time.
+/// The longest time of an order with all its tries. The program for DNS may take two thirds of this time.
 const ORDER_LIMIT: Duration = Duration::from_secs(15 * 60);
 
 /// The problem of a request whose number the authority no longer takes (RFC 8555, section 6.5). The library sends the request
@@ -175,25 +176,19 @@ impl Acme {
         former: Option<&Bundle>,
         answers: &Arc<dyn Answers>,
     ) -> Result<Bundle, CertsError> {
-        again(async || self.obtain_once(name, proof, former, answers).await).await
-    }
-
-    async fn obtain_once(
-        &self,
-        name: &str,
-        proof: Proof,
-        former: Option<&Bundle>,
-        answers: &Arc<dyn Answers>,
-    ) -> Result<Bundle, CertsError> {
-        let mut order = self.order(name, former).await?;
-        let mut given = Given { answers: Arc::clone(answers), settings: &self.settings, all: Vec::new() };
-        let completing = self.complete(&mut order, name, proof, &mut given);
-        let outcome = tokio::time::timeout(ORDER_LIMIT, completing).await.unwrap_or_else(|_| {
-            let minutes = ORDER_LIMIT.as_secs() / 60;
-            Err(CertsError::Authority(format!("the authority did not finish the order within {minutes} min")))
-        });
-        given.withdraw().await;
-        outcome
+        let deadline = Instant::now() + ORDER_LIMIT;
+        again(async || {
+            let mut order = self.order(name, former).await?;
+            let mut given = Given { answers: Arc::clone(answers), settings: &self.settings, all: Vec::new() };
+            let completing = self.complete(&mut order, name, proof, &mut given);
+            let outcome = tokio::time::timeout_at(deadline, completing).await.unwrap_or_else(|_| {
+                let minutes = ORDER_LIMIT.as_secs() / 60;
+                Err(CertsError::Authority(format!("the authority did not finish the order within {minutes} min")))
+            });
+            given.withdraw().await;
+            outcome
+        })
+        .await
     }
 
     /// Orders a certificate.

@@ -9,11 +9,6 @@ use rcgen::{
 
 use crate::{Bundle, CertsError, Store};
 
-/// The folder of the store.
-const KIND: &str = LocalAuthority::KIND;
-/// The name of the authority's certificate in that folder.
-const NAME: &str = LocalAuthority::NAME;
-
 /// The days for which the authority is valid.
 const AUTHORITY_DAYS: i64 = 3_650;
 /// The days for which a certificate of the authority is valid.
@@ -49,17 +44,22 @@ impl LocalAuthority {
     /// # Errors
     /// When the store cannot be read or written.
     pub fn open(store: &Store) -> Result<Self, CertsError> {
-        let lock = store.lock(KIND)?;
-        let bundle = match store.load(KIND, NAME)?.filter(|bundle| bundle.renew_at() > SystemTime::now()) {
+        let lock = store.lock(LocalAuthority::KIND)?;
+        let bundle = match store
+            .load(LocalAuthority::KIND, LocalAuthority::NAME)?
+            .filter(|bundle| bundle.renew_at() > SystemTime::now())
+        {
             Some(bundle) => bundle,
             None => {
                 let bundle = make()?;
-                store.save(KIND, NAME, &bundle)?;
+                store.save(LocalAuthority::KIND, LocalAuthority::NAME, &bundle)?;
                 bundle
             }
         };
         drop(lock);
-        let content = |reason: rcgen::Error| CertsError::Content(store.path(KIND, NAME), reason.to_string());
+        let content = |reason: rcgen::Error| {
+            CertsError::Content(store.path(LocalAuthority::KIND, LocalAuthority::NAME), reason.to_string())
+        };
         let key = KeyPair::from_pem(bundle.key()).map_err(content)?;
         let issuer = Issuer::from_ca_cert_pem(bundle.chain(), key).map_err(content)?;
         Ok(LocalAuthority { bundle, issuer })
@@ -108,8 +108,8 @@ impl LocalAuthority {
     /// # Errors
     /// When the store cannot be read or written.
     pub fn certificate_for(&self, store: &Store, name: &str) -> Result<Bundle, CertsError> {
-        let _lock = store.lock(KIND)?;
-        let kept = store.load(KIND, name).unwrap_or_else(|error| {
+        let _lock = store.lock(LocalAuthority::KIND)?;
+        let kept = store.load(LocalAuthority::KIND, name).unwrap_or_else(|error| {
             tracing::warn!("{error}; LoadX makes a new certificate");
             None
         });
@@ -118,7 +118,7 @@ impl LocalAuthority {
             return Ok(bundle);
         }
         let issued = self.issue(&[name.to_owned()])?;
-        store.save(KIND, name, &issued)?;
+        store.save(LocalAuthority::KIND, name, &issued)?;
         Ok(issued)
     }
 
@@ -127,9 +127,9 @@ impl LocalAuthority {
     /// # Errors
     /// When the store cannot be read or written.
     pub fn renew(&self, store: &Store, name: &str) -> Result<Bundle, CertsError> {
-        let _lock = store.lock(KIND)?;
+        let _lock = store.lock(LocalAuthority::KIND)?;
         let issued = self.issue(&[name.to_owned()])?;
-        store.save(KIND, name, &issued)?;
+        store.save(LocalAuthority::KIND, name, &issued)?;
         Ok(issued)
     }
 
@@ -200,7 +200,7 @@ mod tests {
         let second = LocalAuthority::open(&store).unwrap();
         assert_eq!(first.certificate(), second.certificate());
         assert_eq!(second.certificate_for(&store, "localhost").unwrap(), certificate);
-        std::fs::remove_file(store.path(KIND, NAME)).unwrap();
+        std::fs::remove_file(store.path(LocalAuthority::KIND, LocalAuthority::NAME)).unwrap();
         let third = LocalAuthority::open(&store).unwrap();
         assert_ne!(third.certificate_for(&store, "localhost").unwrap(), certificate, "of another authority");
     }

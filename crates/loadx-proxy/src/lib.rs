@@ -50,6 +50,6 @@ pub use net::{InheritedFor, InheritedSocket, Listener, Network, Resolved, Stream
 pub use observed::{Counts, EventRecord, ExchangeCounts, ListenerDrain, ListenerObserved, Observed};
 pub use proxy::{Inherited, Local, Running, start, start_local};
 pub use tls::{
-    BackendShown, Challenges, Elsewhere, Identity, IdentityError, Keyring, Reason, Summary, TlsError, explain_backend,
-    explain_listener, faults_of_files, list_faults,
+    BackendShown, Challenges, Elsewhere, FileFaults, Identity, IdentityError, Keyring, Reason, Summary, TlsError,
+    explain_backend, explain_listener, faults_of_files,
 };

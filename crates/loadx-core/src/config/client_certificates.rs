@@ -75,9 +75,9 @@ impl Checker<'_> {
     pub(super) fn client_rules(&mut self, typed: &At<FileClientRules>) -> ClientRules {
         let mut rules = ClientRules::default();
         let mut has_others = false;
-        let (entries, is_list) = match &typed.value {
-            FileClientRules::One(file) => (vec![(&**file, typed.place)], false),
-            FileClientRules::List(list) => (list.iter().map(|entry| (&entry.value, entry.place)).collect(), true),
+        let entries = match &typed.value {
+            FileClientRules::One(file) => vec![(&**file, typed.place)],
+            FileClientRules::List(list) => list.iter().map(|entry| (&entry.value, entry.place)).collect(),
         };
         for (file, place) in entries {
             let rule = self.client_rule(file, place);
@@ -103,7 +103,7 @@ impl Checker<'_> {
                 }
             }
         }
-        if is_list && self.is_empty_list(typed.place) {
+        if self.is_empty_list(typed.place) {
             let help = "add an object such as {\"ca\": \"clients.pem\"}, or remove the key";
             self.fault(typed.place, Problem::new("\"client_certificates\" has no object", help));
         }

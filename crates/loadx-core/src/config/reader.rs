@@ -174,8 +174,7 @@ impl<'a> Node<'a> {
 
     fn fault_of<T>(&self, read: serde_json::Result<T>, faults: &mut Faults, wanted: &str) -> Option<T> {
         if read.is_err() {
-            let message = format!("{} must be {wanted}, not {}", self.title(), self.kind());
-            self.fault(faults, Problem::new(message, format!("write {wanted}")));
+            self.wrong_kind(faults, wanted);
         }
         read.ok()
     }

@@ -183,14 +183,12 @@ impl<N: Network> Endpoints<N> {
         let listeners = plan.listeners.iter().filter_map(|listener| Some((listener, self.shared.tls.of(listener.id)?)));
         let mut all = Vec::new();
         for (listener, tls) in listeners {
-            let (files, automatic) = tls.identities();
-            let problem = tls.problem();
-            let of_file = |identity| describe_certificate(&listener.name, "file", Some(identity), problem.as_deref());
-            all.extend(files.iter().map(of_file));
-            if files.is_empty() && problem.is_some() {
-                all.push(describe_certificate(&listener.name, "file", None, problem.as_deref()));
-            }
-            for Automatic { name, identity, problem } in automatic {
+            let mut add = |source, identity: Option<&Arc<Identity>>, problem: Option<&str>| {
+                all.push(describe_certificate(&listener.name, source, identity, problem));
+            };
+            tls.of_files().iter().for_each(|(identity, problem)| add("file", Some(identity), problem.as_deref()));
+            tls.client_problems().iter().for_each(|problem| add("client_certificates", None, Some(problem)));
+            for Automatic { name, identity, problem } in tls.automatic() {
                 let mut described = describe_certificate(&listener.name, "auto", identity.as_ref(), problem.as_deref());
                 if identity.is_none() {
                     described["names"] = json!([&*name]);

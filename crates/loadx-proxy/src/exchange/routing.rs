@@ -157,16 +157,16 @@ pub(super) fn decide<N: Network>(worker: &Worker<N>, incoming: &mut Incoming) ->
     if let Some(own) = own(incoming) {
         return Decision::Answer(own);
     }
-    let host = || route::path::host(incoming.head.authority());
-    if incoming.tls.as_ref().is_some_and(|tls| !tls.serves(&host())) {
+    let listener = &incoming.plan.listeners[incoming.listener];
+    let (rules, tls) = (&listener.client_rules, incoming.tls.as_deref());
+    // The host matters only inside TLS, and where hosts have rules of their own.
+    let host = (tls.is_some() || !rules.is_uniform()).then(|| route::path::host(incoming.head.authority()));
+    let host = host.as_deref();
+    if tls.zip(host).is_some_and(|(tls, host)| !tls.serves(host)) {
         let message = "the certificate of this connection is not for this host; connect again";
         return refused(421, "http_request_error", message);
     }
-    let listener = &incoming.plan.listeners[incoming.listener];
-    let rules = &listener.client_rules;
-    // The host is computed only where hosts have rules of their own.
-    let host_with_rule = (!rules.is_uniform()).then(host);
-    if !is_checked_for(rules, incoming.tls.as_deref(), host_with_rule.as_deref()) {
+    if !is_checked_for(rules, tls, host) {
         let message = "this host asks for other certificates of clients than the connection; connect again";
         return refused(421, "http_request_error", message);
     }
@@ -220,7 +220,7 @@ fn own(incoming: &Incoming) -> Option<Own> {
 pub(super) fn response_lines(incoming: &Incoming, out: &mut Vec<u8>) {
     if let Some(route) = incoming.route().filter(|route| !route.response_fields.add.is_empty()) {
         route::put_response_lines(route, &RequestView(incoming), out);
-        if route.response_fields.adds(HSTS) {
+        if !incoming.hsts_line().is_empty() && route.response_fields.adds(HSTS) {
             return;
         }
     }

@@ -31,33 +31,35 @@ pub fn explain_listener(
     Ok(ServerTls::new(tls, keyring, None)?.explain(name, local))
 }
 
-/// Why LoadX would not start with this config, or not take the config over, because of the files that TLS needs: each with the
-/// listener or the cluster.
-pub fn faults_of_files(config: &Config) -> Vec<String> {
-    let keyring = Arc::<Keyring>::default();
-    let listeners = config.listeners.iter().filter_map(|listener| Some((listener, listener.tls.as_ref()?)));
-    let of_listeners = listeners.filter_map(|(listener, tls)| {
-        let error = ServerTls::new(tls, &keyring, None).err()?;
-        Some(format!("TLS of the listener {}: {error}", listener.name))
-    });
-    let clusters = config.clusters.iter().filter_map(|cluster| Some((cluster, cluster.transport.tls.as_ref()?)));
-    let of_clusters = clusters.filter_map(|(cluster, tls)| {
-        let error = ClientTls::new(tls).err()?;
-        Some(format!("TLS to the backends of the cluster {}: {error}", cluster.name))
-    });
-    let mut faults: Vec<String> = of_listeners.chain(of_clusters).collect();
-    if let Some(error) = config.acme.ca.as_ref().and_then(|ca| roots::of_file(ca).err()) {
-        faults.push(format!("\"ca\" of \"acme\": {error}"));
-    }
-    faults
+/// What is wrong with the files that TLS of a config needs.
+#[derive(Clone, Debug, Default)]
+pub struct FileFaults {
+    /// Why LoadX would not start with the config, or not take the config over: each with the listener or the cluster.
+    pub unusable: Vec<String>,
+    /// Authorities without a list of revoked certificates, and lists whose time is over.
+    pub lists: Vec<String>,
 }
 
-/// What is wrong with the lists of revoked certificates: authorities without a list, and lists whose time is over.
-pub fn list_faults(config: &Config) -> Vec<String> {
+/// What is wrong with the files that TLS of this config needs.
+pub fn faults_of_files(config: &Config) -> FileFaults {
     let keyring = Arc::<Keyring>::default();
-    let listeners = config.listeners.iter().filter_map(|listener| listener.tls.as_ref());
-    // A listener whose files cannot be used is a fault of its own.
-    listeners.filter_map(|tls| ServerTls::new(tls, &keyring, None).ok()).flat_map(|tls| tls.list_faults()).collect()
+    let mut faults = FileFaults::default();
+    let listeners = config.listeners.iter().filter_map(|listener| Some((listener, listener.tls.as_ref()?)));
+    for (listener, tls) in listeners {
+        match ServerTls::new(tls, &keyring, None) {
+            Ok(tls) => faults.lists.extend(tls.list_faults()),
+            Err(error) => faults.unusable.push(format!("TLS of the listener {}: {error}", listener.name)),
+        }
+    }
+    let clusters = config.clusters.iter().filter_map(|cluster| Some((cluster, cluster.transport.tls.as_ref()?)));
+    faults.unusable.extend(clusters.filter_map(|(cluster, tls)| {
+        let error = ClientTls::new(tls).err()?;
+        Some(format!("TLS to the backends of the cluster {}: {error}", cluster.name))
+    }));
+    if let Some(error) = config.acme.ca.as_ref().and_then(|ca| roots::of_file(ca).err()) {
+        faults.unusable.push(format!("\"ca\" of \"acme\": {error}"));
+    }
+    faults
 }
 
 /// What a backend agreed on.

@@ -1,8 +1,9 @@
 //! TLS on the connections of clients and backends.
 //!
 //! `session` calls rustls, without I/O. `stream` is a [`Stream`](crate::net::Stream) inside TLS; `handshake` makes one.
-//! `server` has the settings of a listener: `choice` finds the certificate for a client,
-//! and `clients` checks the certificates of clients. `accept` makes the handshakes of a listener, `client` those of a cluster and `connect` its
+//!
+//! `server` has TLS of a listener: `choice` finds the certificate for a client, `clients` checks the certificates of clients,
+//! with the lists of `revoked`, and `accept` makes the handshakes. `client` has TLS of a cluster, and `connect` makes the
 //! handshakes. `identity` has certificates with their keys, and `identities` finds them by name.
 
 /// The beginning of the paths for which an authority asks over HTTP (RFC 8555, section 8.3).
@@ -22,6 +23,7 @@ mod handshake;
 mod identities;
 mod identity;
 mod listeners;
+mod revoked;
 mod roots;
 mod server;
 mod session;
@@ -32,7 +34,7 @@ pub(crate) use backends::TlsBackends;
 pub use choice::Reason;
 pub(crate) use connect::connect;
 pub use error::TlsError;
-pub use explain::{BackendShown, explain_backend, explain_listener, faults_of_files, list_faults};
+pub use explain::{BackendShown, FileFaults, explain_backend, explain_listener, faults_of_files};
 pub(crate) use facts::{TlsFacts, is_checked_for};
 pub(crate) use files::Stamp;
 pub(crate) use handshake::{HandshakeFault, Handshakes};

@@ -32,7 +32,7 @@ pub(crate) struct ServerTls {
     problems: Mutex<BTreeMap<usize, String>>,
 }
 
-/// What came of reading a part again.
+/// The result of reading a part again.
 pub(crate) struct Read {
     pub(crate) files: Vec<PathBuf>,
     /// The certificate, if the part has a new one.
@@ -67,7 +67,7 @@ impl ServerTls {
         keyring: &Arc<Keyring>,
         former: Option<&ServerTls>,
     ) -> Result<ServerTls, TlsError> {
-        let stamps = parts(config).iter().map(|files| files.iter().map(|file| stamp(file)).collect()).collect();
+        let stamps = stamps(config);
         let own = read_all(&config.certificates, former.map(|former| former.choice.own.load_full()).as_deref())?;
         let choice = Choice {
             own: ArcSwap::from_pointee(own),
@@ -86,10 +86,10 @@ impl ServerTls {
         })
     }
 
-    /// Why files could not be read again.
-    pub(crate) fn problem(&self) -> Option<String> {
-        let problems = lock(&self.problems);
-        (!problems.is_empty()).then(|| problems.values().map(String::as_str).collect::<Vec<_>>().join("; "))
+    /// What is wrong with the files by which LoadX checks the certificates of clients.
+    pub(crate) fn client_problems(&self) -> Vec<String> {
+        let unread = lock(&self.problems).clone().split_off(&self.config.certificates.len());
+        unread.into_values().chain(self.list_faults()).collect()
     }
 
     /// Whether TLS has files.
@@ -99,7 +99,7 @@ impl ServerTls {
 
     /// The files of each part as they are now.
     pub(crate) fn stamps(&self) -> Vec<Vec<Stamp>> {
-        parts(&self.config).iter().map(|files| files.iter().map(|file| stamp(file)).collect()).collect()
+        stamps(&self.config)
     }
 
     /// The parts whose files differ from those that LoadX read. `now`: the files as they are.
@@ -136,7 +136,7 @@ impl ServerTls {
         for part in wanted.iter().copied() {
             let files = &parts[part];
             // Before reading: a file that is replaced meanwhile is read again.
-            lock(&self.stamps)[part] = files.iter().map(|file| stamp(file)).collect();
+            lock(&self.stamps)[part] = stamps_of(files);
             let outcome = read(part);
             let mut problems = lock(&self.problems);
             match &outcome {
@@ -150,17 +150,22 @@ impl ServerTls {
         all
     }
 
-    /// The certificates of files, and of each name whose certificate LoadX gets the certificate, if there is one, and the
-    /// last problem.
-    pub(crate) fn identities(&self) -> (Vec<Arc<Identity>>, Vec<Automatic>) {
+    /// The certificates of files, each with the reason why its files could not be read again.
+    pub(crate) fn of_files(&self) -> Vec<(Arc<Identity>, Option<String>)> {
+        let (own, problems) = (self.choice.own.load(), lock(&self.problems));
+        let identities = own.all().iter().cloned().enumerate();
+        identities.map(|(part, identity)| (identity, problems.get(&part).cloned())).collect()
+    }
+
+    /// Of each name whose certificate LoadX gets, the certificate, if there is one, and the last problem.
+    pub(crate) fn automatic(&self) -> impl Iterator<Item = Automatic> {
         let keyring = &self.choice.keyring;
         let table = keyring.table();
-        let automatic = self.config.auto.iter().map(|name| Automatic {
+        self.config.auto.iter().map(move |name| Automatic {
             name: Arc::clone(name),
             identity: table.named(name).cloned(),
             problem: keyring.problem(name),
-        });
-        (self.choice.own.load().all().to_vec(), automatic.collect())
+        })
     }
 
     /// What this client gets. `local`: the address to which the client connected.
@@ -175,6 +180,7 @@ impl ServerTls {
             None => &rules.others,
         };
         let groups = self.groups.load();
+        // There is a group for each rule; a client without one would get no certificate.
         let group = groups.iter().find(|group| group.rule() == rule).ok_or(NoIdentity::UnknownName)?;
         let settings = group.settings_with(&identity);
         Ok(Chosen { settings, identity, group: Some(Arc::clone(group)) })
@@ -206,6 +212,14 @@ fn parts(config: &TlsConfig) -> Vec<Vec<&Path>> {
         false => vec![&*files.certificate, &*files.key],
     });
     certificates.chain(config.clients.distinct().into_iter().map(|rule| clients::files(rule).collect())).collect()
+}
+
+fn stamps(config: &TlsConfig) -> Vec<Vec<Stamp>> {
+    parts(config).iter().map(|files| stamps_of(files)).collect()
+}
+
+fn stamps_of(files: &[&Path]) -> Vec<Stamp> {
+    files.iter().map(|file| stamp(file)).collect()
 }
 
 /// A group for each different rule, in the order of the rules. `former`: the groups so far, whose tickets stay valid.

@@ -160,7 +160,7 @@ fn revoke(store: &Store, place: &Place, config: Option<&Config>, name: &str, rea
         return Err(Trouble::Input(format!("{message}\n  help: {help}")));
     }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let runtime = runtime.map_err(|error| Trouble::Failure(error.to_string()))?;
+    let runtime = runtime.map_err(|error| Trouble::Failure(format!("cannot start: {error}")))?;
     let revocation = async { Acme::open(&place.acme, store).await?.revoke(&bundle, reason.into()).await };
     runtime.block_on(revocation).map_err(|error| {
         let help = "the authority must be reachable, and only the account that got a certificate can revoke the \
@@ -168,15 +168,12 @@ fn revoke(store: &Store, place: &Place, config: Option<&Config>, name: &str, rea
         Trouble::Failure(format!("{error}\n  help: {help}"))
     })?;
     // Without a config file, the running LoadX knows which names it serves.
-    let is_wanted = config.is_none() || is_wanted(config, name);
-    if is_wanted {
+    let then = if config.is_none() || is_wanted(config, name) {
         store.ask_renewal(name)?;
+        "the running LoadX gets another one within 10 s"
     } else {
         store.remove(&place.kind_of(name), name)?;
-    }
-    let then = match is_wanted {
-        true => "the running LoadX gets another one within 10 s",
-        false => "its file is removed, because no listener has the name in \"auto\"",
+        "its file is removed, because no listener has the name in \"auto\""
     };
     trouble::print(&format!("the certificate for {name} is revoked; {then}\n"))
 }

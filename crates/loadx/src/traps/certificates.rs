@@ -3,7 +3,7 @@
 use std::time::{Duration, SystemTime};
 
 use loadx_core::config::{CertificateFiles, Config, TlsConfig, is_local_name};
-use loadx_proxy::{Identity, faults_of_files, list_faults};
+use loadx_proxy::{FileFaults, Identity, faults_of_files};
 
 use super::Trap;
 
@@ -19,12 +19,12 @@ pub(super) fn traps(config: &Config) -> Vec<Trap> {
         Trap::warning(format!("no public authority signs a certificate for \"{name}\", which has no dot"), help)
     });
     // LoadX may run on another machine than the check, so that a missing file is only a warning.
-    let unusable = faults_of_files(config)
+    let FileFaults { unusable, lists } = faults_of_files(config);
+    let unusable = unusable
         .into_iter()
         .map(|fault| Trap::warning(fault, "LoadX does not start with this file, and a reload refuses the config"));
-    let lists = list_faults(config)
-        .into_iter()
-        .map(|fault| Trap::warning(fault, "add the newest list of the authority to \"revoked\""));
+    let lists =
+        lists.into_iter().map(|fault| Trap::warning(fault, "add the newest list of the authority to \"revoked\""));
     let folder =
         config.certificate_folder.as_ref().filter(|folder| folder.exists() && !folder.is_dir()).map(|folder| {
             let message = format!("\"certificate_folder\" is not a folder: {}", folder.display());
@@ -37,6 +37,9 @@ pub(super) fn traps(config: &Config) -> Vec<Trap> {
 /// The hosts of rules for certificates of clients that no certificate of the listener has: a name with a mistake in a letter
 /// would protect nothing.
 fn unserved(tls: &TlsConfig) -> Vec<Trap> {
+    if tls.clients.is_uniform() {
+        return Vec::new();
+    }
     let of_files = tls.certificates.iter().filter_map(|files| Identity::read(&files.certificate, &files.key).ok());
     let of_files: Vec<Box<str>> = of_files.flat_map(|identity| identity.names().to_vec()).collect();
     let names: Vec<&str> = tls.auto.iter().map(|name| &**name).chain(of_files.iter().map(|name| &**name)).collect();

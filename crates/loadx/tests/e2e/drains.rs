@@ -42,7 +42,7 @@ fn config(limit: f64, backends: &[(SocketAddr, bool)]) -> Value {
         .iter()
         .map(|(at, drain)| json!({ "host": at.ip().to_string(), "port": at.port(), "drain": drain }))
         .collect();
-    json!({ "drain_timeout": limit, "clusters": { "app": { "backends": backends } } })
+    json!({ "proxy_host": "127.0.0.1", "proxy_port": 0, "drain_timeout": limit, "clusters": { "app": { "backends": backends } } })
 }
 
 #[test]

@@ -303,6 +303,7 @@ impl LoadX {
         }
         let mut process = Process::start(run, File::create(directory.path().join("stdout")).unwrap());
         let address = process.address();
+        assert_ne!(address.port(), 8080, "two tests with the default port would disturb each other: listen on port 0");
         if !options.contains(&"off") {
             process.wait_for_log("the admin API is on");
         }

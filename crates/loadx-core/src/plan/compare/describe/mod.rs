@@ -106,7 +106,7 @@ fn listener_settings(listener: &ListenerConfig) -> Settings {
     ]);
     match &listener.tls {
         Some(tls) => all.extend(tls::settings_of(tls)),
-        None => all.push(("tls".to_owned(), "no".to_owned())),
+        None => all.extend(tls::settings_without()),
     }
     all
 }

@@ -23,6 +23,11 @@ pub(super) fn settings_of(tls: &TlsConfig) -> Settings {
     all
 }
 
+/// The settings of a listener without TLS.
+pub(super) fn settings_without() -> Settings {
+    settings([("tls", "no".to_owned()), (CLIENT_CERTIFICATES, rule(&None))])
+}
+
 /// The beginning of the names of the settings with the rules for certificates of clients.
 pub(super) const CLIENT_CERTIFICATES: &str = "client_certificates";
 
