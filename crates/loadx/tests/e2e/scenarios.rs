@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::Instant;
 
-use crate::support::PATIENCE;
+use crate::support::{PATIENCE, unused_ports};
 
 const DOCUMENT: &str = include_str!("../../../../docs/scenarios.md");
 const CONFIG: &str = include_str!("../../../../config.json");
@@ -67,6 +67,17 @@ fn normal_word(word: &str) -> String {
     out
 }
 
+/// Free ports for `PORTS`. The document has round numbers, such as 20000 requests: `output` must not take them for ports.
+fn ports() -> Vec<u16> {
+    loop {
+        let first = unused_ports(PORTS.len() as u16);
+        let ports: Vec<u16> = (first..).take(PORTS.len()).collect();
+        if ports.iter().all(|port| port % 1000 != 0) {
+            return ports;
+        }
+    }
+}
+
 /// A shell that runs typed commands; the output of the shell and of its jobs goes to one file.
 struct Shell {
     bash: Child,
@@ -78,8 +89,7 @@ struct Shell {
 impl Shell {
     fn start() -> Self {
         let directory = tempfile::TempDir::new().unwrap();
-        let held: Vec<_> = PORTS.iter().map(|_| std::net::TcpListener::bind("127.0.0.1:0").unwrap()).collect();
-        let ports = held.iter().map(|listener| listener.local_addr().unwrap().port()).collect();
+        let ports = ports();
         let output = std::fs::File::create(directory.path().join("output")).unwrap();
         let binary = PathBuf::from(env!("CARGO_BIN_EXE_loadx"));
         let path = format!("{}:{}", binary.parent().unwrap().display(), std::env::var("PATH").unwrap());
