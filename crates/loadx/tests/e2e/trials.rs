@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
-use crate::support::{LoadX, Origin, eventually, start};
+use crate::support::{LoadX, Origin, eventually, start, unused_address};
 
 const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
 const BAD: &str = "HTTP/1.1 500 Internal Server Error\r\nContent-Length: 3\r\n\r\nbad";
@@ -223,8 +223,7 @@ fn errors_of_loadx_itself_count_too() {
 #[test]
 fn loadx_tries_again_to_go_back() {
     let (good, bad) = (Origin::answering(OK), Origin::answering(BAD));
-    let listening = || std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let second = listening().local_addr().unwrap();
+    let second = unused_address();
     let with = |origin: &Origin, addresses: &[&str]| {
         let listeners: Vec<Value> = addresses.iter().map(|address| json!({ "address": address })).collect();
         let mut typed = config(origin.address());
