@@ -1,4 +1,4 @@
-//! The limits of HTTP/1.1 messages.
+//! The limits of HTTP messages and of HTTP/2 connections.
 
 /// The largest head of a request or response, in bytes.
 pub const HEAD_BYTES_MAX: usize = 32 * 1024;
@@ -14,3 +14,42 @@ pub const CHUNK_LINE_BYTES_MAX: usize = 256;
 
 /// The largest trailer section, in bytes.
 pub const TRAILER_BYTES_MAX: usize = 8 * 1024;
+
+/// The limits of HTTP/2.
+pub mod h2 {
+    /// The most requests of one connection that run at the same time (SETTINGS_MAX_CONCURRENT_STREAMS).
+    pub const STREAMS_MAX: u32 = 100;
+
+    /// The largest field section, in bytes, as RFC 9113, section 6.5.2, counts (SETTINGS_MAX_HEADER_LIST_SIZE). The parser of
+    /// heads has its own limit, [`HEAD_BYTES_MAX`](super::HEAD_BYTES_MAX), without the 32 bytes for each field.
+    pub const SECTION_BYTES_MAX: usize = 36 * 1024;
+
+    /// The largest compressed field section, in bytes; a larger one ends the connection. Larger than [`SECTION_BYTES_MAX`], so that
+    /// a client whose fields are somewhat too large gets an answer.
+    pub const FRAGMENT_BYTES_MAX: usize = 64 * 1024;
+
+    /// The content that a client may send on one stream before LoadX has passed the content on, in bytes: the value that
+    /// holds without a setting.
+    pub const STREAM_WINDOW: u32 = 65_535;
+
+    /// The content that a client may send on all streams together before LoadX has passed the content on, in bytes.
+    pub const CONNECTION_WINDOW: u32 = 1024 * 1024;
+
+    /// The largest frame, in bytes (SETTINGS_MAX_FRAME_SIZE): the value that holds without a setting. LoadX does not send larger
+    /// ones either, so that responses can take turns.
+    pub const FRAME_BYTES_MAX: usize = 16_384;
+
+    /// The most frames that move nothing (such as PING, SETTINGS, WINDOW_UPDATE, empty DATA) before the client must wait or do
+    /// something useful: each request and each frame with content earns a few more.
+    pub const IDLE_FRAMES_MAX: u32 = 1_000;
+    /// The number of frames that move nothing that a client may send per second without end.
+    pub const IDLE_FRAMES_PER_SECOND: u32 = 100;
+
+    /// The most faults in single streams before the connection ends.
+    pub const STREAM_FAULTS_MAX: u32 = 100;
+    /// The number of faults in single streams per second that a client may cause without end.
+    pub const STREAM_FAULTS_PER_SECOND: u32 = 10;
+
+    /// The number of streams that LoadX has reset whose late frames LoadX still ignores.
+    pub const RECENT_RESETS: usize = 128;
+}

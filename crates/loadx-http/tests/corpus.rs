@@ -53,6 +53,11 @@ fn h2_frames() {
 }
 
 #[test]
+fn h2_connections() {
+    run("h2_connections", checks::h2::connections);
+}
+
+#[test]
 fn h2_messages() {
     run("h2_messages", checks::h2::messages);
 }

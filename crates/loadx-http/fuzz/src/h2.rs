@@ -1,10 +1,12 @@
-//! HTTP/2: field sections beside a library that shares no code with LoadX, and frames.
+//! HTTP/2: field sections beside a library that shares no code with LoadX, frames, and connections.
 
 use std::ops::ControlFlow;
+use std::time::Duration;
 
-use loadx_http::h2::frame::{Frame, FrameHead, HEAD_BYTES, put_headers};
+use loadx_http::h2::frame::{Frame, FrameHead, HEAD_BYTES, PREFACE, put_headers, put_settings};
 use loadx_http::h2::hpack::{Decoder, HpackFault, put_field};
-use loadx_http::h2::section::{RequestKind, RequestMemory, RequestSection, ResponseSection};
+use loadx_http::h2::section::{Asked, RequestKind, RequestMemory, RequestSection, ResponseSection};
+use loadx_http::h2::{Connection, Event, Scratch};
 use loadx_http::{FieldSlots, Parsed, RequestHead, parse_request, parse_response};
 
 type Field = (Vec<u8>, Vec<u8>);
@@ -99,7 +101,7 @@ fn request(fields: &[Field], ends: bool) {
     let mut memory = RequestMemory::default();
     let mut section = RequestSection::new(16_384, &mut memory, &mut text);
     let is_taken = fields.iter().all(|(name, value)| section.take(name, value).is_continue());
-    let Ok(kind) = section.finish(ends) else { return };
+    let Ok(Asked { kind, .. }) = section.finish(ends) else { return };
     assert!(is_taken);
     let count = |wanted: fn(&[u8]) -> bool| fields.iter().filter(|(name, _)| wanted(name)).count();
     let authorities = count(|name| name == b":authority");
@@ -107,8 +109,13 @@ fn request(fields: &[Field], ends: bool) {
     let plain = count(|name| !name.starts_with(b":") && name != b"cookie" && name != b"host");
     let hosts = if authorities > 0 { 1 } else { count(|name| name == b"host") };
     let is_chunked = !ends && kind == RequestKind::Plain && !has("content-length");
-    let wanted =
-        1 + plain + hosts + usize::from(has("cookie") && lines(&text, b"cookie: ") > 0) + usize::from(is_chunked);
+    let upgrade = if kind == RequestKind::Tunnel { 2 } else { 0 };
+    let wanted = 1
+        + upgrade
+        + plain
+        + hosts
+        + usize::from(has("cookie") && lines(&text, b"cookie: ") > 0)
+        + usize::from(is_chunked);
     assert_eq!(lines(&text, b""), wanted, "{}", String::from_utf8_lossy(&text));
     let mut head = RequestHead::default();
     match parse_request(&text, &mut head) {
@@ -135,4 +142,58 @@ fn response(fields: &[Field], ends: bool) {
 fn lines(text: &[u8], begin: &[u8]) -> usize {
     let lines = text.split(|byte| *byte == b'\n').filter(|line| !matches!(*line, b"" | b"\r"));
     lines.filter(|line| line.starts_with(begin)).count()
+}
+
+/// Any bytes after the preface are a connection or a fault; what LoadX answers are whole frames, and the state stays bounded.
+/// Requests are answered at once, a few bytes at a time.
+pub fn connections(data: &[u8]) {
+    let mut out = Vec::new();
+    let mut connection = Connection::new(&mut out);
+    let mut scratch = Scratch::default();
+    let mut bytes = PREFACE.to_vec();
+    put_settings(&[], &mut bytes);
+    bytes.extend_from_slice(data);
+    let (mut rest, mut running, mut received) = (&bytes[..], Vec::new(), 0);
+    loop {
+        let told = connection.receive(rest, &mut scratch, Duration::from_millis(received as u64), &mut out);
+        let Ok((length, event)) = told else { break };
+        received += length;
+        match event {
+            Event::Request { stream, text, .. } => {
+                running.push(stream);
+                if let Ok(Parsed::Partial) = parse_request(text, &mut RequestHead::default()) {
+                    panic!("half a head: {}", String::from_utf8_lossy(text));
+                }
+                connection.put_section(stream, false, &mut out, |out| put_field(b":status", b"200", out));
+            }
+            Event::TooLarge { stream, .. } => running.push(stream),
+            Event::Content { stream, content, .. } => {
+                let (content, half) = (content.len(), content.len() / 2);
+                connection.pass(stream, half, &mut out);
+                connection.pass(stream, content - half, &mut out);
+            }
+            _ => {}
+        }
+        assert_eq!(connection.running() as usize, running.len());
+        assert!(running.len() <= 100);
+        if received % 3 == 0
+            && let Some(stream) = running.pop()
+        {
+            let sendable = connection.sendable(stream).unwrap_or(0).min(3);
+            connection.put_content(stream, &b"abc"[..sendable], received % 2 == 0, &mut out);
+            connection.finished(stream, 0, &mut out);
+        }
+        if length == 0 {
+            break;
+        }
+        rest = &rest[length..];
+    }
+    let mut written = &out[..];
+    while let Some((head, after)) = written.split_first_chunk::<HEAD_BYTES>() {
+        let head = FrameHead::read(head);
+        assert_eq!(head.check(16_384), Ok(()));
+        assert!(head.frame(&after[..head.length]).is_ok());
+        written = &after[head.length..];
+    }
+    assert!(written.is_empty());
 }

@@ -16,7 +16,7 @@ pub struct FrameHead {
 }
 
 /// A frame.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub enum Frame<'p> {
     /// A part of the content of a message.
     Data {
@@ -159,6 +159,11 @@ impl FrameHead {
     /// other frame may come (RFC 9113, section 6.10).
     pub fn continues(&self, stream: u32) -> bool {
         self.kind == kind::CONTINUATION && self.stream == stream
+    }
+
+    /// Whether these are settings of the other side, and not an acknowledgement.
+    pub fn is_settings(&self) -> bool {
+        self.kind == kind::SETTINGS && !self.has(flag::ACK)
     }
 
     fn has(&self, flag: u8) -> bool {

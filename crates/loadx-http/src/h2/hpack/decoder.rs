@@ -77,6 +77,7 @@ impl Decoder {
     ) -> Result<(), HpackFault> {
         let mut rest = section;
         let mut is_begin = true;
+        let mut resizes = 0;
         while let Some(first) = rest.first() {
             let taken = match first {
                 0x80.. => {
@@ -91,6 +92,11 @@ impl Decoder {
                     }
                     let (size, after) = integer::read(rest, 5)?;
                     rest = after;
+                    // The smallest and the last size suffice (RFC 7541, section 4.2).
+                    resizes += 1;
+                    if resizes > 2 {
+                        return Err("the table changes its size more than twice".into());
+                    }
                     if size > TABLE_MAX {
                         return Err("the table would be larger than allowed".into());
                     }
@@ -244,12 +250,13 @@ mod tests {
             ("40 81 ff 00", "the padding of a Huffman code is not valid"),
             ("82 20", "a change of the table's size stands behind a field"),
             ("3f e2 1f", "the table would be larger than allowed"),
+            ("3f e1 1f 20 20", "the table changes its size more than twice"),
         ] {
             let mut decoder = Decoder::default();
             assert_eq!(decode(&mut decoder, &bytes(section)), Err(HpackFault::Malformed(reason)), "{section}");
         }
         let mut decoder = Decoder::default();
-        assert_eq!(decode(&mut decoder, &bytes("3fe11f 20 3fe11f 82")).unwrap().len(), 1, "up to the limit");
+        assert_eq!(decode(&mut decoder, &bytes("20 3fe11f 82")).unwrap().len(), 1, "up to the limit");
     }
 
     #[test]

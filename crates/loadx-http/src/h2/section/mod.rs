@@ -5,11 +5,13 @@
 //! of a field can end its line, and fields that frame a message in HTTP/1.1 do not pass.
 
 mod fields;
+mod put;
 mod request;
 mod response;
 mod trailers;
 
-pub use request::{RequestKind, RequestMemory, RequestSection};
+pub use put::{put_head, put_lines};
+pub use request::{Asked, RequestKind, RequestMemory, RequestSection};
 pub use response::ResponseSection;
 pub use trailers::TrailerSection;
 

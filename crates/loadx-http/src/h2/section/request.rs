@@ -4,6 +4,7 @@ use std::ops::ControlFlow;
 
 use super::SectionFault;
 use super::fields::{self, Fields, is_token, is_visible, put_line};
+use crate::h2::priority::Priority;
 
 /// Collects the section of a request, as text in the notation of HTTP/1.1.
 #[derive(Debug)]
@@ -15,6 +16,7 @@ pub struct RequestSection<'o> {
     /// Whether the start line is written, so that no pseudo-header field may follow.
     has_start_line: bool,
     length: Option<u64>,
+    priority: Priority,
 }
 
 /// The memory that reading the section of a request needs meanwhile. With the memory of a former section, reading allocates
@@ -46,8 +48,19 @@ pub enum RequestKind {
     Plain,
     /// A tunnel to another host (CONNECT).
     Connect,
-    /// A tunnel for a protocol (extended CONNECT, RFC 8441). The text is that of a GET for the path.
+    /// A tunnel for a protocol (extended CONNECT, RFC 8441). The text is that of a GET that offers the protocol in Upgrade.
     Tunnel,
+}
+
+/// A request beside its text.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub struct Asked {
+    /// What the request asks for.
+    pub kind: RequestKind,
+    /// The Content-Length, in bytes.
+    pub length: Option<u64>,
+    /// The field `priority`.
+    pub priority: Priority,
 }
 
 impl<'o> RequestSection<'o> {
@@ -62,6 +75,7 @@ impl<'o> RequestSection<'o> {
             has_host: false,
             has_start_line: false,
             length: None,
+            priority: Priority::default(),
         }
     }
 
@@ -125,6 +139,10 @@ impl<'o> RequestSection<'o> {
                 // What is no number is a fault of the parser of HTTP/1.1.
                 self.length = std::str::from_utf8(value).ok().and_then(|text| text.parse().ok());
             }
+            b"priority" => {
+                self.priority = Priority::of(value);
+                self.fields.put(name, value);
+            }
             _ => self.fields.put(name, value),
         }
     }
@@ -182,16 +200,11 @@ impl<'o> RequestSection<'o> {
         }
     }
 
-    /// The protocol of a tunnel.
-    pub fn protocol(&self) -> Option<&[u8]> {
-        self.pseudo.protocol.clone().map(|range| &self.memory.values[range])
-    }
-
     /// Ends the section; the text is then a whole head of HTTP/1.1. `ends`: whether the message has no content.
     ///
     /// # Errors
     /// Any [`SectionFault`].
-    pub fn finish(mut self, ends: bool) -> Result<RequestKind, SectionFault> {
+    pub fn finish(mut self, ends: bool) -> Result<Asked, SectionFault> {
         if !self.has_start_line && self.fields.fault().is_none() {
             self.start_line();
         }
@@ -206,6 +219,10 @@ impl<'o> RequestSection<'o> {
             return Err(fault);
         }
         let out = &mut *self.fields.out;
+        if let Some(protocol) = &self.pseudo.protocol {
+            put_line(b"connection", b"upgrade", out);
+            put_line(b"upgrade", &self.memory.values[protocol.clone()], out);
+        }
         if !self.memory.cookie.is_empty() {
             put_line(b"cookie", &self.memory.cookie, out);
         }
@@ -214,7 +231,7 @@ impl<'o> RequestSection<'o> {
             out.extend_from_slice(b"transfer-encoding: chunked\r\n");
         }
         out.extend_from_slice(b"\r\n");
-        Ok(kind)
+        Ok(Asked { kind, length: self.length, priority: self.priority })
     }
 }
 
@@ -233,7 +250,7 @@ mod tests {
         for (name, value) in fields {
             assert!(section.take(name.as_bytes(), value.as_bytes()).is_continue());
         }
-        let kind = section.finish(ends)?;
+        let kind = section.finish(ends)?.kind;
         Ok((kind, String::from_utf8(out).unwrap()))
     }
 
@@ -277,7 +294,10 @@ mod tests {
         assert_eq!(read(&connect, false), Ok((RequestKind::Connect, head.to_owned())));
         let tunnel = [&[(":method", "CONNECT"), (":protocol", "websocket")], &GET[1..]].concat();
         assert_eq!(read(&tunnel, false).unwrap().0, RequestKind::Tunnel);
-        assert_eq!(text(&tunnel, false), "GET /a?b HTTP/1.1\r\nhost: x.test\r\n\r\n");
+        assert_eq!(
+            text(&tunnel, false),
+            "GET /a?b HTTP/1.1\r\nhost: x.test\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n"
+        );
     }
 
     #[test]

@@ -1,0 +1,408 @@
+//! Reads the frames of the client.
+
+use std::ops::ControlFlow;
+use std::time::Duration;
+
+use super::streams::Stream;
+use super::{Connection, EARNED, Event, LEAVING_PING, Leaving, Scratch, Stage};
+use crate::BodyFault;
+use crate::h2::fault::{Code, Fault};
+use crate::h2::frame::{self, Frame, FrameHead, HEAD_BYTES, PREFACE, SettingsEntries};
+use crate::h2::hpack::HpackFault;
+use crate::h2::priority::Priority;
+use crate::h2::section::{RequestSection, SectionFault, TrailerSection};
+use crate::h2::settings::Setting;
+use crate::limits::h2::{FRAGMENT_BYTES_MAX, FRAME_BYTES_MAX, SECTION_BYTES_MAX, STREAM_WINDOW, STREAMS_MAX};
+
+/// A field section of which more frames must come.
+#[derive(Debug)]
+pub(super) struct Begun {
+    stream: u32,
+    ends: bool,
+    fragment: Vec<u8>,
+}
+
+/// The fault of a section that cannot be read.
+fn unreadable(fault: HpackFault) -> Fault {
+    match fault {
+        HpackFault::Malformed(reason) => Fault::Connection(Code::CompressionError, reason),
+        HpackFault::Stopped => Fault::Connection(Code::EnhanceYourCalm, "a field section is far too large"),
+    }
+}
+
+impl Connection {
+    /// Reads the next frame at the start of `bytes`. Returns the length of what was read, which is 0 if the frame is not complete,
+    /// and what the frame means. `now`: the time since any fixed moment.
+    ///
+    /// # Errors
+    /// When the connection must end; see [`abort`](Self::abort). Never a fault of a single stream, which is an event.
+    pub fn receive<'e>(
+        &mut self,
+        bytes: &'e [u8],
+        scratch: &'e mut Scratch,
+        now: Duration,
+        out: &mut Vec<u8>,
+    ) -> Result<(usize, Event<'e>), Fault> {
+        if self.stage == Stage::Preface {
+            let length = PREFACE.len().min(bytes.len());
+            if bytes[..length] != PREFACE[..length] {
+                return Err(Fault::Connection(Code::ProtocolError, "the connection does not begin with the preface"));
+            }
+            if length < PREFACE.len() {
+                return Ok((0, Event::Nothing));
+            }
+            self.stage = Stage::Settings;
+            return Ok((length, Event::Nothing));
+        }
+        let Some((head, rest)) = bytes.split_first_chunk::<HEAD_BYTES>() else { return Ok((0, Event::Nothing)) };
+        let head = FrameHead::read(head);
+        if let Some(section) = &self.section
+            && !head.continues(section.stream)
+        {
+            return Err(Fault::Connection(Code::ProtocolError, "another frame comes within a field section"));
+        }
+        if self.stage == Stage::Settings && !head.is_settings() {
+            return Err(Fault::Connection(Code::ProtocolError, "the first frame is not SETTINGS"));
+        }
+        let checked = head.check(FRAME_BYTES_MAX);
+        if let Err(fault @ Fault::Connection(..)) = checked {
+            return Err(fault);
+        }
+        let Some(payload) = rest.get(..head.length) else { return Ok((0, Event::Nothing)) };
+        self.stage = Stage::Frames;
+        let told = match checked.and_then(|()| head.frame(payload)) {
+            Ok(frame) => self.frame(frame, scratch, now, out),
+            Err(fault) => Err(fault),
+        };
+        let event = match told {
+            Ok(event) => event,
+            Err(Fault::Stream(stream, code, reason)) => self.broken(stream, code, reason, now, out)?,
+            Err(fault) => return Err(fault),
+        };
+        Ok((HEAD_BYTES + head.length, event))
+    }
+
+    /// Ends a stream for a fault of the client.
+    fn broken(
+        &mut self,
+        stream: u32,
+        code: Code,
+        reason: &'static str,
+        now: Duration,
+        out: &mut Vec<u8>,
+    ) -> Result<Event<'static>, Fault> {
+        if self.is_idle(stream) {
+            return Err(Fault::Connection(code, reason));
+        }
+        self.count_fault(now)?;
+        if self.streams.get(stream).is_none() {
+            return Ok(Event::Nothing);
+        }
+        self.reset(stream, code, out);
+        Ok(Event::Reset { stream, code, fault: Some(reason) })
+    }
+
+    fn count_fault(&mut self, now: Duration) -> Result<(), Fault> {
+        match self.stream_faults.spend(1, now) {
+            true => Ok(()),
+            false => Err(Fault::Connection(Code::EnhanceYourCalm, "too many faults in single streams")),
+        }
+    }
+
+    /// Whether the client has not opened the stream yet.
+    fn is_idle(&self, stream: u32) -> bool {
+        stream.is_multiple_of(2) || stream > self.last
+    }
+
+    /// Whether frames of a closed stream are ignored: the client may have sent them before it knew of the end.
+    fn ignores(&self, stream: u32) -> bool {
+        let is_behind = matches!(self.leaving, Leaving::After(last) if stream > last);
+        is_behind || self.recent_resets.contains(&stream)
+    }
+
+    fn frame<'e>(
+        &mut self,
+        frame: Frame<'e>,
+        scratch: &'e mut Scratch,
+        now: Duration,
+        out: &mut Vec<u8>,
+    ) -> Result<Event<'e>, Fault> {
+        match frame {
+            Frame::Data { stream, content, counted, ends } => self.content(stream, content, counted, ends, now, out),
+            Frame::Headers { stream, fragment, ends, is_whole: true } => {
+                self.section(stream, ends, fragment, scratch, now, out)
+            }
+            Frame::Headers { stream, fragment, ends, is_whole: false } => {
+                self.idle_frame(1, now)?;
+                self.section = Some(Begun { stream, ends, fragment: fragment.to_vec() });
+                Ok(Event::Nothing)
+            }
+            Frame::Continuation { fragment, is_last, .. } => self.continuation(fragment, is_last, scratch, now, out),
+            Frame::Reset { stream, code } => {
+                self.idle_frame(1, now)?;
+                if self.is_idle(stream) {
+                    return Err(Fault::Connection(Code::ProtocolError, "RST_STREAM is on a stream that is not open"));
+                }
+                match self.streams.close(stream) {
+                    Some(_) => Ok(Event::Reset { stream, code, fault: None }),
+                    None => Ok(Event::Nothing),
+                }
+            }
+            Frame::Settings(settings) => self.settings(settings, now, out),
+            Frame::Ping { is_answer: false, data } => {
+                self.idle_frame(1, now)?;
+                frame::put_ping(true, &data, out);
+                Ok(Event::Nothing)
+            }
+            Frame::Ping { is_answer: true, data } => {
+                self.idle_frame(1, now)?;
+                if data == LEAVING_PING && self.is_leaving() {
+                    self.leave(out);
+                    return Ok(Event::Nothing);
+                }
+                Ok(Event::Pong(data))
+            }
+            Frame::Goaway { code, .. } => {
+                self.idle_frame(1, now)?;
+                Ok(Event::Goaway(code))
+            }
+            Frame::WindowUpdate { stream, increment } => self.window_update(stream, increment, now),
+            Frame::PriorityUpdate { stream, value } => {
+                self.idle_frame(1, now)?;
+                if stream.is_multiple_of(2) {
+                    let reason = "PRIORITY_UPDATE is for a stream that no client opens";
+                    return Err(Fault::Connection(Code::ProtocolError, reason));
+                }
+                match self.streams.get(stream) {
+                    Some(_) => Ok(Event::Priority { stream, priority: Priority::of(value) }),
+                    None => Ok(Event::Nothing),
+                }
+            }
+            Frame::SettingsAck | Frame::Priority | Frame::Unknown => {
+                self.idle_frame(1, now)?;
+                Ok(Event::Nothing)
+            }
+        }
+    }
+
+    fn content<'e>(
+        &mut self,
+        stream: u32,
+        content: &'e [u8],
+        counted: usize,
+        ends: bool,
+        now: Duration,
+        out: &mut Vec<u8>,
+    ) -> Result<Event<'e>, Fault> {
+        self.receive.receive(0, counted)?;
+        match content.len() {
+            0 if !ends => self.idle_frame(1, now)?,
+            0 => {}
+            _ => self.idle_frames.earn(EARNED),
+        }
+        let taken = self.take_content(stream, content.len(), counted, ends);
+        // Padding takes no memory, and neither does content that nobody reads.
+        let passed = if let Ok(true) = taken { counted - content.len() } else { counted };
+        if passed > 0 {
+            self.pass(stream, passed, out);
+        }
+        Ok(if taken? { Event::Content { stream, content, ends } } else { Event::Nothing })
+    }
+
+    /// Whether content of a stream is for the caller.
+    fn take_content(&mut self, stream: u32, length: usize, counted: usize, ends: bool) -> Result<bool, Fault> {
+        let Some(open) = self.streams.get_mut(stream) else {
+            return match () {
+                () if self.is_idle(stream) => {
+                    Err(Fault::Connection(Code::ProtocolError, "DATA is on a stream that is not open"))
+                }
+                () if self.ignores(stream) => Ok(false),
+                () => Err(Fault::Connection(Code::StreamClosed, "DATA is on a closed stream")),
+            };
+        };
+        if !open.is_receiving {
+            return Err(Fault::Stream(stream, Code::StreamClosed, "DATA comes after the end of the request"));
+        }
+        open.receive.receive(stream, counted)?;
+        open.count(length, ends).map_err(|fault| Fault::Stream(stream, Code::ProtocolError, differs(fault)))?;
+        if ends {
+            self.end_receiving(stream);
+        }
+        Ok(true)
+    }
+
+    fn end_receiving(&mut self, stream: u32) {
+        if let Some(open) = self.streams.get_mut(stream) {
+            open.is_receiving = false;
+            if !open.is_sending {
+                self.streams.close(stream);
+            }
+        }
+    }
+
+    fn continuation<'e>(
+        &mut self,
+        fragment: &[u8],
+        is_last: bool,
+        scratch: &'e mut Scratch,
+        now: Duration,
+        out: &mut Vec<u8>,
+    ) -> Result<Event<'e>, Fault> {
+        self.idle_frame(1, now)?;
+        let Some(mut section) = self.section.take() else {
+            return Err(Fault::Connection(Code::ProtocolError, "CONTINUATION comes without a field section"));
+        };
+        if section.fragment.len() + fragment.len() > FRAGMENT_BYTES_MAX {
+            return Err(Fault::Connection(Code::EnhanceYourCalm, "a field section is far too large"));
+        }
+        section.fragment.extend_from_slice(fragment);
+        if is_last {
+            return self.section(section.stream, section.ends, &section.fragment, scratch, now, out);
+        }
+        self.section = Some(section);
+        Ok(Event::Nothing)
+    }
+
+    /// Reads a whole field section.
+    fn section<'e>(
+        &mut self,
+        stream: u32,
+        ends: bool,
+        fragment: &[u8],
+        scratch: &'e mut Scratch,
+        now: Duration,
+        out: &mut Vec<u8>,
+    ) -> Result<Event<'e>, Fault> {
+        if self.streams.get(stream).is_some() {
+            return self.trailers(stream, ends, fragment, scratch);
+        }
+        if stream.is_multiple_of(2) {
+            return Err(Fault::Connection(Code::ProtocolError, "a client opens a stream with an even number"));
+        }
+        let is_new = stream > self.last;
+        self.last = self.last.max(stream);
+        if is_new && !self.ignores(stream) {
+            return self.request(stream, ends, fragment, scratch, now, out);
+        }
+        self.skip(fragment, scratch)?;
+        match self.ignores(stream) {
+            true => Ok(Event::Nothing),
+            false => Err(Fault::Connection(Code::StreamClosed, "a field section comes on a closed stream")),
+        }
+    }
+
+    /// Reads a field section that concerns nobody: the table needs each.
+    fn skip(&mut self, fragment: &[u8], scratch: &mut Scratch) -> Result<(), Fault> {
+        self.decoder.decode(fragment, &mut scratch.decoded, |_, _| ControlFlow::Continue(())).map_err(unreadable)
+    }
+
+    fn request<'e>(
+        &mut self,
+        stream: u32,
+        ends: bool,
+        fragment: &[u8],
+        scratch: &'e mut Scratch,
+        now: Duration,
+        out: &mut Vec<u8>,
+    ) -> Result<Event<'e>, Fault> {
+        if self.running >= STREAMS_MAX {
+            self.idle_frame(1, now)?;
+            self.skip(fragment, scratch)?;
+            self.put_reset(stream, Code::RefusedStream, out);
+            return Ok(Event::Nothing);
+        }
+        let Scratch { text, request, decoded } = scratch;
+        text.clear();
+        let mut section = RequestSection::new(SECTION_BYTES_MAX, request, text);
+        self.decoder.decode(fragment, decoded, |name, value| section.take(name, value)).map_err(unreadable)?;
+        let asked = section.finish(ends);
+        if let Err(SectionFault::Malformed(reason)) = asked {
+            self.count_fault(now)?;
+            self.put_reset(stream, Code::ProtocolError, out);
+            return Ok(Event::Malformed { reason, text });
+        }
+        self.idle_frames.earn(EARNED);
+        let mut open = Stream::new(stream, self.peer.window, STREAM_WINDOW);
+        open.is_receiving = !ends;
+        open.left = asked.ok().and_then(|asked| asked.length);
+        self.streams.open(open);
+        self.running += 1;
+        Ok(match asked {
+            Ok(asked) => Event::Request { stream, asked, text, ends },
+            Err(_) => Event::TooLarge { stream, text },
+        })
+    }
+
+    fn trailers<'e>(
+        &mut self,
+        stream: u32,
+        ends: bool,
+        fragment: &[u8],
+        scratch: &'e mut Scratch,
+    ) -> Result<Event<'e>, Fault> {
+        let Scratch { text, decoded, .. } = scratch;
+        text.clear();
+        let mut section = TrailerSection::new(SECTION_BYTES_MAX, text);
+        self.decoder.decode(fragment, decoded, |name, value| section.take(name, value)).map_err(unreadable)?;
+        let finished = section.finish(ends);
+        let malformed = |reason| Fault::Stream(stream, Code::ProtocolError, reason);
+        let Some(open) = self.streams.get_mut(stream).filter(|open| open.is_receiving) else {
+            return Err(Fault::Stream(
+                stream,
+                Code::StreamClosed,
+                "a field section comes after the end of the request",
+            ));
+        };
+        match finished {
+            Ok(()) => open.count(0, true).map_err(|fault| malformed(differs(fault)))?,
+            Err(SectionFault::Malformed(reason)) => return Err(malformed(reason)),
+            Err(SectionFault::TooLarge) => return Err(malformed("the trailer section is too large")),
+        }
+        self.end_receiving(stream);
+        Ok(Event::Trailers { stream, lines: text })
+    }
+
+    fn settings(
+        &mut self,
+        settings: SettingsEntries<'_>,
+        now: Duration,
+        out: &mut Vec<u8>,
+    ) -> Result<Event<'static>, Fault> {
+        self.idle_frame(1 + settings.count() as u32, now)?;
+        let former = self.peer.window;
+        for setting in settings.iter() {
+            let setting = setting?;
+            if let Setting::Window(window) = setting {
+                let before = self.peer.window;
+                self.streams.all_mut().try_for_each(|open| open.send.follow(before, window))?;
+            }
+            self.peer.set(setting);
+        }
+        frame::put_settings_ack(out);
+        Ok(if self.peer.window > former { Event::Opened(0) } else { Event::Nothing })
+    }
+
+    fn window_update(&mut self, stream: u32, increment: u32, now: Duration) -> Result<Event<'static>, Fault> {
+        self.idle_frame(1, now)?;
+        if stream == 0 {
+            self.send.open(0, increment)?;
+            return Ok(Event::Opened(0));
+        }
+        if let Some(open) = self.streams.get_mut(stream) {
+            open.send.open(stream, increment)?;
+            return Ok(Event::Opened(stream));
+        }
+        match self.is_idle(stream) {
+            true => Err(Fault::Connection(Code::ProtocolError, "WINDOW_UPDATE is on a stream that is not open")),
+            false => Ok(Event::Nothing),
+        }
+    }
+}
+
+/// Why the content is not what Content-Length says (RFC 9113, section 8.1.1).
+fn differs(fault: BodyFault) -> &'static str {
+    match fault {
+        BodyFault::Incomplete => "the content ends before its Content-Length",
+        _ => "there is more content than Content-Length says",
+    }
+}
