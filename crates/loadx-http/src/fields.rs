@@ -206,7 +206,11 @@ pub(crate) fn put(out: &mut Vec<u8>, name: &str, value: &[u8]) {
 
 /// Writes Via (RFC 9110, section 7.6.3): the received version and the pseudonym of LoadX.
 pub(crate) fn put_via(out: &mut Vec<u8>, received: Version, pseudonym: &str) {
-    let version = if received == Version::Http11 { b"1.1 " } else { b"1.0 " };
+    let version = match received {
+        Version::Http10 => b"1.0 ",
+        Version::Http11 => b"1.1 ",
+        Version::Http2 => b"2.0 ",
+    };
     out.extend_from_slice(b"Via: ");
     out.extend_from_slice(version);
     out.extend_from_slice(pseudonym.as_bytes());

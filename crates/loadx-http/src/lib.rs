@@ -1,5 +1,5 @@
-//! HTTP/1.1 as pure functions over bytes: parsing a message, the parts that a gateway may forward, and encoding them; and the
-//! layers of HTTP/2 below messages ([`h2`]). No I/O.
+//! HTTP/1.1 as pure functions over bytes: parsing a message, the parts that a gateway may forward, and encoding them; and HTTP/2 as
+//! a state machine that reads and writes the same messages ([`h2`]). No I/O.
 //!
 //! The rules are those of RFC 9110, RFC 9112 and RFC 9113, applied strictly: where two parsers could read a message differently,
 //! LoadX refuses the message ([`Fault`]) and does not guess.
@@ -22,6 +22,7 @@ pub use fault::{BodyFault, Fault};
 pub use fields::FieldSlots;
 pub use request::{Changes, Forwarding, RequestHead, parse_request, put_ip};
 pub use response::{Answering, Response, parse_response};
+pub use trailers::forwarded_trailers;
 
 /// The result of reading a head.
 #[derive(Debug)]
@@ -32,11 +33,13 @@ pub enum Parsed<T> {
     Partial,
 }
 
-/// The minor version of HTTP/1.
+/// A version of HTTP.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Version {
     /// HTTP/1.0 (RFC 1945).
     Http10,
     /// HTTP/1.1 (RFC 9112).
     Http11,
+    /// HTTP/2 (RFC 9113).
+    Http2,
 }

@@ -33,7 +33,7 @@ pub struct Answering<'a> {
     /// The version of the client's request.
     pub version: Version,
     /// The framing of the body for the client; `None` when the response has no content but its fields describe the
-    /// content that a GET would get.
+    /// content that a GET would get, and for HTTP/2.
     pub framing: Option<Framing>,
     /// Whether the connection stays open after the response.
     pub persistent: bool,
@@ -171,7 +171,7 @@ impl Response<'_, '_> {
         self.framing
     }
 
-    /// The framing of the body for a client of this version: Content-Length stays; other bodies become chunked for
+    /// The framing of the body for a client of HTTP/1: Content-Length stays; other bodies become chunked for
     /// HTTP/1.1 and end with the connection for HTTP/1.0. `None` when the response has no content.
     pub fn framing_for(&self, version: Version, to_head: bool) -> Option<Framing> {
         if to_head || self.never_has_content() {
@@ -231,9 +231,9 @@ impl Response<'_, '_> {
         if !self.is_interim() {
             out.extend_from_slice(answering.added);
             match (answering.persistent, answering.version) {
+                (_, Version::Http2) | (true, Version::Http11) => {}
                 (false, _) => out.extend_from_slice(b"Connection: close\r\n"),
                 (true, Version::Http10) => out.extend_from_slice(b"Connection: keep-alive\r\n"),
-                (true, Version::Http11) => {}
             }
         }
         out.extend_from_slice(b"\r\n");

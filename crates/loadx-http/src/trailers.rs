@@ -60,6 +60,21 @@ impl Trailers {
     }
 }
 
+/// The lines of a trailer section that LoadX forwards. `lines`: all lines, each with its CR LF. `removed`: further names of fields
+/// that LoadX removes.
+///
+/// # Errors
+/// When the section is too large, or a line is no field.
+pub fn forwarded_trailers(lines: &[u8], removed: &[Arc<str>]) -> Result<Vec<u8>, BodyFault> {
+    let mut trailers = Trailers::default();
+    trailers.remove(removed);
+    for line in lines.split_inclusive(|byte| *byte == b'\n') {
+        line.strip_suffix(b"\r\n").unwrap_or(line).iter().try_for_each(|byte| trailers.push(*byte))?;
+        trailers.end_line()?;
+    }
+    Ok(trailers.kept)
+}
+
 /// Whether a field must not come after the content.
 fn is_forbidden(name: &[u8]) -> bool {
     // Includes names with `_` instead of a dash: servers that merge trailers confuse the two.

@@ -5,14 +5,17 @@ use std::ops::{Deref, DerefMut};
 use std::rc::Rc;
 
 use loadx_http::RequestHead;
+use loadx_http::limits::HEAD_BYTES_MAX;
 
-use crate::limits::{BUFFER_BYTES, SPARE_BUFFERS_MAX};
+use crate::limits::{BUFFER_BYTES, SPARE_BUFFERS_MAX, SPARE_GROWN_BUFFERS_MAX};
 
 /// The spare buffers of one worker.
 #[derive(Debug, Default)]
 pub(crate) struct Buffers {
     blocks: RefCell<Vec<Box<[u8]>>>,
     heads: RefCell<Vec<Vec<u8>>>,
+    /// Head buffers that have grown larger than a head.
+    grown: RefCell<Vec<Vec<u8>>>,
     #[expect(clippy::vec_box, reason = "moving a box copies 8 bytes, moving a head copies 300")]
     requests: RefCell<Vec<Box<RequestHead>>>,
     /// The number of lent blocks and head buffers.
@@ -32,6 +35,16 @@ impl Buffers {
         let bytes = self.heads.borrow_mut().pop().unwrap_or_else(|| Vec::with_capacity(2_048));
         self.lent.set(self.lent.get() + 1);
         HeadBuffer { bytes, owner: Rc::clone(self) }
+    }
+
+    /// As [`head`](Self::head), for content that may be as large as a [`block`](Self::block).
+    pub(crate) fn growing(self: &Rc<Self>) -> HeadBuffer {
+        let grown = self.grown.borrow_mut().pop();
+        let mut buffer = self.head();
+        if let Some(grown) = grown {
+            self.heads.borrow_mut().push(std::mem::replace(&mut buffer.bytes, grown));
+        }
+        buffer
     }
 
     /// A request head to parse into. Contains the head of its former use.
@@ -101,8 +114,12 @@ impl DerefMut for HeadBuffer {
 impl Drop for HeadBuffer {
     fn drop(&mut self) {
         self.owner.lent.set(self.owner.lent.get() - 1);
-        let mut spare = self.owner.heads.borrow_mut();
-        if spare.len() < SPARE_BUFFERS_MAX {
+        let (spare, max) = match self.bytes.capacity() {
+            ..=HEAD_BYTES_MAX => (&self.owner.heads, SPARE_BUFFERS_MAX),
+            _ => (&self.owner.grown, SPARE_GROWN_BUFFERS_MAX),
+        };
+        let mut spare = spare.borrow_mut();
+        if spare.len() < max {
             self.bytes.clear();
             spare.push(std::mem::take(&mut self.bytes));
         }

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use loadx_core::config::BackendTransport;
 use loadx_core::route::Endpoint;
 use loadx_core::{BackendId, ListenerId, Observation, ProxyError, Rng as _, SplitMix64};
+use loadx_http::h2::Scratch;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::buffers::Buffers;
@@ -57,6 +58,8 @@ pub(crate) struct Worker<N: Network> {
     /// The turns of the handshakes of TLS.
     pub(crate) handshakes: Handshakes,
     pub(crate) parking: Parking<StreamOf<N>>,
+    /// The memory that reading HTTP/2 needs meanwhile.
+    pub(crate) h2_scratch: RefCell<Scratch>,
     /// The tunnels of each backend.
     pub(crate) tunnels: Tunnels,
     is_retired: Cell<bool>,
@@ -93,6 +96,7 @@ impl<N: Network> Worker<N> {
             sessions: Rc::default(),
             handshakes: Handshakes::new(),
             parking: Parking::new(),
+            h2_scratch: RefCell::default(),
             tunnels: Tunnels::default(),
             is_retired: Cell::new(false),
             waiting: Cell::new(0),

@@ -4,10 +4,14 @@ use std::net::IpAddr;
 use std::rc::Rc;
 
 use loadx_core::route::Route;
-use loadx_core::{AttemptPolicy, Time};
+use loadx_core::{AttemptPolicy, ListenerId, ProxyError, Time};
 use loadx_http::Framing;
 
+use crate::address::client_address;
 use crate::buffers::LentRequest;
+use crate::context::Worker;
+use crate::net::{Network, Stream as _, StreamOf};
+use crate::origin::Origin;
 use crate::request_id::RequestId;
 use crate::shared::LocalPlan;
 use crate::tls::TlsFacts;
@@ -35,6 +39,42 @@ pub(crate) struct Incoming {
 }
 
 impl Incoming {
+    /// A request whose head has just been read from a connection of this listener.
+    ///
+    /// # Errors
+    /// When the listener was removed before a client came.
+    pub(crate) fn new<N: Network>(
+        worker: &Worker<N>,
+        (stream, origin, listener): (&StreamOf<N>, &Origin, ListenerId),
+        mut head: LentRequest,
+        began: Time,
+    ) -> Result<Self, ProxyError> {
+        if head.authority().is_empty()
+            && let Ok(local) = stream.local_addr()
+        {
+            head.assume_authority(local.to_string().as_bytes());
+        }
+        let Some((plan, listener)) = worker.plan_for(listener) else {
+            let message = "the listener of this connection was removed; connect again";
+            return Err(ProxyError::new(503, "destination_unavailable", message));
+        };
+        let address = client_address(&head, origin.ip, &plan.process.trusted_proxies);
+        let kept = head.request_id().filter(|_| address.peer_trusted);
+        let bits = worker.entropy();
+        Ok(Incoming {
+            id: kept.and_then(|id| RequestId::kept(id, bits)).unwrap_or_else(|| RequestId::made(bits)),
+            began,
+            listener,
+            peer: origin.ip,
+            tls: stream.facts().cloned(),
+            peer_trusted: address.peer_trusted,
+            client: address.ip,
+            head,
+            route: None,
+            plan,
+        })
+    }
+
     /// Whether the request has a body.
     pub(crate) fn has_body(&self) -> bool {
         self.head.framing() != Framing::Length(0)

@@ -40,6 +40,7 @@ mod timer;
 mod tls;
 mod tunnels;
 mod upstream;
+mod wakes;
 mod worker;
 
 pub use error::{ApplyError, StartError};

@@ -14,6 +14,20 @@ pub const FIRST_READ_BYTES: usize = 16 * 1024;
 /// The most spare buffers of each kind that a worker keeps; further buffers are freed.
 pub const SPARE_BUFFERS_MAX: usize = 256;
 
+/// The most spare buffers of a worker that have grown larger than a head; further ones are freed.
+pub const SPARE_GROWN_BUFFERS_MAX: usize = 64;
+
+/// The bytes of responses that a connection of HTTP/2 collects before they are written, and that wait at most while the client
+/// does not read.
+pub const H2_OUTPUT_BYTES: usize = 64 * 1024;
+
+/// The bytes that a response in HTTP/2 sends before another response of the connection has a turn; four times as many for a response
+/// that is of use only as a whole.
+pub const H2_TURN_BYTES: usize = 16 * 1024;
+
+/// The most times that a connection of HTTP/2 reads, serves and writes before the worker serves its other connections again.
+pub const H2_ROUNDS_MAX: usize = 8;
+
 /// The number of bytes that a body moves before its task yields to other connections: a body that is always readable
 /// and writable would never wait.
 pub const RELAY_TURN_BYTES: u64 = 512 * 1024;

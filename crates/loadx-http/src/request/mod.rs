@@ -352,6 +352,11 @@ impl RequestHead {
         self.version.unwrap_or(Version::Http11)
     }
 
+    /// Sets the version in which the head was received, if that is not the version in the bytes.
+    pub fn set_version(&mut self, version: Version) {
+        self.version = Some(version);
+    }
+
     /// The framing of the body; length 0 without a body.
     pub fn framing(&self) -> Framing {
         self.framing.unwrap_or(Framing::Length(0))

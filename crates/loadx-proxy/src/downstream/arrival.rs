@@ -11,8 +11,9 @@ use loadx_core::Time;
 
 use crate::context::Worker;
 use crate::downstream::client::Client;
-use crate::downstream::h1;
+use crate::downstream::linger::linger;
 use crate::downstream::sessions::Session;
+use crate::downstream::{h1, h2};
 use crate::limits::{HEAD_AT_END, PROXY_HEADER, TLS_HANDSHAKE};
 use crate::messages::Accepted;
 use crate::net::{Network, Stream, StreamOf, Transport};
@@ -99,8 +100,12 @@ fn prepared<N: Network>(
         let preparation = prepare(&worker, &session, stream, first, accepted);
         let prepared = session.run(pin!(preparation)).await;
         if let Some(Some((stream, origin))) = prepared {
+            let is_h2 = stream.facts().is_some_and(|tls| tls.is_h2);
             let client = Client::new(stream, origin, accepted.listener, place, worker.clock);
-            h1::serve_connection(worker, session, client).await;
+            match is_h2 {
+                true => h2::serve_connection(worker, session, client).await,
+                false => h1::serve_connection(worker, session, client).await,
+            }
         }
     })
 }
@@ -138,7 +143,7 @@ async fn prepare<N: Network>(
             tracing::debug!("no TLS with {}: {fault}", accepted.peer);
             if let HandshakeFault::NotTls { is_http: true } = fault {
                 let _ = stream.try_write(&[IoSlice::new(PLAIN_HTTP)]);
-                h1::linger(&stream, worker, &timer).await;
+                linger(&stream, worker, &timer).await;
             }
             None
         }

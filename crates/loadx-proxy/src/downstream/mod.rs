@@ -3,6 +3,10 @@
 pub(crate) mod arrival;
 pub(crate) mod client;
 pub(crate) mod h1;
+mod h2;
+mod linger;
 pub(crate) mod parking;
+mod refusal;
+mod reply;
 pub(crate) mod sessions;
 pub(crate) mod wire;

@@ -5,9 +5,8 @@
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::task::{Context, Poll, Wake, Waker};
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker, ready};
 
 use loadx_core::{ListenerId, Time};
 use slab::Slab;
@@ -17,12 +16,13 @@ use crate::net::Stream;
 use crate::origin::Origin;
 use crate::shared::Place;
 use crate::upstream::pool::Mark;
+use crate::wakes::{NumberedWaker, WakeQueue};
 
 /// The parked connections of one worker.
 pub(crate) struct Parking<S: Stream> {
     spots: RefCell<Slab<Parked<S>>>,
     /// Wakers by spot. The next connection on a spot reuses the waker.
-    wakers: RefCell<Vec<Arc<SpotWaker>>>,
+    wakers: RefCell<Vec<Arc<NumberedWaker>>>,
     /// The spots by the second in which their connections expire. A spot may have another connection by then.
     leaving: RefCell<BTreeMap<u64, Vec<u32>>>,
     queue: Arc<WakeQueue>,
@@ -43,46 +43,6 @@ pub(crate) struct Parked<S: Stream> {
     pub(crate) until: Time,
 }
 
-/// The spots whose streams may be readable, and the waker of the task that polls them.
-#[derive(Default)]
-struct WakeQueue {
-    woken: Mutex<Woken>,
-}
-
-#[derive(Default)]
-struct Woken {
-    spots: Vec<u32>,
-    waiting: Option<Waker>,
-}
-
-/// Puts a spot into the queue when its stream becomes readable.
-struct SpotWaker {
-    spot: u32,
-    /// Whether the spot is in the queue already.
-    is_queued: AtomicBool,
-    queue: Arc<WakeQueue>,
-}
-
-impl Wake for SpotWaker {
-    fn wake(self: Arc<Self>) {
-        self.wake_by_ref();
-    }
-
-    fn wake_by_ref(self: &Arc<Self>) {
-        if self.is_queued.swap(true, Ordering::Relaxed) {
-            return;
-        }
-        let waiting = {
-            let mut woken = self.queue.woken.lock().unwrap_or_else(PoisonError::into_inner);
-            woken.spots.push(self.spot);
-            woken.waiting.take()
-        };
-        if let Some(waiting) = waiting {
-            waiting.wake();
-        }
-    }
-}
-
 impl<S: Stream> Parking<S> {
     pub(crate) fn new() -> Self {
         Parking {
@@ -99,15 +59,11 @@ impl<S: Stream> Parking<S> {
         let spot = self.spots.borrow_mut().insert(client);
         let mut wakers = self.wakers.borrow_mut();
         while wakers.len() <= spot {
-            let waker = SpotWaker {
-                spot: wakers.len() as u32,
-                is_queued: AtomicBool::new(false),
-                queue: Arc::clone(&self.queue),
-            };
-            wakers.push(Arc::new(waker));
+            let waker = self.queue.waker(wakers.len() as u32);
+            wakers.push(waker);
         }
         let waker = &wakers[spot];
-        waker.is_queued.store(false, Ordering::Relaxed);
+        waker.rearm();
         if self.is_readable(spot, &Waker::from(Arc::clone(waker))) {
             return Some(self.spots.borrow_mut().remove(spot));
         }
@@ -119,16 +75,9 @@ impl<S: Stream> Parking<S> {
     /// system since the connection was parked.
     pub(crate) fn poll_awake(&self, cx: &mut Context<'_>) -> Poll<Parked<S>> {
         loop {
-            let spot = {
-                let mut woken = self.queue.woken.lock().unwrap_or_else(PoisonError::into_inner);
-                let Some(spot) = woken.spots.pop() else {
-                    woken.waiting = Some(cx.waker().clone());
-                    return Poll::Pending;
-                };
-                spot as usize
-            };
+            let spot = ready!(self.queue.poll_last(cx)) as usize;
             let waker = Arc::clone(&self.wakers.borrow()[spot]);
-            waker.is_queued.store(false, Ordering::Relaxed);
+            waker.rearm();
             if self.spots.borrow().contains(spot) && self.is_readable(spot, &Waker::from(waker)) {
                 return Poll::Ready(self.spots.borrow_mut().remove(spot));
             }

@@ -20,6 +20,8 @@ pub(crate) struct Sessions {
     /// Tasks that have not started yet.
     announced: Cell<usize>,
     stopping: Cell<bool>,
+    /// The number of times that all tasks were woken.
+    calls: Cell<u64>,
     /// Why all tasks must end at once; for the access log.
     cut: Cell<Option<&'static str>>,
     /// Removed listeners, whose connections must close.
@@ -103,6 +105,7 @@ impl Sessions {
 
     /// Wakes all tasks.
     pub(crate) fn wake_all(&self) {
+        self.calls.set(self.calls.get() + 1);
         for (_, state) in self.states.borrow().iter() {
             state.waker.wake_by_ref();
         }
@@ -193,6 +196,11 @@ impl Session {
     /// Sets whether the client was served and has not begun another request.
     pub(crate) fn set_idle(&self, idle: bool) {
         self.state.idle.set(idle);
+    }
+
+    /// The number of times that all tasks of the worker were woken. A task that serves many exchanges wakes all of them then.
+    pub(crate) fn calls(&self) -> u64 {
+        self.sessions.calls.get()
     }
 
     pub(crate) fn is_idle(&self) -> bool {

@@ -7,6 +7,9 @@ use rustls::{CommonState, HandshakeKind, ProtocolVersion};
 
 use super::identity::{Identity, common_name, subject};
 
+/// The name of HTTP/2 in the handshake of TLS (RFC 9113, section 3.2).
+pub(super) const ALPN_H2: &[u8] = b"h2";
+
 /// What the handshake of a client's connection agreed on; for the log, the counts and the fields for backends.
 #[derive(Clone, Debug)]
 pub(crate) struct TlsFacts {
@@ -16,6 +19,8 @@ pub(crate) struct TlsFacts {
     pub(crate) cipher: &'static str,
     /// The name that the client asked for (SNI, RFC 6066), in lower case.
     pub(crate) server_name: Option<Box<str>>,
+    /// Whether the connection speaks HTTP/2.
+    pub(crate) is_h2: bool,
     /// Whether the session goes on with keys of a former connection.
     pub(crate) is_resumed: bool,
     /// The certificate of the client as the value of Client-Cert (RFC 9440), if the client showed one.
@@ -49,6 +54,7 @@ impl TlsFacts {
             client_certificate: client.map(|leaf| as_field(leaf)),
             client_subject: client.and_then(subject),
             client_name: client.and_then(common_name),
+            is_h2: common.alpn_protocol() == Some(ALPN_H2),
             is_resumed: common.handshake_kind() == Some(HandshakeKind::Resumed),
             identity,
             client_rule,

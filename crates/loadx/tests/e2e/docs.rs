@@ -3,10 +3,12 @@
 use serde_json::Value;
 
 use crate::cases::{requests, responses};
+use crate::h2_cases;
 use crate::support::loadx;
 
 const CONFIG: &str = include_str!("../../../../docs/config.md");
 const HTTP: &str = include_str!("../../../../docs/http.md");
+const HTTP2: &str = include_str!("../../../../docs/http2.md");
 const HTTPS: &str = include_str!("../../../../docs/https.md");
 const ROUTING: &str = include_str!("../../../../docs/routing.md");
 const README: &str = include_str!("../../../../README.md");
@@ -78,11 +80,12 @@ fn every_example_is_good() {
     }
 }
 
-/// The names of all tests of the public interfaces, with their files, and those of the simulation.
+/// The names of all tests of the public interfaces, with their files, and those of the simulation and of connections of HTTP/2.
 fn tests() -> Vec<String> {
     let here = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
     let simulation = here.join("../loadx-proxy/tests/simulation/main.rs");
-    let mut files = vec![("simulation".to_owned(), simulation)];
+    let connection = here.join("../loadx-http/src/h2/connection/tests.rs");
+    let mut files = vec![("simulation".to_owned(), simulation), ("connection".to_owned(), connection)];
     for entry in std::fs::read_dir(here.join("tests/e2e")).unwrap() {
         let path = entry.unwrap().path();
         if let Some(name) = path.file_name().unwrap().to_str().unwrap().strip_suffix(".rs") {
@@ -100,13 +103,19 @@ fn tests() -> Vec<String> {
 
 #[test]
 fn the_rules_of_http_name_their_tests() {
-    let rows: Vec<&str> = HTTP.lines().filter(|line| line.starts_with("| ") && !line.starts_with("| rule ")).collect();
+    let cases = requests().iter().map(|case| case.name).chain(responses().iter().map(|case| case.name)).collect();
+    compare_rules("docs/http.md", HTTP, cases);
+    compare_rules("docs/http2.md", HTTP2, h2_cases::cases().into_iter().map(|(name, ..)| name).collect());
+}
+
+/// Each case has a row, and each row has a proof that exists.
+fn compare_rules(name: &str, document: &str, cases: Vec<&str>) {
+    let is_row = |line: &&str| line.starts_with("| ") && !line.starts_with("| rule ") && !line.starts_with("| attack ");
+    let rows: Vec<&str> = document.lines().filter(is_row).collect();
     let proofs: Vec<&str> = rows.iter().map(|row| row.trim_end_matches(" |").rsplit(" | ").next().unwrap()).collect();
-    let cases: Vec<&str> =
-        requests().iter().map(|case| case.name).chain(responses().iter().map(|case| case.name)).collect();
     for case in &cases {
         let quoted = format!("\"{case}\"");
-        assert!(proofs.iter().any(|proof| proof.contains(&quoted)), "docs/http.md has no row for the case {quoted}");
+        assert!(proofs.iter().any(|proof| proof.contains(&quoted)), "{name} has no row for the case {quoted}");
     }
     let tests = tests();
     for proof in proofs {

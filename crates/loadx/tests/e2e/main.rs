@@ -25,6 +25,8 @@ mod endpoints;
 mod explain;
 mod failover;
 mod forwarding;
+mod h2;
+mod h2_cases;
 mod help;
 mod http;
 mod lifecycle;

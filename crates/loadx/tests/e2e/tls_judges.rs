@@ -96,8 +96,9 @@ fn testssl_finds_nothing_that_is_not_explained() {
     let findings: Vec<Value> = serde_json::from_str(&std::fs::read_to_string(&report).unwrap()).unwrap();
     assert!(findings.len() > 100, "{said}");
     let is_bad = |finding: &&Value| {
-        let severity = finding["severity"].as_str().unwrap();
-        !["OK", "INFO", "LOW"].contains(&severity) && !EXPLAINED.contains(&finding["id"].as_str().unwrap())
+        let (severity, id) = (finding["severity"].as_str().unwrap(), finding["id"].as_str().unwrap());
+        // That finding is about the OpenSSL that testssl.sh uses.
+        !["OK", "INFO", "LOW"].contains(&severity) && !EXPLAINED.contains(&id) && id != "engine_problem"
     };
     let bad: Vec<&Value> = findings.iter().filter(is_bad).collect();
     assert!(bad.is_empty(), "{bad:#?}");

@@ -78,7 +78,7 @@ pub struct Scratch {
 }
 
 /// What the client did.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub enum Event<'e> {
     /// Nothing that concerns the caller.
     Nothing,
@@ -312,20 +312,20 @@ impl Connection {
 
     /// Serves no request on a stream that the client has not opened yet.
     pub fn leave(&mut self, out: &mut Vec<u8>) {
-        if !matches!(self.leaving, Leaving::After(_)) {
+        if !self.has_left() {
             self.leaving = Leaving::After(self.last);
             frame::put_goaway(self.last, Code::NoError, "", out);
         }
     }
 
-    /// Whether [`announce_end`](Self::announce_end) was called.
-    pub fn is_leaving(&self) -> bool {
-        self.leaving != Leaving::No
+    /// Whether [`leave`](Self::leave) was called, or the client has answered to [`announce_end`](Self::announce_end).
+    pub fn has_left(&self) -> bool {
+        matches!(self.leaving, Leaving::After(_))
     }
 
     /// Whether the connection can be closed: no request is left, and none will be served.
     pub fn is_over(&self) -> bool {
-        matches!(self.leaving, Leaving::After(_)) && self.running == 0
+        self.has_left() && self.running == 0
     }
 
     /// Appends the last frame of a connection that ends for a fault.

@@ -156,7 +156,7 @@ impl Connection {
             }
             Frame::Ping { is_answer: true, data } => {
                 self.idle_frame(1, now)?;
-                if data == LEAVING_PING && self.is_leaving() {
+                if data == LEAVING_PING && self.leaving == Leaving::Announced {
                     self.leave(out);
                     return Ok(Event::Nothing);
                 }

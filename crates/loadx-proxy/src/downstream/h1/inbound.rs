@@ -9,8 +9,8 @@ use std::task::{Poll, ready};
 
 use loadx_http::{Answering, Framing, Response, Version};
 
-use super::reply::{ReplyOptions, write_own};
 use crate::context::Worker;
+use crate::downstream::reply::{ReplyOptions, write_own};
 use crate::downstream::sessions::Session;
 use crate::h1::{BodyReader, BodyWriter};
 use crate::io::Broken;

@@ -1,7 +1,6 @@
 //! Serves one client connection in HTTP/1.1: reads heads, runs the exchanges, ends the connection.
 
 mod inbound;
-mod reply;
 
 use std::future::poll_fn;
 use std::io::ErrorKind;
@@ -10,28 +9,28 @@ use std::rc::Rc;
 use std::task::Poll;
 
 use loadx_core::{ProxyError, Time};
+use loadx_http::h2::frame::PREFACE;
 use loadx_http::limits::HEAD_BYTES_MAX;
 use loadx_http::{Fault, Parsed, Version, parse_request};
 
 use inbound::ResponseWriter;
-use reply::ReplyOptions;
 
-use crate::address::client_address;
-use crate::buffers::Input;
 use crate::context::Worker;
 use crate::downstream::client::Client;
+use crate::downstream::h2;
+use crate::downstream::linger::linger;
+use crate::downstream::refusal::{refusal_of, start_line};
+use crate::downstream::reply::ReplyOptions;
 use crate::downstream::sessions::Session;
 use crate::downstream::wire::Wire;
 use crate::exchange;
 use crate::h1::{BodyReader, BodyWriter};
 use crate::incoming::Incoming;
-use crate::io::{Broken, Waiting, fill, is_silent};
-use crate::limits::{HEAD_AT_END, LINGER, LINGER_BYTES_MAX, REFUSED_LINE_BYTES_MAX, REST_AFTER};
+use crate::io::{Broken, Waiting, is_silent};
+use crate::limits::{HEAD_AT_END, REST_AFTER};
 use crate::net::{Network, Stream, StreamOf, Transport};
 use crate::patience::Patience;
-use crate::request_id::RequestId;
 use crate::sides::{BodySource as _, Ending, Inbound, OwnResponse, Pace, ResponseSink as _};
-use crate::timer::Timer;
 
 /// What to do with the connection after an exchange.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
@@ -41,6 +40,8 @@ enum NextStep {
     /// A lingering close: ends LoadX's direction and reads until the client closes.
     Linger,
     Reset,
+    /// The client speaks HTTP/2 without TLS.
+    Http2,
 }
 
 /// The result of waiting for a request head.
@@ -52,6 +53,8 @@ enum Head {
     Closed,
     /// The connection is idle and can be parked.
     Idle,
+    /// The client speaks HTTP/2 without TLS, with prior knowledge (RFC 9113, section 3.3).
+    Http2,
 }
 
 /// Serves a client connection that was parked, until the connection ends or is parked again. `closes`: whether the connection
@@ -94,6 +97,10 @@ pub(crate) async fn serve_connection<N: Network>(
                 return;
             }
             Some(NextStep::Reset) => return client.wire.stream.break_off(),
+            Some(NextStep::Http2) => {
+                // In a box, so that a connection of HTTP/1.1 takes no memory for this.
+                return Box::pin(h2::serve_connection(worker, session, client)).await;
+            }
             Some(NextStep::KeepAlive | NextStep::Close) | None => return,
         }
     }
@@ -112,6 +119,7 @@ impl<S: Stream> Client<Transport<S>> {
                 Head::Refused(error) => self.refuse(worker, session, &error).await,
                 Head::Closed => NextStep::Close,
                 Head::Idle => return NextStep::KeepAlive,
+                Head::Http2 => return NextStep::Http2,
             };
             match next {
                 // Checks again: another client may have begun to wait for the place since the head of the response.
@@ -195,6 +203,7 @@ impl<S: Stream> Client<Transport<S>> {
                         return Head::Request(incoming);
                     }
                     Ok(None) => {}
+                    Err(_) if self.begins_http2() => return Head::Http2,
                     Err(error) => return Head::Refused(error),
                 }
             }
@@ -224,6 +233,13 @@ impl<S: Stream> Client<Transport<S>> {
         let bytes = self.input.bytes();
         let line_arrived = || memchr::memchr(b'\n', &bytes[seen..]).is_some();
         !bytes.is_empty() && (seen == 0 || line_arrived() || bytes.len() >= HEAD_BYTES_MAX)
+    }
+
+    /// Whether a connection without TLS begins as HTTP/2 does. Inside TLS the handshake tells.
+    fn begins_http2(&self) -> bool {
+        let bytes = self.input.bytes();
+        let length = bytes.len().min(PREFACE.len());
+        self.requests == 0 && self.wire.stream.facts().is_none() && bytes[..length] == PREFACE[..length]
     }
 
     /// Waits for the first byte of a request. The error tells to close or park the connection.
@@ -292,31 +308,8 @@ impl<S: Stream> Client<Transport<S>> {
         let mut head = worker.buffers.request();
         let parsed = parse_request(self.input.bytes(), &mut head).map_err(refusal_of)?;
         let Parsed::Complete((), length) = parsed else { return Ok(None) };
-        if head.authority().is_empty()
-            && let Ok(local) = self.wire.stream.local_addr()
-        {
-            head.assume_authority(local.to_string().as_bytes());
-        }
-        let Some((plan, listener)) = worker.plan_for(self.listener) else {
-            let message = "the listener of this connection was removed; connect again";
-            return Err(ProxyError::new(503, "destination_unavailable", message));
-        };
-        let process = &plan.process;
-        let address = client_address(&head, self.origin.ip, &process.trusted_proxies);
-        let kept = head.request_id().filter(|_| address.peer_trusted);
-        let bits = worker.entropy();
-        let incoming = Incoming {
-            id: kept.and_then(|id| RequestId::kept(id, bits)).unwrap_or_else(|| RequestId::made(bits)),
-            began,
-            listener,
-            peer: self.origin.ip,
-            tls: self.wire.stream.facts().cloned(),
-            peer_trusted: address.peer_trusted,
-            client: address.ip,
-            head,
-            route: None,
-            plan,
-        };
+        let connection = (&self.wire.stream, &self.origin, self.listener);
+        let incoming = Incoming::new(worker, connection, head, began)?;
         self.input.consume(length);
         self.input.release_if_empty();
         self.requests += 1;
@@ -369,43 +362,4 @@ impl<S: Stream> Client<Transport<S>> {
         })
         .await
     }
-}
-
-/// Closes a connection after the client has read the response. An immediate close would make the system reset the connection
-/// when the client sends more, and the client could lose the response (RFC 9112, section 9.6).
-pub(crate) async fn linger<N: Network>(stream: &impl Stream, worker: &Worker<N>, timer: &Timer) {
-    stream.shut_write();
-    let patience = Patience::total(LINGER);
-    let mut left = LINGER_BYTES_MAX;
-    let mut rest = Input::default();
-    while left > 0 {
-        let waiting = Waiting { timer, buffers: &worker.buffers };
-        match fill(stream, &mut rest, waiting, &patience).await {
-            Ok(0) | Err(_) => return,
-            Ok(count) => {
-                left = left.saturating_sub(count);
-                rest.consume(count);
-            }
-        }
-    }
-}
-
-fn refusal_of(fault: Fault) -> ProxyError {
-    ProxyError::new(fault.status(), "http_request_error", fault.to_string())
-}
-
-/// The method and the target of a refused request, for the access log, with `-` for a missing part; and the value of
-/// Host, if there is one. The target may contain spaces, because the request may be refused for them.
-fn start_line(bytes: &[u8]) -> (&[u8], &[u8], Option<&[u8]>) {
-    let head = &bytes.trim_ascii_start();
-    let mut lines = head.split(|byte| *byte == b'\n').map(|line| line.strip_suffix(b"\r").unwrap_or(line));
-    let line = lines.next().unwrap_or_default();
-    let line = &line[..line.len().min(REFUSED_LINE_BYTES_MAX)];
-    let version = line.iter().rposition(|byte| *byte == b' ').filter(|at| line[at + 1..].starts_with(b"HTTP/"));
-    let mut words = line[..version.unwrap_or(line.len())].splitn(2, |byte| *byte == b' ');
-    let mut word = || words.next().filter(|word| !word.is_empty()).unwrap_or(b"-");
-    let of_host =
-        |line: &'_ [u8]| line.split_at_checked(5).is_some_and(|(name, _)| name.eq_ignore_ascii_case(b"host:"));
-    let host = lines.take_while(|line| !line.is_empty()).find(|line| of_host(line));
-    (word(), word(), host.map(|line| line[5..].trim_ascii()).filter(|host| !host.is_empty()))
 }

@@ -1,6 +1,7 @@
 //! Shared code of the tests: LoadX as a process, scripted origins, and a raw client.
 
 mod client;
+pub(crate) mod h2;
 mod origin;
 mod ports;
 mod process;

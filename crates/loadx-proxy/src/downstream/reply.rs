@@ -1,4 +1,4 @@
-//! Writes responses of LoadX's own in HTTP/1.1.
+//! Writes responses of LoadX's own in the notation of HTTP/1.1.
 
 use std::io::Write as _;
 
@@ -20,9 +20,9 @@ pub(crate) struct ReplyOptions {
 /// Appends a response to `out`. Returns the number of content bytes.
 pub(crate) fn write_own(own: &OwnResponse<'_>, options: ReplyOptions, out: &mut Vec<u8>) -> u64 {
     let connection = match (options.persistent, options.version) {
+        (_, Version::Http2) | (true, Version::Http11) => "",
         (false, _) => "Connection: close\r\n",
         (true, Version::Http10) => "Connection: keep-alive\r\n",
-        (true, Version::Http11) => "",
     };
     let kind = own.content_type.map_or_else(String::new, |kind| format!("Content-Type: {kind}\r\n"));
     let length = if matches!(own.status, 204 | 304) {

@@ -1,0 +1,106 @@
+//! Serves one client connection in HTTP/2: reads frames, runs the exchanges of all streams, writes frames, ends the connection.
+
+mod driver;
+mod mux;
+mod request;
+mod response;
+mod tasks;
+
+use std::future::poll_fn;
+use std::pin::pin;
+use std::rc::Rc;
+
+use loadx_core::ProxyError;
+
+use crate::context::Worker;
+use crate::downstream::client::Client;
+use crate::downstream::linger::linger;
+use crate::downstream::refusal::start_line;
+use crate::downstream::sessions::Session;
+use crate::exchange;
+use crate::incoming::Incoming;
+use crate::net::{Network, StreamOf};
+use crate::patience::Patience;
+use crate::sides::{Inbound, OwnResponse, Pace, ResponseSink as _};
+use crate::telemetry::{Record, Request};
+use crate::timer::Timer;
+
+use driver::{Driver, End};
+use mux::Mux;
+use request::RequestReader;
+use response::{ResponseWriter, Wants};
+
+/// Serves a client connection until the connection ends.
+pub(crate) async fn serve_connection<N: Network>(worker: Rc<Worker<N>>, session: Session, client: Client<StreamOf<N>>) {
+    session.set_idle(false);
+    session.carries_http(client.wire.stream.facts());
+    let Client { wire, origin, listener, timer, input, place, .. } = client;
+    let mux = Rc::new(Mux::new(Rc::clone(&worker), wire, origin));
+    let mut driver = Driver::new(&worker, &session, &mux, listener, &timer, input);
+    let end = session.run(pin!(poll_fn(|cx| driver.poll(cx)))).await;
+    drop(driver);
+    if end == Some(End::Linger) {
+        session.run(pin!(linger(mux.stream(), &worker, &timer))).await;
+    }
+    drop(place);
+}
+
+/// What a stream needs at its beginning.
+struct Job<N: Network> {
+    mux: Rc<Mux<N>>,
+    number: usize,
+    timer: Rc<Timer>,
+    wants: Wants,
+    work: Work,
+}
+
+/// What becomes of a request.
+enum Work {
+    Exchange(Box<Incoming>),
+    /// A response of LoadX's own to a request that is refused, and the beginning of the head.
+    Refusal(ProxyError, Vec<u8>),
+}
+
+/// Counts and logs a request whose stream was reset before its exchange began.
+fn cancelled<N: Network>(worker: &Worker<N>, incoming: &Incoming, timer: &Timer) {
+    worker.metrics.borrow_mut().client_aborts += 1;
+    worker.account(&Record {
+        request: Request::Accepted(incoming),
+        began: incoming.began,
+        ended: timer.now(),
+        switched_at: None,
+        status: 499,
+        broke_off: false,
+        content: 0,
+        backend: None,
+        cluster: None,
+        tries: 0,
+        error: Some("the client reset the stream at once"),
+    });
+}
+
+/// Serves one stream.
+async fn serve_stream<N: Network>(job: Job<N>) {
+    let Job { mux, number, timer, wants, work } = job;
+    let (worker, timer) = (&mux.worker, &*timer);
+    let patience = match &work {
+        Work::Exchange(incoming) => incoming.plan.process.timeouts.request,
+        Work::Refusal(..) => worker.plan().process.timeouts.request,
+    };
+    let pace = Pace { timer, from_client: Patience::idle(patience), to_client: Patience::idle(patience) };
+    let mut response = ResponseWriter::new(&mux, number, timer, &pace.to_client, wants);
+    match work {
+        Work::Exchange(incoming) if mux.is_gone(number) => cancelled(worker, &incoming, timer),
+        Work::Exchange(mut incoming) => {
+            let mut request = RequestReader::new(&mux, number, timer, &pace.from_client, wants.tunnel);
+            let inbound = Inbound { origin: &mux.origin, request: &mut request, response: &mut response, pace: &pace };
+            // An incomplete response ends with a reset of its stream, whatever the ending.
+            exchange::run(worker, &mut incoming, inbound).await;
+        }
+        Work::Refusal(error, text) => {
+            let id = worker.next_request_id();
+            let sent = response.own(&OwnResponse::error(&error, &id), false).await;
+            worker.log_refusal(mux.origin.ip, &id, start_line(&text), &error, sent.unwrap_or(0));
+        }
+    }
+}

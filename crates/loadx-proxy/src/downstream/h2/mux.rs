@@ -1,0 +1,365 @@
+//! What the exchanges of one connection share with the driver of the connection.
+//!
+//! Exchanges put frames into one output, which the driver writes; so the responses of many exchanges leave in one write. The
+//! driver puts received content where the exchange of the stream takes the content.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use loadx_http::h2::{Connection, Priority};
+use loadx_http::limits::h2::STREAMS_MAX;
+
+use crate::buffers::HeadBuffer;
+use crate::context::Worker;
+use crate::downstream::wire::Wire;
+use crate::limits::{H2_OUTPUT_BYTES, H2_TURN_BYTES};
+use crate::net::{Network, StreamOf};
+use crate::origin::Origin;
+use crate::wakes::NumberedWaker;
+
+/// A connection and its exchanges.
+pub(super) struct Mux<N: Network> {
+    pub(super) worker: Rc<Worker<N>>,
+    wire: Wire<StreamOf<N>>,
+    pub(super) origin: Origin,
+    state: RefCell<State>,
+}
+
+/// The state of the connection.
+struct State {
+    connection: Connection,
+    output: Output,
+    /// The exchanges, by their number; `None` for a number that is free.
+    lanes: Vec<Option<Lane>>,
+    /// The turn that the next exchange gets that must wait to send.
+    next_turn: u64,
+    /// The number of exchanges that wait to send.
+    waiting: usize,
+}
+
+/// What the connection holds for one exchange.
+struct Lane {
+    stream: u32,
+    waker: Arc<NumberedWaker>,
+    priority: Priority,
+    /// Received content that the exchange has not taken.
+    content: Option<HeadBuffer>,
+    /// Content that the exchange holds and has not passed on, in bytes.
+    held: usize,
+    /// The field lines behind the content, once the request is complete.
+    trailers: Option<Vec<u8>>,
+    /// Whether the client has reset the stream, or the connection is gone.
+    is_gone: bool,
+    turn: Turn,
+}
+
+/// Whether an exchange may send.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+enum Turn {
+    /// The exchange does not wait.
+    None,
+    /// The exchange waits, since this turn.
+    Waits {
+        since: u64,
+        /// Whether the exchange wants to send content, which needs a window.
+        needs_window: bool,
+    },
+    /// The exchange may send so many bytes.
+    Granted(usize),
+}
+
+/// Frames that the system has not taken yet. Has no memory while there are none.
+#[derive(Default)]
+struct Output {
+    buffer: Option<HeadBuffer>,
+    sent: usize,
+}
+
+impl Output {
+    fn len(&self) -> usize {
+        self.buffer.as_ref().map_or(0, |buffer| buffer.len() - self.sent)
+    }
+
+    fn room(&self) -> usize {
+        H2_OUTPUT_BYTES.saturating_sub(self.len())
+    }
+}
+
+/// What an exchange may do when it wants to send.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub(super) enum Permission {
+    /// Send at most so many bytes of content.
+    Send(usize),
+    /// Wait until the client takes more of this stream.
+    Window,
+    /// Wait for other exchanges and for the connection.
+    Turn,
+    /// The stream has ended.
+    Gone,
+}
+
+impl<N: Network> Mux<N> {
+    pub(super) fn new(worker: Rc<Worker<N>>, wire: Wire<StreamOf<N>>, origin: Origin) -> Self {
+        let mut buffer = worker.buffers.growing();
+        let connection = Connection::new(&mut buffer);
+        let output = Output { buffer: Some(buffer), sent: 0 };
+        let state = State { connection, output, lanes: Vec::new(), next_turn: 0, waiting: 0 };
+        Mux { worker, wire, origin, state: RefCell::new(state) }
+    }
+
+    /// The connection to the client.
+    pub(super) fn stream(&self) -> &StreamOf<N> {
+        &self.wire.stream
+    }
+
+    /// Drops what has not been written.
+    pub(super) fn discard(&self) {
+        self.state.borrow_mut().output = Output::default();
+    }
+
+    /// Calls `put` with the state and the output.
+    pub(super) fn put<T>(&self, put: impl FnOnce(&mut Connection, &mut Vec<u8>) -> T) -> T {
+        let State { connection, output, .. } = &mut *self.state.borrow_mut();
+        let buffer = output.buffer.get_or_insert_with(|| self.worker.buffers.growing());
+        let told = put(connection, buffer);
+        if output.len() == 0 {
+            output.buffer = None;
+            output.sent = 0;
+        }
+        told
+    }
+
+    /// Calls `look` with the state.
+    pub(super) fn look<T>(&self, look: impl FnOnce(&Connection) -> T) -> T {
+        look(&self.state.borrow().connection)
+    }
+
+    /// The number of bytes that wait to be written.
+    pub(super) fn unsent(&self) -> usize {
+        self.state.borrow().output.len()
+    }
+
+    /// Calls `write` with what must be written, until all is written or `write` fails. Returns the number of written bytes.
+    pub(super) fn write_with<E>(&self, mut write: impl FnMut(&[u8]) -> Result<usize, E>) -> (usize, Result<(), E>) {
+        let output = &mut self.state.borrow_mut().output;
+        let mut written = 0;
+        while let Some(buffer) = &output.buffer {
+            match write(&buffer[output.sent..]) {
+                Ok(count) => {
+                    written += count;
+                    output.sent += count;
+                    if output.sent == buffer.len() {
+                        *output = Output::default();
+                    }
+                }
+                Err(error) => return (written, Err(error)),
+            }
+        }
+        (written, Ok(()))
+    }
+
+    /// Whether content that the client sends may still cause frames of LoadX's own, such as answers to PING.
+    pub(super) fn may_read(&self) -> bool {
+        // Room for answers beyond the room for responses: a client that reads slowly can still open windows.
+        self.state.borrow().output.len() < 2 * H2_OUTPUT_BYTES
+    }
+
+    /// Whether no further exchange may begin although the client has reset streams.
+    pub(super) fn is_full_of_resets(&self) -> bool {
+        let state = self.state.borrow();
+        state.connection.running() >= STREAMS_MAX && state.lanes.iter().flatten().any(|lane| lane.is_gone)
+    }
+
+    /// Adds an exchange with this number.
+    pub(super) fn open(&self, number: usize, stream: u32, priority: Priority, waker: Arc<NumberedWaker>, ends: bool) {
+        let lanes = &mut self.state.borrow_mut().lanes;
+        if lanes.len() <= number {
+            lanes.resize_with(number + 1, || None);
+        }
+        lanes[number] = Some(Lane {
+            stream,
+            waker,
+            priority,
+            content: None,
+            held: 0,
+            trailers: ends.then(Vec::new),
+            is_gone: false,
+            turn: Turn::None,
+        });
+    }
+
+    /// Ends an exchange.
+    pub(super) fn close(&self, number: usize) {
+        let lane = {
+            let state = &mut *self.state.borrow_mut();
+            let lane = state.lanes[number].take().expect("an exchange ends once");
+            if lane.turn != Turn::None {
+                state.waiting -= 1;
+            }
+            lane
+        };
+        let unread = lane.held + lane.content.map_or(0, |content| content.len());
+        self.put(|connection, out| connection.finished(lane.stream, unread, out));
+    }
+
+    /// Frees the memory that a connection without exchanges does not need.
+    pub(super) fn shrink(&self) {
+        let state = &mut *self.state.borrow_mut();
+        state.lanes = Vec::new();
+        state.connection.shrink();
+    }
+
+    /// Whether there is no exchange.
+    pub(super) fn is_empty(&self) -> bool {
+        self.state.borrow().lanes.iter().all(Option::is_none)
+    }
+
+    /// Lets each exchange know that the connection is gone.
+    pub(super) fn abandon(&self) {
+        for lane in self.state.borrow_mut().lanes.iter_mut().flatten() {
+            lane.is_gone = true;
+            lane.waker.enqueue();
+        }
+    }
+
+    /// Has every exchange polled.
+    pub(super) fn wake_all(&self) {
+        self.state.borrow().lanes.iter().flatten().for_each(|lane| lane.waker.enqueue());
+    }
+
+    /// Lets exchanges send that wait for that, as long as the output has room: the most urgent first, and of these the one that has
+    /// waited longest. Returns whether there is any.
+    pub(super) fn grant(&self) -> bool {
+        let state = &mut *self.state.borrow_mut();
+        if state.waiting == 0 {
+            return false;
+        }
+        let mut has_granted = false;
+        let granted = |lane: &Lane| if let Turn::Granted(bytes) = lane.turn { bytes } else { 0 };
+        let mut room = state.output.room().saturating_sub(state.lanes.iter().flatten().map(granted).sum());
+        while room > 0 {
+            let State { connection, lanes, .. } = &mut *state;
+            let waiting = lanes.iter_mut().flatten().filter_map(|lane| match lane.turn {
+                Turn::Waits { since, needs_window } if !needs_window || connection.sendable(lane.stream) != Some(0) => {
+                    Some(((lane.priority.urgency, since), lane))
+                }
+                _ => None,
+            });
+            let Some((_, lane)) = waiting.min_by_key(|(order, _)| *order) else { break };
+            // A response that is of use only as a whole gets more at once.
+            let turn = if lane.priority.is_incremental { H2_TURN_BYTES } else { 4 * H2_TURN_BYTES };
+            lane.turn = Turn::Granted(turn.min(room));
+            room -= turn.min(room);
+            lane.waker.enqueue();
+            has_granted = true;
+        }
+        has_granted
+    }
+
+    /// Whether an exchange may send now. `wants`: how much content, in bytes; 0 for the head or the end of a response.
+    pub(super) fn ask(&self, number: usize, wants: usize) -> Permission {
+        let state = &mut *self.state.borrow_mut();
+        let State { connection, output, lanes, next_turn, waiting } = state;
+        let Some(lane) = &mut lanes[number] else { return Permission::Gone };
+        let Some(sendable) = connection.sendable(lane.stream).filter(|_| !lane.is_gone) else {
+            return Permission::Gone;
+        };
+        let must_wait = match lane.turn {
+            _ if wants > 0 && sendable == 0 => Permission::Window,
+            Turn::Granted(bytes) => {
+                lane.turn = Turn::None;
+                *waiting -= 1;
+                return Permission::Send(sendable.min(bytes));
+            }
+            Turn::None if *waiting == 0 && output.room() > 0 => {
+                return Permission::Send(sendable.min(output.room()));
+            }
+            Turn::Waits { .. } | Turn::None => Permission::Turn,
+        };
+        // Who waits for a window waits for a turn at the same time, which comes when the window opens.
+        if lane.turn == Turn::None {
+            *waiting += 1;
+        }
+        let since = match lane.turn {
+            Turn::Waits { since, .. } => since,
+            _ => {
+                *next_turn += 1;
+                *next_turn
+            }
+        };
+        lane.turn = Turn::Waits { since, needs_window: wants > 0 };
+        must_wait
+    }
+
+    /// Adds received content to its exchange.
+    pub(super) fn deliver(&self, stream: u32, content: &[u8], ends: bool) {
+        self.with_stream(stream, |lane| {
+            if !content.is_empty() {
+                lane.content.get_or_insert_with(|| self.worker.buffers.growing()).extend_from_slice(content);
+            }
+            if ends {
+                lane.trailers = Some(Vec::new());
+            }
+        });
+    }
+
+    /// Ends the request of an exchange with these field lines.
+    pub(super) fn deliver_trailers(&self, stream: u32, lines: &[u8]) {
+        self.with_stream(stream, |lane| lane.trailers = Some(lines.to_vec()));
+    }
+
+    /// Notes that the client reset a stream, or that LoadX did for a fault of the client.
+    pub(super) fn deliver_reset(&self, stream: u32) {
+        self.with_stream(stream, |lane| lane.is_gone = true);
+    }
+
+    pub(super) fn set_priority(&self, stream: u32, priority: Priority) {
+        self.with_stream(stream, |lane| lane.priority = priority);
+    }
+
+    fn with_stream(&self, stream: u32, change: impl FnOnce(&mut Lane)) {
+        let lanes = &mut self.state.borrow_mut().lanes;
+        if let Some(lane) = lanes.iter_mut().flatten().find(|lane| lane.stream == stream) {
+            change(lane);
+            lane.waker.enqueue();
+        }
+    }
+
+    /// Takes what has arrived for an exchange; `None` if the stream is gone.
+    pub(super) fn take(&self, number: usize) -> Option<Arrived> {
+        let lanes = &mut self.state.borrow_mut().lanes;
+        let lane = lanes[number].as_mut().filter(|lane| !lane.is_gone)?;
+        let content = lane.content.take();
+        lane.held += content.as_ref().map_or(0, |content| content.len());
+        Some(Arrived { content, trailers: lane.trailers.take() })
+    }
+
+    /// Whether the stream is gone.
+    pub(super) fn is_gone(&self, number: usize) -> bool {
+        self.state.borrow().lanes[number].as_ref().is_none_or(|lane| lane.is_gone)
+    }
+
+    /// Notes that content of an exchange no longer takes memory.
+    pub(super) fn pass(&self, number: usize, bytes: usize) {
+        let stream = {
+            let lanes = &mut self.state.borrow_mut().lanes;
+            let Some(lane) = &mut lanes[number] else { return };
+            lane.held -= bytes;
+            lane.stream
+        };
+        self.put(|connection, out| connection.pass(stream, bytes, out));
+    }
+
+    /// The stream of an exchange.
+    pub(super) fn stream_of(&self, number: usize) -> u32 {
+        self.state.borrow().lanes[number].as_ref().map_or(0, |lane| lane.stream)
+    }
+}
+
+/// What has arrived for an exchange.
+pub(super) struct Arrived {
+    pub(super) content: Option<HeadBuffer>,
+    /// The field lines behind the content, if the request is complete now.
+    pub(super) trailers: Option<Vec<u8>>,
+}
