@@ -103,17 +103,20 @@ fn tests() -> Vec<String> {
 
 #[test]
 fn the_rules_of_http_name_their_tests() {
-    let cases = requests().iter().map(|case| case.name).chain(responses().iter().map(|case| case.name)).collect();
-    compare_rules("docs/http.md", HTTP, cases);
-    compare_rules("docs/http2.md", HTTP2, h2_cases::cases().into_iter().map(|(name, ..)| name).collect());
+    let (requests, responses) = (requests(), responses());
+    let cases: Vec<&str> =
+        requests.iter().map(|case| case.name).chain(responses.iter().map(|case| case.name)).collect();
+    compare_rules("docs/http.md", HTTP, &cases);
+    let cases: Vec<&str> = h2_cases::cases().into_iter().map(|(name, ..)| name).collect();
+    compare_rules("docs/http2.md", HTTP2, &cases);
 }
 
 /// Each case has a row, and each row has a proof that exists.
-fn compare_rules(name: &str, document: &str, cases: Vec<&str>) {
+fn compare_rules(name: &str, document: &str, cases: &[&str]) {
     let is_row = |line: &&str| line.starts_with("| ") && !line.starts_with("| rule ") && !line.starts_with("| attack ");
     let rows: Vec<&str> = document.lines().filter(is_row).collect();
     let proofs: Vec<&str> = rows.iter().map(|row| row.trim_end_matches(" |").rsplit(" | ").next().unwrap()).collect();
-    for case in &cases {
+    for case in cases {
         let quoted = format!("\"{case}\"");
         assert!(proofs.iter().any(|proof| proof.contains(&quoted)), "{name} has no row for the case {quoted}");
     }
