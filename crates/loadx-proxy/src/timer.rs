@@ -41,6 +41,11 @@ impl Timer {
         self.latest.get()
     }
 
+    /// Takes over the time that another timer has just read.
+    pub(crate) fn follow(&self, now: Time) {
+        self.latest.set(now);
+    }
+
     /// Ready once `deadline` has passed.
     pub(crate) fn poll_expired(&self, cx: &mut Context<'_>, deadline: Time) -> Poll<()> {
         let mut slot = self.sleep.borrow_mut();

@@ -13,8 +13,8 @@ use loadx_http::{Fault as HeadFault, Parsed, Version, parse_request};
 
 use super::mux::Mux;
 use super::response::Wants;
-use super::tasks::{Tasks, place};
-use super::{Job, Work, serve_stream};
+use super::tasks::Tasks;
+use super::{Job, Work, serve_streams};
 use crate::buffers::Input;
 use crate::context::Worker;
 use crate::downstream::refusal::{refusal_of, start_line};
@@ -83,7 +83,7 @@ impl<'d, N: Network> Driver<'d, N> {
             listener,
             timer,
             input,
-            tasks: Tasks::new(worker.clock, || place(serve_stream::<N>)),
+            tasks: Tasks::new(worker.clock, serve_streams),
             calls: session.calls(),
             requests: 0,
             idle_since: timer.now(),
@@ -107,15 +107,21 @@ impl<'d, N: Network> Driver<'d, N> {
             // Control has ended the drain of a backend, for which exchanges must look.
             self.mux.wake_all();
         }
+        let mux = self.mux;
         for _ in 0..H2_ROUNDS_MAX {
-            let mut moves = self.read(cx);
-            let mux = self.mux;
-            moves |= self.tasks.poll(cx, |number| mux.close(number));
-            moves |= self.mux.grant();
-            moves |= self.write(cx);
+            // A read that did not fill the input leaves nothing to read: the second only waits.
+            let mut moves = self.read(cx) && self.read(cx);
+            let could_read = mux.may_read();
+            moves |= self.serve(cx);
+            // What was written may have made room for exchanges, and for answers to what is read.
+            moves |= self.write(cx) && (mux.awaits_room() || !could_read);
+            moves |= self.is_interrupted && !mux.is_full_of_resets();
             if !moves {
                 match self.settle(cx) {
-                    Settled::Waits => return Poll::Pending,
+                    Settled::Waits => {
+                        mux.rest();
+                        return Poll::Pending;
+                    }
                     Settled::Moves => {}
                     Settled::Ends(end) => return Poll::Ready(end),
                 }
@@ -125,12 +131,28 @@ impl<'d, N: Network> Driver<'d, N> {
         Poll::Pending
     }
 
+    /// Goes on with the exchanges that can go on. Returns whether some still can.
+    fn serve(&mut self, cx: &mut Context<'_>) -> bool {
+        let mux = self.mux;
+        // Exchanges that have just got the right to send use the right at once.
+        for _ in 0..H2_ROUNDS_MAX {
+            let ran = self.tasks.poll(cx, |number| mux.close(number));
+            if !mux.grant() && !ran {
+                return false;
+            }
+        }
+        true
+    }
+
     /// Reads what has arrived. Returns whether anything has.
     fn read(&mut self, cx: &mut Context<'_>) -> bool {
         if self.ending.is_some() || !self.mux.may_read() {
             return false;
         }
-        if !self.input.is_empty() && std::mem::take(&mut self.is_interrupted) {
+        if self.is_interrupted {
+            if self.mux.is_full_of_resets() {
+                return false;
+            }
             self.receive();
             return true;
         }
@@ -175,7 +197,7 @@ impl<'d, N: Network> Driver<'d, N> {
                 Err(fault) => self.fail(&fault),
             }
         }
-        self.is_interrupted = self.ending.is_none() && self.mux.is_full_of_resets();
+        self.is_interrupted = self.ending.is_none() && !input.is_empty() && self.mux.is_full_of_resets();
         input.release_if_empty();
         let is_incomplete = !input.is_empty() || self.mux.look(Connection::is_within_section);
         self.incomplete_since = is_incomplete.then(|| self.incomplete_since.unwrap_or(now));
@@ -240,7 +262,7 @@ impl<'d, N: Network> Driver<'d, N> {
         match Incoming::new(self.worker, connection, head, began) {
             Ok(incoming) => {
                 let most = incoming.plan.process.client_limits.requests_per_connection;
-                self.begin(stream, asked, ends, wants, Work::Exchange(Box::new(incoming)));
+                self.begin(stream, asked, ends, wants, Work::Exchange(incoming));
                 if self.requests >= most {
                     self.announce_end();
                 }
@@ -269,39 +291,38 @@ impl<'d, N: Network> Driver<'d, N> {
         self.requests += 1;
         self.session.set_idle(false);
         let mux = self.mux;
-        self.tasks.begin(|number, waker, timer| {
+        self.tasks.begin(self.timer.latest(), |number, waker, timer| {
             mux.open(number, stream, asked.priority, Arc::clone(waker), ends);
             Job { mux: Rc::clone(mux), number, timer, wants, work }
         });
     }
 
-    /// Writes what waits. Returns whether anything could be written.
+    /// Writes what waits, as far as the client takes it. Returns whether anything could be written.
     fn write(&mut self, cx: &mut Context<'_>) -> bool {
-        if self.mux.unsent() == 0 {
-            return false;
-        }
-        let stream = self.mux.stream();
-        let (written, outcome) = self.mux.write_with(|bytes| {
-            loop {
-                match stream.try_write(&[IoSlice::new(bytes)]) {
-                    Ok(0) => return Err(ErrorKind::WriteZero.into()),
-                    Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                    outcome => return outcome,
+        let mut any = false;
+        while self.mux.unsent() > 0 {
+            let stream = self.mux.stream();
+            let (written, outcome) = self.mux.write_with(|bytes| stream.try_write(&[IoSlice::new(bytes)]));
+            if written > 0 {
+                any = true;
+                self.patience.moved(written as u64, self.timer);
+                self.unconfirmed = None;
+            }
+            match outcome {
+                Ok(()) => {}
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                    if self.mux.stream().poll_writable(cx).is_pending() {
+                        break;
+                    }
+                }
+                Err(error) => {
+                    self.lose(&Broken::Failed(error));
+                    return true;
                 }
             }
-        });
-        if written > 0 {
-            self.patience.moved(written as u64, self.timer);
-            self.unconfirmed = None;
         }
-        match outcome {
-            Ok(()) => true,
-            Err(error) if error.kind() == ErrorKind::WouldBlock => stream.poll_writable(cx).is_ready() || written > 0,
-            Err(error) => {
-                self.lose(&Broken::Failed(error));
-                true
-            }
-        }
+        any
     }
 
     /// The connection is gone.
@@ -343,11 +364,14 @@ impl<'d, N: Network> Driver<'d, N> {
         }
         if !is_idle {
             self.idle_since = self.timer.latest();
+            if unsent == 0 && self.incomplete_since.is_none() && self.leave_at.is_none() && !self.should_leave() {
+                return Settled::Waits;
+            }
         }
         self.session.set_idle(is_idle && self.requests > 0);
         if self.ending.is_none() {
             let is_leaving = self.leave_at.is_some();
-            if !is_leaving && (self.session.should_close() || !self.worker.keeps_connections()) {
+            if !is_leaving && self.should_leave() {
                 self.announce_end();
                 return Settled::Moves;
             }
@@ -358,6 +382,11 @@ impl<'d, N: Network> Driver<'d, N> {
             }
         }
         self.await_deadlines(cx, is_idle, unsent)
+    }
+
+    /// Whether the worker wants the connection closed.
+    fn should_leave(&self) -> bool {
+        self.session.should_close() || !self.worker.keeps_connections()
     }
 
     fn await_deadlines(&mut self, cx: &mut Context<'_>, is_idle: bool, unsent: usize) -> Settled {

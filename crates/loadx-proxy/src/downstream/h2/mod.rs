@@ -29,6 +29,7 @@ use driver::{Driver, End};
 use mux::Mux;
 use request::RequestReader;
 use response::{ResponseWriter, Wants};
+use tasks::{Desk, Serving};
 
 /// Serves a client connection until the connection ends.
 pub(crate) async fn serve_connection<N: Network>(worker: Rc<Worker<N>>, session: Session, client: Client<StreamOf<N>>) {
@@ -56,7 +57,7 @@ struct Job<N: Network> {
 
 /// What becomes of a request.
 enum Work {
-    Exchange(Box<Incoming>),
+    Exchange(Incoming),
     /// A response of LoadX's own to a request that is refused, and the beginning of the head.
     Refusal(ProxyError, Vec<u8>),
 }
@@ -77,6 +78,15 @@ fn cancelled<N: Network>(worker: &Worker<N>, incoming: &Incoming, timer: &Timer)
         tries: 0,
         error: Some("the client reset the stream at once"),
     });
+}
+
+/// Serves the streams that come to a desk, one after the other.
+fn serve_streams<N: Network>(desk: Rc<Desk<Job<N>>>) -> Serving {
+    Box::pin(async move {
+        loop {
+            serve_stream(desk.next().await).await;
+        }
+    })
 }
 
 /// Serves one stream.

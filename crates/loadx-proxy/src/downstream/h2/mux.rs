@@ -4,6 +4,7 @@
 //! driver puts received content where the exchange of the stream takes the content.
 
 use std::cell::RefCell;
+use std::io::{self, ErrorKind};
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -36,6 +37,8 @@ struct State {
     next_turn: u64,
     /// The number of exchanges that wait to send.
     waiting: usize,
+    /// The number of exchanges.
+    open: usize,
 }
 
 /// What the connection holds for one exchange.
@@ -104,7 +107,7 @@ impl<N: Network> Mux<N> {
         let mut buffer = worker.buffers.growing();
         let connection = Connection::new(&mut buffer);
         let output = Output { buffer: Some(buffer), sent: 0 };
-        let state = State { connection, output, lanes: Vec::new(), next_turn: 0, waiting: 0 };
+        let state = State { connection, output, lanes: Vec::new(), next_turn: 0, waiting: 0, open: 0 };
         Mux { worker, wire, origin, state: RefCell::new(state) }
     }
 
@@ -122,12 +125,21 @@ impl<N: Network> Mux<N> {
     pub(super) fn put<T>(&self, put: impl FnOnce(&mut Connection, &mut Vec<u8>) -> T) -> T {
         let State { connection, output, .. } = &mut *self.state.borrow_mut();
         let buffer = output.buffer.get_or_insert_with(|| self.worker.buffers.growing());
-        let told = put(connection, buffer);
+        put(connection, buffer)
+    }
+
+    /// Gives the memory of the output back if nothing waits to be written.
+    pub(super) fn rest(&self) {
+        let output = &mut self.state.borrow_mut().output;
         if output.len() == 0 {
-            output.buffer = None;
-            output.sent = 0;
+            *output = Output::default();
         }
-        told
+    }
+
+    /// Whether exchanges wait to send, and there is room.
+    pub(super) fn awaits_room(&self) -> bool {
+        let state = self.state.borrow();
+        state.waiting > 0 && state.output.room() > 0
     }
 
     /// Calls `look` with the state.
@@ -141,21 +153,23 @@ impl<N: Network> Mux<N> {
     }
 
     /// Calls `write` with what must be written, until all is written or `write` fails. Returns the number of written bytes.
-    pub(super) fn write_with<E>(&self, mut write: impl FnMut(&[u8]) -> Result<usize, E>) -> (usize, Result<(), E>) {
+    pub(super) fn write_with(&self, mut write: impl FnMut(&[u8]) -> io::Result<usize>) -> (usize, io::Result<()>) {
         let output = &mut self.state.borrow_mut().output;
         let mut written = 0;
-        while let Some(buffer) = &output.buffer {
+        let Some(buffer) = &mut output.buffer else { return (0, Ok(())) };
+        while output.sent < buffer.len() {
             match write(&buffer[output.sent..]) {
+                // A write of nothing would never end.
+                Ok(0) => return (written, Err(ErrorKind::WriteZero.into())),
                 Ok(count) => {
                     written += count;
                     output.sent += count;
-                    if output.sent == buffer.len() {
-                        *output = Output::default();
-                    }
                 }
                 Err(error) => return (written, Err(error)),
             }
         }
+        buffer.clear();
+        output.sent = 0;
         (written, Ok(()))
     }
 
@@ -173,7 +187,8 @@ impl<N: Network> Mux<N> {
 
     /// Adds an exchange with this number.
     pub(super) fn open(&self, number: usize, stream: u32, priority: Priority, waker: Arc<NumberedWaker>, ends: bool) {
-        let lanes = &mut self.state.borrow_mut().lanes;
+        let State { lanes, open, .. } = &mut *self.state.borrow_mut();
+        *open += 1;
         if lanes.len() <= number {
             lanes.resize_with(number + 1, || None);
         }
@@ -197,6 +212,7 @@ impl<N: Network> Mux<N> {
             if lane.turn != Turn::None {
                 state.waiting -= 1;
             }
+            state.open -= 1;
             lane
         };
         let unread = lane.held + lane.content.map_or(0, |content| content.len());
@@ -212,7 +228,7 @@ impl<N: Network> Mux<N> {
 
     /// Whether there is no exchange.
     pub(super) fn is_empty(&self) -> bool {
-        self.state.borrow().lanes.iter().all(Option::is_none)
+        self.state.borrow().open == 0
     }
 
     /// Lets each exchange know that the connection is gone.
@@ -260,7 +276,7 @@ impl<N: Network> Mux<N> {
     /// Whether an exchange may send now. `wants`: how much content, in bytes; 0 for the head or the end of a response.
     pub(super) fn ask(&self, number: usize, wants: usize) -> Permission {
         let state = &mut *self.state.borrow_mut();
-        let State { connection, output, lanes, next_turn, waiting } = state;
+        let State { connection, output, lanes, next_turn, waiting, .. } = state;
         let Some(lane) = &mut lanes[number] else { return Permission::Gone };
         let Some(sendable) = connection.sendable(lane.stream).filter(|_| !lane.is_gone) else {
             return Permission::Gone;

@@ -1,19 +1,29 @@
-//! The exchanges of a connection, each a future in memory that the next exchange uses again.
+//! The exchanges of a connection. Each runs in a future that waits for the next exchange when one has ended, so that an exchange
+//! takes no new memory.
 
+use std::cell::RefCell;
+use std::future::poll_fn;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
+use loadx_core::Time;
+
 use crate::clock::Clock;
 use crate::timer::Timer;
 use crate::wakes::{NumberedWaker, WakeQueue};
 
+/// Serves the exchanges that come to a desk, one after the other.
+pub(super) type Serving = Pin<Box<dyn Future<Output = ()>>>;
+
+/// Makes the future that serves the exchanges of a desk.
+type Serve<J> = fn(Rc<Desk<J>>) -> Serving;
+
 /// The exchanges of one connection. `J`: what an exchange needs at its beginning.
 pub(super) struct Tasks<J> {
     clock: Clock,
-    /// Makes the place of an exchange.
-    place: fn() -> Box<dyn Place<J>>,
+    serve: Serve<J>,
     tasks: Vec<Task<J>>,
     free: Vec<usize>,
     queue: Arc<WakeQueue>,
@@ -23,75 +33,68 @@ pub(super) struct Tasks<J> {
 
 /// One exchange after another.
 struct Task<J> {
-    place: Box<dyn Place<J>>,
+    /// Never ends.
+    serving: Serving,
+    desk: Rc<Desk<J>>,
     waker: Arc<NumberedWaker>,
     timer: Rc<Timer>,
-    is_running: bool,
 }
 
-/// The memory of a future, which can be used again.
-pub(super) trait Place<J> {
-    /// Begins a future.
-    fn begin(&mut self, job: J);
-
-    /// Goes on with the future. When the future has ended, its memory is free.
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()>;
+/// Where the next exchange waits for its future.
+pub(super) struct Desk<J> {
+    state: RefCell<DeskState<J>>,
 }
 
-/// A place for the futures that `make` makes.
-struct PlaceOf<F, M> {
-    future: Pin<Box<Option<F>>>,
-    make: M,
+enum DeskState<J> {
+    Empty,
+    /// The next exchange.
+    Waiting(J),
+    /// The exchange has begun.
+    Taken,
 }
 
-impl<J, F, M> Place<J> for PlaceOf<F, M>
-where
-    F: Future<Output = ()>,
-    M: Fn(J) -> F,
-{
-    fn begin(&mut self, job: J) {
-        self.future.set(Some((self.make)(job)));
+impl<J> Desk<J> {
+    /// Waits for the next exchange. The former one has ended.
+    pub(super) async fn next(&self) -> J {
+        poll_fn(|_| {
+            let state = &mut *self.state.borrow_mut();
+            match std::mem::replace(state, DeskState::Taken) {
+                DeskState::Waiting(job) => Poll::Ready(job),
+                _ => {
+                    *state = DeskState::Empty;
+                    Poll::Pending
+                }
+            }
+        })
+        .await
     }
 
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let Some(future) = self.future.as_mut().as_pin_mut() else { return Poll::Ready(()) };
-        let polled = future.poll(cx);
-        if polled.is_ready() {
-            self.future.set(None);
-        }
-        polled
+    fn is_empty(&self) -> bool {
+        matches!(&*self.state.borrow(), DeskState::Empty)
     }
-}
-
-/// A place for the futures that `make` makes.
-pub(super) fn place<J: 'static, F>(make: impl Fn(J) -> F + 'static) -> Box<dyn Place<J>>
-where
-    F: Future<Output = ()> + 'static,
-{
-    Box::new(PlaceOf { future: Box::pin(None), make })
 }
 
 impl<J> Tasks<J> {
-    pub(super) fn new(clock: Clock, place: fn() -> Box<dyn Place<J>>) -> Self {
-        Tasks { clock, place, tasks: Vec::new(), free: Vec::new(), queue: Arc::default(), woken: Vec::new() }
+    pub(super) fn new(clock: Clock, serve: Serve<J>) -> Self {
+        Tasks { clock, serve, tasks: Vec::new(), free: Vec::new(), queue: Arc::default(), woken: Vec::new() }
     }
 
-    /// Begins an exchange, for which `job` gets the number, the waker and the timer.
-    pub(super) fn begin(&mut self, job: impl FnOnce(usize, &Arc<NumberedWaker>, Rc<Timer>) -> J) {
+    /// Begins an exchange, for which `job` gets the number, the waker and the timer. `now`: the present time.
+    pub(super) fn begin(&mut self, now: Time, job: impl FnOnce(usize, &Arc<NumberedWaker>, Rc<Timer>) -> J) {
         let number = self.free.pop().unwrap_or_else(|| {
             let number = self.tasks.len();
+            let desk = Rc::new(Desk { state: RefCell::new(DeskState::Empty) });
             self.tasks.push(Task {
-                place: (self.place)(),
+                serving: (self.serve)(Rc::clone(&desk)),
+                desk,
                 waker: self.queue.waker(number as u32),
                 timer: Rc::new(Timer::new(self.clock)),
-                is_running: false,
             });
             number
         });
-        let Task { place, waker, timer, is_running } = &mut self.tasks[number];
-        timer.now();
-        place.begin(job(number, waker, Rc::clone(timer)));
-        *is_running = true;
+        let Task { desk, waker, timer, .. } = &self.tasks[number];
+        timer.follow(now);
+        *desk.state.borrow_mut() = DeskState::Waiting(job(number, waker, Rc::clone(timer)));
         waker.enqueue();
     }
 
@@ -102,15 +105,15 @@ impl<J> Tasks<J> {
         let any = !woken.is_empty();
         for number in woken.drain(..) {
             let number = number as usize;
-            // A task that ended may be woken late.
-            let Some(task) = self.tasks.get_mut(number) else { continue };
-            task.waker.rearm();
-            if !task.is_running {
+            let Task { serving, desk, waker, .. } = &mut self.tasks[number];
+            waker.rearm();
+            // A task may be woken late, when its exchange has ended.
+            if desk.is_empty() {
                 continue;
             }
-            let waker = Waker::from(Arc::clone(&task.waker));
-            if task.place.poll(&mut Context::from_waker(&waker)).is_ready() {
-                task.is_running = false;
+            let waker = Waker::from(Arc::clone(waker));
+            let _ = serving.as_mut().poll(&mut Context::from_waker(&waker));
+            if desk.is_empty() {
                 self.free.push(number);
                 ended(number);
             }
