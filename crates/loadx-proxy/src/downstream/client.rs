@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use loadx_core::{ListenerId, Time};
+use loadx_http::h2::Connection;
 
 use crate::buffers::Input;
 use crate::clock::Clock;
@@ -31,6 +32,8 @@ pub(crate) struct Client<S: Stream> {
     pub(crate) idle_since: Time,
     /// Whether the last request came within [`REST_AFTER`] of the former: then the next is expected as soon.
     pub(crate) recently_active: bool,
+    /// The state of the connection if the client speaks HTTP/2 and was served before.
+    pub(crate) h2: Option<Box<Connection>>,
     pub(crate) place: Place,
 }
 
@@ -47,22 +50,23 @@ impl<S: Stream> Client<S> {
             input: Input::default(),
             requests: 0,
             recently_active: false,
+            h2: None,
             place,
         }
     }
 
     /// A connection that was parked.
     pub(crate) fn awake(parked: Parked<S>, clock: Clock) -> Self {
-        let Parked { wire, origin, listener, requests, place, since, .. } = parked;
+        let Parked { wire, origin, listener, requests, place, since, h2, .. } = parked;
         let timer = Timer::new(clock);
         let recently_active = timer.latest() < since + REST_AFTER;
         let input = Input::default();
-        Client { wire, origin, listener, timer, input, requests, idle_since: since, recently_active, place }
+        Client { wire, origin, listener, timer, input, requests, idle_since: since, recently_active, h2, place }
     }
 
     /// Reduces the connection to its parked state.
     pub(crate) fn parked(self, keepalive: Duration, silent_at: Mark) -> Parked<S> {
-        let Client { wire, origin, listener, requests, idle_since: since, place, .. } = self;
-        Parked { wire, origin, listener, requests, place, silent_at, since, until: since + keepalive }
+        let Client { wire, origin, listener, requests, idle_since: since, h2, place, .. } = self;
+        Parked { wire, origin, listener, requests, place, silent_at, since, until: since + keepalive, h2 }
     }
 }

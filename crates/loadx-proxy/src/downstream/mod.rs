@@ -3,7 +3,7 @@
 pub(crate) mod arrival;
 pub(crate) mod client;
 pub(crate) mod h1;
-mod h2;
+pub(crate) mod h2;
 mod linger;
 pub(crate) mod parking;
 mod refusal;

@@ -5,10 +5,12 @@
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
+use std::io::IoSlice;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker, ready};
 
 use loadx_core::{ListenerId, Time};
+use loadx_http::h2::Connection;
 use slab::Slab;
 
 use crate::downstream::wire::Wire;
@@ -41,6 +43,20 @@ pub(crate) struct Parked<S: Stream> {
     pub(crate) since: Time,
     /// When the connection expires.
     pub(crate) until: Time,
+    /// The state of the connection if the client speaks HTTP/2.
+    pub(crate) h2: Option<Box<Connection>>,
+}
+
+impl<S: Stream> Parked<S> {
+    /// Closes the connection. A client of HTTP/2 learns that LoadX has not served what is under way (RFC 9113, section 6.8).
+    fn close(self) {
+        if let Some(mut connection) = self.h2 {
+            let mut out = Vec::new();
+            connection.leave(&mut out);
+            // A client that does not read does not get the frame.
+            let _ = self.wire.stream.try_write(&[IoSlice::new(&out)]);
+        }
+    }
 }
 
 impl<S: Stream> Parking<S> {
@@ -105,7 +121,7 @@ impl<S: Stream> Parking<S> {
             let mut spots = self.spots.borrow_mut();
             for spot in due {
                 if spots.get(spot as usize).is_some_and(|parked| parked.until <= now) {
-                    spots.remove(spot as usize);
+                    spots.remove(spot as usize).close();
                 }
             }
         }
@@ -120,7 +136,7 @@ impl<S: Stream> Parking<S> {
             .flatten()
             .map(|spot| *spot as usize)
             .find(|spot| spots.get(*spot).is_some_and(|parked| parked.wire.stream.holds_nothing()));
-        first.map(|spot| spots.remove(spot)).is_some()
+        first.map(|spot| spots.remove(spot).close()).is_some()
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -137,7 +153,9 @@ impl<S: Stream> Parking<S> {
         let mut spots = self.spots.borrow_mut();
         let leaving: Vec<usize> = spots.iter().filter(|(_, parked)| leaves(parked)).map(|(spot, _)| spot).collect();
         let taken = leaving.into_iter().map(|spot| spots.remove(spot));
-        taken.filter(|parked| !crate::io::is_silent(&parked.wire.stream)).collect()
+        let (silent, readable): (Vec<_>, Vec<_>) = taken.partition(|parked| crate::io::is_silent(&parked.wire.stream));
+        silent.into_iter().for_each(Parked::close);
+        readable
     }
 }
 

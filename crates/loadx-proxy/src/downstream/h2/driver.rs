@@ -32,6 +32,8 @@ pub(super) enum End {
     /// A lingering close: ends LoadX's direction and reads until the client closes.
     Linger,
     Close,
+    /// The connection is idle, and can be parked.
+    Park,
 }
 
 /// The state of a connection that only its driver needs.
@@ -46,7 +48,7 @@ pub(super) struct Driver<'d, N: Network> {
     /// The number of times that all tasks of the worker were woken.
     calls: u64,
     /// The number of requests on this connection.
-    requests: u64,
+    requests: u32,
     /// Since when no exchange runs.
     idle_since: Time,
     /// Since when a frame or a field section is incomplete.
@@ -70,9 +72,8 @@ impl<'d, N: Network> Driver<'d, N> {
         worker: &'d Rc<Worker<N>>,
         session: &'d Session,
         mux: &'d Rc<Mux<N>>,
-        listener: ListenerId,
+        (listener, input, requests, idle_since): (ListenerId, Input, u32, Time),
         timer: &'d Timer,
-        input: Input,
     ) -> Self {
         let process = &worker.plan().process;
         let patience = Patience::with_rate(process.timeouts.request, process.client_limits.body_rate_min);
@@ -85,8 +86,8 @@ impl<'d, N: Network> Driver<'d, N> {
             input,
             tasks: Tasks::new(worker.clock, serve_streams),
             calls: session.calls(),
-            requests: 0,
-            idle_since: timer.now(),
+            requests,
+            idle_since,
             incomplete_since: None,
             leave_at: None,
             client_leaves: false,
@@ -97,6 +98,11 @@ impl<'d, N: Network> Driver<'d, N> {
         };
         driver.receive();
         driver
+    }
+
+    /// Ends the driver. Returns the number of requests, and since when the connection is idle.
+    pub(super) fn rest(self) -> (u32, Time) {
+        (self.requests, self.idle_since)
     }
 
     /// Goes on with everything that can go on.
@@ -263,7 +269,7 @@ impl<'d, N: Network> Driver<'d, N> {
             Ok(incoming) => {
                 let most = incoming.plan.process.client_limits.requests_per_connection;
                 self.begin(stream, asked, ends, wants, Work::Exchange(incoming));
-                if self.requests >= most {
+                if u64::from(self.requests) >= most {
                     self.announce_end();
                 }
             }
@@ -413,8 +419,8 @@ impl<'d, N: Network> Driver<'d, N> {
                 _ if self.requests == 0 => earlier(self.idle_since + timeouts.request_head, Deadline::Idle),
                 _ => {
                     earlier(self.idle_since + timeouts.keepalive, Deadline::Idle);
-                    if self.tasks.holds_memory() {
-                        earlier(self.idle_since + REST_AFTER, Deadline::Rest);
+                    if unsent == 0 && self.leave_at.is_none() {
+                        earlier(self.idle_since + REST_AFTER, Deadline::Park);
                     }
                 }
             }
@@ -430,10 +436,7 @@ impl<'d, N: Network> Driver<'d, N> {
                 self.mux.put(Connection::leave);
             }
             Deadline::Head => self.end_with(Code::EnhanceYourCalm, "the rest of a frame did not arrive in time"),
-            Deadline::Rest => {
-                self.tasks.shrink();
-                self.mux.shrink();
-            }
+            Deadline::Park => return Settled::Ends(End::Park),
         }
         Settled::Moves
     }
@@ -468,6 +471,6 @@ enum Deadline {
     Head,
     /// The next request must have come.
     Idle,
-    /// The memory of exchanges is given back.
-    Rest,
+    /// The connection is parked.
+    Park,
 }

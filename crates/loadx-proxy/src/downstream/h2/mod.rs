@@ -7,7 +7,7 @@ mod response;
 mod tasks;
 
 use std::future::poll_fn;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
 
 use loadx_core::ProxyError;
@@ -15,6 +15,7 @@ use loadx_core::ProxyError;
 use crate::context::Worker;
 use crate::downstream::client::Client;
 use crate::downstream::linger::linger;
+use crate::downstream::parking::Parked;
 use crate::downstream::refusal::start_line;
 use crate::downstream::sessions::Session;
 use crate::exchange;
@@ -31,19 +32,56 @@ use request::RequestReader;
 use response::{ResponseWriter, Wants};
 use tasks::{Desk, Serving};
 
-/// Serves a client connection until the connection ends.
-pub(crate) async fn serve_connection<N: Network>(worker: Rc<Worker<N>>, session: Session, client: Client<StreamOf<N>>) {
-    session.set_idle(false);
+/// Serves a client connection that was parked, until the connection ends or is parked again. `closes`: whether the connection
+/// closes as soon as the connection is idle.
+///
+/// The box avoids copies of the future when a task is spawned.
+pub(crate) fn resume<N: Network>(
+    worker: Rc<Worker<N>>,
+    client: Client<StreamOf<N>>,
+    closes: bool,
+) -> Pin<Box<impl Future<Output = ()>>> {
+    worker.sessions.announce();
+    Box::pin(async move {
+        let session = worker.sessions.enroll(client.listener).await;
+        if closes {
+            session.close_when_idle();
+        }
+        serve_connection(worker, session, client).await;
+    })
+}
+
+/// Serves a client connection until the connection ends or is parked.
+pub(crate) async fn serve_connection<N: Network>(
+    worker: Rc<Worker<N>>,
+    session: Session,
+    mut client: Client<StreamOf<N>>,
+) {
+    session.set_idle(client.requests > 0);
     session.carries_http(client.wire.stream.facts());
-    let Client { wire, origin, listener, timer, input, place, .. } = client;
-    let mux = Rc::new(Mux::new(Rc::clone(&worker), wire, origin));
-    let mut driver = Driver::new(&worker, &session, &mux, listener, &timer, input);
-    let end = session.run(pin!(poll_fn(|cx| driver.poll(cx)))).await;
-    drop(driver);
-    if end == Some(End::Linger) {
-        session.run(pin!(linger(mux.stream(), &worker, &timer))).await;
+    loop {
+        let Client { wire, origin, listener, timer, input, requests, idle_since, h2, place, .. } = client;
+        let mux = Rc::new(Mux::new(Rc::clone(&worker), wire, origin, h2));
+        let mut driver = Driver::new(&worker, &session, &mux, (listener, input, requests, idle_since), &timer);
+        let end = session.run(pin!(poll_fn(|cx| driver.poll(cx)))).await;
+        let (requests, idle_since) = driver.rest();
+        match end {
+            Some(End::Park) => {}
+            Some(End::Linger) => {
+                session.run(pin!(linger(mux.stream(), &worker, &timer))).await;
+                return;
+            }
+            Some(End::Close) | None => return,
+        }
+        let (wire, origin, h2) = Rc::into_inner(mux).expect("no exchange is left that has the connection").into_parts();
+        let keepalive = worker.plan().process.timeouts.keepalive;
+        let silent_at = worker.pool.mark();
+        let until = idle_since + keepalive;
+        let parked =
+            Parked { wire, origin, listener, requests, place, silent_at, since: idle_since, until, h2: Some(h2) };
+        let Some(awake) = worker.parking.park(parked) else { return };
+        client = Client::awake(awake, worker.clock);
     }
-    drop(place);
 }
 
 /// What a stream needs at its beginning.

@@ -29,7 +29,7 @@ pub(super) struct Mux<N: Network> {
 
 /// The state of the connection.
 struct State {
-    connection: Connection,
+    connection: Box<Connection>,
     output: Output,
     /// The exchanges, by their number; `None` for a number that is free.
     lanes: Vec<Option<Lane>>,
@@ -103,10 +103,18 @@ pub(super) enum Permission {
 }
 
 impl<N: Network> Mux<N> {
-    pub(super) fn new(worker: Rc<Worker<N>>, wire: Wire<StreamOf<N>>, origin: Origin) -> Self {
-        let mut buffer = worker.buffers.growing();
-        let connection = Connection::new(&mut buffer);
-        let output = Output { buffer: Some(buffer), sent: 0 };
+    /// `connection`: the state of a connection that was served before.
+    pub(super) fn new(
+        worker: Rc<Worker<N>>,
+        wire: Wire<StreamOf<N>>,
+        origin: Origin,
+        connection: Option<Box<Connection>>,
+    ) -> Self {
+        let mut output = Output::default();
+        let connection = connection.unwrap_or_else(|| {
+            let buffer = output.buffer.insert(worker.buffers.growing());
+            Box::new(Connection::new(buffer))
+        });
         let state = State { connection, output, lanes: Vec::new(), next_turn: 0, waiting: 0, open: 0 };
         Mux { worker, wire, origin, state: RefCell::new(state) }
     }
@@ -219,11 +227,11 @@ impl<N: Network> Mux<N> {
         self.put(|connection, out| connection.finished(lane.stream, unread, out));
     }
 
-    /// Frees the memory that a connection without exchanges does not need.
-    pub(super) fn shrink(&self) {
-        let state = &mut *self.state.borrow_mut();
-        state.lanes = Vec::new();
-        state.connection.shrink();
+    /// What a connection without exchanges keeps.
+    pub(super) fn into_parts(self) -> (Wire<StreamOf<N>>, Origin, Box<Connection>) {
+        let mut connection = self.state.into_inner().connection;
+        connection.shrink();
+        (self.wire, self.origin, connection)
     }
 
     /// Whether there is no exchange.

@@ -121,19 +121,4 @@ impl<J> Tasks<J> {
         self.woken = woken;
         any
     }
-
-    /// Frees the memory of all exchanges, which have ended.
-    pub(super) fn shrink(&mut self) {
-        debug_assert_eq!(self.free.len(), self.tasks.len());
-        self.tasks = Vec::new();
-        self.free = Vec::new();
-        self.woken = Vec::new();
-        // A late wake must not reach the next exchange with the number.
-        self.queue = Arc::default();
-    }
-
-    /// Whether memory of exchanges is held.
-    pub(super) fn holds_memory(&self) -> bool {
-        !self.tasks.is_empty()
-    }
 }
