@@ -32,8 +32,9 @@ pub mod h2 {
     /// holds without a setting.
     pub const STREAM_WINDOW: u32 = 65_535;
 
-    /// The content that a client may send on all streams together before LoadX has passed the content on, in bytes.
-    pub const CONNECTION_WINDOW: u32 = 1024 * 1024;
+    /// The content that a client may send on all streams together before LoadX has passed the content on, in bytes: as much as on
+    /// all streams one by one, so that uploads that no backend takes do not stop the other uploads of the connection.
+    pub const CONNECTION_WINDOW: u32 = STREAMS_MAX * STREAM_WINDOW;
 
     /// The largest frame, in bytes (SETTINGS_MAX_FRAME_SIZE): the value that holds without a setting. LoadX does not send larger
     /// ones either, so that responses can take turns.

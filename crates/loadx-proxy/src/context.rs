@@ -58,6 +58,8 @@ pub(crate) struct Worker<N: Network> {
     /// The turns of the handshakes of TLS.
     pub(crate) handshakes: Handshakes,
     pub(crate) parking: Parking<StreamOf<N>>,
+    /// The exchanges in HTTP/2 beside the first of their connections.
+    pub(crate) further_exchanges: Rc<Cell<usize>>,
     /// The memory that reading HTTP/2 needs meanwhile.
     pub(crate) h2_scratch: RefCell<Scratch>,
     /// The tunnels of each backend.
@@ -96,6 +98,7 @@ impl<N: Network> Worker<N> {
             sessions: Rc::default(),
             handshakes: Handshakes::new(),
             parking: Parking::new(),
+            further_exchanges: Rc::default(),
             h2_scratch: RefCell::default(),
             tunnels: Tunnels::default(),
             is_retired: Cell::new(false),
@@ -194,6 +197,13 @@ impl<N: Network> Worker<N> {
 
     pub(crate) fn is_stopping(&self) -> bool {
         self.sessions.is_stopping()
+    }
+
+    /// Whether a connection of HTTP/2 with a running exchange may begin another one. So the exchanges of all clients are at most twice
+    /// as many as `max_connections`, whatever clients do with streams.
+    pub(crate) fn may_begin_further(&self) -> bool {
+        let most = self.plan().process.max_connections.div_ceil(self.mailboxes.len());
+        self.further_exchanges.get() < most
     }
 
     /// 64 random bits.

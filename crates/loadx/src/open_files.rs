@@ -3,9 +3,11 @@
 use loadx_core::config::Config;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-/// Raises the limit for a config: a client connection takes two files, its own and the backend's.
+/// Raises the limit for a config: a client connection takes two files, its own and the backend's. With HTTP/2, LoadX runs as many
+/// further exchanges, over all connections, as there may be connections.
 pub(crate) fn allow_for(config: &Config) {
-    allow(2 * config.max_connections as u64 + 100, "\"max_connections\"");
+    let files = if config.listeners.iter().any(|listener| listener.http2) { 3 } else { 2 };
+    allow(files * config.max_connections as u64 + 100, "\"max_connections\"");
 }
 
 /// Raises the limit to the most that the system permits: LoadX would reach the usual 1,024 long before most other

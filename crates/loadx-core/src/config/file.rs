@@ -103,12 +103,14 @@ file_object! {
             /// The longest time, in seconds, that running exchanges and tunnels may go on at a backend that was removed or
             /// drained; LoadX then ends them.
             drain_timeout: Seconds = Seconds(600.0),
+            /// Whether clients may speak HTTP/2 on the only listener; a file with listeners has the key in these.
+            http2: bool = true,
             /// Whether LoadX logs each request.
             enable_logging: bool = true,
             /// The format of the access log.
             log_format: LogFormat = LogFormat::Human,
-            /// What each line of the access log shows of the request: host, user_agent, referer, tls_version, tls_cipher,
-            /// tls_name, tls_session (full or resumed), tls_client.
+            /// What each line of the access log shows of the request: host, user_agent, referer, protocol (such as
+            /// HTTP/2.0), tls_version, tls_cipher, tls_name, tls_session (full or resumed), tls_client.
             log_fields: Vec<At<LogField>> = Vec::new(),
             /// Whether /__metrics__ answers.
             enable_metrics: bool = true,

@@ -25,13 +25,22 @@ impl Checker<'_> {
                 self.fault(entry.place, Problem::new(message, "give each listener a different name"));
             }
             let endpoints = listener.endpoints.as_ref().map_or(!chosen, |endpoints| endpoints.value);
-            let tls = listener.tls.as_ref().map(|tls| self.tls(tls));
+            let tls = listener.tls.as_ref().map(|tls| self.tls(tls, listener.http2));
             if listener.redirect_to_https {
                 redirecting.push((listeners.len(), entry.value.place_of("redirect_to_https").unwrap_or(entry.place)));
             }
             let proxy_protocol = listener.proxy_protocol.iter().flat_map(|peers| &peers.value);
             let proxy_protocol = proxy_protocol.map(|peer| peer.value.0).collect();
-            listeners.push(ListenerConfig { name, at, endpoints, listed: true, tls, https_port: None, proxy_protocol });
+            listeners.push(ListenerConfig {
+                name,
+                at,
+                endpoints,
+                listed: true,
+                tls,
+                https_port: None,
+                http2: listener.http2,
+                proxy_protocol,
+            });
         }
         self.set_https_ports(&mut listeners, &redirecting);
         if listeners.is_empty() {

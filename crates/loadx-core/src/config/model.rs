@@ -125,6 +125,8 @@ pub struct ListenerConfig {
     pub tls: Option<TlsConfig>,
     /// The port of the https listener to which LoadX redirects every request; `None` means no redirect.
     pub https_port: Option<u16>,
+    /// Whether clients may speak HTTP/2.
+    pub http2: bool,
     /// The peers whose connections begin with the client's address in the PROXY protocol.
     pub proxy_protocol: Vec<IpNet>,
 }
@@ -142,6 +144,8 @@ pub struct TlsConfig {
     pub refuses_unknown: bool,
     /// The certificates of clients.
     pub clients: Arc<ClientRules>,
+    /// Whether the handshake offers HTTP/2.
+    pub http2: bool,
     /// The max-age of Strict-Transport-Security, in seconds; `None` means no such field.
     pub hsts: Option<u64>,
 }

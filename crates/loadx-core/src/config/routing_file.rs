@@ -36,6 +36,8 @@ file_object! {
         default {
             /// Whether LoadX answers each request on this listener with a redirect to https.
             redirect_to_https: bool = false,
+            /// Whether clients may speak HTTP/2 on this listener: over TLS by ALPN, without TLS with prior knowledge.
+            http2: bool = true,
         }
     }
 }

@@ -13,7 +13,7 @@ use super::{AcmeChallenge, AcmeConfig, BackendTls, CertificateFiles, ListenerCon
 pub(super) const HTTPS_PORT: u16 = 443;
 
 impl Checker<'_> {
-    pub(super) fn tls(&mut self, typed: &At<FileTls>) -> TlsConfig {
+    pub(super) fn tls(&mut self, typed: &At<FileTls>, http2: bool) -> TlsConfig {
         let file = &typed.value;
         let first = match (&file.certificate, &file.key) {
             (Some(certificate), key) => Some(files(certificate, key.as_ref())),
@@ -43,6 +43,7 @@ impl Checker<'_> {
             },
             refuses_unknown: file.unknown_names == UnknownNameWord::Refuse,
             clients: file.client_certificates.as_ref().map(|typed| self.client_rules(typed)).unwrap_or_default().into(),
+            http2,
             hsts: file.hsts.as_ref().map(|hsts| hsts.value.0),
         }
     }

@@ -26,12 +26,12 @@ impl Checker<'_> {
     fn config(&mut self, file: FileConfig) -> Config {
         let listeners = match &file.listeners {
             Some(listeners) => {
-                self.not_both(&file, "listeners", &["proxy_host", "proxy_port", "tls"]);
+                self.not_both(&file, "listeners", &["proxy_host", "proxy_port", "tls", "http2"]);
                 self.listeners(listeners)
             }
             None => {
                 let at = HostPort { host: file.proxy_host.0.clone(), port: file.proxy_port.0 as u16 };
-                let tls = file.tls.as_ref().map(|tls| self.tls(tls));
+                let tls = file.tls.as_ref().map(|tls| self.tls(tls, file.http2));
                 vec![ListenerConfig {
                     name: "default".into(),
                     at,
@@ -39,6 +39,7 @@ impl Checker<'_> {
                     listed: false,
                     tls,
                     https_port: None,
+                    http2: file.http2,
                     proxy_protocol: Vec::new(),
                 }]
             }

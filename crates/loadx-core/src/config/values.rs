@@ -264,6 +264,8 @@ pub enum LogField {
     UserAgent,
     /// The page from which the client got the address (RFC 9110, section 10.1.3).
     Referer,
+    /// The version of HTTP that the client speaks, such as HTTP/2.0.
+    Protocol,
     /// The version of TLS of the client's connection.
     TlsVersion,
     /// The cipher suite of the client's connection.
@@ -283,6 +285,7 @@ impl LogField {
             LogField::Host => "host",
             LogField::UserAgent => "user_agent",
             LogField::Referer => "referer",
+            LogField::Protocol => "protocol",
             LogField::TlsVersion => "tls_version",
             LogField::TlsCipher => "tls_cipher",
             LogField::TlsName => "tls_name",
@@ -292,8 +295,8 @@ impl LogField {
     }
 }
 
-const LOG_FIELDS: [&str; 8] =
-    ["host", "user_agent", "referer", "tls_version", "tls_cipher", "tls_name", "tls_session", "tls_client"];
+const LOG_FIELDS: [&str; 9] =
+    ["host", "user_agent", "referer", "protocol", "tls_version", "tls_cipher", "tls_name", "tls_session", "tls_client"];
 
 impl Read for LogField {
     fn schema() -> Value {

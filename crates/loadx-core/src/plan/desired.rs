@@ -195,6 +195,7 @@ impl Desired {
                     tls: typed.tls.is_some(),
                     client_rules: typed.tls.as_ref().map_or_else(Arc::default, |tls| Arc::clone(&tls.clients)),
                     https_port: typed.https_port,
+                    http2: typed.http2,
                     hsts_line: hsts_line(typed),
                     proxy_protocol: typed.proxy_protocol.as_slice().into(),
                 })

@@ -60,6 +60,8 @@ pub struct ListenerPlan {
     pub client_rules: Arc<ClientRules>,
     /// The port of https to which every request is redirected; `None` means no redirect.
     pub https_port: Option<u16>,
+    /// Whether clients may speak HTTP/2.
+    pub http2: bool,
     /// The field line of Strict-Transport-Security with its CR LF, or nothing.
     pub hsts_line: Arc<str>,
     /// The peers whose connections begin with the client's address in the PROXY protocol.

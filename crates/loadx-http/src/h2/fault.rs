@@ -70,11 +70,18 @@ impl Code {
     }
 }
 
+impl Code {
+    /// The name in the RFC; `OTHER` for a code that the RFC does not name.
+    pub fn name(self) -> &'static str {
+        CODES.iter().find(|(known, _)| *known == self).map_or("OTHER", |(_, name)| name)
+    }
+}
+
 impl fmt::Display for Code {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match CODES.iter().find(|(known, _)| known == self) {
-            Some((_, name)) => f.write_str(name),
-            None => write!(f, "error code {}", self.number()),
+        match self {
+            Code::Other(number) => write!(f, "error code {number}"),
+            code => f.write_str(code.name()),
         }
     }
 }

@@ -85,10 +85,10 @@ impl<P, A: ResponseSource<P>, W: ResponseSink<P>> Download<'_, P, A, W> {
         };
         let take = |response: &Response<'_, '_>| {
             let request_complete = progress.upload_done.get();
-            client.head(response, &ResponseChanges { request_complete, ..changes });
+            let status = client.head(response, &ResponseChanges { request_complete, ..changes });
             // The new protocol starts after the request (RFC 9110, section 7.8), so the request must be complete.
             let switches = response.switches_protocols() && request_complete && incoming.head.offers(response);
-            Head { status: response.status(), is_interim: response.is_interim(), switches }
+            Head { status, is_interim: response.is_interim(), switches }
         };
         response.head(deadline, take).await
     }

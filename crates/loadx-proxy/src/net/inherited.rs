@@ -114,6 +114,7 @@ mod tests {
             listed: true,
             tls: None,
             https_port: None,
+            http2: true,
         };
         assert_eq!(inherited.take(&listener("web", of("127.0.0.1", 1))).unwrap().len(), 1);
         assert_eq!(inherited.take(&listener("web", of("127.0.0.1", 1))).unwrap().len(), 0);

@@ -11,6 +11,7 @@ use std::time::Duration;
 use hdrhistogram::Histogram;
 use loadx_core::plan::ClusterSlot;
 use loadx_core::{Backend, BackendId, ClusterId, Time};
+use loadx_http::h2::Code;
 
 use super::latency::{LATENCY_MAX_US, Latency};
 use super::record::Record;
@@ -43,6 +44,7 @@ pub(crate) struct Shard {
     pub(crate) mirrors_failed: u64,
     pub(crate) connections: u64,
     pub(crate) handshakes: HandshakeCounts,
+    pub(crate) h2: H2Counts,
     /// Connections that were closed because they did not begin with the client's address in the PROXY protocol.
     pub(crate) proxy_header_faults: u64,
     pub(crate) holdings: Holdings,
@@ -80,6 +82,42 @@ impl HandshakeCounts {
         for (reason, count) in &other.failed {
             *self.failed.entry(reason).or_default() += count;
         }
+    }
+}
+
+/// The counts of HTTP/2 with clients.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct H2Counts {
+    pub(crate) connections: u64,
+    pub(crate) requests: u64,
+    /// Streams that clients reset.
+    pub(crate) resets: u64,
+    /// Streams that LoadX refused, because too many were open.
+    pub(crate) refused: u64,
+    /// Streams and connections that LoadX ended for faults of clients, by code.
+    pub(super) stream_faults: BTreeMap<&'static str, u64>,
+    pub(super) connection_faults: BTreeMap<&'static str, u64>,
+}
+
+impl H2Counts {
+    pub(crate) fn stream_fault(&mut self, code: Code) {
+        *self.stream_faults.entry(code.name()).or_default() += 1;
+    }
+
+    pub(crate) fn connection_fault(&mut self, code: Code) {
+        *self.connection_faults.entry(code.name()).or_default() += 1;
+    }
+
+    fn add(&mut self, other: &H2Counts) {
+        self.connections += other.connections;
+        self.requests += other.requests;
+        self.resets += other.resets;
+        self.refused += other.refused;
+        other.stream_faults.iter().for_each(|(code, count)| *self.stream_faults.entry(code).or_default() += count);
+        other
+            .connection_faults
+            .iter()
+            .for_each(|(code, count)| *self.connection_faults.entry(code).or_default() += count);
     }
 }
 
@@ -142,6 +180,7 @@ impl Shard {
             mirrors_failed: 0,
             connections: 0,
             handshakes: HandshakeCounts::default(),
+            h2: H2Counts::default(),
             proxy_header_faults: 0,
             holdings: Holdings::default(),
             statuses: Box::new([0; 600]),
@@ -242,6 +281,7 @@ impl Shard {
         self.mirrors_failed += other.mirrors_failed;
         self.connections += other.connections;
         self.handshakes.add(&other.handshakes);
+        self.h2.add(&other.h2);
         self.proxy_header_faults += other.proxy_header_faults;
         self.holdings.idle_to_backends += other.holdings.idle_to_backends;
         self.holdings.buffers += other.holdings.buffers;

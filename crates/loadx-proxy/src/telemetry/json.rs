@@ -7,7 +7,7 @@ use hdrhistogram::Histogram;
 use loadx_core::Time;
 
 use super::counters::{
-    BackendCounts, ClusterCounts, HandshakeCounts, RECENT_SLOT, RECENT_SLOTS, Shard, recent_slot_number,
+    BackendCounts, ClusterCounts, H2Counts, HandshakeCounts, RECENT_SLOT, RECENT_SLOTS, Shard, recent_slot_number,
 };
 use super::latency::{LATENCY_MAX_US, Latency};
 
@@ -47,6 +47,19 @@ impl HandshakeCounts {
     }
 }
 
+impl H2Counts {
+    fn to_json(&self) -> serde_json::Value {
+        serde_json::json!({
+            "connections": self.connections,
+            "requests": self.requests,
+            "resets": self.resets,
+            "refused": self.refused,
+            "stream_faults": self.stream_faults,
+            "connection_faults": self.connection_faults,
+        })
+    }
+}
+
 impl Shard {
     /// Each status that occurred, with its count.
     fn status_codes(&self) -> serde_json::Map<String, serde_json::Value> {
@@ -72,6 +85,7 @@ impl Shard {
             "mirrors_failed": self.mirrors_failed,
             "client_connections": self.connections,
             "tls_handshakes": self.handshakes.to_json(),
+            "http2": self.h2.to_json(),
             "proxy_protocol_faults": self.proxy_header_faults,
             "recent": { "10s": self.recent(now, 1), "60s": self.recent(now, RECENT_SLOTS as u64 - 1) },
             "backends": self.backends_by_name(),

@@ -19,7 +19,7 @@ mod testing;
 mod wall_clock;
 
 pub(crate) use access_log::AccessLog;
-pub(crate) use counters::{Departed, Holdings, Shard};
+pub(crate) use counters::{Departed, H2Counts, Holdings, Shard};
 pub(crate) use json::round;
 pub(crate) use log_writer::{LogSender, LogWriter, LostLines, join as join_logs, start as start_log};
 pub(crate) use record::{Record, Request};

@@ -6,6 +6,7 @@ use std::time::Duration;
 use loadx_core::config::LogField;
 use loadx_core::plan::ClusterSlot;
 use loadx_core::{Backend, Time};
+use loadx_http::Version;
 
 use crate::incoming::Incoming;
 use crate::limits::LOGGED_FIELD_BYTES_MAX;
@@ -97,6 +98,11 @@ impl<'a> Request<'a> {
                 LogField::Host => Some(head.authority()).filter(|host| !host.is_empty()),
                 LogField::UserAgent => head.values("user-agent").next(),
                 LogField::Referer => head.values("referer").next(),
+                LogField::Protocol => Some(match head.version() {
+                    Version::Http10 => &b"HTTP/1.0"[..],
+                    Version::Http11 => b"HTTP/1.1",
+                    Version::Http2 => b"HTTP/2.0",
+                }),
                 LogField::TlsVersion => tls.as_ref().map(|tls| tls.version.as_bytes()),
                 LogField::TlsCipher => tls.as_ref().map(|tls| tls.cipher.as_bytes()),
                 LogField::TlsName => tls.as_ref().and_then(|tls| tls.server_name.as_deref()).map(str::as_bytes),

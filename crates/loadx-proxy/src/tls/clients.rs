@@ -53,7 +53,10 @@ impl Group {
             Some(verifier) => builder.with_client_cert_verifier(Arc::clone(verifier)),
         };
         let mut rustls = builder.with_cert_resolver(Arc::new(NoCertificate));
-        rustls.alpn_protocols = vec![ALPN_H2.to_vec(), b"http/1.1".to_vec()];
+        rustls.alpn_protocols = vec![b"http/1.1".to_vec()];
+        if config.http2 {
+            rustls.alpn_protocols.insert(0, ALPN_H2.to_vec());
+        }
         // Tickets only: a store of sessions would be shared by all workers and need memory for each client.
         rustls.session_storage = Arc::new(NoServerSessionStorage {});
         let tickets = former.filter(|former| former.content == content).map(|former| &former.rustls.ticketer);

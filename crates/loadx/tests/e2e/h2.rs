@@ -26,6 +26,8 @@ fn each_case_meets_its_rule() {
     for (at, (name, frames, then)) in cases().into_iter().enumerate() {
         let before = origin.requests().len();
         let mut client = client_of(&loadx);
+        // LoadX is lenient before the client has acknowledged its settings.
+        client.sync();
         // LoadX may have closed the connection before the last bytes.
         client.client.try_send(&frames);
         let told = loop {
@@ -360,8 +362,8 @@ fn web_sockets_come_over_streams() {
             lower.contains("\r\nconnection: upgrade\r\n") && lower.contains("\r\nupgrade: websocket\r\n"),
             "{request}"
         );
-        let key = lower.lines().find_map(|line| line.strip_prefix("sec-websocket-key: ")).unwrap();
-        assert_eq!(key.len(), 24);
+        let keys: Vec<&str> = lower.lines().filter_map(|line| line.strip_prefix("sec-websocket-key: ")).collect();
+        assert!(keys.len() == 1 && keys[0].len() == 24, "{request}");
         connection.send("HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n");
         connection.send("Sec-WebSocket-Accept: x\r\nSec-WebSocket-Protocol: chat\r\n\r\n");
         while let Some(bytes) = connection.some() {
@@ -400,7 +402,14 @@ fn web_sockets_come_over_streams() {
     assert_eq!(client.send(headers(7, false, &connect("/", "h2c"))).response(7).status(), 501);
     let plain = [(":method", "CONNECT"), (":authority", "test:80")];
     assert_eq!(client.send(headers(9, false, &plain)).response(9).status(), 501);
-    eventually("the line of the log", || loadx.access_log().contains("\"GET /chat\" 101").then_some(()));
+    // LoadX itself opens no tunnel either.
+    assert_eq!(client.send(headers(11, false, &connect("/__health__", "websocket"))).response(11).status(), 501);
+    let with_key = [&connect("/chat", "websocket")[..], &[("sec-websocket-key", "own")]].concat();
+    client.send(headers(13, false, &with_key)).until(|came| came.kind == HEADERS);
+    eventually("the lines of the log", || {
+        let log = loadx.access_log();
+        (log.contains("\"GET /chat\" 101") && log.contains("\"GET /deaf\" 502")).then_some(())
+    });
 }
 
 #[test]
@@ -442,6 +451,72 @@ fn a_removed_listener_and_an_idle_connection_end_gracefully() {
     loadx.reload(&config(json!([{ "address": "127.0.0.1:0" }])));
     assert_eq!(second.end(), Some(NO_ERROR), "the listener was removed");
     assert_eq!(first.end(), Some(NO_ERROR), "the connection was idle");
+}
+
+#[test]
+fn a_listener_can_do_without_http_2() {
+    let origin = Origin::answering(OK);
+    let authority = Authority::new();
+    let files = authority.issue("own", &["test"]);
+    let tls = json!({ "certificate": text(&files.certificate), "key": text(&files.key) });
+    let loadx = LoadX::of(&json!({
+        "listeners": [
+            { "address": "127.0.0.1:0", "http2": false },
+            { "name": "s", "address": "127.0.0.1:0", "tls": tls, "http2": false },
+        ],
+        "backend_servers": [{ "host": "127.0.0.1", "port": origin.address().port() }],
+    }));
+    let addresses = loadx.addresses();
+    assert_eq!(Client::connect(addresses[0]).send(PREFACE).response().status, 505);
+    let mut config = authority.client_config();
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    let client = crate::support::tls::connect(addresses[1], "test", &std::sync::Arc::new(config)).unwrap();
+    assert_eq!(client.tls().alpn_protocol(), Some(&b"http/1.1"[..]));
+}
+
+#[test]
+fn the_log_and_the_metrics_tell_the_version() {
+    let origin = Origin::answering(OK);
+    let loadx = LoadX::with(&[origin.address()], &json!({ "log_file": "LOG", "log_fields": ["protocol"] }));
+    let mut client = client_of(&loadx);
+    assert_eq!(client.get(1, "/").response(1).status(), 200);
+    client.send([headers(3, true, &GET), reset(3, CANCEL), headers(5, true, &GET[..2])].concat());
+    assert_eq!(client.response(5).reset, Some(PROTOCOL_ERROR));
+    loadx.get("/");
+    eventually("the lines of the log", || {
+        let log = loadx.access_log();
+        ["2.0", "1.1"].iter().all(|version| log.contains(&format!(" protocol=\"HTTP/{version}\""))).then_some(())
+    });
+    client.client.try_send(&headers(2, true, &GET));
+    assert_eq!(client.end(), Some(PROTOCOL_ERROR));
+    let http2 = loadx.metrics()["http2"].clone();
+    assert_eq!((&http2["connections"], &http2["requests"], &http2["resets"]), (&json!(1), &json!(2), &json!(1)));
+    assert_eq!(http2["stream_faults"], json!({ "PROTOCOL_ERROR": 1 }));
+    assert_eq!(http2["connection_faults"], json!({ "PROTOCOL_ERROR": 1 }));
+}
+
+#[test]
+fn the_exchanges_of_all_streams_are_bounded() {
+    let (origin, open) = Origin::with_slow_path();
+    let loadx = LoadX::with(&[origin.address()], &json!({ "workers": 1, "max_connections": 2 }));
+    let mut client = client_of(&loadx);
+    let streams = || (0..10).map(|at| 1 + 2 * at);
+    client.send(
+        streams()
+            .flat_map(|stream| headers(stream, true, &[GET[0], GET[1], GET[2], (":path", "/slow")]))
+            .collect::<Vec<_>>(),
+    );
+    eventually("the first requests have come", || (origin.requests().len() == 3).then_some(()));
+    client.sync();
+    assert_eq!(origin.requests().len(), 3, "one, and as many as there may be connections");
+    assert_eq!(client_of(&loadx).get(1, "/").response(1).status(), 200, "each connection may have one");
+    // One that waits is reset.
+    client.send(reset(19, CANCEL));
+    (0..9).for_each(|_| open.send(()).unwrap());
+    for stream in streams().take(9) {
+        assert_eq!(client.response(stream).status(), 200);
+    }
+    assert_eq!(origin.requests().iter().filter(|request| request.contains("/slow")).count(), 9);
 }
 
 #[test]

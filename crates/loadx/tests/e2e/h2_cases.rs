@@ -253,11 +253,6 @@ fn streams() -> Vec<Case> {
             [headers(1, false, &POST), reset(1, 8), get(&[])].concat(),
             Goaway(STREAM_CLOSED),
         ),
-        (
-            "WINDOW_UPDATE behind RST_STREAM",
-            [headers(1, false, &POST), reset(1, 8), window(1, 1), window(3, 0)].concat(),
-            Goaway(PROTOCOL_ERROR),
-        ),
     ]
 }
 

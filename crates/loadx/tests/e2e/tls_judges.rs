@@ -2,11 +2,12 @@
 //! unless `LOADX_JUDGES` is set.
 
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
+use crate::support::judges::{find, output};
 use crate::support::tls::text;
 use crate::support::{LoadX, Origin};
 
@@ -49,24 +50,6 @@ impl Site {
     fn url(&self) -> String {
         format!("https://{}/", self.target())
     }
-}
-
-/// Whether the program can be started; a variable may name the program.
-fn find(program: &str) -> Option<PathBuf> {
-    let named = std::env::var_os(program.to_ascii_uppercase()).map(PathBuf::from);
-    let folders = std::env::var_os("PATH").unwrap_or_default();
-    let found = named
-        .or_else(|| std::env::split_paths(&folders).map(|folder| folder.join(program)).find(|path| path.is_file()));
-    if found.is_none() {
-        assert!(std::env::var_os("LOADX_JUDGES").is_none(), "{program} is not installed");
-        eprintln!("skipped: {program} is not installed");
-    }
-    found
-}
-
-fn output(command: &mut Command) -> String {
-    let output = command.stdin(Stdio::null()).output().unwrap();
-    format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
 }
 
 #[test]

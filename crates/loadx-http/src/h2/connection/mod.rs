@@ -48,6 +48,8 @@ pub struct Connection {
     stream_faults: Budget,
     /// Whether a field section was sent.
     has_sent_section: bool,
+    /// Whether the client has acknowledged LoadX's settings: before that, it may open more streams than allowed.
+    is_acknowledged: bool,
 }
 
 /// What must come next.
@@ -100,6 +102,8 @@ pub enum Event<'e> {
         /// The beginning of the head.
         text: &'e [u8],
     },
+    /// A request beyond the largest number at the same time; its stream was reset.
+    Refused,
     /// A request that breaks the rules of HTTP/2; its stream was reset.
     Malformed {
         /// The broken rule.
@@ -181,6 +185,7 @@ impl Connection {
             idle_frames: Budget::new(IDLE_FRAMES_MAX, IDLE_FRAMES_PER_SECOND),
             stream_faults: Budget::new(STREAM_FAULTS_MAX, STREAM_FAULTS_PER_SECOND),
             has_sent_section: false,
+            is_acknowledged: false,
         }
     }
 
@@ -192,6 +197,16 @@ impl Connection {
     /// Whether a field section has begun and has not ended.
     pub fn is_within_section(&self) -> bool {
         self.section.is_some()
+    }
+
+    /// Whether the client lets no content through on the whole connection.
+    pub fn is_shut(&self) -> bool {
+        self.send.available() == 0
+    }
+
+    /// Whether the client lets no content through on a stream, whatever it lets through on the connection.
+    pub fn is_stream_shut(&self, stream: u32) -> bool {
+        self.streams.get(stream).is_some_and(|open| open.send.available() == 0)
     }
 
     /// How much content may be sent on a stream now, in bytes; `None` if nothing may be sent on the stream any more.
@@ -330,12 +345,9 @@ impl Connection {
 
     /// Appends the last frame of a connection that ends for a fault.
     pub fn abort(&self, code: Code, reason: &str, out: &mut Vec<u8>) {
-        frame::put_goaway(self.last, code, reason, out);
-    }
-
-    /// Appends a PING.
-    pub fn ping(&self, data: &[u8; 8], out: &mut Vec<u8>) {
-        frame::put_ping(false, data, out);
+        // The last stream must not become larger from one GOAWAY to the next (RFC 9113, section 6.8).
+        let last = if let Leaving::After(last) = self.leaving { last } else { self.last };
+        frame::put_goaway(last, code, reason, out);
     }
 
     /// Takes credit for a frame that moves nothing.

@@ -117,7 +117,7 @@ impl Connection {
     /// Whether frames of a closed stream are ignored: the client may have sent them before it knew of the end.
     fn ignores(&self, stream: u32) -> bool {
         let is_behind = matches!(self.leaving, Leaving::After(last) if stream > last);
-        is_behind || self.recent_resets.contains(&stream)
+        is_behind || !self.is_acknowledged || self.recent_resets.contains(&stream)
     }
 
     fn frame<'e>(
@@ -178,7 +178,12 @@ impl Connection {
                     None => Ok(Event::Nothing),
                 }
             }
-            Frame::SettingsAck | Frame::Priority | Frame::Unknown => {
+            Frame::SettingsAck => {
+                self.is_acknowledged = true;
+                self.idle_frame(1, now)?;
+                Ok(Event::Nothing)
+            }
+            Frame::Priority | Frame::Unknown => {
                 self.idle_frame(1, now)?;
                 Ok(Event::Nothing)
             }
@@ -281,7 +286,7 @@ impl Connection {
         }
         let is_new = stream > self.last;
         self.last = self.last.max(stream);
-        if is_new && !self.ignores(stream) {
+        if is_new && !matches!(self.leaving, Leaving::After(last) if stream > last) {
             return self.request(stream, ends, fragment, scratch, now, out);
         }
         self.skip(fragment, scratch)?;
@@ -309,7 +314,7 @@ impl Connection {
             self.idle_frame(1, now)?;
             self.skip(fragment, scratch)?;
             self.put_reset(stream, Code::RefusedStream, out);
-            return Ok(Event::Nothing);
+            return Ok(Event::Refused);
         }
         let Scratch { text, request, decoded } = scratch;
         text.clear();

@@ -203,7 +203,7 @@ impl<S: Stream> Client<Transport<S>> {
                         return Head::Request(incoming);
                     }
                     Ok(None) => {}
-                    Err(_) if self.begins_http2() => return Head::Http2,
+                    Err(_) if self.begins_http2(worker) => return Head::Http2,
                     Err(error) => return Head::Refused(error),
                 }
             }
@@ -236,10 +236,11 @@ impl<S: Stream> Client<Transport<S>> {
     }
 
     /// Whether a connection without TLS begins as HTTP/2 does. Inside TLS the handshake tells.
-    fn begins_http2(&self) -> bool {
+    fn begins_http2<N: Network<Stream = S>>(&self, worker: &Rc<Worker<N>>) -> bool {
         let bytes = self.input.bytes();
         let length = bytes.len().min(PREFACE.len());
-        self.requests == 0 && self.wire.stream.facts().is_none() && bytes[..length] == PREFACE[..length]
+        let may = || worker.plan_for(self.listener).is_some_and(|(plan, position)| plan.listeners[position].http2);
+        self.requests == 0 && self.wire.stream.facts().is_none() && bytes[..length] == PREFACE[..length] && may()
     }
 
     /// Waits for the first byte of a request. The error tells to close or park the connection.

@@ -24,6 +24,7 @@ use crate::io::Broken;
 use crate::limits::{H2_ROUNDS_MAX, HEAD_AT_END, REFUSED_LINE_BYTES_MAX, REST_AFTER};
 use crate::net::{Network, Stream as _};
 use crate::patience::Patience;
+use crate::telemetry::H2Counts;
 use crate::timer::Timer;
 
 /// How to end the connection.
@@ -51,8 +52,10 @@ pub(super) struct Driver<'d, N: Network> {
     requests: u32,
     /// Since when no exchange runs.
     idle_since: Time,
-    /// Since when a frame or a field section is incomplete.
+    /// Since when a frame is incomplete.
     incomplete_since: Option<Time>,
+    /// Since when a field section is incomplete.
+    section_since: Option<Time>,
     /// When requests that the client did not know to be too late are no longer served.
     leave_at: Option<Time>,
     /// Whether the client opens no more streams.
@@ -65,6 +68,8 @@ pub(super) struct Driver<'d, N: Network> {
     patience: Patience,
     /// The bytes that the client had not confirmed at the last look.
     unconfirmed: Option<u64>,
+    /// When LoadX looks whether the client takes what is written.
+    look_at: Option<Time>,
 }
 
 impl<'d, N: Network> Driver<'d, N> {
@@ -89,12 +94,14 @@ impl<'d, N: Network> Driver<'d, N> {
             requests,
             idle_since,
             incomplete_since: None,
+            section_since: None,
             leave_at: None,
             client_leaves: false,
             is_interrupted: false,
             ending: None,
             patience,
             unconfirmed: None,
+            look_at: None,
         };
         driver.receive();
         driver
@@ -188,6 +195,7 @@ impl<'d, N: Network> Driver<'d, N> {
     fn receive(&mut self) {
         let now = self.timer.now();
         let mut input = std::mem::take(&mut self.input);
+        let held = input.bytes().len();
         let worker = self.worker;
         // A client that has reset streams may open others, once the exchanges of the former have ended.
         while self.ending.is_none() && !self.mux.is_full_of_resets() {
@@ -205,8 +213,11 @@ impl<'d, N: Network> Driver<'d, N> {
         }
         self.is_interrupted = self.ending.is_none() && !input.is_empty() && self.mux.is_full_of_resets();
         input.release_if_empty();
-        let is_incomplete = !input.is_empty() || self.mux.look(Connection::is_within_section);
-        self.incomplete_since = is_incomplete.then(|| self.incomplete_since.unwrap_or(now));
+        // The time of a frame begins anew with each frame, and the time of a field section with each section.
+        let has_read = input.bytes().len() < held;
+        self.incomplete_since = (!input.is_empty()).then(|| self.incomplete_since.filter(|_| !has_read).unwrap_or(now));
+        let is_within_section = self.mux.look(Connection::is_within_section);
+        self.section_since = is_within_section.then(|| self.section_since.unwrap_or(now));
         self.input = input;
     }
 
@@ -214,11 +225,13 @@ impl<'d, N: Network> Driver<'d, N> {
         match event {
             Event::Nothing | Event::Opened(_) | Event::Pong(_) => {}
             Event::Request { stream, asked, text, ends } => self.request(stream, asked, text, ends),
+            Event::Refused => self.count(|counts| counts.refused += 1),
             Event::TooLarge { stream, text } => {
                 let wants = Wants { to_head: text.starts_with(b"HEAD "), tunnel: false };
                 self.refuse(stream, refusal_of(HeadFault::HeadTooLarge), text, wants);
             }
             Event::Malformed { reason, text } => {
+                self.count(|counts| counts.stream_fault(Code::ProtocolError));
                 let error = ProxyError::new(400, "http_request_error", reason);
                 let id = self.worker.next_request_id();
                 self.requests += 1;
@@ -227,6 +240,10 @@ impl<'d, N: Network> Driver<'d, N> {
             Event::Content { stream, content, ends } => self.mux.deliver(stream, content, ends),
             Event::Trailers { stream, lines } => self.mux.deliver_trailers(stream, lines),
             Event::Reset { stream, code, fault } => {
+                match fault {
+                    Some(_) => self.count(|counts| counts.stream_fault(code)),
+                    None => self.count(|counts| counts.resets += 1),
+                }
                 if let Some(fault) = fault {
                     tracing::debug!("stream {stream} of {} ends: {fault} ({code})", self.mux.origin.address());
                 }
@@ -281,7 +298,9 @@ impl<'d, N: Network> Driver<'d, N> {
     /// which HTTP/2 does not have.
     fn with_key(&self, text: &[u8]) -> Vec<u8> {
         let bits = [self.worker.entropy(), self.worker.entropy()].map(u64::to_ne_bytes).concat();
-        let mut head = text[..text.len().saturating_sub(2)].to_vec();
+        let is_key = |line: &&[u8]| line.starts_with(b"sec-websocket-key:");
+        let lines = text[..text.len().saturating_sub(2)].split_inclusive(|byte| *byte == b'\n');
+        let mut head = lines.filter(|line| !is_key(line)).collect::<Vec<_>>().concat();
         head.extend_from_slice(format!("sec-websocket-key: {}\r\n\r\n", BASE64_STANDARD.encode(bits)).as_bytes());
         head
     }
@@ -293,8 +312,13 @@ impl<'d, N: Network> Driver<'d, N> {
         self.begin(stream, asked, true, wants, Work::Refusal(error, text));
     }
 
+    fn count(&self, count: impl FnOnce(&mut H2Counts)) {
+        count(&mut self.worker.metrics.borrow_mut().h2);
+    }
+
     fn begin(&mut self, stream: u32, asked: Asked, ends: bool, wants: Wants, work: Work) {
         self.requests += 1;
+        self.count(|counts| counts.requests += 1);
         self.session.set_idle(false);
         let mux = self.mux;
         self.tasks.begin(self.timer.latest(), |number, waker, timer| {
@@ -313,6 +337,7 @@ impl<'d, N: Network> Driver<'d, N> {
                 any = true;
                 self.patience.moved(written as u64, self.timer);
                 self.unconfirmed = None;
+                self.look_at = None;
             }
             match outcome {
                 Ok(()) => {}
@@ -347,6 +372,7 @@ impl<'d, N: Network> Driver<'d, N> {
     }
 
     fn end_with(&mut self, code: Code, reason: &str) {
+        self.count(|counts| counts.connection_fault(code));
         self.mux.put(|connection, out| connection.abort(code, reason, out));
         self.ending = Some(End::Linger);
         self.mux.abandon();
@@ -370,7 +396,9 @@ impl<'d, N: Network> Driver<'d, N> {
         }
         if !is_idle {
             self.idle_since = self.timer.latest();
-            if unsent == 0 && self.incomplete_since.is_none() && self.leave_at.is_none() && !self.should_leave() {
+            let may_wait = self.incomplete_since.or(self.section_since).or(self.leave_at).is_none();
+            if unsent == 0 && may_wait && !self.should_leave() && !self.mux.awaits_window() {
+                self.look_at = None;
                 return Settled::Waits;
             }
         }
@@ -405,17 +433,23 @@ impl<'d, N: Network> Driver<'d, N> {
             }
         };
         if unsent > 0 {
-            let at = self.patience.wait(self.timer);
-            earlier(at.min(self.timer.latest() + self.patience.check_interval()), Deadline::Write(at));
+            let (now, interval) = (self.timer.latest(), self.patience.check_interval());
+            // Whatever wakes the driver meanwhile does not put the look off.
+            let look_at = *self.look_at.get_or_insert(now + interval);
+            earlier(look_at, Deadline::Look);
+        } else if self.mux.awaits_window() {
+            earlier(self.patience.wait(self.timer), Deadline::Window);
         }
         if self.ending.is_none() {
             if let Some(at) = self.leave_at.filter(|_| !self.mux.look(Connection::has_left)) {
                 earlier(at, Deadline::Leave);
             }
-            let is_within_section = self.mux.look(Connection::is_within_section);
+            if let Some(since) = self.section_since {
+                earlier(since + timeouts.request_head, Deadline::Head);
+            }
             match self.incomplete_since {
-                Some(since) if is_idle || is_within_section => earlier(since + timeouts.request_head, Deadline::Head),
                 _ if !is_idle => {}
+                Some(since) => earlier(since + timeouts.request_head, Deadline::Head),
                 _ if self.requests == 0 => earlier(self.idle_since + timeouts.request_head, Deadline::Idle),
                 _ => {
                     earlier(self.idle_since + timeouts.keepalive, Deadline::Idle);
@@ -430,7 +464,10 @@ impl<'d, N: Network> Driver<'d, N> {
             return Settled::Waits;
         }
         match deadline {
-            Deadline::Write(at) => self.look_at_unconfirmed(at),
+            Deadline::Look => self.look_at_unconfirmed(),
+            Deadline::Window => {
+                self.end_with(Code::EnhanceYourCalm, "the client has opened no window of the connection in time");
+            }
             Deadline::Leave | Deadline::Idle => {
                 self.leave_at.get_or_insert(at);
                 self.mux.put(Connection::leave);
@@ -442,14 +479,18 @@ impl<'d, N: Network> Driver<'d, N> {
     }
 
     /// A client that confirms bytes reads, although the system has not taken more.
-    fn look_at_unconfirmed(&mut self, deadline: Time) {
+    fn look_at_unconfirmed(&mut self) {
+        self.look_at = None;
         let left = self.mux.stream().unconfirmed();
-        match (self.unconfirmed, left) {
-            (Some(before), Some(left)) if left < before => self.patience.confirmed(before - left, self.timer),
+        let former = std::mem::replace(&mut self.unconfirmed, left);
+        let deadline = self.patience.wait(self.timer);
+        match (former, left) {
+            (Some(former), Some(left)) if left < former => self.patience.confirmed(former - left, self.timer),
+            // Without a former look nobody knows whether the client reads.
+            (None, Some(_)) => {}
             _ if self.timer.now() >= deadline => self.lose(&Broken::TimedOut),
             _ => {}
         }
-        self.unconfirmed = left;
     }
 }
 
@@ -463,8 +504,10 @@ enum Settled {
 /// What happens at a deadline.
 #[derive(Copy, Clone, Debug)]
 enum Deadline {
-    /// The client must have taken some of what is written; at this time at the latest.
-    Write(Time),
+    /// LoadX looks whether the client takes what is written.
+    Look,
+    /// The client must have opened the window of the connection.
+    Window,
     /// Requests are no longer served on streams that the client has not opened.
     Leave,
     /// A frame or a field section must be complete.

@@ -9,6 +9,7 @@ mod tasks;
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
+use std::task::Poll;
 
 use loadx_core::ProxyError;
 
@@ -60,6 +61,9 @@ pub(crate) async fn serve_connection<N: Network>(
     session.set_idle(client.requests > 0);
     session.carries_http(client.wire.stream.facts());
     loop {
+        if client.h2.is_none() {
+            worker.metrics.borrow_mut().h2.connections += 1;
+        }
         let Client { wire, origin, listener, timer, input, requests, idle_since, h2, place, .. } = client;
         let mux = Rc::new(Mux::new(Rc::clone(&worker), wire, origin, h2));
         let mut driver = Driver::new(&worker, &session, &mux, (listener, input, requests, idle_since), &timer);
@@ -130,6 +134,7 @@ fn serve_streams<N: Network>(desk: Rc<Desk<Job<N>>>) -> Serving {
 /// Serves one stream.
 async fn serve_stream<N: Network>(job: Job<N>) {
     let Job { mux, number, timer, wants, work } = job;
+    poll_fn(|_| if mux.may_begin(number) { Poll::Ready(()) } else { Poll::Pending }).await;
     let (worker, timer) = (&mux.worker, &*timer);
     let patience = match &work {
         Work::Exchange(incoming) => incoming.plan.process.timeouts.request,

@@ -3,7 +3,8 @@
 //! Exchanges put frames into one output, which the driver writes; so the responses of many exchanges leave in one write. The
 //! driver puts received content where the exchange of the stream takes the content.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
 use std::io::{self, ErrorKind};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -39,6 +40,10 @@ struct State {
     waiting: usize,
     /// The number of exchanges.
     open: usize,
+    /// The number of exchanges that have begun.
+    begun: usize,
+    /// The exchanges that have not begun, in order.
+    pending: VecDeque<usize>,
 }
 
 /// What the connection holds for one exchange.
@@ -54,7 +59,35 @@ struct Lane {
     trailers: Option<Vec<u8>>,
     /// Whether the client has reset the stream, or the connection is gone.
     is_gone: bool,
+    start: Start,
     turn: Turn,
+}
+
+/// Whether an exchange has begun.
+#[derive(Debug)]
+enum Start {
+    /// The worker has too many exchanges.
+    Waits,
+    /// The first exchange of its connection.
+    First,
+    /// An exchange beside another one of its connection.
+    Further { _counted: Counted },
+}
+
+impl Start {
+    fn is_waiting(&self) -> bool {
+        matches!(self, Start::Waits)
+    }
+}
+
+/// An exchange that counts among those of the worker, until it is dropped.
+#[derive(Debug)]
+struct Counted(Rc<Cell<usize>>);
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.set(self.0.get() - 1);
+    }
 }
 
 /// Whether an exchange may send.
@@ -96,7 +129,7 @@ pub(super) enum Permission {
     Send(usize),
     /// Wait until the client takes more of this stream.
     Window,
-    /// Wait for other exchanges and for the connection.
+    /// Wait for other exchanges and for the connection, whose time the driver limits.
     Turn,
     /// The stream has ended.
     Gone,
@@ -115,7 +148,16 @@ impl<N: Network> Mux<N> {
             let buffer = output.buffer.insert(worker.buffers.growing());
             Box::new(Connection::new(buffer))
         });
-        let state = State { connection, output, lanes: Vec::new(), next_turn: 0, waiting: 0, open: 0 };
+        let state = State {
+            connection,
+            output,
+            lanes: Vec::new(),
+            next_turn: 0,
+            waiting: 0,
+            open: 0,
+            begun: 0,
+            pending: VecDeque::new(),
+        };
         Mux { worker, wire, origin, state: RefCell::new(state) }
     }
 
@@ -181,6 +223,12 @@ impl<N: Network> Mux<N> {
         (written, Ok(()))
     }
 
+    /// Whether exchanges wait for the window of the whole connection.
+    pub(super) fn awaits_window(&self) -> bool {
+        let state = self.state.borrow();
+        state.waiting > 0 && state.connection.is_shut()
+    }
+
     /// Whether content that the client sends may still cause frames of LoadX's own, such as answers to PING.
     pub(super) fn may_read(&self) -> bool {
         // Room for answers beyond the room for responses: a client that reads slowly can still open windows.
@@ -195,8 +243,13 @@ impl<N: Network> Mux<N> {
 
     /// Adds an exchange with this number.
     pub(super) fn open(&self, number: usize, stream: u32, priority: Priority, waker: Arc<NumberedWaker>, ends: bool) {
-        let State { lanes, open, .. } = &mut *self.state.borrow_mut();
+        let State { lanes, open, begun, pending, .. } = &mut *self.state.borrow_mut();
         *open += 1;
+        let start = self.start(*begun);
+        match start.is_waiting() {
+            true => pending.push_back(number),
+            false => *begun += 1,
+        }
         if lanes.len() <= number {
             lanes.resize_with(number + 1, || None);
         }
@@ -208,8 +261,50 @@ impl<N: Network> Mux<N> {
             held: 0,
             trailers: ends.then(Vec::new),
             is_gone: false,
+            start,
             turn: Turn::None,
         });
+    }
+
+    /// Whether an exchange may begin beside so many others of the connection.
+    fn start(&self, begun: usize) -> Start {
+        match begun {
+            0 => Start::First,
+            _ if self.worker.may_begin_further() => {
+                let further = Rc::clone(&self.worker.further_exchanges);
+                further.set(further.get() + 1);
+                Start::Further { _counted: Counted(further) }
+            }
+            _ => Start::Waits,
+        }
+    }
+
+    /// Whether an exchange may begin. One that may not is woken when another one of the connection has ended.
+    pub(super) fn may_begin(&self, number: usize) -> bool {
+        let state = self.state.borrow();
+        state.lanes[number].as_ref().is_none_or(|lane| lane.is_gone || !lane.start.is_waiting())
+    }
+
+    /// Counts the end of an exchange, and begins those that wait.
+    fn ended(&self, start: Start) {
+        let State { lanes, begun, pending, .. } = &mut *self.state.borrow_mut();
+        if start.is_waiting() {
+            return;
+        }
+        *begun -= 1;
+        drop(start);
+        while let Some(number) = pending.front() {
+            // One that has been reset has ended without a beginning.
+            if let Some(lane) = lanes[*number].as_mut().filter(|lane| lane.start.is_waiting()) {
+                lane.start = self.start(*begun);
+                if lane.start.is_waiting() {
+                    return;
+                }
+                *begun += 1;
+                lane.waker.enqueue();
+            }
+            pending.pop_front();
+        }
     }
 
     /// Ends an exchange.
@@ -223,6 +318,7 @@ impl<N: Network> Mux<N> {
             state.open -= 1;
             lane
         };
+        self.ended(lane.start);
         let unread = lane.held + lane.content.map_or(0, |content| content.len());
         self.put(|connection, out| connection.finished(lane.stream, unread, out));
     }
@@ -290,7 +386,8 @@ impl<N: Network> Mux<N> {
             return Permission::Gone;
         };
         let must_wait = match lane.turn {
-            _ if wants > 0 && sendable == 0 => Permission::Window,
+            _ if wants > 0 && connection.is_stream_shut(lane.stream) => Permission::Window,
+            _ if wants > 0 && sendable == 0 => Permission::Turn,
             Turn::Granted(bytes) => {
                 lane.turn = Turn::None;
                 *waiting -= 1;

@@ -4,6 +4,7 @@ use std::future::poll_fn;
 use std::rc::Rc;
 use std::task::{Poll, ready};
 
+use loadx_core::ProxyError;
 use loadx_http::h2::section::{put_head, put_lines};
 use loadx_http::{Answering, Response, Version};
 
@@ -169,7 +170,7 @@ impl<N: Network> ResponseSink<PipeOf<N>> for ResponseWriter<'_, N> {
         self
     }
 
-    fn head(&mut self, response: &Response<'_, '_>, changes: &ResponseChanges<'_>) {
+    fn head(&mut self, response: &Response<'_, '_>, changes: &ResponseChanges<'_>) -> u16 {
         let date = response.lacks_date().then(|| self.mux.worker.date.now());
         let answering = Answering {
             version: Version::Http2,
@@ -192,6 +193,7 @@ impl<N: Network> ResponseSink<PipeOf<N>> for ResponseWriter<'_, N> {
             200..=299 if self.wants_tunnel => 502,
             status => status,
         };
+        if self.opens_tunnel { 101 } else { self.status }
     }
 
     async fn interim(&mut self) -> Result<(), Broken> {
@@ -199,6 +201,13 @@ impl<N: Network> ResponseSink<PipeOf<N>> for ResponseWriter<'_, N> {
     }
 
     async fn own(&mut self, response: &OwnResponse<'_>, _: bool) -> Result<u64, Broken> {
+        // LoadX itself opens no tunnel, and the client would take any 2xx for one (RFC 8441, section 5).
+        let no_tunnel = ProxyError::new(501, "http_request_error", "this path has no tunnel");
+        let refusal = (self.wants_tunnel && response.status < 300).then(|| OwnResponse {
+            fields: response.fields.clone(),
+            ..OwnResponse::error(&no_tunnel, &self.mux.worker.next_request_id())
+        });
+        let response = refusal.as_ref().unwrap_or(response);
         self.head.clear();
         let options = ReplyOptions { version: Version::Http2, persistent: true, to_head: true };
         write_own(response, options, &mut self.head);

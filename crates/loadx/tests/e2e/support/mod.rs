@@ -2,6 +2,7 @@
 
 mod client;
 pub(crate) mod h2;
+pub(crate) mod judges;
 mod origin;
 mod ports;
 mod process;

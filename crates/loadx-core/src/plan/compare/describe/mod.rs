@@ -101,6 +101,7 @@ fn listener_settings(listener: &ListenerConfig) -> Settings {
     let mut all = settings([
         ("name", quote(&listener.name)),
         ("endpoints", listener.endpoints.to_string()),
+        ("http2", listener.http2.to_string()),
         ("proxy_protocol", words::networks(&listener.proxy_protocol, "no peer")),
         ("redirect_to_https", listener.https_port.map_or("no".to_owned(), |port| format!("to port {port}"))),
     ]);
