@@ -178,7 +178,7 @@ impl Contender {
 /// The address of Caddy's admin API, through which Caddy reloads.
 const CADDY_ADMIN: &str = "127.0.0.1:2019";
 
-/// The defaults, except the limit of connections.
+/// The defaults, except the limits of connections and of requests on one connection: h2load does not connect again.
 fn loadx_config(setup: &Setup<'_>) -> String {
     let backend = |(index, address): (usize, &SocketAddr)| {
         let weight = if index == 0 { setup.weight() } else { 1 };
@@ -204,7 +204,7 @@ fn loadx_config(setup: &Setup<'_>) -> String {
         format!("\"routes\":[{{\"path\":\"{path}\",\"respond\":{{\"status\":404}}}},{{\"cluster\":\"default\"}}],\n")
     });
     format!(
-        "{{{addresses},\"workers\":{},\"max_connections\":100000,{log},\n{routes}\"backend_servers\":[{backends}]}}",
+        "{{{addresses},\"workers\":{},\"max_connections\":100000,\"max_requests_per_connection\":1000000,{log},\n{routes}\"backend_servers\":[{backends}]}}",
         setup.workers,
     )
 }
@@ -217,7 +217,7 @@ fn nginx_config(setup: &Setup<'_>) -> String {
         let weight = if index == 0 { setup.weight() } else { 1 };
         let _ = writeln!(servers, "    server {backend} weight={weight};");
     }
-    let ssl = if setup.tls.is_some() { " ssl" } else { "" };
+    let ssl = if setup.tls.is_some() { " ssl http2" } else { "" };
     let mut listen: String = setup.listen().iter().map(|at| format!("    listen {at} backlog=4096{ssl};\n")).collect();
     if let Some(pem) = setup.tls {
         let pem = pem.display();
@@ -281,7 +281,9 @@ fn haproxy_config(setup: &Setup<'_>, buffer_kib: u32, splice: bool) -> String {
         let weight = if index == 0 { setup.weight() } else { 1 };
         let _ = writeln!(servers, "  server s{index} {backend} weight {weight}{check}");
     }
-    let ssl = setup.tls.map_or_else(String::new, |pem| format!(" ssl crt {} ssl-min-ver TLSv1.3", pem.display()));
+    let ssl = setup
+        .tls
+        .map_or_else(String::new, |pem| format!(" ssl crt {} ssl-min-ver TLSv1.3 alpn h2,http/1.1", pem.display()));
     let binds: String = setup.listen().iter().map(|at| format!("  bind {at} backlog 4096{ssl}\n")).collect();
     let route = setup
         .route()
@@ -328,7 +330,7 @@ fn envoy_config(setup: &Setup<'_>) -> String {
         let file = format!("{{\"filename\":\"{}\"}}", pem.display());
         format!(
             ",\"transport_socket\":{{\"name\":\"tls\",\"typed_config\":{{\"@type\":\"type.googleapis.com/envoy.extensions.\
-             transport_sockets.tls.v3.DownstreamTlsContext\",\"common_tls_context\":{{\"alpn_protocols\":[\"http/1.1\"],\
+             transport_sockets.tls.v3.DownstreamTlsContext\",\"common_tls_context\":{{\"alpn_protocols\":[\"h2\",\"http/1.1\"],\
              \"tls_params\":{{\"tls_minimum_protocol_version\":\"TLSv1_3\"}},\"tls_certificates\":[{{\
              \"certificate_chain\":{file},\"private_key\":{file}}}]}}}}}}"
         )

@@ -7,6 +7,7 @@ mod case;
 mod certificates;
 mod contender;
 mod floor;
+mod h2;
 mod lab;
 mod large;
 mod load;
@@ -173,6 +174,7 @@ fn missing_packages() -> Result<(), Trouble> {
         ("haproxy", "haproxy"),
         ("strace", "strace"),
         ("wrk", "wrk"),
+        ("h2load", "nghttp2-client"),
         ("taskset", "util-linux"),
         ("unshare", "util-linux"),
         ("ip", "iproute2"),

@@ -8,7 +8,7 @@ use super::case::{self, Case};
 use super::contender::Contender;
 use super::lab::{Lab, Stage};
 use super::report::{Sample, Spread};
-use super::{certificates, large, reloads, tls};
+use super::{certificates, h2, large, reloads, tls};
 use crate::Trouble;
 
 /// One table.
@@ -19,12 +19,13 @@ pub(super) struct Section {
 }
 
 /// Every table other than that of the cases.
-pub(super) const ALL: [Section; 8] = [
+pub(super) const ALL: [Section; 9] = [
     Section { name: "memory", run: memory },
     Section { name: "latency", run: latency },
     Section { name: "start-up", run: start_up },
     Section { name: "scale", run: scale },
     Section { name: "tls", run: tls::tls },
+    Section { name: "h2", run: h2::h2 },
     Section { name: "certificates", run: certificates::certificates },
     Section { name: "reloads", run: reloads::reloads },
     Section { name: "large", run: large::large },

@@ -21,7 +21,7 @@ use super::report::{Column, Comparison, HEADER, Sample, Spread};
 use crate::Trouble;
 
 /// The name in the certificates; wrk asks for the name of its URL.
-const NAME: &str = "localhost";
+pub(super) const NAME: &str = "localhost";
 
 /// The number of idle connections for the measurement of memory.
 const HELD: usize = 4_000;
@@ -130,18 +130,18 @@ fn client(authority: CertificateDer<'static>) -> Result<ClientConfig, Trouble> {
 }
 
 /// One load.
-struct Load {
-    name: &'static str,
-    about: &'static str,
-    run: fn(&Identity, SocketAddr, Duration) -> Result<Counted, Trouble>,
+pub(super) struct Load {
+    pub(super) name: &'static str,
+    pub(super) about: &'static str,
+    pub(super) run: fn(&Identity, SocketAddr, Duration) -> Result<Counted, Trouble>,
     /// The largest allowed ratio of LoadX's CPU to nginx's.
-    budget: Option<f64>,
+    pub(super) budget: Option<f64>,
 }
 
 /// Complete responses and failures.
-struct Counted {
-    done: u64,
-    errors: u64,
+pub(super) struct Counted {
+    pub(super) done: u64,
+    pub(super) errors: u64,
 }
 
 const LOADS: [Load; 5] = [
@@ -174,24 +174,8 @@ const LOADS: [Load; 5] = [
 
 pub(super) fn tls(lab: &Lab, arguments: &PeersArguments) -> Result<String, Trouble> {
     let identity = Identity::new(lab, &Authority::new()?)?;
-    let mut peers = vec![Contender::Nginx, Contender::Haproxy(16)];
-    peers.extend(Contender::envoy());
-    let contenders = lab.contenders(&peers);
-    let span = Duration::from_secs_f64(arguments.seconds);
-    let mut table = HEADER.to_owned();
-    for load in &LOADS {
-        let column = |contender: &Contender| Column { name: contender.name(), samples: Vec::new(), calls: Vec::new() };
-        let mut columns: Vec<Column> = contenders.iter().map(column).collect();
-        for _ in 0..arguments.rounds {
-            for (contender, column) in contenders.iter().zip(&mut columns) {
-                let running = lab.start_tls(contender, &Stage::USUAL, &identity)?;
-                column.samples.push(turn(load, &identity, &running, span)?);
-            }
-        }
-        let budget = load.budget.map(|most| (Contender::Nginx.name(), most)).into_iter().collect();
-        let comparison = Comparison { case: load.name.to_owned(), about: load.about.to_owned(), columns, budget };
-        table.push_str(&comparison.rows());
-    }
+    let contenders = contenders(lab);
+    let mut table = compare(lab, arguments, &identity, &LOADS)?;
     let _ = write!(
         table,
         "\n| idle TLS connection, of {HELD} | resident memory, bytes | LoadX's / the proxy's |\n|---|---|---|\n"
@@ -202,6 +186,38 @@ pub(super) fn tls(lab: &Lab, arguments: &PeersArguments) -> Result<String, Troub
         let median = Spread::of(turns.collect::<Result<Vec<f64>, _>>()?.into_iter()).median;
         let ours = *ours.get_or_insert(median);
         let _ = writeln!(table, "| {} | {median:.0} | {:.2} |", contender.name(), ours / median);
+    }
+    Ok(table)
+}
+
+fn contenders(lab: &Lab) -> Vec<Contender> {
+    let mut peers = vec![Contender::Nginx, Contender::Haproxy(16)];
+    peers.extend(Contender::envoy());
+    lab.contenders(&peers)
+}
+
+/// Measures all contenders under these loads.
+pub(super) fn compare(
+    lab: &Lab,
+    arguments: &PeersArguments,
+    identity: &Identity,
+    loads: &[Load],
+) -> Result<String, Trouble> {
+    let contenders = contenders(lab);
+    let span = Duration::from_secs_f64(arguments.seconds);
+    let mut table = HEADER.to_owned();
+    for load in loads {
+        let column = |contender: &Contender| Column { name: contender.name(), samples: Vec::new(), calls: Vec::new() };
+        let mut columns: Vec<Column> = contenders.iter().map(column).collect();
+        for _ in 0..arguments.rounds {
+            for (contender, column) in contenders.iter().zip(&mut columns) {
+                let running = lab.start_tls(contender, &Stage::USUAL, identity)?;
+                column.samples.push(turn(load, identity, &running, span)?);
+            }
+        }
+        let budget = load.budget.map(|most| (Contender::Nginx.name(), most)).into_iter().collect();
+        let comparison = Comparison { case: load.name.to_owned(), about: load.about.to_owned(), columns, budget };
+        table.push_str(&comparison.rows());
     }
     Ok(table)
 }
