@@ -11,9 +11,9 @@ use tokio::task::spawn_local;
 
 use crate::accept::{Accepting, Ended, serve};
 use crate::context::{Parts, Worker};
+use crate::downstream::awake::resume;
 use crate::downstream::client::Client;
 use crate::downstream::parking::Parked;
-use crate::downstream::{h1, h2};
 use crate::messages::Order;
 use crate::net::{Network, StreamOf};
 use crate::tls::{self, TlsFacts};
@@ -169,10 +169,7 @@ fn close_parked<N: Network>(worker: &Rc<Worker<N>>, closes: impl Fn(&Parked<Stre
 /// Resumes a parked client. `closes`: whether the connection closes as soon as the connection is idle.
 fn wake<N: Network>(worker: &Rc<Worker<N>>, parked: Parked<StreamOf<N>>, closes: bool) {
     let client = Client::awake(parked, worker.clock);
-    match client.h2.is_some() {
-        true => spawn_local(h2::resume(Rc::clone(worker), client, closes)),
-        false => spawn_local(h1::resume(Rc::clone(worker), client, closes)),
-    };
+    spawn_local(resume(Rc::clone(worker), client, closes));
 }
 
 /// Once a second: closes clients that have rested for too long, and idle backend connections

@@ -1,9 +1,10 @@
 //! The clients' side: active and parked connections, and one driver per HTTP version.
 
 pub(crate) mod arrival;
+pub(crate) mod awake;
 pub(crate) mod client;
-pub(crate) mod h1;
-pub(crate) mod h2;
+mod h1;
+mod h2;
 mod linger;
 pub(crate) mod parking;
 mod refusal;

@@ -9,6 +9,7 @@ use std::time::Duration;
 use loadx_proxy::Stream as _;
 use tokio::sync::Notify;
 
+use crate::h2_client;
 use crate::plan::{ClientAction, Framed, OriginAction, Plan};
 use crate::stream::SimStream;
 use crate::wire::{End, Framing, Head, Wire, chunked, send};
@@ -32,11 +33,16 @@ pub(crate) struct Conversation {
     pub(crate) plans: Vec<Plan>,
     /// Whether LoadX may end a tunnel, at the end of a drain or of the shutdown's grace.
     pub(crate) tunnels_may_end: bool,
+    /// Whether the connection has TLS.
+    pub(crate) is_secure: bool,
 }
 
 impl Conversation {
     /// Sends the requests without waiting for responses, and checks the responses.
     pub(crate) async fn run(&self, stream: SimStream) -> Vec<Verdict> {
+        if self.version == "HTTP/2.0" {
+            return h2_client::run(self, stream).await;
+        }
         let mut wire = Wire::new(stream);
         let stream = Rc::clone(&wire.stream);
         let mut verdicts = vec![Verdict::NoResponse; self.plans.len()];

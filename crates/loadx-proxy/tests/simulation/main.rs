@@ -9,6 +9,7 @@
 
 mod client;
 mod conditions;
+mod h2_client;
 mod network;
 mod origin;
 mod plan;
@@ -59,6 +60,26 @@ fn every_seed_runs_over_tls_without_violations() {
 }
 
 #[test]
+fn every_seed_runs_over_http_2_without_violations() {
+    if let Some(seed) = number("LOADX_SEED") {
+        println!("seed {seed}: {:?}", scenario::run_over_h2(seed));
+        return;
+    }
+    let mut all = std::collections::BTreeMap::new();
+    for seed in 0..number("LOADX_SEEDS").unwrap_or(60) {
+        match catch_unwind(|| scenario::run_over_h2(seed)) {
+            Ok(outcome) => {
+                for (verdict, count) in outcome.verdicts {
+                    *all.entry(verdict).or_insert(0) += count;
+                }
+            }
+            Err(_) => panic!("seed {seed} failed over HTTP/2"),
+        }
+    }
+    println!("{all:?}");
+}
+
+#[test]
 fn a_backend_that_speaks_before_it_is_asked_is_not_believed() {
     let stray = "HTTP/1.1 200 OK\r\nX-Id: stray\r\nContent-Length: 0\r\n\r\n";
     // With these seeds, every request must get its planned response.
@@ -71,5 +92,6 @@ fn a_backend_that_speaks_before_it_is_asked_is_not_believed() {
 fn a_seed_determines_the_run() {
     for seed in [1, 2, 3, 7] {
         assert_eq!(scenario::run(seed), scenario::run(seed), "seed {seed}");
+        assert_eq!(scenario::run_over_h2(seed), scenario::run_over_h2(seed), "seed {seed} over HTTP/2");
     }
 }

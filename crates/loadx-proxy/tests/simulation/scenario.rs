@@ -67,7 +67,16 @@ pub(crate) fn run_over_tls(seed: u64) -> Outcome {
     run_over(seed, Some(SimTls::new()), |_| {})
 }
 
+/// Runs the simulation of `seed` with clients that speak HTTP/2.
+pub(crate) fn run_over_h2(seed: u64) -> Outcome {
+    run_scenario(Scenario { h2: true, ..Scenario::new(seed) }, |_| {})
+}
+
 fn run_over(seed: u64, tls: Option<SimTls>, arrange: impl Fn(&SimNet)) -> Outcome {
+    run_scenario(Scenario { tls, ..Scenario::new(seed) }, arrange)
+}
+
+fn run_scenario(scenario: Scenario, arrange: impl Fn(&SimNet)) -> Outcome {
     count_panics();
     PANICS.set(0);
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -77,7 +86,6 @@ fn run_over(seed: u64, tls: Option<SimTls>, arrange: impl Fn(&SimNet)) -> Outcom
         .unwrap();
     let outcome = runtime.block_on(async {
         let hours = Duration::from_secs(8 * 3_600);
-        let scenario = Scenario { tls, ..Scenario::new(seed) };
         arrange(&scenario.net);
         tokio::time::timeout(hours, scenario.run()).await.expect("the run ends within eight hours")
     });
@@ -95,6 +103,8 @@ struct Scenario {
     net: SimNet,
     /// TLS of clients and origins, if LoadX has TLS on both sides.
     tls: Option<SimTls>,
+    /// Whether clients speak HTTP/2.
+    h2: bool,
     registry: SharedRegistry,
     /// Whether the proxy has several listeners, routes and clusters, and plans that change during traffic.
     many: bool,
@@ -118,7 +128,18 @@ impl Scenario {
         };
         let many = seed / 4 % 2 == 1;
         let net = SimNet::new(rng.next_u64(), conditions);
-        Scenario { seed, net, tls: None, rng, faults, tiny, registry: SharedRegistry::default(), many, configs: 0 }
+        Scenario {
+            seed,
+            net,
+            tls: None,
+            h2: false,
+            rng,
+            faults,
+            tiny,
+            registry: SharedRegistry::default(),
+            many,
+            configs: 0,
+        }
     }
 
     async fn run(mut self) -> Outcome {
@@ -322,7 +343,7 @@ impl Scenario {
     }
 
     fn conversation(&mut self, first_id: u64) -> Conversation {
-        let old = self.rng.below(6) == 0;
+        let old = self.rng.below(6) == 0 && !self.h2;
         let count = if old { 1 } else { 1 + self.rng.below(4) };
         let mut plans: Vec<Plan> =
             (0..count).map(|number| Plan::draw(&mut self.rng, first_id + number, self.faults)).collect();
@@ -348,7 +369,12 @@ impl Scenario {
         }
         self.registry.borrow_mut().plans.extend(plans.iter().map(|plan| (plan.id, plan.clone())));
         let tunnels_may_end = self.faults == Faults::Any;
-        Conversation { version: if old { "HTTP/1.0" } else { "HTTP/1.1" }, plans, tunnels_may_end }
+        let version = match (old, self.h2) {
+            (_, true) => "HTTP/2.0",
+            (true, _) => "HTTP/1.0",
+            _ => "HTTP/1.1",
+        };
+        Conversation { version, plans, tunnels_may_end, is_secure: self.tls.is_some() }
     }
 
     /// Checks the result of one request.

@@ -24,7 +24,7 @@ pub(super) struct Case {
 }
 
 /// Every case, in the order of the table.
-pub(super) const ALL: [Case; 16] = [
+pub(super) const ALL: [Case; 18] = [
     Case { name: "parse-request", about: "a request head of 4 fields", run: |n| parse(REQUEST, n), times: 1_000 },
     Case { name: "parse-browser", about: "a request head of 20 fields", run: |n| parse(BROWSER, n), times: 1_000 },
     Case {
@@ -96,6 +96,18 @@ pub(super) const ALL: [Case; 16] = [
         about: "a whole exchange over TLS, with the client's TLS: four records",
         run: |n| exchange(Between::TlsProxy, n),
         times: 1_000,
+    },
+    Case {
+        name: "exchange-h2",
+        about: "a whole exchange over HTTP/2, with the client's HTTP/2",
+        run: |n| exchange(Between::H2Proxy(1), n),
+        times: 1_000,
+    },
+    Case {
+        name: "exchange-h2-50",
+        about: "50 of them at the same time on one connection",
+        run: |n| exchange(Between::H2Proxy(50), n),
+        times: 100,
     },
 ];
 

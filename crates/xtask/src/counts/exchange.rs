@@ -9,6 +9,7 @@ use loadx_proxy::{Listener as _, Network as _, start_local};
 use tokio::runtime::{Builder, LocalOptions};
 use tokio::task::spawn_local;
 
+use super::h2::ClientH2;
 use super::memory::{Memory, MemoryStream};
 use super::tls::ClientTls;
 
@@ -28,6 +29,7 @@ pub(super) struct Scene {
     to: SocketAddr,
     client: MemoryStream,
     tls: Option<ClientTls>,
+    h2: Option<ClientH2>,
     buffer: Vec<u8>,
 }
 
@@ -41,11 +43,17 @@ pub(super) enum Between {
     LoggingProxy,
     /// The proxy, with TLS between client and proxy. The cost of the client's TLS is included.
     TlsProxy,
+    /// The proxy, with HTTP/2 between client and proxy, and so many requests at the same time. The cost of the client's HTTP/2 is
+    /// included.
+    H2Proxy(u32),
 }
 
 impl Scene {
     /// Sends a request and reads its response.
     pub(super) async fn exchange(&mut self) {
+        if let Some(h2) = &mut self.h2 {
+            return h2.exchange(&self.client, &mut self.buffer).await;
+        }
         let count = match &mut self.tls {
             None => {
                 self.client.send(REQUEST);
@@ -73,7 +81,7 @@ pub(super) fn on_stage<T>(between: Between, play: impl AsyncFnOnce(Scene) -> T) 
         }
         let mut scene = match between {
             Between::Nothing => Scene::new(&net, BACKENDS[0]).await,
-            Between::Proxy | Between::LoggingProxy | Between::TlsProxy => {
+            Between::Proxy | Between::LoggingProxy | Between::TlsProxy | Between::H2Proxy(_) => {
                 let (keyring, tls) = match between {
                     Between::TlsProxy => {
                         ClientTls::new().map(|(keyring, tls)| (keyring, Some(tls))).unwrap_or_default()
@@ -83,7 +91,8 @@ pub(super) fn on_stage<T>(between: Between, play: impl AsyncFnOnce(Scene) -> T) 
                 let proxy = start_local(&config(between), &net, 1, &keyring).await.expect("nothing is in the way");
                 // The proxy runs as long as the runtime.
                 std::mem::forget(proxy);
-                Scene { tls, ..Scene::new(&net, PROXY).await }
+                let h2 = if let Between::H2Proxy(streams) = between { Some(ClientH2::new(streams)) } else { None };
+                Scene { tls, h2, ..Scene::new(&net, PROXY).await }
             }
         };
         for _ in 0..100 {
@@ -106,7 +115,7 @@ impl Scene {
     async fn new(net: &Memory, to: &str) -> Scene {
         let to = address(to);
         let client = net.connect(to).await.expect("connecting never fails");
-        Scene { net: net.clone(), to, client, tls: None, buffer: vec![0; 64 * 1024] }
+        Scene { net: net.clone(), to, client, tls: None, h2: None, buffer: vec![0; 64 * 1024] }
     }
 }
 
@@ -154,9 +163,9 @@ mod tests {
     use super::*;
 
     /// The allocations of `times` exchanges on a warm connection, including those of the scene.
-    fn allocations(times: usize) -> u64 {
+    fn allocations(between: Between, times: usize) -> u64 {
         let counted = allocation_counter::measure(|| {
-            on_stage(Between::Proxy, async |mut scene| {
+            on_stage(between, async |mut scene| {
                 for _ in 0..times {
                     scene.exchange().await;
                 }
@@ -168,7 +177,9 @@ mod tests {
     #[test]
     fn a_warm_exchange_allocates_nothing() {
         // Excludes what a thread allocates once.
-        allocations(1);
-        assert_eq!(allocations(1_100) - allocations(100), 0);
+        for between in [Between::Proxy, Between::H2Proxy(1), Between::H2Proxy(50)] {
+            allocations(between, 1);
+            assert_eq!(allocations(between, 1_100) - allocations(between, 100), 0, "{between:?}");
+        }
     }
 }

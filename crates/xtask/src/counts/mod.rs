@@ -6,6 +6,7 @@
 
 mod cases;
 mod exchange;
+mod h2;
 mod memory;
 mod routes;
 mod tls;

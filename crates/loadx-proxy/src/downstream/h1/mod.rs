@@ -4,7 +4,7 @@ mod inbound;
 
 use std::future::poll_fn;
 use std::io::ErrorKind;
-use std::pin::{Pin, pin};
+use std::pin::pin;
 use std::rc::Rc;
 use std::task::Poll;
 
@@ -55,25 +55,6 @@ enum Head {
     Idle,
     /// The client speaks HTTP/2 without TLS, with prior knowledge (RFC 9113, section 3.3).
     Http2,
-}
-
-/// Serves a client connection that was parked, until the connection ends or is parked again. `closes`: whether the connection
-/// closes as soon as the connection is idle.
-///
-/// The future takes some kilobytes. The box avoids copies of the future when a task is spawned.
-pub(crate) fn resume<N: Network>(
-    worker: Rc<Worker<N>>,
-    client: Client<StreamOf<N>>,
-    closes: bool,
-) -> Pin<Box<impl Future<Output = ()>>> {
-    worker.sessions.announce();
-    Box::pin(async move {
-        let session = worker.sessions.enroll(client.listener).await;
-        if closes {
-            session.close_when_idle();
-        }
-        serve_connection(worker, session, client).await;
-    })
 }
 
 /// Serves a client connection until the connection ends or is parked.

@@ -7,7 +7,7 @@ mod response;
 mod tasks;
 
 use std::future::poll_fn;
-use std::pin::{Pin, pin};
+use std::pin::pin;
 use std::rc::Rc;
 use std::task::Poll;
 
@@ -32,25 +32,6 @@ use mux::Mux;
 use request::RequestReader;
 use response::{ResponseWriter, Wants};
 use tasks::{Desk, Serving};
-
-/// Serves a client connection that was parked, until the connection ends or is parked again. `closes`: whether the connection
-/// closes as soon as the connection is idle.
-///
-/// The box avoids copies of the future when a task is spawned.
-pub(crate) fn resume<N: Network>(
-    worker: Rc<Worker<N>>,
-    client: Client<StreamOf<N>>,
-    closes: bool,
-) -> Pin<Box<impl Future<Output = ()>>> {
-    worker.sessions.announce();
-    Box::pin(async move {
-        let session = worker.sessions.enroll(client.listener).await;
-        if closes {
-            session.close_when_idle();
-        }
-        serve_connection(worker, session, client).await;
-    })
-}
 
 /// Serves a client connection until the connection ends or is parked.
 pub(crate) async fn serve_connection<N: Network>(
