@@ -3,7 +3,10 @@
 //! Exchanges put frames into one output, which the driver writes; so the responses of many exchanges leave in one write. The
 //! driver puts received content where the exchange of the stream takes the content.
 
-use std::cell::{Cell, RefCell};
+mod starts;
+mod turns;
+
+use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind};
 use std::rc::Rc;
@@ -15,10 +18,14 @@ use loadx_http::limits::h2::STREAMS_MAX;
 use crate::buffers::HeadBuffer;
 use crate::context::Worker;
 use crate::downstream::wire::Wire;
-use crate::limits::{H2_OUTPUT_BYTES, H2_TURN_BYTES};
+use crate::limits::H2_OUTPUT_BYTES;
 use crate::net::{Network, StreamOf};
 use crate::origin::Origin;
 use crate::wakes::NumberedWaker;
+
+use starts::Start;
+pub(super) use turns::Permission;
+use turns::Turn;
 
 /// A connection and its exchanges.
 pub(super) struct Mux<N: Network> {
@@ -63,48 +70,6 @@ struct Lane {
     turn: Turn,
 }
 
-/// Whether an exchange has begun.
-#[derive(Debug)]
-enum Start {
-    /// The worker has too many exchanges.
-    Waits,
-    /// The first exchange of its connection.
-    First,
-    /// An exchange beside another one of its connection.
-    Further { _counted: Counted },
-}
-
-impl Start {
-    fn is_waiting(&self) -> bool {
-        matches!(self, Start::Waits)
-    }
-}
-
-/// An exchange that counts among those of the worker, until it is dropped.
-#[derive(Debug)]
-struct Counted(Rc<Cell<usize>>);
-
-impl Drop for Counted {
-    fn drop(&mut self) {
-        self.0.set(self.0.get() - 1);
-    }
-}
-
-/// Whether an exchange may send.
-#[derive(Copy, Clone, Debug, PartialEq, Eq)]
-enum Turn {
-    /// The exchange does not wait.
-    None,
-    /// The exchange waits, since this turn.
-    Waits {
-        since: u64,
-        /// Whether the exchange wants to send content, which needs a window.
-        needs_window: bool,
-    },
-    /// The exchange may send so many bytes.
-    Granted(usize),
-}
-
 /// Frames that the system has not taken yet. Has no memory while there are none.
 #[derive(Default)]
 struct Output {
@@ -120,19 +85,6 @@ impl Output {
     fn room(&self) -> usize {
         H2_OUTPUT_BYTES.saturating_sub(self.len())
     }
-}
-
-/// What an exchange may do when it wants to send.
-#[derive(Copy, Clone, Debug, PartialEq, Eq)]
-pub(super) enum Permission {
-    /// Send at most so many bytes of content.
-    Send(usize),
-    /// Wait until the client takes more of this stream.
-    Window,
-    /// Wait for other exchanges and for the connection, whose time the driver limits.
-    Turn,
-    /// The stream has ended.
-    Gone,
 }
 
 impl<N: Network> Mux<N> {
@@ -266,47 +218,6 @@ impl<N: Network> Mux<N> {
         });
     }
 
-    /// Whether an exchange may begin beside so many others of the connection.
-    fn start(&self, begun: usize) -> Start {
-        match begun {
-            0 => Start::First,
-            _ if self.worker.may_begin_further() => {
-                let further = Rc::clone(&self.worker.further_exchanges);
-                further.set(further.get() + 1);
-                Start::Further { _counted: Counted(further) }
-            }
-            _ => Start::Waits,
-        }
-    }
-
-    /// Whether an exchange may begin. One that may not is woken when another one of the connection has ended.
-    pub(super) fn may_begin(&self, number: usize) -> bool {
-        let state = self.state.borrow();
-        state.lanes[number].as_ref().is_none_or(|lane| lane.is_gone || !lane.start.is_waiting())
-    }
-
-    /// Counts the end of an exchange, and begins those that wait.
-    fn ended(&self, start: Start) {
-        let State { lanes, begun, pending, .. } = &mut *self.state.borrow_mut();
-        if start.is_waiting() {
-            return;
-        }
-        *begun -= 1;
-        drop(start);
-        while let Some(number) = pending.front() {
-            // One that has been reset has ended without a beginning.
-            if let Some(lane) = lanes[*number].as_mut().filter(|lane| lane.start.is_waiting()) {
-                lane.start = self.start(*begun);
-                if lane.start.is_waiting() {
-                    return;
-                }
-                *begun += 1;
-                lane.waker.enqueue();
-            }
-            pending.pop_front();
-        }
-    }
-
     /// Ends an exchange.
     pub(super) fn close(&self, number: usize) {
         let lane = {
@@ -346,71 +257,6 @@ impl<N: Network> Mux<N> {
     /// Has every exchange polled.
     pub(super) fn wake_all(&self) {
         self.state.borrow().lanes.iter().flatten().for_each(|lane| lane.waker.enqueue());
-    }
-
-    /// Lets exchanges send that wait for that, as long as the output has room: the most urgent first, and of these the one that has
-    /// waited longest. Returns whether there is any.
-    pub(super) fn grant(&self) -> bool {
-        let state = &mut *self.state.borrow_mut();
-        if state.waiting == 0 {
-            return false;
-        }
-        let mut has_granted = false;
-        let granted = |lane: &Lane| if let Turn::Granted(bytes) = lane.turn { bytes } else { 0 };
-        let mut room = state.output.room().saturating_sub(state.lanes.iter().flatten().map(granted).sum());
-        while room > 0 {
-            let State { connection, lanes, .. } = &mut *state;
-            let waiting = lanes.iter_mut().flatten().filter_map(|lane| match lane.turn {
-                Turn::Waits { since, needs_window } if !needs_window || connection.sendable(lane.stream) != Some(0) => {
-                    Some(((lane.priority.urgency, since), lane))
-                }
-                _ => None,
-            });
-            let Some((_, lane)) = waiting.min_by_key(|(order, _)| *order) else { break };
-            // A response that is of use only as a whole gets more at once.
-            let turn = if lane.priority.is_incremental { H2_TURN_BYTES } else { 4 * H2_TURN_BYTES };
-            lane.turn = Turn::Granted(turn.min(room));
-            room -= turn.min(room);
-            lane.waker.enqueue();
-            has_granted = true;
-        }
-        has_granted
-    }
-
-    /// Whether an exchange may send now. `wants`: how much content, in bytes; 0 for the head or the end of a response.
-    pub(super) fn ask(&self, number: usize, wants: usize) -> Permission {
-        let state = &mut *self.state.borrow_mut();
-        let State { connection, output, lanes, next_turn, waiting, .. } = state;
-        let Some(lane) = &mut lanes[number] else { return Permission::Gone };
-        let Some(sendable) = connection.sendable(lane.stream).filter(|_| !lane.is_gone) else {
-            return Permission::Gone;
-        };
-        let must_wait = match lane.turn {
-            _ if wants > 0 && connection.is_stream_shut(lane.stream) => Permission::Window,
-            _ if wants > 0 && sendable == 0 => Permission::Turn,
-            Turn::Granted(bytes) => {
-                lane.turn = Turn::None;
-                *waiting -= 1;
-                return Permission::Send(sendable.min(bytes));
-            }
-            Turn::None if *waiting == 0 && output.room() > 0 => {
-                return Permission::Send(sendable.min(output.room()));
-            }
-            Turn::Waits { .. } | Turn::None => Permission::Turn,
-        };
-        // Who waits for a window waits for a turn at the same time, which comes when the window opens.
-        if lane.turn == Turn::None {
-            *waiting += 1;
-        }
-        let since = match lane.turn {
-            Turn::Waits { since, .. } => since,
-            _ => {
-                *next_turn += 1;
-                *next_turn
-            }
-        };
-        lane.turn = Turn::Waits { since, needs_window: wants > 0 };
-        must_wait
     }
 
     /// Adds received content to its exchange.

@@ -1,0 +1,145 @@
+//! What happens on a connection on which nothing moves.
+
+use std::task::Context;
+
+use loadx_core::Time;
+use loadx_http::h2::{Code, Connection};
+
+use super::{Driver, End};
+use crate::io::Broken;
+use crate::limits::REST_AFTER;
+use crate::net::{Network, Stream as _};
+
+impl<N: Network> Driver<'_, N> {
+    /// What is left to do when nothing moves: the end, or the next deadline.
+    pub(super) fn settle(&mut self, cx: &mut Context<'_>) -> Settled {
+        let (is_idle, unsent) = (self.mux.is_empty(), self.mux.unsent());
+        if let Some(end) = self.ending
+            && is_idle
+            && unsent == 0
+        {
+            return Settled::Ends(end);
+        }
+        if !is_idle {
+            self.idle_since = self.timer.latest();
+            let may_wait = self.incomplete_since.or(self.section_since).or(self.leave_at).is_none();
+            if unsent == 0 && may_wait && !self.should_leave() && !self.mux.awaits_window() {
+                self.look_at = None;
+                return Settled::Waits;
+            }
+        }
+        self.session.set_idle(is_idle && self.requests > 0);
+        if self.ending.is_none() {
+            let is_leaving = self.leave_at.is_some();
+            if !is_leaving && self.should_leave() {
+                self.announce_end();
+                return Settled::Moves;
+            }
+            let is_over = self.mux.look(Connection::is_over);
+            if is_idle && (is_over || self.client_leaves) {
+                self.ending = Some(End::Linger);
+                return Settled::Moves;
+            }
+        }
+        self.await_deadlines(cx, is_idle, unsent)
+    }
+
+    /// Whether the worker wants the connection closed.
+    fn should_leave(&self) -> bool {
+        self.session.should_close() || !self.worker.keeps_connections()
+    }
+
+    fn await_deadlines(&mut self, cx: &mut Context<'_>, is_idle: bool, unsent: usize) -> Settled {
+        let plan = self.worker.plan();
+        let timeouts = &plan.process.timeouts;
+        let mut next: Option<(Time, Deadline)> = None;
+        let mut earlier = |at: Time, deadline: Deadline| {
+            if next.is_none_or(|(next, _)| at < next) {
+                next = Some((at, deadline));
+            }
+        };
+        if unsent > 0 {
+            let (now, interval) = (self.timer.latest(), self.patience.check_interval());
+            // Whatever wakes the driver meanwhile does not put the look off.
+            let look_at = *self.look_at.get_or_insert(now + interval);
+            earlier(look_at, Deadline::Look);
+        } else if self.mux.awaits_window() {
+            earlier(self.patience.wait(self.timer), Deadline::Window);
+        }
+        if self.ending.is_none() {
+            if let Some(at) = self.leave_at.filter(|_| !self.mux.look(Connection::has_left)) {
+                earlier(at, Deadline::Leave);
+            }
+            if let Some(since) = self.section_since {
+                earlier(since + timeouts.request_head, Deadline::Head);
+            }
+            match self.incomplete_since {
+                _ if !is_idle => {}
+                Some(since) => earlier(since + timeouts.request_head, Deadline::Head),
+                _ if self.requests == 0 => earlier(self.idle_since + timeouts.request_head, Deadline::Idle),
+                _ => {
+                    earlier(self.idle_since + timeouts.keepalive, Deadline::Idle);
+                    if unsent == 0 && self.leave_at.is_none() {
+                        earlier(self.idle_since + REST_AFTER, Deadline::Park);
+                    }
+                }
+            }
+        }
+        let Some((at, deadline)) = next else { return Settled::Waits };
+        if self.timer.poll_expired(cx, at).is_pending() {
+            return Settled::Waits;
+        }
+        match deadline {
+            Deadline::Look => self.look_at_unconfirmed(),
+            Deadline::Window => {
+                self.end_with(Code::EnhanceYourCalm, "the client has opened no window of the connection in time");
+            }
+            Deadline::Leave | Deadline::Idle => {
+                self.leave_at.get_or_insert(at);
+                self.mux.put(Connection::leave);
+            }
+            Deadline::Head => self.end_with(Code::EnhanceYourCalm, "the rest of a frame did not arrive in time"),
+            Deadline::Park => return Settled::Ends(End::Park),
+        }
+        Settled::Moves
+    }
+
+    /// A client that confirms bytes reads, although the system has not taken more.
+    fn look_at_unconfirmed(&mut self) {
+        self.look_at = None;
+        let left = self.mux.stream().unconfirmed();
+        let former = std::mem::replace(&mut self.unconfirmed, left);
+        let deadline = self.patience.wait(self.timer);
+        match (former, left) {
+            (Some(former), Some(left)) if left < former => self.patience.confirmed(former - left, self.timer),
+            // Without a former look nobody knows whether the client reads.
+            (None, Some(_)) => {}
+            _ if self.timer.now() >= deadline => self.lose(&Broken::TimedOut),
+            _ => {}
+        }
+    }
+}
+
+/// What a connection does next on which nothing moves.
+pub(super) enum Settled {
+    Waits,
+    Moves,
+    Ends(End),
+}
+
+/// What happens at a deadline.
+#[derive(Copy, Clone, Debug)]
+enum Deadline {
+    /// LoadX looks whether the client takes what is written.
+    Look,
+    /// The client must have opened the window of the connection.
+    Window,
+    /// Requests are no longer served on streams that the client has not opened.
+    Leave,
+    /// A frame or a field section must be complete.
+    Head,
+    /// The next request must have come.
+    Idle,
+    /// The connection is parked.
+    Park,
+}

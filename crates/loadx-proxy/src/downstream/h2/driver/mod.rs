@@ -1,0 +1,248 @@
+//! Drives one connection: one poll reads, serves and writes as long as anything moves.
+
+mod deadlines;
+mod frames;
+
+use std::io::{ErrorKind, IoSlice};
+use std::rc::Rc;
+use std::task::{Context, Poll};
+
+use loadx_core::{ListenerId, Time};
+use loadx_http::h2::{Code, Connection, Fault};
+
+use super::mux::Mux;
+use super::tasks::Tasks;
+use super::{Job, serve_streams};
+use crate::buffers::Input;
+use crate::context::Worker;
+use crate::downstream::sessions::Session;
+use crate::io::Broken;
+use crate::limits::{H2_ROUNDS_MAX, HEAD_AT_END};
+use crate::net::{Network, Stream as _};
+use crate::patience::Patience;
+use crate::timer::Timer;
+
+use deadlines::Settled;
+
+/// How to end the connection.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub(super) enum End {
+    /// A lingering close: ends LoadX's direction and reads until the client closes.
+    Linger,
+    Close,
+    /// The connection is idle, and can be parked.
+    Park,
+}
+
+/// The state of a connection that only its driver needs.
+pub(super) struct Driver<'d, N: Network> {
+    worker: &'d Rc<Worker<N>>,
+    session: &'d Session,
+    mux: &'d Rc<Mux<N>>,
+    listener: ListenerId,
+    timer: &'d Timer,
+    input: Input,
+    tasks: Tasks<Job<N>>,
+    /// The number of times that all tasks of the worker were woken.
+    calls: u64,
+    /// The number of requests on this connection.
+    requests: u32,
+    /// Since when no exchange runs.
+    idle_since: Time,
+    /// Since when a frame is incomplete.
+    incomplete_since: Option<Time>,
+    /// Since when a field section is incomplete.
+    section_since: Option<Time>,
+    /// When requests that the client did not know to be too late are no longer served.
+    leave_at: Option<Time>,
+    /// Whether the client opens no more streams.
+    client_leaves: bool,
+    /// Whether frames in the input have not been looked at.
+    is_interrupted: bool,
+    /// How the connection ends, once this is known.
+    ending: Option<End>,
+    /// How long the client may take for what is written.
+    patience: Patience,
+    /// The bytes that the client had not confirmed at the last look.
+    unconfirmed: Option<u64>,
+    /// When LoadX looks whether the client takes what is written.
+    look_at: Option<Time>,
+}
+
+impl<'d, N: Network> Driver<'d, N> {
+    pub(super) fn new(
+        worker: &'d Rc<Worker<N>>,
+        session: &'d Session,
+        mux: &'d Rc<Mux<N>>,
+        (listener, input, requests, idle_since): (ListenerId, Input, u32, Time),
+        timer: &'d Timer,
+    ) -> Self {
+        let process = &worker.plan().process;
+        let patience = Patience::with_rate(process.timeouts.request, process.client_limits.body_rate_min);
+        let mut driver = Driver {
+            worker,
+            session,
+            mux,
+            listener,
+            timer,
+            input,
+            tasks: Tasks::new(worker.clock, serve_streams),
+            calls: session.calls(),
+            requests,
+            idle_since,
+            incomplete_since: None,
+            section_since: None,
+            leave_at: None,
+            client_leaves: false,
+            is_interrupted: false,
+            ending: None,
+            patience,
+            unconfirmed: None,
+            look_at: None,
+        };
+        driver.receive();
+        driver
+    }
+
+    /// Ends the driver. Returns the number of requests, and since when the connection is idle.
+    pub(super) fn rest(self) -> (u32, Time) {
+        (self.requests, self.idle_since)
+    }
+
+    /// Goes on with everything that can go on.
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<End> {
+        let calls = self.session.calls();
+        if self.calls != calls {
+            self.calls = calls;
+            // Control has ended the drain of a backend, for which exchanges must look.
+            self.mux.wake_all();
+        }
+        let mux = self.mux;
+        for _ in 0..H2_ROUNDS_MAX {
+            // A read that did not fill the input leaves nothing to read: the second only waits.
+            let mut moves = self.read(cx) && self.read(cx);
+            let could_read = mux.may_read();
+            moves |= self.serve(cx);
+            // What was written may have made room for exchanges, and for answers to what is read.
+            moves |= self.write(cx) && (mux.awaits_room() || !could_read);
+            moves |= self.is_interrupted && !mux.is_full_of_resets();
+            if !moves {
+                match self.settle(cx) {
+                    Settled::Waits => {
+                        mux.rest();
+                        return Poll::Pending;
+                    }
+                    Settled::Moves => {}
+                    Settled::Ends(end) => return Poll::Ready(end),
+                }
+            }
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+
+    /// Goes on with the exchanges that can go on. Returns whether some still can.
+    fn serve(&mut self, cx: &mut Context<'_>) -> bool {
+        let mux = self.mux;
+        // Exchanges that have just got the right to send use the right at once.
+        for _ in 0..H2_ROUNDS_MAX {
+            let ran = self.tasks.poll(cx, |number| mux.close(number));
+            if !mux.grant() && !ran {
+                return false;
+            }
+        }
+        true
+    }
+
+    /// Reads what has arrived. Returns whether anything has.
+    fn read(&mut self, cx: &mut Context<'_>) -> bool {
+        if self.ending.is_some() || !self.mux.may_read() {
+            return false;
+        }
+        if self.is_interrupted {
+            if self.mux.is_full_of_resets() {
+                return false;
+            }
+            self.receive();
+            return true;
+        }
+        match self.mux.stream().poll_readable(cx) {
+            Poll::Pending => return false,
+            Poll::Ready(Ok(())) => {}
+            Poll::Ready(Err(error)) => {
+                self.lose(&Broken::Failed(error));
+                return true;
+            }
+        }
+        match self.mux.stream().try_read(self.input.room(&self.worker.buffers)) {
+            Ok(0) => self.lose(&Broken::Closed),
+            Ok(count) => {
+                self.input.filled(count);
+                self.receive();
+            }
+            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {
+                self.input.release_if_empty();
+            }
+            Err(error) => self.lose(&Broken::Failed(error)),
+        }
+        true
+    }
+
+    /// Writes what waits, as far as the client takes it. Returns whether anything could be written.
+    fn write(&mut self, cx: &mut Context<'_>) -> bool {
+        let mut any = false;
+        while self.mux.unsent() > 0 {
+            let stream = self.mux.stream();
+            let (written, outcome) = self.mux.write_with(|bytes| stream.try_write(&[IoSlice::new(bytes)]));
+            if written > 0 {
+                any = true;
+                self.patience.moved(written as u64, self.timer);
+                self.unconfirmed = None;
+                self.look_at = None;
+            }
+            match outcome {
+                Ok(()) => {}
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                    if self.mux.stream().poll_writable(cx).is_pending() {
+                        break;
+                    }
+                }
+                Err(error) => {
+                    self.lose(&Broken::Failed(error));
+                    return true;
+                }
+            }
+        }
+        any
+    }
+
+    /// The connection is gone.
+    fn lose(&mut self, broken: &Broken) {
+        tracing::debug!("the connection of {} is gone: {broken}", self.mux.origin.address());
+        self.ending = Some(End::Close);
+        self.mux.discard();
+        self.mux.abandon();
+    }
+
+    /// The client broke a rule for which the connection must end.
+    fn fail(&mut self, fault: &Fault) {
+        tracing::debug!("the connection of {} ends: {fault}", self.mux.origin.address());
+        let (Fault::Connection(code, reason) | Fault::Stream(_, code, reason)) = *fault;
+        self.end_with(code, reason);
+    }
+
+    fn end_with(&mut self, code: Code, reason: &str) {
+        self.count(|counts| counts.connection_fault(code));
+        self.mux.put(|connection, out| connection.abort(code, reason, out));
+        self.ending = Some(End::Linger);
+        self.mux.abandon();
+    }
+
+    fn announce_end(&mut self) {
+        if self.leave_at.is_none() {
+            self.leave_at = Some(self.timer.now() + HEAD_AT_END);
+            self.mux.put(Connection::announce_end);
+        }
+    }
+}

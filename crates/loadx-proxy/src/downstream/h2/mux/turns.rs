@@ -1,0 +1,100 @@
+//! Which response has the next turn on the connection.
+
+use super::{Lane, Mux, State};
+use crate::limits::H2_TURN_BYTES;
+use crate::net::Network;
+
+/// Whether an exchange may send.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub(super) enum Turn {
+    /// The exchange does not wait.
+    None,
+    /// The exchange waits, since this turn.
+    Waits {
+        since: u64,
+        /// Whether the exchange wants to send content, which needs a window.
+        needs_window: bool,
+    },
+    /// The exchange may send so many bytes.
+    Granted(usize),
+}
+
+/// What an exchange may do when it wants to send.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub(in super::super) enum Permission {
+    /// Send at most so many bytes of content.
+    Send(usize),
+    /// Wait until the client takes more of this stream.
+    Window,
+    /// Wait for other exchanges and for the connection, whose time the driver limits.
+    Turn,
+    /// The stream has ended.
+    Gone,
+}
+
+impl<N: Network> Mux<N> {
+    /// Lets exchanges send that wait for that, as long as the output has room: the most urgent first, and of these the one that has
+    /// waited longest. Returns whether there is any.
+    pub(in super::super) fn grant(&self) -> bool {
+        let state = &mut *self.state.borrow_mut();
+        if state.waiting == 0 {
+            return false;
+        }
+        let mut has_granted = false;
+        let granted = |lane: &Lane| if let Turn::Granted(bytes) = lane.turn { bytes } else { 0 };
+        let mut room = state.output.room().saturating_sub(state.lanes.iter().flatten().map(granted).sum());
+        while room > 0 {
+            let State { connection, lanes, .. } = &mut *state;
+            let waiting = lanes.iter_mut().flatten().filter_map(|lane| match lane.turn {
+                Turn::Waits { since, needs_window } if !needs_window || connection.sendable(lane.stream) != Some(0) => {
+                    Some(((lane.priority.urgency, since), lane))
+                }
+                _ => None,
+            });
+            let Some((_, lane)) = waiting.min_by_key(|(order, _)| *order) else { break };
+            // A response that is of use only as a whole gets more at once.
+            let turn = if lane.priority.is_incremental { H2_TURN_BYTES } else { 4 * H2_TURN_BYTES };
+            lane.turn = Turn::Granted(turn.min(room));
+            room -= turn.min(room);
+            lane.waker.enqueue();
+            has_granted = true;
+        }
+        has_granted
+    }
+
+    /// Whether an exchange may send now. `wants`: how much content, in bytes; 0 for the head or the end of a response.
+    pub(in super::super) fn ask(&self, number: usize, wants: usize) -> Permission {
+        let state = &mut *self.state.borrow_mut();
+        let State { connection, output, lanes, next_turn, waiting, .. } = state;
+        let Some(lane) = &mut lanes[number] else { return Permission::Gone };
+        let Some(sendable) = connection.sendable(lane.stream).filter(|_| !lane.is_gone) else {
+            return Permission::Gone;
+        };
+        let must_wait = match lane.turn {
+            _ if wants > 0 && connection.is_stream_shut(lane.stream) => Permission::Window,
+            _ if wants > 0 && sendable == 0 => Permission::Turn,
+            Turn::Granted(bytes) => {
+                lane.turn = Turn::None;
+                *waiting -= 1;
+                return Permission::Send(sendable.min(bytes));
+            }
+            Turn::None if *waiting == 0 && output.room() > 0 => {
+                return Permission::Send(sendable.min(output.room()));
+            }
+            Turn::Waits { .. } | Turn::None => Permission::Turn,
+        };
+        // Who waits for a window waits for a turn at the same time, which comes when the window opens.
+        if lane.turn == Turn::None {
+            *waiting += 1;
+        }
+        let since = match lane.turn {
+            Turn::Waits { since, .. } => since,
+            _ => {
+                *next_turn += 1;
+                *next_turn
+            }
+        };
+        lane.turn = Turn::Waits { since, needs_window: wants > 0 };
+        must_wait
+    }
+}
