@@ -32,19 +32,18 @@ impl Buffers {
 
     /// An empty, growable buffer to write a head into.
     pub(crate) fn head(self: &Rc<Self>) -> HeadBuffer {
-        let bytes = self.heads.borrow_mut().pop().unwrap_or_else(|| Vec::with_capacity(2_048));
-        self.lent.set(self.lent.get() + 1);
-        HeadBuffer { bytes, owner: Rc::clone(self) }
+        self.lend(self.heads.borrow_mut().pop())
     }
 
     /// As [`head`](Self::head), for content that may be as large as a [`block`](Self::block).
     pub(crate) fn growing(self: &Rc<Self>) -> HeadBuffer {
         let grown = self.grown.borrow_mut().pop();
-        let mut buffer = self.head();
-        if let Some(grown) = grown {
-            self.heads.borrow_mut().push(std::mem::replace(&mut buffer.bytes, grown));
-        }
-        buffer
+        self.lend(grown.or_else(|| self.heads.borrow_mut().pop()))
+    }
+
+    fn lend(self: &Rc<Self>, spare: Option<Vec<u8>>) -> HeadBuffer {
+        self.lent.set(self.lent.get() + 1);
+        HeadBuffer { bytes: spare.unwrap_or_else(|| Vec::with_capacity(2_048)), owner: Rc::clone(self) }
     }
 
     /// A request head to parse into. Contains the head of its former use.

@@ -42,6 +42,9 @@ impl<P, A: ResponseSource<P>, W: ResponseSink<P>> Download<'_, P, A, W> {
         let mut interims = 0;
         loop {
             let head = self.head(&added).await?;
+            if self.client.misleads(head.status) {
+                return Err(Failure::Unrequested("opened no tunnel, with a status that means an open one in HTTP/2"));
+            }
             if !head.is_interim {
                 self.progress.head_at.set(Some(self.pace.timer.latest()));
                 self.body(head.status).await?;
@@ -85,10 +88,10 @@ impl<P, A: ResponseSource<P>, W: ResponseSink<P>> Download<'_, P, A, W> {
         };
         let take = |response: &Response<'_, '_>| {
             let request_complete = progress.upload_done.get();
-            let status = client.head(response, &ResponseChanges { request_complete, ..changes });
+            client.head(response, &ResponseChanges { request_complete, ..changes });
             // The new protocol starts after the request (RFC 9110, section 7.8), so the request must be complete.
             let switches = response.switches_protocols() && request_complete && incoming.head.offers(response);
-            Head { status, is_interim: response.is_interim(), switches }
+            Head { status: response.status(), is_interim: response.is_interim(), switches }
         };
         response.head(deadline, take).await
     }

@@ -2,6 +2,8 @@
 
 use std::rc::Rc;
 
+use loadx_core::ProxyError;
+
 use super::routing::Own;
 use crate::context::Worker;
 use crate::incoming::Incoming;
@@ -31,6 +33,12 @@ where
         Own::Redirect(status, location) => OwnResponse::redirect(*status, location, id),
         Own::Fixed(respond) => OwnResponse::fixed(respond, id),
     };
+    let no_tunnel =
+        ProxyError::new(501, "http_request_error", "LoadX answers this request itself, and opens no tunnel");
+    let misleads = client.response.misleads(response.status);
+    if misleads {
+        response = OwnResponse::error(&no_tunnel, id);
+    }
     response.fields.push_str(incoming.hsts_line());
     let request_complete = client.request.body().is_complete();
     let sent = client.response.own(&response, request_complete).await;
@@ -38,7 +46,7 @@ where
     if !matches!(own, Own::Endpoint(_)) {
         let error = match own {
             Own::Error(error) => Some(error.message.as_str()),
-            _ => None,
+            _ => misleads.then_some(no_tunnel.message.as_str()),
         };
         worker.account(&Record {
             request: Request::Accepted(incoming),

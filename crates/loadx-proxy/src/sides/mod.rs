@@ -79,10 +79,11 @@ pub(crate) trait ResponseSink<P> {
 
     fn body(&mut self) -> &mut Self::Body;
 
-    /// Encodes the head of a response. The head is sent with the first piece of the body. Returns the status of the response that
-    /// the client gets, which is another than that of the backend where the client would misunderstand the latter; for a switch
-    /// to another protocol always 101.
-    fn head(&mut self, response: &Response<'_, '_>, changes: &ResponseChanges<'_>) -> u16;
+    /// Encodes the head of a response. The head is sent with the first piece of the body.
+    fn head(&mut self, response: &Response<'_, '_>, changes: &ResponseChanges<'_>);
+
+    /// Whether the client would misunderstand a response with this status that switches to no other protocol.
+    fn misleads(&self, status: u16) -> bool;
 
     /// Sends the encoded head of an interim response, or discards the head if the client's HTTP version has no interim
     /// responses.

@@ -27,6 +27,7 @@ mod failover;
 mod forwarding;
 mod h2;
 mod h2_cases;
+mod h2_ends;
 mod h2_judges;
 mod help;
 mod http;

@@ -136,8 +136,6 @@ pub enum Event<'e> {
         /// The fault, if the client broke a rule.
         fault: Option<&'static str>,
     },
-    /// More may be sent, on this stream or, if 0, on all streams.
-    Opened(u32),
     /// The client wants another order.
     Priority {
         /// The stream.
@@ -147,8 +145,6 @@ pub enum Event<'e> {
     },
     /// The client opens no more streams.
     Goaway(Code),
-    /// The answer to a PING of the caller.
-    Pong([u8; 8]),
 }
 
 /// The data of the PING that tells when the client must know that the connection ends.

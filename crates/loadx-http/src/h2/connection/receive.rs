@@ -158,9 +158,8 @@ impl Connection {
                 self.idle_frame(1, now)?;
                 if data == LEAVING_PING && self.leaving == Leaving::Announced {
                     self.leave(out);
-                    return Ok(Event::Nothing);
                 }
-                Ok(Event::Pong(data))
+                Ok(Event::Nothing)
             }
             Frame::Goaway { code, .. } => {
                 self.idle_frame(1, now)?;
@@ -206,7 +205,7 @@ impl Connection {
             _ => self.idle_frames.earn(EARNED),
         }
         let taken = self.take_content(stream, content.len(), counted, ends);
-        // Padding takes no memory, and neither does content that nobody reads.
+        // Padding and ignored content take no memory.
         let passed = if let Ok(true) = taken { counted - content.len() } else { counted };
         if passed > 0 {
             self.pass(stream, passed, out);
@@ -217,12 +216,12 @@ impl Connection {
     /// Whether content of a stream is for the caller.
     fn take_content(&mut self, stream: u32, length: usize, counted: usize, ends: bool) -> Result<bool, Fault> {
         let Some(open) = self.streams.get_mut(stream) else {
-            return match () {
-                () if self.is_idle(stream) => {
-                    Err(Fault::Connection(Code::ProtocolError, "DATA is on a stream that is not open"))
-                }
-                () if self.ignores(stream) => Ok(false),
-                () => Err(Fault::Connection(Code::StreamClosed, "DATA is on a closed stream")),
+            if self.is_idle(stream) {
+                return Err(Fault::Connection(Code::ProtocolError, "DATA is on a stream that is not open"));
+            }
+            return match self.ignores(stream) {
+                true => Ok(false),
+                false => Err(Fault::Connection(Code::StreamClosed, "DATA is on a closed stream")),
             };
         };
         if !open.is_receiving {
@@ -296,7 +295,7 @@ impl Connection {
         }
     }
 
-    /// Reads a field section that concerns nobody: the table needs each.
+    /// Decodes a field section that LoadX ignores, because the table needs each field section.
     fn skip(&mut self, fragment: &[u8], scratch: &mut Scratch) -> Result<(), Fault> {
         self.decoder.decode(fragment, &mut scratch.decoded, |_, _| ControlFlow::Continue(())).map_err(unreadable)
     }
@@ -374,7 +373,6 @@ impl Connection {
         out: &mut Vec<u8>,
     ) -> Result<Event<'static>, Fault> {
         self.idle_frame(1 + settings.count() as u32, now)?;
-        let former = self.peer.window;
         for setting in settings.iter() {
             let setting = setting?;
             if let Setting::Window(window) = setting {
@@ -384,23 +382,19 @@ impl Connection {
             self.peer.set(setting);
         }
         frame::put_settings_ack(out);
-        Ok(if self.peer.window > former { Event::Opened(0) } else { Event::Nothing })
+        Ok(Event::Nothing)
     }
 
     fn window_update(&mut self, stream: u32, increment: u32, now: Duration) -> Result<Event<'static>, Fault> {
         self.idle_frame(1, now)?;
         if stream == 0 {
             self.send.open(0, increment)?;
-            return Ok(Event::Opened(0));
-        }
-        if let Some(open) = self.streams.get_mut(stream) {
+        } else if let Some(open) = self.streams.get_mut(stream) {
             open.send.open(stream, increment)?;
-            return Ok(Event::Opened(stream));
+        } else if self.is_idle(stream) {
+            return Err(Fault::Connection(Code::ProtocolError, "WINDOW_UPDATE is on a stream that is not open"));
         }
-        match self.is_idle(stream) {
-            true => Err(Fault::Connection(Code::ProtocolError, "WINDOW_UPDATE is on a stream that is not open")),
-            false => Ok(Event::Nothing),
-        }
+        Ok(Event::Nothing)
     }
 }
 

@@ -112,7 +112,7 @@ impl<'c, N: Network> ResponseSink<PipeOf<N>> for ResponseWriter<'c, N> {
         &mut self.body
     }
 
-    fn head(&mut self, response: &Response<'_, '_>, changes: &ResponseChanges<'_>) -> u16 {
+    fn head(&mut self, response: &Response<'_, '_>, changes: &ResponseChanges<'_>) {
         let framing = response.framing_for(self.version, self.to_head);
         if !response.is_interim() {
             self.persistent = framing != Some(Framing::UntilClose) && self.stays_open(changes.request_complete);
@@ -132,7 +132,10 @@ impl<'c, N: Network> ResponseSink<PipeOf<N>> for ResponseWriter<'c, N> {
             added: changes.added,
         };
         response.encode(&answering, &mut self.body.head);
-        response.status()
+    }
+
+    fn misleads(&self, _: u16) -> bool {
+        false
     }
 
     async fn interim(&mut self) -> Result<(), Broken> {

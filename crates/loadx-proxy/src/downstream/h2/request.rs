@@ -29,15 +29,14 @@ pub(super) struct RequestReader<'r, N: Network> {
     trailers: Vec<u8>,
     is_complete: bool,
     is_consumed: bool,
-    /// Whether the stream is for a tunnel that is not open yet: its content is not content of the request.
-    awaits_tunnel: bool,
     /// The content that the request may still have, in bytes.
     allowance: u64,
     removed: Vec<Arc<str>>,
 }
 
 impl<'r, N: Network> RequestReader<'r, N> {
-    /// `awaits_tunnel`: whether the request asks for a tunnel.
+    /// `awaits_tunnel`: whether the request asks for a tunnel. Until the tunnel is open, what comes on the stream is not content of
+    /// the request, which has none.
     pub(super) fn new(
         mux: &'r Mux<N>,
         number: usize,
@@ -54,7 +53,6 @@ impl<'r, N: Network> RequestReader<'r, N> {
             trailers: Vec::new(),
             is_complete: awaits_tunnel,
             is_consumed: false,
-            awaits_tunnel,
             allowance: u64::MAX,
             removed: Vec::new(),
         }
@@ -165,7 +163,6 @@ impl<N: Network> RequestSource<PipeOf<N>> for RequestReader<'_, N> {
     }
 
     fn switch(&mut self) {
-        self.awaits_tunnel = false;
         self.is_complete = false;
         self.is_consumed = false;
         self.allowance = u64::MAX;

@@ -1,10 +1,8 @@
 //! The response to a request in HTTP/2.
 
 use std::future::poll_fn;
-use std::rc::Rc;
 use std::task::{Poll, ready};
 
-use loadx_core::ProxyError;
 use loadx_http::h2::section::{put_head, put_lines};
 use loadx_http::{Answering, Response, Version};
 
@@ -20,7 +18,7 @@ use crate::timer::Timer;
 
 /// Sends the response of one exchange.
 pub(super) struct ResponseWriter<'w, N: Network> {
-    mux: &'w Rc<Mux<N>>,
+    mux: &'w Mux<N>,
     /// The number of the exchange.
     number: usize,
     stream: u32,
@@ -48,13 +46,7 @@ pub(super) struct Wants {
 }
 
 impl<'w, N: Network> ResponseWriter<'w, N> {
-    pub(super) fn new(
-        mux: &'w Rc<Mux<N>>,
-        number: usize,
-        timer: &'w Timer,
-        patience: &'w Patience,
-        wants: Wants,
-    ) -> Self {
+    pub(super) fn new(mux: &'w Mux<N>, number: usize, timer: &'w Timer, patience: &'w Patience, wants: Wants) -> Self {
         ResponseWriter {
             mux,
             number,
@@ -170,7 +162,7 @@ impl<N: Network> ResponseSink<PipeOf<N>> for ResponseWriter<'_, N> {
         self
     }
 
-    fn head(&mut self, response: &Response<'_, '_>, changes: &ResponseChanges<'_>) -> u16 {
+    fn head(&mut self, response: &Response<'_, '_>, changes: &ResponseChanges<'_>) {
         let date = response.lacks_date().then(|| self.mux.worker.date.now());
         let answering = Answering {
             version: Version::Http2,
@@ -186,14 +178,13 @@ impl<N: Network> ResponseSink<PipeOf<N>> for ResponseWriter<'_, N> {
         self.head.clear();
         response.encode(&answering, &mut self.head);
         self.opens_tunnel = self.wants_tunnel && response.status() == 101;
-        self.status = match response.status() {
-            // RFC 8441, section 5.
-            101 => 200,
-            // The client would take any 2xx for an open tunnel.
-            200..=299 if self.wants_tunnel => 502,
-            status => status,
-        };
-        if self.opens_tunnel { 101 } else { self.status }
+        // RFC 8441, section 5.
+        self.status = if response.status() == 101 { 200 } else { response.status() };
+    }
+
+    /// The client would take any 2xx for an open tunnel.
+    fn misleads(&self, status: u16) -> bool {
+        self.wants_tunnel && (200..300).contains(&status)
     }
 
     async fn interim(&mut self) -> Result<(), Broken> {
@@ -201,13 +192,6 @@ impl<N: Network> ResponseSink<PipeOf<N>> for ResponseWriter<'_, N> {
     }
 
     async fn own(&mut self, response: &OwnResponse<'_>, _: bool) -> Result<u64, Broken> {
-        // LoadX itself opens no tunnel, and the client would take any 2xx for one (RFC 8441, section 5).
-        let no_tunnel = ProxyError::new(501, "http_request_error", "this path has no tunnel");
-        let refusal = (self.wants_tunnel && response.status < 300).then(|| OwnResponse {
-            fields: response.fields.clone(),
-            ..OwnResponse::error(&no_tunnel, &self.mux.worker.next_request_id())
-        });
-        let response = refusal.as_ref().unwrap_or(response);
         self.head.clear();
         let options = ReplyOptions { version: Version::Http2, persistent: true, to_head: true };
         write_own(response, options, &mut self.head);

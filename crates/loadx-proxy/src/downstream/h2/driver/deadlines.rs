@@ -79,7 +79,8 @@ impl<N: Network> Driver<'_, N> {
                 _ if self.requests == 0 => earlier(self.idle_since + timeouts.request_head, Deadline::Idle),
                 _ => {
                     earlier(self.idle_since + timeouts.keepalive, Deadline::Idle);
-                    if unsent == 0 && self.leave_at.is_none() {
+                    // A parked connection has no time for the rest of a field section.
+                    if unsent == 0 && self.leave_at.is_none() && self.section_since.is_none() {
                         earlier(self.idle_since + REST_AFTER, Deadline::Park);
                     }
                 }
@@ -112,7 +113,7 @@ impl<N: Network> Driver<'_, N> {
         let deadline = self.patience.wait(self.timer);
         match (former, left) {
             (Some(former), Some(left)) if left < former => self.patience.confirmed(former - left, self.timer),
-            // Without a former look nobody knows whether the client reads.
+            // The first look cannot tell whether the client reads.
             (None, Some(_)) => {}
             _ if self.timer.now() >= deadline => self.lose(&Broken::TimedOut),
             _ => {}

@@ -51,7 +51,7 @@ impl<N: Network> Driver<'_, N> {
 
     fn handle(&mut self, event: Event<'_>) {
         match event {
-            Event::Nothing | Event::Opened(_) | Event::Pong(_) => {}
+            Event::Nothing => {}
             Event::Request { stream, asked, text, ends } => self.request(stream, asked, text, ends),
             Event::Refused => self.count(|counts| counts.refused += 1),
             Event::TooLarge { stream, text } => {

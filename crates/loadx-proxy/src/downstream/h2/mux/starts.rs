@@ -47,7 +47,7 @@ impl<N: Network> Mux<N> {
         }
     }
 
-    /// Whether an exchange may begin. One that may not is woken when another one of the connection has ended.
+    /// Whether an exchange may begin. An exchange that may not is woken when another exchange of the connection has ended.
     pub(in super::super) fn may_begin(&self, number: usize) -> bool {
         let state = self.state.borrow();
         state.lanes[number].as_ref().is_none_or(|lane| lane.is_gone || !lane.start.is_waiting())
@@ -62,7 +62,7 @@ impl<N: Network> Mux<N> {
         *begun -= 1;
         drop(start);
         while let Some(number) = pending.front() {
-            // One that has been reset has ended without a beginning.
+            // The client may have reset the stream before its exchange began.
             if let Some(lane) = lanes[*number].as_mut().filter(|lane| lane.start.is_waiting()) {
                 lane.start = self.start(*begun);
                 if lane.start.is_waiting() {

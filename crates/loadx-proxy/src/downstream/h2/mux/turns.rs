@@ -83,7 +83,7 @@ impl<N: Network> Mux<N> {
             }
             Turn::Waits { .. } | Turn::None => Permission::Turn,
         };
-        // Who waits for a window waits for a turn at the same time, which comes when the window opens.
+        // An exchange that waits for a window also waits for a turn. The turn comes when the window opens.
         if lane.turn == Turn::None {
             *waiting += 1;
         }
