@@ -32,7 +32,10 @@ pub mod h2 {
     /// holds without a setting.
     pub const STREAM_WINDOW: u32 = 65_535;
 
-    /// The content that a client may send on all streams together before LoadX has passed the content on, in bytes: as much as on
+    /// The content that a backend may send on one stream before LoadX has passed the content on, in bytes.
+    pub const RESPONSE_STREAM_WINDOW: u32 = 65_535;
+
+    /// The content that the other side may send on all streams together before LoadX has passed the content on, in bytes: as much as on
     /// all streams one by one, so that uploads that no backend takes do not stop the other uploads of the connection.
     pub const CONNECTION_WINDOW: u32 = STREAMS_MAX * STREAM_WINDOW;
 

@@ -53,6 +53,11 @@ fn h2_frames() {
 }
 
 #[test]
+fn h2_answers() {
+    run("h2_answers", checks::h2::answers);
+}
+
+#[test]
 fn h2_connections() {
     run("h2_connections", checks::h2::connections);
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use loadx_http::h2::frame::{Frame, FrameHead, HEAD_BYTES, PREFACE, put_headers, put_settings};
 use loadx_http::h2::hpack::{Decoder, HpackFault, put_field};
 use loadx_http::h2::section::{Asked, RequestKind, RequestMemory, RequestSection, ResponseSection};
-use loadx_http::h2::{Connection, Event, Scratch};
+use loadx_http::h2::{Answer, Connection, Event, Scratch, Told};
 use loadx_http::{FieldSlots, Parsed, RequestHead, parse_request, parse_response};
 
 type Field = (Vec<u8>, Vec<u8>);
@@ -129,7 +129,7 @@ fn response(fields: &[Field], ends: bool) {
     let mut text = Vec::new();
     let mut section = ResponseSection::new(16_384, false, &mut text);
     let is_taken = fields.iter().all(|(name, value)| section.take(name, value).is_continue());
-    let Ok(status) = section.finish(ends) else { return };
+    let Ok((status, _)) = section.finish(ends) else { return };
     assert!(is_taken);
     match parse_response(&text, false, &mut FieldSlots::new()) {
         Ok(Parsed::Complete(response, length)) => assert_eq!((length, response.status()), (text.len(), status)),
@@ -159,14 +159,14 @@ pub fn connections(data: &[u8]) {
         let Ok((length, event)) = told else { break };
         received += length;
         match event {
-            Event::Request { stream, text, .. } => {
+            Event::Told(Told::Request { stream, text, .. }) => {
                 running.push(stream);
                 if let Ok(Parsed::Partial) = parse_request(text, &mut RequestHead::default()) {
                     panic!("half a head: {}", String::from_utf8_lossy(text));
                 }
                 connection.put_section(stream, false, &mut out, |out| put_field(b":status", b"200", out));
             }
-            Event::TooLarge { stream, .. } => running.push(stream),
+            Event::Told(Told::TooLarge { stream, .. }) => running.push(stream),
             Event::Content { stream, content, .. } => {
                 let (content, half) = (content.len(), content.len() / 2);
                 connection.pass(stream, half, &mut out);
@@ -188,7 +188,10 @@ pub fn connections(data: &[u8]) {
         }
         rest = &rest[length..];
     }
-    let mut written = &out[..];
+    are_frames(&out);
+}
+
+fn are_frames(mut written: &[u8]) {
     while let Some((head, after)) = written.split_first_chunk::<HEAD_BYTES>() {
         let head = FrameHead::read(head);
         assert_eq!(head.check(16_384), Ok(()));
@@ -196,4 +199,53 @@ pub fn connections(data: &[u8]) {
         written = &after[head.length..];
     }
     assert!(written.is_empty());
+}
+
+/// Any bytes are a connection of a server or a fault; what LoadX asks are whole frames, and no more content is told than windows allow.
+pub fn answers(data: &[u8]) {
+    let mut out = Vec::new();
+    let mut connection = Connection::to_server(&mut out);
+    let preface = out.split_off(PREFACE.len());
+    assert_eq!((&out[..], &preface[..3]), (PREFACE, &[0, 0, 24][..]));
+    let mut out = preface;
+    let mut bytes = Vec::new();
+    put_settings(&[], &mut bytes);
+    bytes.extend_from_slice(data);
+    for number in 0..8 {
+        let stream = connection.open(number == 0);
+        assert_eq!(stream, 2 * number + 1);
+        connection.put_section(stream, number % 2 == 0, &mut out, |out| put_field(b":method", b"GET", out));
+    }
+    let (mut rest, mut received) = (&bytes[..], 0);
+    let (mut scratch, mut answered) = (Scratch::default(), [false; 16]);
+    loop {
+        let told = connection.receive(rest, &mut scratch, Duration::from_millis(received as u64), &mut out);
+        let Ok((length, event)) = told else { break };
+        received += length;
+        match event {
+            Event::Told(Answer { stream, status, text, .. }) => {
+                assert!(!std::mem::replace(&mut answered[stream as usize], status >= 200), "two responses");
+                match parse_response(text, stream == 1, &mut FieldSlots::new()) {
+                    Ok(Parsed::Complete(response, length)) => {
+                        assert_eq!((length, response.status()), (text.len(), status));
+                    }
+                    Ok(Parsed::Partial) => panic!("half a head: {}", String::from_utf8_lossy(text)),
+                    Err(_) => {}
+                }
+            }
+            Event::Content { stream, content, .. } => {
+                assert!(answered[stream as usize], "content before a response");
+                assert!(stream != 1 || content.is_empty(), "content of a response to a HEAD");
+                connection.pass(stream, content.len(), &mut out);
+            }
+            Event::Trailers { stream, .. } => assert!(answered[stream as usize], "trailers before a response"),
+            _ => {}
+        }
+        if length == 0 {
+            break;
+        }
+        rest = &rest[length..];
+    }
+    (1..16).step_by(2).for_each(|stream| connection.finished(stream, 0, &mut out));
+    are_frames(&out);
 }

@@ -1,9 +1,13 @@
-//! The server's side of a connection, as a state machine: bytes and the time go in, events and bytes come out.
+//! A connection as a state machine: bytes and the time go in, events and bytes come out.
 //!
-//! The caller owns all buffers, so that a connection without requests holds only its state and the table of HPACK.
+//! What both sides of a connection do alike is here and in `receive`; [`Server`] and [`Client`] have what only one side does. The
+//! caller owns all buffers, so that a connection without requests holds only its state and the table of HPACK.
 
 mod budget;
+mod client;
 mod receive;
+mod role;
+mod server;
 mod streams;
 
 use std::collections::VecDeque;
@@ -13,31 +17,30 @@ use super::fault::{Code, Fault};
 use super::flow::{ReceiveWindow, SendWindow};
 use super::frame;
 use super::hpack::Decoder;
-use super::priority::Priority;
-use super::section::{Asked, RequestMemory};
+use super::section::RequestMemory;
 use super::settings::{Setting, Settings};
 use crate::limits::h2::{
-    CONNECTION_WINDOW, FRAME_BYTES_MAX, IDLE_FRAMES_MAX, IDLE_FRAMES_PER_SECOND, RECENT_RESETS, SECTION_BYTES_MAX,
-    STREAM_FAULTS_MAX, STREAM_FAULTS_PER_SECOND, STREAMS_MAX,
+    CONNECTION_WINDOW, FRAME_BYTES_MAX, IDLE_FRAMES_MAX, IDLE_FRAMES_PER_SECOND, RECENT_RESETS, STREAM_FAULTS_MAX,
+    STREAM_FAULTS_PER_SECOND,
 };
 
 use budget::Budget;
 use receive::Begun;
 use streams::Streams;
 
-/// A connection with a client. Every call that appends to `out` leaves whole frames there, which the caller must send in order.
+pub use client::{Answer, Client};
+pub use role::Role;
+pub use server::{Server, Told};
+
+/// A connection, of which LoadX is the side `R`. Every call that appends to `out` leaves whole frames there, which the caller must
+/// send in order.
 #[derive(Debug)]
-pub struct Connection {
+pub struct Connection<R> {
     stage: Stage,
     decoder: Decoder,
-    /// The settings of the client.
+    /// The settings of the other side.
     peer: Settings,
     streams: Streams,
-    /// The requests that the caller has not finished: a client that resets streams gets no more places than another one.
-    running: u32,
-    /// The last stream that the client opened.
-    last: u32,
-    leaving: Leaving,
     /// A field section that has begun and has not ended.
     section: Option<Begun>,
     send: SendWindow,
@@ -48,8 +51,9 @@ pub struct Connection {
     stream_faults: Budget,
     /// Whether a field section was sent.
     has_sent_section: bool,
-    /// Whether the client has acknowledged LoadX's settings: before that, it may open more streams than allowed.
+    /// Whether the other side has acknowledged LoadX's settings: before that, a client may open more streams than allowed.
     is_acknowledged: bool,
+    role: R,
 }
 
 /// What must come next.
@@ -61,16 +65,6 @@ enum Stage {
     Frames,
 }
 
-/// The steps of a graceful end (RFC 9113, section 6.8).
-#[derive(Copy, Clone, Debug, PartialEq, Eq)]
-enum Leaving {
-    No,
-    /// The client knows that the connection ends. Requests that are under way are still served.
-    Announced,
-    /// Requests on streams behind this one are not served.
-    After(u32),
-}
-
 /// The memory that reading needs meanwhile. Connections can share it; with used memory, reading allocates nothing.
 #[derive(Debug, Default)]
 pub struct Scratch {
@@ -79,101 +73,62 @@ pub struct Scratch {
     decoded: Vec<u8>,
 }
 
-/// What the client did.
+/// What the other side did. `T`: what only this side of a connection is told.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
-pub enum Event<'e> {
+pub enum Event<'e, T> {
     /// Nothing that concerns the caller.
     Nothing,
-    /// A request. The caller calls [`Connection::finished`] when the request has ended in any way.
-    Request {
-        /// The stream.
-        stream: u32,
-        /// What is asked for beside the text.
-        asked: Asked,
-        /// The head in the notation of HTTP/1.1.
-        text: &'e [u8],
-        /// Whether the request has no content.
-        ends: bool,
-    },
-    /// A request whose field section is too large. The caller can answer, and calls [`Connection::finished`].
-    TooLarge {
-        /// The stream.
-        stream: u32,
-        /// The beginning of the head.
-        text: &'e [u8],
-    },
-    /// A request beyond the largest number at the same time; its stream was reset.
-    Refused,
-    /// A request that breaks the rules of HTTP/2; its stream was reset.
-    Malformed {
-        /// The broken rule.
-        reason: &'static str,
-        /// The beginning of the head.
-        text: &'e [u8],
-    },
+    /// What only this side of a connection is told.
+    Told(T),
     /// Content. The caller calls [`Connection::pass`] when the content no longer takes memory.
     Content {
         /// The stream.
         stream: u32,
         /// The content; may be empty.
         content: &'e [u8],
-        /// Whether the request is complete.
+        /// Whether the message is complete.
         ends: bool,
     },
-    /// A trailer section, which ends the request.
+    /// A trailer section, which ends the message.
     Trailers {
         /// The stream.
         stream: u32,
         /// The field lines, each with its CR LF.
         lines: &'e [u8],
     },
-    /// The client ended a stream, or LoadX reset the stream for a fault of the client.
+    /// The other side ended a stream, or LoadX reset the stream for a fault of the other side.
     Reset {
         /// The stream.
         stream: u32,
         /// Why.
         code: Code,
-        /// The fault, if the client broke a rule.
+        /// The fault, if the other side broke a rule.
         fault: Option<&'static str>,
     },
-    /// The client wants another order.
-    Priority {
-        /// The stream.
-        stream: u32,
-        /// The new priority.
-        priority: Priority,
+    /// The other side wants the connection to end: a client opens no more streams, and a server serves none behind `last`.
+    Goaway {
+        /// The last stream that the other side may have served.
+        last: u32,
+        /// Why.
+        code: Code,
     },
-    /// The client opens no more streams.
-    Goaway(Code),
 }
-
-/// The data of the PING that tells when the client must know that the connection ends.
-const LEAVING_PING: [u8; 8] = *b"leaving\0";
 
 /// What a request or a frame with content earns, in frames that move nothing: WINDOW_UPDATE for the stream and the connection, PING,
 /// and RST_STREAM.
 const EARNED: u32 = 4;
 
-impl Connection {
+impl<R: Role> Connection<R> {
     /// A connection before its first byte. Appends the settings of LoadX to `out`.
-    pub fn new(out: &mut Vec<u8>) -> Self {
-        let settings = [
-            Setting::StreamsMax(STREAMS_MAX),
-            Setting::FieldsMax(SECTION_BYTES_MAX as u32),
-            Setting::ExtendedConnect(true),
-            Setting::NoTreePriorities(true),
-        ];
-        frame::put_settings(&settings, out);
+    fn with(role: R, stage: Stage, settings: &[Setting], out: &mut Vec<u8>) -> Self {
+        frame::put_settings(settings, out);
         let standard = Settings::default();
         frame::put_window_update(0, CONNECTION_WINDOW - standard.window, out);
         Connection {
-            stage: Stage::Preface,
+            stage,
             decoder: Decoder::default(),
             peer: standard,
             streams: Streams::default(),
-            running: 0,
-            last: 0,
-            leaving: Leaving::No,
             section: None,
             send: SendWindow::new(standard.window),
             receive: ReceiveWindow::new(CONNECTION_WINDOW),
@@ -182,12 +137,8 @@ impl Connection {
             stream_faults: Budget::new(STREAM_FAULTS_MAX, STREAM_FAULTS_PER_SECOND),
             has_sent_section: false,
             is_acknowledged: false,
+            role,
         }
-    }
-
-    /// The number of requests that are not finished.
-    pub fn running(&self) -> u32 {
-        self.running
     }
 
     /// Whether a field section has begun and has not ended.
@@ -195,12 +146,12 @@ impl Connection {
         self.section.is_some()
     }
 
-    /// Whether the client lets no content through on the whole connection.
+    /// Whether the other side lets no content through on the whole connection.
     pub fn is_shut(&self) -> bool {
         self.send.available() == 0
     }
 
-    /// Whether the client lets no content through on a stream, whatever it lets through on the connection.
+    /// Whether the other side lets no content through on a stream, whatever passes on the connection.
     pub fn is_stream_shut(&self, stream: u32) -> bool {
         self.streams.get(stream).is_some_and(|open| open.send.available() == 0)
     }
@@ -211,7 +162,7 @@ impl Connection {
         Some(open.send.available().min(self.send.available()))
     }
 
-    /// Appends a field section, which `put` appends in HPACK. `ends`: whether the response ends. Does nothing if nothing may be sent
+    /// Appends a field section, which `put` appends in HPACK. `ends`: whether the message ends. Does nothing if nothing may be sent
     /// on the stream any more.
     pub fn put_section(&mut self, stream: u32, ends: bool, out: &mut Vec<u8>, put: impl FnOnce(&mut Vec<u8>)) {
         if self.sendable(stream).is_none() {
@@ -220,7 +171,7 @@ impl Connection {
         let is_first = !std::mem::replace(&mut self.has_sent_section, true);
         frame::put_headers(stream, ends, FRAME_BYTES_MAX, out, |out| {
             if is_first {
-                // LoadX uses no table, whatever the size that the client allows. A client that has made the table smaller must be
+                // LoadX uses no table, whatever the size that the other side allows. A peer that has made the table smaller must be
                 // told so (RFC 7541, section 4.2).
                 out.push(0x20);
             }
@@ -232,7 +183,7 @@ impl Connection {
         }
     }
 
-    /// Appends content of at most [`sendable`](Self::sendable) bytes. `ends`: whether the response ends.
+    /// Appends content of at most [`sendable`](Self::sendable) bytes. `ends`: whether the message ends.
     pub fn put_content(&mut self, stream: u32, content: &[u8], ends: bool, out: &mut Vec<u8>) {
         let Some(open) = self.streams.get_mut(stream).filter(|open| open.is_sending) else { return };
         debug_assert!(content.len() <= open.send.available().min(self.send.available()));
@@ -264,7 +215,7 @@ impl Connection {
         }
     }
 
-    /// Notes that so much received content of a stream no longer takes memory, so that the client may send more.
+    /// Notes that so much received content of a stream no longer takes memory, so that the other side may send more.
     pub fn pass(&mut self, stream: u32, bytes: usize, out: &mut Vec<u8>) {
         self.pass_on_connection(bytes, out);
         let open = self.streams.get_mut(stream).filter(|open| open.is_receiving);
@@ -294,16 +245,10 @@ impl Connection {
         self.recent_resets.push_back(stream);
     }
 
-    /// Ends a request for the caller: its place is free. Resets the stream if the response is not complete, or if the client still
-    /// sends. `unread`: received content that the caller has not passed, in bytes.
+    /// Ends an exchange for the caller: its place is free. Resets the stream if one of its messages is not complete. `unread`: received
+    /// content that the caller has not passed, in bytes.
     pub fn finished(&mut self, stream: u32, unread: usize, out: &mut Vec<u8>) {
-        self.running -= 1;
-        self.pass_on_connection(unread, out);
-        if let Some(open) = self.streams.get(stream) {
-            // The client may stop sending without a fault (RFC 9113, section 8.1).
-            let code = if open.is_sending { Code::InternalError } else { Code::NoError };
-            self.reset(stream, code, out);
-        }
+        R::finished(self, stream, unread, out);
     }
 
     /// Frees the memory that a connection without requests does not need.
@@ -311,39 +256,9 @@ impl Connection {
         self.streams.shrink();
     }
 
-    /// Tells the client that the connection will end. The client's next requests are served until the client has answered, or
-    /// until the caller calls [`leave`](Self::leave).
-    pub fn announce_end(&mut self, out: &mut Vec<u8>) {
-        if self.leaving == Leaving::No {
-            self.leaving = Leaving::Announced;
-            frame::put_goaway((1 << 31) - 1, Code::NoError, "", out);
-            frame::put_ping(false, &LEAVING_PING, out);
-        }
-    }
-
-    /// Serves no request on a stream that the client has not opened yet.
-    pub fn leave(&mut self, out: &mut Vec<u8>) {
-        if !self.has_left() {
-            self.leaving = Leaving::After(self.last);
-            frame::put_goaway(self.last, Code::NoError, "", out);
-        }
-    }
-
-    /// Whether [`leave`](Self::leave) was called, or the client has answered to [`announce_end`](Self::announce_end).
-    pub fn has_left(&self) -> bool {
-        matches!(self.leaving, Leaving::After(_))
-    }
-
-    /// Whether the connection can be closed: no request is left, and none will be served.
-    pub fn is_over(&self) -> bool {
-        self.has_left() && self.running == 0
-    }
-
     /// Appends the last frame of a connection that ends for a fault.
     pub fn abort(&self, code: Code, reason: &str, out: &mut Vec<u8>) {
-        // The last stream must not become larger from one GOAWAY to the next (RFC 9113, section 6.8).
-        let last = if let Leaving::After(last) = self.leaving { last } else { self.last };
-        frame::put_goaway(last, code, reason, out);
+        frame::put_goaway(self.role.last_served(), code, reason, out);
     }
 
     /// Takes credit for a frame that moves nothing.

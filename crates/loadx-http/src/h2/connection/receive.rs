@@ -1,18 +1,17 @@
-//! Reads the frames of the client.
+//! Reads the frames of the other side.
 
 use std::ops::ControlFlow;
 use std::time::Duration;
 
-use super::streams::Stream;
-use super::{Connection, EARNED, Event, LEAVING_PING, Leaving, Scratch, Stage};
+use super::role::Section;
+use super::{Connection, EARNED, Event, Role, Scratch, Stage};
 use crate::BodyFault;
 use crate::h2::fault::{Code, Fault};
 use crate::h2::frame::{self, Frame, FrameHead, HEAD_BYTES, PREFACE, SettingsEntries};
 use crate::h2::hpack::HpackFault;
-use crate::h2::priority::Priority;
-use crate::h2::section::{RequestSection, SectionFault, TrailerSection};
+use crate::h2::section::{SectionFault, TrailerSection};
 use crate::h2::settings::Setting;
-use crate::limits::h2::{FRAGMENT_BYTES_MAX, FRAME_BYTES_MAX, SECTION_BYTES_MAX, STREAM_WINDOW, STREAMS_MAX};
+use crate::limits::h2::{FRAGMENT_BYTES_MAX, FRAME_BYTES_MAX, SECTION_BYTES_MAX};
 
 /// A field section of which more frames must come.
 #[derive(Debug)]
@@ -23,14 +22,14 @@ pub(super) struct Begun {
 }
 
 /// The fault of a section that cannot be read.
-fn unreadable(fault: HpackFault) -> Fault {
+pub(super) fn unreadable(fault: HpackFault) -> Fault {
     match fault {
         HpackFault::Malformed(reason) => Fault::Connection(Code::CompressionError, reason),
         HpackFault::Stopped => Fault::Connection(Code::EnhanceYourCalm, "a field section is far too large"),
     }
 }
 
-impl Connection {
+impl<R: Role> Connection<R> {
     /// Reads the next frame at the start of `bytes`. Returns the length of what was read, which is 0 if the frame is not complete,
     /// and what the frame means. `now`: the time since any fixed moment.
     ///
@@ -42,7 +41,7 @@ impl Connection {
         scratch: &'e mut Scratch,
         now: Duration,
         out: &mut Vec<u8>,
-    ) -> Result<(usize, Event<'e>), Fault> {
+    ) -> Result<(usize, Event<'e, R::Told<'e>>), Fault> {
         if self.stage == Stage::Preface {
             let length = PREFACE.len().min(bytes.len());
             if bytes[..length] != PREFACE[..length] {
@@ -82,16 +81,16 @@ impl Connection {
         Ok((HEAD_BYTES + head.length, event))
     }
 
-    /// Ends a stream for a fault of the client.
-    fn broken(
+    /// Ends a stream for a fault of the other side.
+    fn broken<'e>(
         &mut self,
         stream: u32,
         code: Code,
         reason: &'static str,
         now: Duration,
         out: &mut Vec<u8>,
-    ) -> Result<Event<'static>, Fault> {
-        if self.is_idle(stream) {
+    ) -> Result<Event<'e, R::Told<'e>>, Fault> {
+        if self.role.is_idle(stream) {
             return Err(Fault::Connection(code, reason));
         }
         self.count_fault(now)?;
@@ -102,22 +101,16 @@ impl Connection {
         Ok(Event::Reset { stream, code, fault: Some(reason) })
     }
 
-    fn count_fault(&mut self, now: Duration) -> Result<(), Fault> {
+    pub(super) fn count_fault(&mut self, now: Duration) -> Result<(), Fault> {
         match self.stream_faults.spend(1, now) {
             true => Ok(()),
             false => Err(Fault::Connection(Code::EnhanceYourCalm, "too many faults in single streams")),
         }
     }
 
-    /// Whether the client has not opened the stream yet.
-    fn is_idle(&self, stream: u32) -> bool {
-        stream.is_multiple_of(2) || stream > self.last
-    }
-
-    /// Whether frames of a closed stream are ignored: the client may have sent them before it knew of the end.
-    fn ignores(&self, stream: u32) -> bool {
-        let is_behind = matches!(self.leaving, Leaving::After(last) if stream > last);
-        is_behind || !self.is_acknowledged || self.recent_resets.contains(&stream)
+    /// Whether frames of a closed stream are ignored: the other side may have sent them before it knew of the end.
+    pub(super) fn ignores(&self, stream: u32) -> bool {
+        self.role.is_behind(stream) || !self.is_acknowledged || self.recent_resets.contains(&stream)
     }
 
     fn frame<'e>(
@@ -126,11 +119,11 @@ impl Connection {
         scratch: &'e mut Scratch,
         now: Duration,
         out: &mut Vec<u8>,
-    ) -> Result<Event<'e>, Fault> {
+    ) -> Result<Event<'e, R::Told<'e>>, Fault> {
         match frame {
             Frame::Data { stream, content, counted, ends } => self.content(stream, content, counted, ends, now, out),
             Frame::Headers { stream, fragment, ends, is_whole: true } => {
-                self.section(stream, ends, fragment, scratch, now, out)
+                R::section(self, &Section { stream, ends, fragment }, scratch, now, out)
             }
             Frame::Headers { stream, fragment, ends, is_whole: false } => {
                 self.idle_frame(1, now)?;
@@ -140,7 +133,7 @@ impl Connection {
             Frame::Continuation { fragment, is_last, .. } => self.continuation(fragment, is_last, scratch, now, out),
             Frame::Reset { stream, code } => {
                 self.idle_frame(1, now)?;
-                if self.is_idle(stream) {
+                if self.role.is_idle(stream) {
                     return Err(Fault::Connection(Code::ProtocolError, "RST_STREAM is on a stream that is not open"));
                 }
                 match self.streams.close(stream) {
@@ -156,26 +149,18 @@ impl Connection {
             }
             Frame::Ping { is_answer: true, data } => {
                 self.idle_frame(1, now)?;
-                if data == LEAVING_PING && self.leaving == Leaving::Announced {
-                    self.leave(out);
-                }
+                R::pong(self, data, out);
                 Ok(Event::Nothing)
             }
-            Frame::Goaway { code, .. } => {
+            Frame::Goaway { last, code } => {
                 self.idle_frame(1, now)?;
-                Ok(Event::Goaway(code))
+                R::goaway(self, last);
+                Ok(Event::Goaway { last, code })
             }
             Frame::WindowUpdate { stream, increment } => self.window_update(stream, increment, now),
             Frame::PriorityUpdate { stream, value } => {
                 self.idle_frame(1, now)?;
-                if stream.is_multiple_of(2) {
-                    let reason = "PRIORITY_UPDATE is for a stream that no client opens";
-                    return Err(Fault::Connection(Code::ProtocolError, reason));
-                }
-                match self.streams.get(stream) {
-                    Some(_) => Ok(Event::Priority { stream, priority: Priority::of(value) }),
-                    None => Ok(Event::Nothing),
-                }
+                R::priority_update(self, stream, value)
             }
             Frame::SettingsAck => {
                 self.is_acknowledged = true;
@@ -197,7 +182,7 @@ impl Connection {
         ends: bool,
         now: Duration,
         out: &mut Vec<u8>,
-    ) -> Result<Event<'e>, Fault> {
+    ) -> Result<Event<'e, R::Told<'e>>, Fault> {
         self.receive.receive(0, counted)?;
         match content.len() {
             0 if !ends => self.idle_frame(1, now)?,
@@ -216,7 +201,7 @@ impl Connection {
     /// Whether content of a stream is for the caller.
     fn take_content(&mut self, stream: u32, length: usize, counted: usize, ends: bool) -> Result<bool, Fault> {
         let Some(open) = self.streams.get_mut(stream) else {
-            if self.is_idle(stream) {
+            if self.role.is_idle(stream) {
                 return Err(Fault::Connection(Code::ProtocolError, "DATA is on a stream that is not open"));
             }
             return match self.ignores(stream) {
@@ -225,7 +210,10 @@ impl Connection {
             };
         };
         if !open.is_receiving {
-            return Err(Fault::Stream(stream, Code::StreamClosed, "DATA comes after the end of the request"));
+            return Err(Fault::Stream(stream, Code::StreamClosed, "DATA comes after the end of the message"));
+        }
+        if open.awaits_head {
+            return Err(Fault::Stream(stream, Code::ProtocolError, "DATA comes before the response"));
         }
         open.receive.receive(stream, counted)?;
         open.count(length, ends).map_err(|fault| Fault::Stream(stream, Code::ProtocolError, differs(fault)))?;
@@ -235,7 +223,7 @@ impl Connection {
         Ok(true)
     }
 
-    fn end_receiving(&mut self, stream: u32) {
+    pub(super) fn end_receiving(&mut self, stream: u32) {
         if let Some(open) = self.streams.get_mut(stream) {
             open.is_receiving = false;
             if !open.is_sending {
@@ -251,7 +239,7 @@ impl Connection {
         scratch: &'e mut Scratch,
         now: Duration,
         out: &mut Vec<u8>,
-    ) -> Result<Event<'e>, Fault> {
+    ) -> Result<Event<'e, R::Told<'e>>, Fault> {
         self.idle_frame(1, now)?;
         let Some(mut section) = self.section.take() else {
             return Err(Fault::Connection(Code::ProtocolError, "CONTINUATION comes without a field section"));
@@ -261,89 +249,37 @@ impl Connection {
         }
         section.fragment.extend_from_slice(fragment);
         if is_last {
-            return self.section(section.stream, section.ends, &section.fragment, scratch, now, out);
+            let Begun { stream, ends, fragment } = &section;
+            return R::section(self, &Section { stream: *stream, ends: *ends, fragment }, scratch, now, out);
         }
         self.section = Some(section);
         Ok(Event::Nothing)
     }
 
-    /// Reads a whole field section.
-    fn section<'e>(
+    /// Decodes a field section that LoadX ignores, because the table needs each field section.
+    pub(super) fn skip(&mut self, fragment: &[u8], scratch: &mut Scratch) -> Result<(), Fault> {
+        self.decoder.decode(fragment, &mut scratch.decoded, |_, _| ControlFlow::Continue(())).map_err(unreadable)
+    }
+
+    /// Skips a field section of a closed stream.
+    pub(super) fn skip_closed<'e>(
         &mut self,
-        stream: u32,
-        ends: bool,
-        fragment: &[u8],
-        scratch: &'e mut Scratch,
-        now: Duration,
-        out: &mut Vec<u8>,
-    ) -> Result<Event<'e>, Fault> {
-        if self.streams.get(stream).is_some() {
-            return self.trailers(stream, ends, fragment, scratch);
-        }
-        if stream.is_multiple_of(2) {
-            return Err(Fault::Connection(Code::ProtocolError, "a client opens a stream with an even number"));
-        }
-        let is_new = stream > self.last;
-        self.last = self.last.max(stream);
-        if is_new && !matches!(self.leaving, Leaving::After(last) if stream > last) {
-            return self.request(stream, ends, fragment, scratch, now, out);
-        }
-        self.skip(fragment, scratch)?;
-        match self.ignores(stream) {
+        section: &Section<'_>,
+        scratch: &mut Scratch,
+    ) -> Result<Event<'e, R::Told<'e>>, Fault> {
+        self.skip(section.fragment, scratch)?;
+        match self.ignores(section.stream) {
             true => Ok(Event::Nothing),
             false => Err(Fault::Connection(Code::StreamClosed, "a field section comes on a closed stream")),
         }
     }
 
-    /// Decodes a field section that LoadX ignores, because the table needs each field section.
-    fn skip(&mut self, fragment: &[u8], scratch: &mut Scratch) -> Result<(), Fault> {
-        self.decoder.decode(fragment, &mut scratch.decoded, |_, _| ControlFlow::Continue(())).map_err(unreadable)
-    }
-
-    fn request<'e>(
+    /// Reads the section behind the content of a message.
+    pub(super) fn trailers<'e>(
         &mut self,
-        stream: u32,
-        ends: bool,
-        fragment: &[u8],
+        &Section { stream, ends, fragment }: &Section<'_>,
         scratch: &'e mut Scratch,
-        now: Duration,
-        out: &mut Vec<u8>,
-    ) -> Result<Event<'e>, Fault> {
-        if self.running >= STREAMS_MAX {
-            self.idle_frame(1, now)?;
-            self.skip(fragment, scratch)?;
-            self.put_reset(stream, Code::RefusedStream, out);
-            return Ok(Event::Refused);
-        }
-        let Scratch { text, request, decoded } = scratch;
-        text.clear();
-        let mut section = RequestSection::new(SECTION_BYTES_MAX, request, text);
-        self.decoder.decode(fragment, decoded, |name, value| section.take(name, value)).map_err(unreadable)?;
-        let asked = section.finish(ends);
-        if let Err(SectionFault::Malformed(reason)) = asked {
-            self.count_fault(now)?;
-            self.put_reset(stream, Code::ProtocolError, out);
-            return Ok(Event::Malformed { reason, text });
-        }
-        self.idle_frames.earn(EARNED);
-        let mut open = Stream::new(stream, self.peer.window, STREAM_WINDOW);
-        open.is_receiving = !ends;
-        open.left = asked.ok().and_then(|asked| asked.length);
-        self.streams.open(open);
-        self.running += 1;
-        Ok(match asked {
-            Ok(asked) => Event::Request { stream, asked, text, ends },
-            Err(_) => Event::TooLarge { stream, text },
-        })
-    }
-
-    fn trailers<'e>(
-        &mut self,
-        stream: u32,
-        ends: bool,
-        fragment: &[u8],
-        scratch: &'e mut Scratch,
-    ) -> Result<Event<'e>, Fault> {
+    ) -> Result<Event<'e, R::Told<'e>>, Fault> {
         let Scratch { text, decoded, .. } = scratch;
         text.clear();
         let mut section = TrailerSection::new(SECTION_BYTES_MAX, text);
@@ -354,7 +290,7 @@ impl Connection {
             return Err(Fault::Stream(
                 stream,
                 Code::StreamClosed,
-                "a field section comes after the end of the request",
+                "a field section comes after the end of the message",
             ));
         };
         match finished {
@@ -366,15 +302,16 @@ impl Connection {
         Ok(Event::Trailers { stream, lines: text })
     }
 
-    fn settings(
+    fn settings<'e>(
         &mut self,
         settings: SettingsEntries<'_>,
         now: Duration,
         out: &mut Vec<u8>,
-    ) -> Result<Event<'static>, Fault> {
+    ) -> Result<Event<'e, R::Told<'e>>, Fault> {
         self.idle_frame(1 + settings.count() as u32, now)?;
         for setting in settings.iter() {
             let setting = setting?;
+            self.role.check(setting)?;
             if let Setting::Window(window) = setting {
                 let before = self.peer.window;
                 self.streams.all_mut().try_for_each(|open| open.send.follow(before, window))?;
@@ -385,13 +322,18 @@ impl Connection {
         Ok(Event::Nothing)
     }
 
-    fn window_update(&mut self, stream: u32, increment: u32, now: Duration) -> Result<Event<'static>, Fault> {
+    fn window_update<'e>(
+        &mut self,
+        stream: u32,
+        increment: u32,
+        now: Duration,
+    ) -> Result<Event<'e, R::Told<'e>>, Fault> {
         self.idle_frame(1, now)?;
         if stream == 0 {
             self.send.open(0, increment)?;
         } else if let Some(open) = self.streams.get_mut(stream) {
             open.send.open(stream, increment)?;
-        } else if self.is_idle(stream) {
+        } else if self.role.is_idle(stream) {
             return Err(Fault::Connection(Code::ProtocolError, "WINDOW_UPDATE is on a stream that is not open"));
         }
         Ok(Event::Nothing)

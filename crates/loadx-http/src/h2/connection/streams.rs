@@ -15,6 +15,10 @@ pub(super) struct Stream {
     pub(super) is_sending: bool,
     /// What is to come of the content, by Content-Length, in bytes.
     pub(super) left: Option<u64>,
+    /// Whether the head of the response must come next; never for a stream of a client.
+    pub(super) awaits_head: bool,
+    /// Whether the request is a HEAD; never for a stream of a client.
+    pub(super) to_head: bool,
 }
 
 impl Stream {
@@ -26,6 +30,8 @@ impl Stream {
             is_receiving: true,
             is_sending: true,
             left: None,
+            awaits_head: false,
+            to_head: false,
         }
     }
 
@@ -72,6 +78,15 @@ impl Streams {
 
     pub(super) fn close(&mut self, id: u32) -> Option<Stream> {
         self.position(id).ok().map(|position| self.by_id.remove(position))
+    }
+
+    /// Closes the streams behind `last`.
+    pub(super) fn close_behind(&mut self, last: u32) {
+        self.by_id.retain(|stream| stream.id <= last);
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.by_id.len()
     }
 
     pub(super) fn all_mut(&mut self) -> impl Iterator<Item = &mut Stream> {

@@ -1,10 +1,13 @@
+mod client;
 mod lab;
 
 use proptest::prelude::*;
 
 use lab::{GET, Lab, POST, data, headers, raw, reset, section, settings, strings, window};
 
+use super::server::LEAVING_PING;
 use super::*;
+use crate::h2::Priority;
 use crate::h2::frame::{PREFACE, put_continuation, put_headers, put_ping, put_settings};
 use crate::h2::hpack::put_field;
 
@@ -201,13 +204,13 @@ fn faults_of_streams_leave_the_connection() {
         (
             "content behind the end",
             [headers(1, true, &GET), data(1, b"x", true)].concat(),
-            "1: STREAM_CLOSED DATA comes after the end of the request",
+            "1: STREAM_CLOSED DATA comes after the end of the message",
             "1: reset STREAM_CLOSED",
         ),
         (
             "a section behind the end",
             [headers(1, true, &GET), headers(1, true, &GET)].concat(),
-            "1: STREAM_CLOSED a field section comes after the end of the request",
+            "1: STREAM_CLOSED a field section comes after the end of the message",
             "1: reset STREAM_CLOSED",
         ),
         (
@@ -379,7 +382,7 @@ fn priorities_are_told() {
     let mut out = Vec::new();
     put_headers(1, true, 16_384, &mut out, |out| section(&fields, out));
     let (_, event) = lab.connection.receive(&out, &mut lab.scratch, Duration::ZERO, &mut lab.out).unwrap();
-    let Event::Request { asked, .. } = event else { panic!("{event:?}") };
+    let Event::Told(Told::Request { asked, .. }) = event else { panic!("{event:?}") };
     assert_eq!(asked.priority, Priority { urgency: 1, is_incremental: false });
     let told = lab.feed(&raw(16, 0, 0, b"\0\0\0\x01u=5, i"));
     assert_eq!(told, Ok(strings(["Priority { stream: 1, priority: Priority { urgency: 5, is_incremental: true } }"])));

@@ -10,7 +10,7 @@ mod request;
 mod response;
 mod trailers;
 
-pub use put::{put_head, put_lines};
+pub use put::{put_head, put_lines, put_request};
 pub use request::{Asked, RequestKind, RequestMemory, RequestSection};
 pub use response::ResponseSection;
 pub use trailers::TrailerSection;

@@ -17,6 +17,42 @@ pub fn put_head(status: u16, text: &[u8], is_tunnel: bool, out: &mut Vec<u8>) {
     });
 }
 
+/// Appends the head of a request. `text`: the head in the notation of HTTP/1.1, whose Host becomes `:authority`. `scheme`: http or
+/// https. `tunnel`: the protocol of a tunnel that the request opens (extended CONNECT, RFC 8441), in place of an upgrade.
+pub fn put_request(text: &[u8], scheme: &[u8], tunnel: Option<&[u8]>, out: &mut Vec<u8>) {
+    let line_end = memchr::memchr(b'\n', text).map_or(text.len(), |end| end + 1);
+    let (line, lines) = text.split_at(line_end);
+    let mut parts = line.trim_ascii_end().splitn(3, |byte| *byte == b' ');
+    let (method, target) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
+    match tunnel {
+        None => put_field(b":method", method, out),
+        Some(protocol) => {
+            put_field(b":method", b"CONNECT", out);
+            put_field(b":protocol", protocol, out);
+        }
+    }
+    put_field(b":scheme", scheme, out);
+    put_field(b":path", target, out);
+    // The pseudo-header fields come first, and Host may stand anywhere.
+    let mut has_authority = false;
+    each_field(lines, |name, value| {
+        if name == b"host" && !value.is_empty() && !has_authority {
+            has_authority = true;
+            put_field(b":authority", value, out);
+        }
+    });
+    each_field(lines, |name, value| match name {
+        b"host" if has_authority => {}
+        b"sec-websocket-key" if tunnel.is_some() => {}
+        _ => put_field(name, value, out),
+    });
+    let takes_trailers = |line: &[u8]| line.len() > 3 && line[..3].eq_ignore_ascii_case(b"te:");
+    if lines.split(|byte| *byte == b'\n').any(takes_trailers) {
+        // RFC 9113, section 8.2.2, allows no other value.
+        put_field(b"te", b"trailers", out);
+    }
+}
+
 /// Appends field lines, each with its CR LF. Fields about one connection of HTTP/1.1 are left out.
 pub fn put_lines(lines: &[u8], out: &mut Vec<u8>) {
     each_field(lines, |name, value| put_field(name, value, out));
@@ -83,6 +119,23 @@ mod tests {
         out.clear();
         put_head(200, text.as_bytes(), true, &mut out);
         assert_eq!(fields(&out)[1..], all[1..5]);
+    }
+
+    #[test]
+    fn requests_become_sections() {
+        let text = b"POST /a?b HTTP/1.1\r\nX-A: 1\r\nHost: x.test:1\r\nConnection: TE, Upgrade\r\nTE: trailers\r\n\
+            Upgrade: websocket\r\nSec-WebSocket-Key: k\r\nTransfer-Encoding: chunked\r\n\r\nY: z\r\n";
+        let mut out = Vec::new();
+        put_request(text, b"https", None, &mut out);
+        let pseudo = [":method=POST", ":scheme=https", ":path=/a?b", ":authority=x.test:1"];
+        assert_eq!(fields(&out), [&pseudo[..], &["x-a=1", "sec-websocket-key=k", "te=trailers"]].concat());
+        out.clear();
+        put_request(text, b"http", Some(b"websocket"), &mut out);
+        let pseudo = [":method=CONNECT", ":protocol=websocket", ":scheme=http", ":path=/a?b", ":authority=x.test:1"];
+        assert_eq!(fields(&out), [&pseudo[..], &["x-a=1", "te=trailers"]].concat());
+        out.clear();
+        put_request(b"OPTIONS * HTTP/1.1\r\nHost:\r\n\r\n", b"http", None, &mut out);
+        assert_eq!(fields(&out), [":method=OPTIONS", ":scheme=http", ":path=*", "host="]);
     }
 
     #[test]

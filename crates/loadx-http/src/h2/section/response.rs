@@ -63,12 +63,13 @@ impl<'o> ResponseSection<'o> {
         }
     }
 
-    /// Ends the section; the text is then a whole head of HTTP/1.1. Returns the status. `ends`: whether the message has no
-    /// content.
+    /// Ends the section; the text is then a whole head of HTTP/1.1. Returns the status, and the length of the
+    /// content in bytes if the length is known: 0 where the response has no content whatever its fields say. `ends`: whether the
+    /// message has no content.
     ///
     /// # Errors
     /// Any [`SectionFault`].
-    pub fn finish(mut self, ends: bool) -> Result<u16, SectionFault> {
+    pub fn finish(mut self, ends: bool) -> Result<(u16, Option<u64>), SectionFault> {
         if self.status.is_none() {
             self.fields.malformed("there is no :status");
         }
@@ -90,7 +91,8 @@ impl<'o> ResponseSection<'o> {
                     out.extend_from_slice(line);
                 }
                 out.extend_from_slice(b"\r\n");
-                Ok(status)
+                let has_no_content = self.to_head || matches!(status, 204 | 304);
+                Ok((status, if has_no_content { Some(0) } else { self.length }))
             }
         }
     }
@@ -106,7 +108,7 @@ mod tests {
         for (name, value) in fields {
             assert!(section.take(name.as_bytes(), value.as_bytes()).is_continue());
         }
-        let status = section.finish(ends)?;
+        let (status, _) = section.finish(ends)?;
         Ok((status, String::from_utf8(out).unwrap()))
     }
 
@@ -123,7 +125,7 @@ mod tests {
         let mut out = Vec::new();
         let mut to_head = ResponseSection::new(16_384, true, &mut out);
         assert!(to_head.take(b":status", b"200").is_continue());
-        assert_eq!((to_head.finish(true), &out[..]), (Ok(200), &b"HTTP/1.1 200 \r\n\r\n"[..]));
+        assert_eq!((to_head.finish(true), &out[..]), (Ok((200, Some(0))), &b"HTTP/1.1 200 \r\n\r\n"[..]));
     }
 
     #[test]

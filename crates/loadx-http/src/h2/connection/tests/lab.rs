@@ -14,7 +14,7 @@ pub(super) const POST: [(&str, &str); 4] = [(":method", "POST"), GET[1], GET[2],
 
 /// A connection, and what it said and wrote.
 pub(super) struct Lab {
-    pub(super) connection: Connection,
+    pub(super) connection: Connection<Server>,
     pub(super) scratch: Scratch,
     pub(super) out: Vec<u8>,
     pub(super) now: Duration,
@@ -46,7 +46,7 @@ impl Lab {
             let (length, event) = self.connection.receive(rest, &mut self.scratch, self.now, &mut self.out)?;
             match event {
                 Event::Nothing => {}
-                Event::Request { stream, asked, text, ends } => {
+                Event::Told(Told::Request { stream, asked, text, ends }) => {
                     let line = text.split(|byte| *byte == b'\r').next().unwrap();
                     let kind =
                         if asked.kind == RequestKind::Plain { String::new() } else { format!(" {:?}", asked.kind) };
@@ -59,7 +59,8 @@ impl Lab {
                 Event::Reset { stream, code, fault } => {
                     told.push(format!("{stream}: {code} {}", fault.unwrap_or("reset")));
                 }
-                Event::Malformed { reason, .. } => told.push(reason.to_owned()),
+                Event::Told(Told::Malformed { reason, .. }) => told.push(reason.to_owned()),
+                Event::Told(only) => told.push(format!("{only:?}")),
                 event => told.push(format!("{event:?}")),
             }
             if length == 0 {
