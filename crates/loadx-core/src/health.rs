@@ -34,6 +34,11 @@ pub enum Probe {
         /// The statuses that count as healthy.
         accepts: Accepts,
     },
+    /// Asks the health check of gRPC (grpc.health.v1); healthy if it says SERVING.
+    Grpc {
+        /// The service to ask about; an empty name means the whole server.
+        service: Arc<str>,
+    },
     /// Opens a connection and closes it.
     Connect,
     /// No probes: every backend counts as healthy, and a failed connect ejects no backend.

@@ -32,6 +32,13 @@ pub mod h2 {
     /// holds without a setting.
     pub const STREAM_WINDOW: u32 = 65_535;
 
+    /// The most requests of one connection to a backend at the same time, if the backend does not allow fewer.
+    pub const REQUEST_STREAMS_MAX: u32 = 100;
+
+    /// The number of requests that LoadX cancels on a connection to a backend before LoadX opens another connection: servers take many
+    /// cancelled requests for an attack (CVE-2023-44487), some from 500 on, and would end the connection for all of its requests.
+    pub const REQUEST_RESETS_MAX: u32 = 400;
+
     /// The content that a backend may send on one stream before LoadX has passed the content on, in bytes.
     pub const RESPONSE_STREAM_WINDOW: u32 = 65_535;
 

@@ -136,6 +136,11 @@ impl Response<'_, '_> {
         self.status
     }
 
+    /// Notes in which version of HTTP the response came, if its text is not from HTTP/1.
+    pub fn set_version(&mut self, version: Version) {
+        self.version = version;
+    }
+
     /// The value of the first field of this name.
     pub fn field(&self, name: &str) -> Option<&[u8]> {
         self.lines.fields.iter().find(|field| field.name.eq_ignore_ascii_case(name)).map(|field| field.value)

@@ -27,6 +27,7 @@ use crate::shared::{LocalPlan, LocalView, Shared};
 use crate::telemetry::{AccessLog, Holdings, Record, Request, Shard};
 use crate::tls::Handshakes;
 use crate::tunnels::Tunnels;
+use crate::upstream::h2::Links;
 use crate::upstream::pool::Pool;
 
 /// What the tasks of one worker share.
@@ -36,6 +37,7 @@ pub(crate) struct Worker<N: Network> {
     pub(crate) buffers: Rc<Buffers>,
     pub(crate) pipes: Pipes<PipeOf<N>>,
     pub(crate) pool: Pool<StreamOf<N>>,
+    pub(crate) links: Links<N>,
     pub(crate) metrics: RefCell<Shard>,
     pub(crate) index: usize,
     pub(crate) shared: Arc<Shared>,
@@ -93,6 +95,7 @@ impl<N: Network> Worker<N> {
             buffers: Rc::default(),
             pipes: Pipes::new(StreamOf::<N>::pipe),
             pool: Pool::new(),
+            links: Links::default(),
             metrics: RefCell::new(Shard::new()),
             mirrors: Cell::new(0),
             sessions: Rc::default(),
@@ -170,7 +173,9 @@ impl<N: Network> Worker<N> {
             .map(|(backend, transport)| (backend.id(), (backend.addresses(), transport)))
             .collect();
         let idle = plan.process.timeouts.backend_keepalive;
-        self.pool.sweep(self.clock.now(), idle, |backend| present.get(&backend).copied());
+        let now = self.clock.now();
+        self.pool.sweep(now, idle, |backend| present.get(&backend).copied());
+        self.links.sweep(now, idle, |backend| present.get(&backend).copied());
     }
 
     /// Closes the connection of one client that has nothing to do; false when there is none.
@@ -244,8 +249,12 @@ impl<N: Network> Worker<N> {
     /// What was counted so far, and what is held now.
     pub(crate) fn measure(&self) -> Shard {
         let mut shard = self.metrics.borrow().clone();
-        shard.holdings =
-            Holdings { idle_to_backends: self.pool.len(), buffers: self.buffers.lent(), pipes: self.pipes.lent() };
+        shard.holdings = Holdings {
+            idle_to_backends: self.pool.len(),
+            h2_to_backends: self.links.len(),
+            buffers: self.buffers.lent(),
+            pipes: self.pipes.lent(),
+        };
         shard
     }
 

@@ -8,6 +8,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll, Waker, ready};
 
 use loadx_core::Time;
+use loadx_http::h2::Code;
 
 use crate::buffers::{Buffers, Input};
 use crate::net::Stream;
@@ -21,6 +22,8 @@ pub(crate) enum Broken {
     TimedOut,
     /// The peer closed the connection.
     Closed,
+    /// The peer reset the stream of the exchange.
+    Reset(Code),
     /// The connection failed.
     Failed(io::Error),
 }
@@ -30,6 +33,7 @@ impl fmt::Display for Broken {
         match self {
             Broken::TimedOut => f.write_str("timed out"),
             Broken::Closed => f.write_str("connection closed"),
+            Broken::Reset(code) => write!(f, "stream reset ({code})"),
             Broken::Failed(error) => f.write_str(&describe(error)),
         }
     }

@@ -18,6 +18,7 @@ mod downstream;
 mod error;
 mod exchange;
 mod h1;
+mod h2;
 mod handle;
 mod incoming;
 mod io;

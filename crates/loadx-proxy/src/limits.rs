@@ -25,6 +25,22 @@ pub const H2_OUTPUT_BYTES: usize = 64 * 1024;
 /// that is of use only as a whole.
 pub const H2_TURN_BYTES: usize = 16 * 1024;
 
+/// The most bytes of heads of responses that wait for one exchange in HTTP/2: interim responses, and the final one.
+pub const H2_HEADS_BYTES_MAX: usize = 64 * 1024;
+
+/// The most exchanges that wait for one connection of HTTP/2 to be opened; for further ones another connection is opened.
+pub const H2_OPENING_WAITERS_MAX: usize = 100;
+
+/// How long a connection to a backend in HTTP/2 may have been silent when a request is sent without a PING beside it.
+pub const H2_IDLE_BEFORE_PING: Duration = Duration::from_secs(1);
+
+/// The silences of a connection to a backend in HTTP/2 with running exchanges after which LoadX sends a PING: the first, the second
+/// and all further. Servers of gRPC end a connection with more than two PINGs within five minutes of silence.
+pub const H2_PINGS: [Duration; 3] = [Duration::from_secs(10), Duration::from_secs(30), Duration::from_secs(300)];
+
+/// How long a backend may take to answer a PING before its connection counts as dead.
+pub const H2_PONG: Duration = Duration::from_secs(5);
+
 /// The most times that a connection of HTTP/2 reads, serves and writes before the worker serves its other connections again.
 pub const H2_ROUNDS_MAX: usize = 8;
 

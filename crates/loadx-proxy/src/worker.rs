@@ -71,6 +71,7 @@ pub(crate) async fn run<N: Network>(
         task.abort();
     }
     worker.pool.clear();
+    worker.links.clear();
     worker.log.flush();
     Ok(())
 }

@@ -47,7 +47,7 @@ pub enum Failure {
     Unanswered {
         /// The reason, as text for logs.
         reason: String,
-        /// Whether LoadX had sent no byte of the request.
+        /// Whether LoadX had sent no byte of the request, or the backend said that it has not looked at the request.
         unsent: bool,
     },
     /// The backend was silent for longer than `AttemptPolicy::response`.
@@ -109,7 +109,7 @@ impl fmt::Display for ProxyError {
 impl std::error::Error for ProxyError {}
 
 impl Failure {
-    /// Whether the backend cannot have received a byte of the request.
+    /// Whether the backend cannot have acted on the request: it received no byte, or said that it refused the request unseen.
     pub fn left_no_trace(&self) -> bool {
         matches!(self, Failure::Connect(_) | Failure::Premature | Failure::Unanswered { unsent: true, .. })
     }

@@ -89,7 +89,8 @@ impl Attempts {
     /// resend when the failed backend may have seen the request.
     pub fn may_resend(&mut self, failure: &Failure, replay: Replay) -> bool {
         if failure.left_no_trace() {
-            return true;
+            // A backend of HTTP/2 can refuse a request of which LoadX has sent, and no longer has, a part of the content.
+            return replay.whole;
         }
         let unanswered = matches!(failure, Failure::Unanswered { .. } | Failure::DrainOver);
         let repeatable = unanswered && replay.idempotent && replay.whole;
@@ -138,7 +139,8 @@ mod tests {
         assert_eq!(allowed([unanswered()], Replay { idempotent: false, whole: true }), [false]);
         assert_eq!(allowed([unanswered()], Replay { idempotent: true, whole: false }), [false]);
         let unsent = Failure::Unanswered { reason: "connection reset".to_owned(), unsent: true };
-        assert_eq!(allowed([unsent], Replay { idempotent: false, whole: false }), [true]);
+        assert_eq!(allowed([unsent.clone()], Replay { idempotent: false, whole: true }), [true]);
+        assert_eq!(allowed([unsent], Replay { idempotent: true, whole: false }), [false]);
     }
 
     #[test]

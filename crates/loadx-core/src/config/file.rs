@@ -4,6 +4,7 @@
 
 use super::reader::At;
 use super::routing_file::{FileAdmin, FileBackend, FileCluster, FileListener, FileRoute};
+use super::routing_values::ProtocolWord;
 use super::table::Table;
 use super::tls_file::{FileAcme, FileBackendTlsEntry, FileTls};
 use super::values::{Host, LogField, LogFormat, Network, Seconds, TargetPath, Text, Token, Whole};
@@ -103,6 +104,9 @@ file_object! {
             /// The longest time, in seconds, that running exchanges and tunnels may go on at a backend that was removed or
             /// drained; LoadX then ends them.
             drain_timeout: Seconds = Seconds(600.0),
+            /// The version of HTTP to the backends of `backend_servers`: http/1.1 or h2; a file with `clusters` has `protocol`
+            /// in each of them.
+            backend_protocol: ProtocolWord = ProtocolWord::Http1,
             /// Whether clients may speak HTTP/2 on the only listener; a file with listeners has the key in these.
             http2: bool = true,
             /// Whether LoadX logs each request.

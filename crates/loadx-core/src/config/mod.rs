@@ -36,9 +36,9 @@ pub use changes::{BackendChange, ChangeError, Changes, Presence, Wanted};
 pub use client_certificates::{ClientCertificates, ClientRule, ClientRules};
 pub use fault::{Fault, Faults};
 pub use model::{
-    AccessLogConfig, AcmeChallenge, AcmeConfig, AdminConfig, AdminSocket, BackendTls, BackendTransport,
-    CertificateFiles, ClientLimits, ClusterConfig, Config, HealthKeys, HostPort, ListenerConfig, ProxyVersion,
-    Signature, Timeouts, TlsConfig, TlsProfile, TokenSource,
+    AccessLogConfig, AcmeChallenge, AcmeConfig, AdminConfig, AdminSocket, BackendProtocol, BackendTls,
+    BackendTransport, CertificateFiles, ClientLimits, ClusterConfig, Config, HealthKeys, HostPort, ListenerConfig,
+    ProxyVersion, Signature, Timeouts, TlsConfig, TlsProfile, TokenSource,
 };
 pub use tls::is_local_name;
 pub use values::{LogField, LogFormat};

@@ -186,17 +186,29 @@ pub struct ClusterConfig {
     pub health_keys: HealthKeys,
     /// The timeouts of attempts.
     pub attempt: AttemptPolicy,
-    /// What lies between TCP and HTTP on connections to the backends.
+    /// What exchanges find on connections to the backends.
     pub transport: BackendTransport,
 }
 
-/// What lies between TCP and HTTP on connections to backends.
+/// What exchanges find on connections to backends.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct BackendTransport {
     /// TLS; `None` means no TLS.
     pub tls: Option<BackendTls>,
     /// The version of the PROXY protocol at the beginning of each connection.
     pub proxy_protocol: Option<ProxyVersion>,
+    /// The version of HTTP.
+    pub protocol: BackendProtocol,
+}
+
+/// A version of HTTP on connections to backends.
+#[derive(Copy, Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub enum BackendProtocol {
+    /// HTTP/1.1.
+    #[default]
+    Http1,
+    /// HTTP/2: inside TLS if both sides agree on HTTP/2, in clear text with prior knowledge.
+    Http2,
 }
 
 /// TLS to backends.

@@ -5,8 +5,8 @@ use serde_json::{Value, json};
 use super::Faults;
 use super::reader::{At, Node, Problem, Read};
 use super::routing_values::{
-    Address, HealthWord, HostField, HostPattern, MethodName, ProxyWord, RedirectStatus, ResolveWord, SchemeWord,
-    SplitWord,
+    Address, HealthWord, HostField, HostPattern, MethodName, ProtocolWord, ProxyWord, RedirectStatus, ResolveWord,
+    SchemeWord, SplitWord,
 };
 use super::table::Table;
 use super::tls_file::{FileBackendTlsEntry, FileTls};
@@ -222,6 +222,9 @@ file_object! {
             /// The version of the PROXY protocol in which LoadX tells the backends the client's address, at the beginning of
             /// each connection: v1, v2 or off. Each exchange then takes a connection of its own.
             proxy_protocol: ProxyWord = ProxyWord::Off,
+            /// The version of HTTP to the backends: http/1.1, or h2, which gRPC needs. With `tls`, the handshake must agree on
+            /// h2; without TLS, backends must speak HTTP/2 with prior knowledge.
+            protocol: ProtocolWord = ProtocolWord::Http1,
             /// Whether all addresses of a name are one backend (one), or each address is a backend (each).
             resolve: ResolveWord = ResolveWord::One,
         }
@@ -236,6 +239,8 @@ file_object! {
             /// The path of probes; with this key, a status of 200 to 399 is healthy. Without this key:
             /// health_check_path of the file.
             path: TargetPath,
+            /// The service of gRPC that probes ask about. Without this key: the whole server.
+            service: Text,
             /// Seconds between two probes of a backend.
             interval: Seconds,
             /// The longest time of a probe, in seconds.
@@ -246,7 +251,8 @@ file_object! {
             fall: Whole<1, 100>,
         }
         default {
-            /// The kind of probe: a GET (http), only a connection (tcp), or no probes (off).
+            /// The kind of probe: a GET (http), the health check of gRPC, grpc.health.v1 (grpc), only a connection (tcp), or
+            /// no probes (off).
             probe: HealthWord = HealthWord::Http,
         }
     }

@@ -57,6 +57,7 @@ words! {
     /// The kind of a probe.
     HealthWord {
         Http = "http",
+        Grpc = "grpc",
         Tcp = "tcp",
         Off = "off",
     }
@@ -110,6 +111,14 @@ words! {
         Off = "off",
         V1 = "v1",
         V2 = "v2",
+    }
+}
+
+words! {
+    /// The version of HTTP to backends.
+    ProtocolWord {
+        Http1 = "http/1.1",
+        Http2 = "h2",
     }
 }
 

@@ -7,11 +7,11 @@ use super::file::FileConfig;
 use super::reader::{At, Place, Problem, Typed as _};
 use super::routing::{Names, route_to_the_only_cluster};
 use super::routing_file::{FileBackendEntry, FileCluster, FileHealth, FileRoute};
-use super::routing_values::{HealthWord, ProxyWord, ResolveWord};
+use super::routing_values::{HealthWord, ProtocolWord, ProxyWord, ResolveWord};
 use super::values::{LogField, Seconds, Whole};
 use super::{
-    AccessLogConfig, BackendTransport, ClientLimits, ClusterConfig, Config, Faults, HealthKeys, HostPort,
-    ListenerConfig, ProxyVersion, Signature, Timeouts,
+    AccessLogConfig, BackendProtocol, BackendTransport, ClientLimits, ClusterConfig, Config, Faults, HealthKeys,
+    HostPort, ListenerConfig, ProxyVersion, Signature, Timeouts,
 };
 use crate::{Accepts, AttemptPolicy, BackendSpec, HealthPolicy, Probe};
 
@@ -126,11 +126,12 @@ impl Checker<'_> {
                     transport: BackendTransport {
                         tls: file.backend_tls.as_ref().and_then(|tls| self.backend_tls(tls)),
                         proxy_protocol: None,
+                        protocol: protocol(file.backend_protocol),
                     },
                 }]
             }
             (None, Some(clusters)) => {
-                self.not_both(file, "clusters", &["backend_tls"]);
+                self.not_both(file, "clusters", &["backend_tls", "backend_protocol"]);
                 if clusters.value.0.is_empty() && needs_clusters(file) {
                     let message = "\"clusters\" is empty: no backend could answer";
                     self.fault(
@@ -157,6 +158,15 @@ impl Checker<'_> {
     }
 
     fn cluster_of(&mut self, file: &FileConfig, name: &At<String>, typed: &FileCluster) -> ClusterConfig {
+        if typed.protocol == ProtocolWord::Http2 && typed.proxy_protocol != ProxyWord::Off {
+            let message = "\"protocol\": \"h2\" and \"proxy_protocol\" exclude each other: the exchanges of many clients share a \
+                           connection of HTTP/2, and the header tells the address of one";
+            let help = "remove \"proxy_protocol\": backends have the client's address in X-Forwarded-For";
+            self.fault(name.place, Problem::new(message, help));
+        }
+        if let Some(health) = &typed.health {
+            self.health_keys(&health.value, typed.protocol, health.place);
+        }
         if name.value.is_empty() || name.value.chars().any(char::is_control) {
             self.fault(name.place, Problem::new("a cluster has no name", "write a name such as \"web\""));
         }
@@ -187,7 +197,20 @@ impl Checker<'_> {
                     ProxyWord::V1 => Some(ProxyVersion::V1),
                     ProxyWord::V2 => Some(ProxyVersion::V2),
                 },
+                protocol: protocol(typed.protocol),
             },
+        }
+    }
+
+    fn health_keys(&mut self, typed: &FileHealth, protocol: ProtocolWord, place: Place) {
+        let is_grpc = typed.probe == HealthWord::Grpc;
+        if is_grpc && protocol != ProtocolWord::Http2 {
+            let message = "the probe \"grpc\" needs HTTP/2 to the backends";
+            self.fault(place, Problem::new(message, "add \"protocol\": \"h2\" to the cluster"));
+        }
+        if let (false, Some(service)) = (is_grpc, &typed.service) {
+            let message = "\"service\" names a service of gRPC, and the probe is another";
+            self.fault(service.place, Problem::new(message, "add \"probe\": \"grpc\", or remove \"service\""));
         }
     }
 
@@ -247,6 +270,13 @@ fn timeouts(file: &FileConfig) -> Timeouts {
     }
 }
 
+fn protocol(typed: ProtocolWord) -> BackendProtocol {
+    match typed {
+        ProtocolWord::Http1 => BackendProtocol::Http1,
+        ProtocolWord::Http2 => BackendProtocol::Http2,
+    }
+}
+
 fn health(file: &FileConfig, typed: Option<&FileHealth>) -> HealthPolicy {
     let span =
         |seconds: Option<&At<Seconds>>, default: Seconds| seconds.map_or(default, |typed| typed.value).duration();
@@ -255,6 +285,10 @@ fn health(file: &FileConfig, typed: Option<&FileHealth>) -> HealthPolicy {
     let path = typed.and_then(|typed| typed.path.as_ref()).or(file.health_check_path.as_ref());
     let probe = match typed.map_or(HealthWord::Http, |typed| typed.probe) {
         HealthWord::Off => Probe::Off,
+        HealthWord::Grpc => {
+            let service = typed.and_then(|typed| typed.service.as_ref());
+            Probe::Grpc { service: service.map_or_else(|| "".into(), |service| service.value.0.as_str().into()) }
+        }
         HealthWord::Tcp => Probe::Connect,
         HealthWord::Http => match path {
             Some(path) => Probe::Get { path: path.value.0.as_str().into(), accepts: Accepts::Success },

@@ -382,6 +382,11 @@ impl RequestHead {
         self.expects_continue
     }
 
+    /// The protocols in Upgrade that LoadX tunnels, if the request offers an upgrade.
+    pub fn offered_protocols(&self) -> impl Iterator<Item = &[u8]> {
+        protocols(self).filter(|_| self.upgrade)
+    }
+
     /// Whether the client offers an upgrade to a protocol that LoadX tunnels.
     pub fn offers_upgrade(&self) -> bool {
         self.upgrade

@@ -153,6 +153,7 @@ impl<N: Network> Endpoints<N> {
                 "max": plan.process.max_connections,
                 "by_worker": open,
                 "idle_to_backends": counts.holdings.idle_to_backends,
+                "http2_to_backends": counts.holdings.h2_to_backends,
             },
             "buffers_in_use": counts.holdings.buffers,
             "pipes_in_use": counts.holdings.pipes,

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use loadx_core::{ListenerId, Time};
-use loadx_http::h2::Connection;
+use loadx_http::h2::{Connection, Server};
 
 use crate::buffers::Input;
 use crate::clock::Clock;
@@ -33,7 +33,7 @@ pub(crate) struct Client<S: Stream> {
     /// Whether the last request came within [`REST_AFTER`] of the former: then the next is expected as soon.
     pub(crate) recently_active: bool,
     /// The state of the connection if the client speaks HTTP/2 and was served before.
-    pub(crate) h2: Option<Box<Connection>>,
+    pub(crate) h2: Option<Box<Connection<Server>>>,
     pub(crate) place: Place,
 }
 

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker, ready};
 
 use loadx_core::{ListenerId, Time};
-use loadx_http::h2::Connection;
+use loadx_http::h2::{Connection, Server};
 use slab::Slab;
 
 use crate::downstream::wire::Wire;
@@ -44,7 +44,7 @@ pub(crate) struct Parked<S: Stream> {
     /// When the connection expires.
     pub(crate) until: Time,
     /// The state of the connection if the client speaks HTTP/2.
-    pub(crate) h2: Option<Box<Connection>>,
+    pub(crate) h2: Option<Box<Connection<Server>>>,
 }
 
 impl<S: Stream> Parked<S> {

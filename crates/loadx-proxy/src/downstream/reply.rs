@@ -2,7 +2,7 @@
 
 use std::io::Write as _;
 
-use loadx_http::Version;
+use loadx_http::{Version, reason_phrase};
 
 use crate::date;
 use crate::sides::OwnResponse;
@@ -44,39 +44,4 @@ pub(crate) fn write_own(own: &OwnResponse<'_>, options: ReplyOptions, out: &mut 
     }
     out.extend_from_slice(&own.content);
     own.content.len() as u64
-}
-
-fn reason_phrase(status: u16) -> &'static str {
-    match status {
-        200 => "OK",
-        201 => "Created",
-        204 => "No Content",
-        205 => "Reset Content",
-        301 => "Moved Permanently",
-        302 => "Found",
-        303 => "See Other",
-        304 => "Not Modified",
-        307 => "Temporary Redirect",
-        308 => "Permanent Redirect",
-        400 => "Bad Request",
-        401 => "Unauthorized",
-        403 => "Forbidden",
-        404 => "Not Found",
-        405 => "Method Not Allowed",
-        408 => "Request Timeout",
-        410 => "Gone",
-        413 => "Content Too Large",
-        414 => "URI Too Long",
-        418 => "I'm a teapot",
-        429 => "Too Many Requests",
-        421 => "Misdirected Request",
-        431 => "Request Header Fields Too Large",
-        500 => "Internal Server Error",
-        501 => "Not Implemented",
-        502 => "Bad Gateway",
-        503 => "Service Unavailable",
-        504 => "Gateway Timeout",
-        505 => "HTTP Version Not Supported",
-        _ => "Unknown",
-    }
 }

@@ -4,25 +4,22 @@ use std::future::poll_fn;
 use std::pin::{Pin, pin};
 use std::task::Poll;
 
+use loadx_core::config::BackendProtocol;
 use loadx_core::{Backend, Failure, Time};
 use loadx_http::{BodyFault, Changes, Forwarding, RequestHead};
 
 use super::download::Download;
 use super::failure::{Sent, client_gone, unanswered, upload_failure};
 use super::routing::Forwarded;
-use super::{Answer, Exchange, Progress, TunnelEnd, mirror};
+use super::{Answer, Exchange, Progress, mirror};
 use crate::incoming::Incoming;
-use crate::io::{Broken, Waiting};
-use crate::net::{Network, PipeOf, StreamOf};
-use crate::patience::Patience;
+use crate::io::Broken;
+use crate::net::{Network, PipeOf};
 use crate::proxy_protocol;
 use crate::relay::relay;
 use crate::request_id;
 use crate::sides::{BodySink as _, BodySource as _, Inbound, RelayFault, RequestSink, ResponseSource};
 use crate::sides::{RequestSource, ResponseSink};
-use crate::upstream::connect;
-use crate::upstream::h1::{Conversation, ConversationParts};
-use crate::upstream::pool::Connection;
 
 impl<N, R, W> Exchange<'_, N, R, W>
 where
@@ -31,11 +28,7 @@ where
     W: ResponseSink<PipeOf<N>>,
 {
     /// Calls [`attempt_while_served`](Self::attempt_while_served) with the deadline of the whole exchange.
-    pub(super) async fn attempt_until(
-        &mut self,
-        backend: &Backend,
-        deadline: Time,
-    ) -> Result<Answer<StreamOf<N>>, Failure> {
+    pub(super) async fn attempt_until(&mut self, backend: &Backend, deadline: Time) -> Result<Answer<N>, Failure> {
         let limit = self.policy.exchange.unwrap_or_default();
         let at = self.worker.clock.instant(deadline);
         match tokio::time::timeout_at(at, self.attempt_while_served(backend)).await {
@@ -45,7 +38,7 @@ where
     }
 
     /// Calls [`attempt`](Self::attempt), and fails when the drain of the backend is over.
-    pub(super) async fn attempt_while_served(&mut self, backend: &Backend) -> Result<Answer<StreamOf<N>>, Failure> {
+    pub(super) async fn attempt_while_served(&mut self, backend: &Backend) -> Result<Answer<N>, Failure> {
         let attempt = until_cut(backend, self.attempt(backend)).await;
         attempt.unwrap_or_else(|| match self.progress.answered.get() {
             None => Err(Failure::DrainOver),
@@ -53,82 +46,34 @@ where
         })
     }
 
-    /// Sends the request to one backend and relays the response, on an idle connection if there is one.
-    async fn attempt(&mut self, backend: &Backend) -> Result<Answer<StreamOf<N>>, Failure> {
-        let cluster = self.forwarded.cluster;
-        let mut idle = self.worker.pool.take(backend, &self.incoming.plan.clusters[cluster].transport);
-        loop {
-            let is_reused = idle.is_some();
-            let connection = match idle.take() {
-                Some(connection) => connection,
-                None => self.open(backend).await?,
-            };
-            match self.converse(backend, connection).await {
-                // The backend has most likely just closed the idle connection. That does not count against its health,
-                // so the same backend gets the request on a new connection.
-                Err(failure @ Failure::Unanswered { .. }) if is_reused => {
-                    if !self.attempts.may_resend(&failure, self.replay()) {
-                        return Err(failure);
-                    }
-                    self.tries += 1;
-                    tracing::debug!(request = %self.incoming.id, "sending the request again on a new connection: {failure}");
-                }
-                attempt => return attempt,
-            }
+    /// Sends the request to one backend and relays the response.
+    async fn attempt(&mut self, backend: &Backend) -> Result<Answer<N>, Failure> {
+        match self.incoming.plan.clusters[self.forwarded.cluster].transport.protocol {
+            BackendProtocol::Http1 => self.attempt_over_h1(backend).await,
+            BackendProtocol::Http2 => self.attempt_over_h2(backend).await,
         }
     }
 
-    /// Opens a connection. Fails when the client closes its connection first.
-    async fn open(&mut self, backend: &Backend) -> Result<Connection<StreamOf<N>>, Failure> {
-        let target = (&self.incoming.plan, self.forwarded.cluster);
-        let header = self.proxy_header(self.forwarded.cluster);
-        // In a box, so that an exchange on an open connection takes no memory for this.
-        let connecting = Box::pin(connect::connect(self.worker, target, backend, header.as_deref()));
-        let connecting = pin!(connecting);
-        let leaving = pin!(async { client_gone(&self.client.request.departure().await) });
-        let connection = unless(connecting, leaving).await?;
-        self.client.pace.timer.now();
-        Ok(connection)
-    }
-
     /// The header of the PROXY protocol for a connection to a cluster, if the cluster gets one.
-    fn proxy_header(&self, cluster: usize) -> Option<Vec<u8>> {
+    pub(super) fn proxy_header(&self, cluster: usize) -> Option<Vec<u8>> {
         let version = self.incoming.plan.clusters[cluster].transport.proxy_protocol?;
         let Inbound { origin, request, .. } = &self.client;
         Some(proxy_protocol::header(version, origin, request.local_addr(), self.incoming.tls.as_deref()))
     }
 
-    /// Sends the request on this connection and relays the response.
-    async fn converse(
+    /// Waits for a connection. Fails when the client closes its connection first.
+    pub(super) async fn unless_client_leaves<T>(
         &mut self,
-        backend: &Backend,
-        connection: Connection<StreamOf<N>>,
-    ) -> Result<Answer<StreamOf<N>>, Failure> {
-        let (worker, timer) = (self.worker, self.client.pace.timer);
-        let patience = Patience::idle(self.policy.response);
-        let mut conversation = Conversation::new(connection);
-        let (mut request, mut response) = conversation.halves(&ConversationParts {
-            waiting: Waiting { timer, buffers: &worker.buffers },
-            patience: &patience,
-            pool: &worker.pool,
-            to_head: self.incoming.head.is_head(),
-        });
-        self.send(&mut request).await?;
-        let (status, switches) = self.relay_both(&mut request, &mut response).await?;
-        let reusable = response.leaves_connection() && self.progress.upload_done.get();
-        drop((request, response));
-        let now = timer.now();
-        if switches {
-            return Ok(Answer { status, switched: Some(Box::new(conversation)), tunnel: TunnelEnd::Closed });
-        }
-        if reusable {
-            conversation.keep(&worker.pool, backend.id(), now);
-        }
-        Ok(Answer { status, switched: None, tunnel: TunnelEnd::Closed })
+        connecting: impl Future<Output = Result<T, Failure>>,
+    ) -> Result<T, Failure> {
+        let leaving = pin!(async { client_gone(&self.client.request.departure().await) });
+        let connection = unless(pin!(connecting), leaving).await?;
+        self.client.pace.timer.now();
+        Ok(connection)
     }
 
     /// Sends the head together with the content that has already arrived.
-    async fn send(&mut self, request: &mut impl RequestSink<PipeOf<N>>) -> Result<(), Failure> {
+    pub(super) async fn send(&mut self, request: &mut impl RequestSink<PipeOf<N>>) -> Result<(), Failure> {
         let Exchange { incoming, forwarded, client: Inbound { request: from_client, pace, .. }, .. } = self;
         encode(incoming, forwarded, |head, forwarding, changes| {
             request.head(head, forwarding, changes);
@@ -151,7 +96,7 @@ where
 
     /// Relays the response and, at the same time, the rest of the request. Returns the status, and whether the backend
     /// switched to another protocol.
-    async fn relay_both(
+    pub(super) async fn relay_both(
         &mut self,
         request: &mut impl RequestSink<PipeOf<N>>,
         response: &mut impl ResponseSource<PipeOf<N>>,

@@ -4,8 +4,9 @@
 use std::rc::Rc;
 use std::time::Duration;
 
+use loadx_core::config::BackendProtocol;
 use loadx_core::{Attempts, Backend, Choice, Ended, Outcome};
-use loadx_http::Framing;
+use loadx_http::{Framing, Response};
 
 use crate::buffers::Input;
 use crate::context::Worker;
@@ -14,10 +15,11 @@ use crate::io::{Waiting, fill};
 use crate::limits::{MIRROR_RESPONSE_BYTES_MAX, MIRRORS_MAX};
 use crate::net::{Network, StreamOf};
 use crate::patience::Patience;
-use crate::shared::LocalPlan;
-use crate::sides::{BodySink as _, Piece};
+use crate::shared::{LocalPlan, LocalView};
+use crate::sides::{BodySink as _, BodySource as _, Piece, RequestSink as _, ResponseSource as _};
 use crate::timer::Timer;
 use crate::upstream::connect;
+use crate::upstream::h2::{self, Target};
 
 /// A copy of a request.
 pub(super) struct Copy {
@@ -61,12 +63,18 @@ async fn send_copy<N: Network>(worker: &Rc<Worker<N>>, copy: &Copy) {
     let cluster = &copy.plan.clusters[copy.cluster];
     let began = worker.clock.now();
     let view = worker.view(&copy.plan, copy.cluster);
-    let Choice::Picked(pick) = Attempts::new(began).choose(view, began, copy.entropy, None) else {
+    let Choice::Picked(pick) = Attempts::new(began).choose(view.clone(), began, copy.entropy, None) else {
         worker.metrics.borrow_mut().record_copy(cluster, None, None, Duration::ZERO);
         return;
     };
     // A copy has as much time in total as a backend has for its silence.
-    let attempt = tokio::time::timeout(cluster.attempt.response, attempt(worker, copy, pick.backend())).await;
+    let attempt = async {
+        match cluster.transport.protocol {
+            BackendProtocol::Http1 => attempt_over_h1(worker, copy, pick.backend()).await,
+            BackendProtocol::Http2 => attempt_over_h2(worker, copy, &view, pick.index()).await,
+        }
+    };
+    let attempt = tokio::time::timeout(cluster.attempt.response, attempt).await;
     let (outcome, status) = attempt.unwrap_or((Outcome::Cancelled, None));
     let took = worker.clock.now().since(began);
     worker.metrics.borrow_mut().record_copy(cluster, Some(pick.backend()), status, took);
@@ -77,15 +85,19 @@ async fn send_copy<N: Network>(worker: &Rc<Worker<N>>, copy: &Copy) {
 }
 
 /// Returns the outcome, and the status of the response if there was a response.
-async fn attempt<N: Network>(worker: &Rc<Worker<N>>, copy: &Copy, backend: &Backend) -> (Outcome, Option<u16>) {
+async fn attempt_over_h1<N: Network>(worker: &Rc<Worker<N>>, copy: &Copy, backend: &Backend) -> (Outcome, Option<u16>) {
     match connect::connect(worker, (&copy.plan, copy.cluster), backend, copy.proxy_header.as_deref()).await {
-        Ok(connection) => exchange(worker, copy, &connection.stream).await,
+        Ok(connection) => exchange_over_h1(worker, copy, &connection.stream).await,
         Err(failure) => (failure.outcome(), None),
     }
 }
 
 /// Sends the copy and reads the response, up to [`MIRROR_RESPONSE_BYTES_MAX`].
-async fn exchange<N: Network>(worker: &Rc<Worker<N>>, copy: &Copy, stream: &StreamOf<N>) -> (Outcome, Option<u16>) {
+async fn exchange_over_h1<N: Network>(
+    worker: &Rc<Worker<N>>,
+    copy: &Copy,
+    stream: &StreamOf<N>,
+) -> (Outcome, Option<u16>) {
     let timer = Timer::new(worker.clock);
     let waiting = Waiting { timer: &timer, buffers: &worker.buffers };
     let patience = Patience::idle(copy.plan.clusters[copy.cluster].attempt.response);
@@ -111,6 +123,50 @@ async fn exchange<N: Network>(worker: &Rc<Worker<N>>, copy: &Copy, stream: &Stre
     }
     let status = line.status();
     (if status.is_some() { Outcome::Answered } else { Outcome::Broke }, status)
+}
+
+/// Returns the outcome, and the status of the response if there was a response. `backend`: the position of the backend in the view.
+async fn attempt_over_h2<N: Network>(
+    worker: &Rc<Worker<N>>,
+    copy: &Copy,
+    view: &LocalView,
+    backend: usize,
+) -> (Outcome, Option<u16>) {
+    let (plan, cluster) = (&copy.plan, copy.cluster);
+    let open = worker.links.lease(&view.backends()[backend], &plan.clusters[cluster].transport);
+    let target = || Target { plan: plan.clone(), cluster, view: view.clone(), backend };
+    let lease = match open {
+        Some(lease) => lease,
+        None => match worker.links.open(worker, target).await {
+            Ok(lease) => lease,
+            Err(failure) => return (failure.outcome(), None),
+        },
+    };
+    let timer = Timer::new(worker.clock);
+    let patience = Patience::idle(plan.clusters[cluster].attempt.response);
+    let parts = h2::ConversationParts { timer: &timer, patience: &patience, to_head: copy.head.starts_with(b"HEAD ") };
+    let mut conversation = h2::Conversation::new(lease);
+    let (mut request, mut response) = conversation.halves(&parts);
+    request.text(&copy.head);
+    if request.body().send(Piece { content: &copy.content, end: Some(&copy.trailers) }).await.is_err() {
+        return (Outcome::Broke, None);
+    }
+    let status = loop {
+        // The copy as a whole has a limit.
+        match response.head(|| patience.wait(&timer), |response: &Response<'_, '_>| response.status()).await {
+            Ok(100..=199) => {}
+            Ok(status) => break status,
+            Err(failure) => return (failure.outcome(), None),
+        }
+    };
+    let mut left = MIRROR_RESPONSE_BYTES_MAX;
+    while left > 0 && !response.body().is_consumed() {
+        if response.body().next().await.is_err() {
+            return (Outcome::Broke, Some(status));
+        }
+        left = left.saturating_sub(response.body().consume());
+    }
+    (Outcome::Answered, Some(status))
 }
 
 /// The beginning of a response, up to its status code. LoadX discards the rest.

@@ -8,6 +8,8 @@ mod attempt;
 mod download;
 mod failure;
 mod mirror;
+mod over_h1;
+mod over_h2;
 mod own;
 mod routing;
 mod tunnel;
@@ -27,19 +29,25 @@ use crate::sides::{
     BodySink as _, BodySource as _, Ending, Inbound, OwnResponse, RelayFault, RequestSource, ResponseSink,
 };
 use crate::telemetry::{Record, Request};
-use crate::upstream::h1::Conversation;
+use crate::upstream::{h1, h2};
 
 use failure::upload_failure;
 use routing::{Decision, Forwarded};
 
 /// A response that reached the client.
-struct Answer<S> {
+struct Answer<N: Network> {
     status: u16,
     /// The backend's connection after a switch to another protocol. Boxed, because a switch is rare and an `Answer` is
     /// moved often.
-    switched: Option<Box<Conversation<S>>>,
+    switched: Option<Switched<N>>,
     /// How the tunnel after a switch ended.
     tunnel: TunnelEnd,
+}
+
+/// A backend's side that carries a tunnel.
+enum Switched<N: Network> {
+    Http1(Box<h1::Conversation<StreamOf<N>>>),
+    Http2(Box<h2::Conversation<N>>),
 }
 
 /// How a tunnel ended.
@@ -202,7 +210,7 @@ where
     W: ResponseSink<PipeOf<N>>,
 {
     /// Makes attempts at one backend after the other, until an attempt succeeds or the core allows no further attempt.
-    async fn attempt_each(&mut self) -> Result<Answer<StreamOf<N>>, Unserved> {
+    async fn attempt_each(&mut self) -> Result<Answer<N>, Unserved> {
         let timer = self.client.pace.timer;
         let mut last: Option<Failure> = None;
         loop {
@@ -247,7 +255,7 @@ where
     }
 
     /// The result of the attempt for the health and the counts of its backend.
-    fn ended(&self, pick: &Pick<LocalView>, attempt: &Result<Answer<StreamOf<N>>, Failure>, now: Time) -> Ended {
+    fn ended(&self, pick: &Pick<LocalView>, attempt: &Result<Answer<N>, Failure>, now: Time) -> Ended {
         let took = now.since(pick.at());
         match attempt {
             Err(failure) => Ended::unanswered(failure.outcome(), took),
@@ -264,7 +272,7 @@ where
     }
 
     /// Sends an error response after a failure, if the client can still get one. Counts and logs the exchange.
-    async fn end(&mut self, outcome: Result<Answer<StreamOf<N>>, Unserved>) -> Ending {
+    async fn end(&mut self, outcome: Result<Answer<N>, Unserved>) -> Ending {
         let timer = self.client.pace.timer;
         let (status, ending, error) = match outcome {
             Ok(Answer { status, tunnel: TunnelEnd::Closed, .. }) => {

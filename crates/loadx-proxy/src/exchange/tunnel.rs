@@ -6,14 +6,17 @@ use std::time::Duration;
 use loadx_core::{Backend, Time};
 
 use super::attempt::until_cut;
-use super::{Exchange, TunnelEnd};
+use super::{Exchange, Switched, TunnelEnd};
 use crate::io::{Broken, Waiting};
 use crate::limits::RELAY_TURN_BYTES;
-use crate::net::{Network, PipeOf, StreamOf};
+use crate::net::{Network, PipeOf};
 use crate::patience::Patience;
-use crate::sides::{BodySink, BodySource, Inbound, Piece, RelayFault, RequestSource, ResponseSink, ResponseSource};
+use crate::sides::{
+    BodySink, BodySource, Inbound, Piece, RelayFault, RequestSink as _, RequestSource, ResponseSink,
+    ResponseSource as _,
+};
 use crate::timer::Timer;
-use crate::upstream::h1::{Conversation, ConversationParts};
+use crate::upstream::{h1, h2};
 
 impl<N, R, W> Exchange<'_, N, R, W>
 where
@@ -23,7 +26,39 @@ where
 {
     /// Relays bytes between the client and the backend after a 101, until both sides end, the tunnel fails, or the drain of
     /// the backend is over.
-    pub(super) async fn tunnel(&mut self, backend: &Backend, switched: &mut Conversation<StreamOf<N>>) -> TunnelEnd {
+    pub(super) async fn tunnel(&mut self, backend: &Backend, switched: &mut Switched<N>) -> TunnelEnd {
+        let (worker, timer) = (self.worker, self.client.pace.timer);
+        let patience = Patience::idle(self.policy.response);
+        match switched {
+            Switched::Http1(conversation) => {
+                let (mut to_backend, mut from_backend) = conversation.switched(&h1::ConversationParts {
+                    waiting: Waiting { timer, buffers: &worker.buffers },
+                    patience: &patience,
+                    pool: &worker.pool,
+                    to_head: false,
+                });
+                let end = self.join(backend, &mut to_backend, from_backend.body()).await;
+                if let TunnelEnd::Broke(_) = end {
+                    conversation.break_off();
+                }
+                end
+            }
+            // A stream that has not ended is reset when the exchange leaves it.
+            Switched::Http2(conversation) => {
+                let parts = h2::ConversationParts { timer, patience: &patience, to_head: false };
+                let (mut to_backend, mut from_backend) = conversation.switched(&parts);
+                self.join(backend, to_backend.body(), from_backend.body()).await
+            }
+        }
+    }
+
+    /// Relays bytes between the client and these halves of the backend's side.
+    async fn join(
+        &mut self,
+        backend: &Backend,
+        to_backend: &mut impl BodySink,
+        from_backend: &mut impl BodySource,
+    ) -> TunnelEnd {
         let _counted = self.worker.tunnels.begin(backend.id());
         let Inbound { request, response, pace, .. } = &mut self.client;
         self.progress.switched_at.set(Some(pace.timer.now()));
@@ -31,13 +66,6 @@ where
         request.switch();
         response.switch();
         pace.to_client.begin(self.policy.response, 0);
-        let patience = Patience::idle(self.policy.response);
-        let (mut to_backend, mut from_backend) = switched.switched(&ConversationParts {
-            waiting: Waiting { timer: pace.timer, buffers: &self.worker.buffers },
-            patience: &patience,
-            pool: &self.worker.pool,
-            to_head: false,
-        });
         let tunnel = Tunnel {
             timer: pace.timer,
             idle: self.incoming.plan.process.timeouts.tunnel,
@@ -45,14 +73,11 @@ where
             moved: Cell::new(pace.timer.now()),
             half_closed: Cell::new(false),
         };
-        let up = tunnel.relay(request.body(), &mut to_backend);
-        let down = tunnel.relay(from_backend.body(), response.body());
+        let up = tunnel.relay(request.body(), to_backend);
+        let down = tunnel.relay(from_backend, response.body());
         match until_cut(backend, async { tokio::try_join!(up, down) }).await {
             Some(Ok(_)) => TunnelEnd::Closed,
-            Some(Err(broken)) => {
-                switched.break_off();
-                TunnelEnd::Broke(format!("the tunnel broke: {broken}"))
-            }
+            Some(Err(broken)) => TunnelEnd::Broke(format!("the tunnel broke: {broken}")),
             None => {
                 // Both sides see the end of the stream, and not a reset.
                 response.body().shut();

@@ -144,6 +144,8 @@ enum ClusterEntry {
 pub(crate) struct Holdings {
     /// Idle connections to backends.
     pub(crate) idle_to_backends: usize,
+    /// Connections to backends in HTTP/2, idle or not.
+    pub(crate) h2_to_backends: usize,
     /// Buffers lent to exchanges.
     pub(crate) buffers: usize,
     /// Pipes lent to bodies.
@@ -284,6 +286,7 @@ impl Shard {
         self.h2.add(&other.h2);
         self.proxy_header_faults += other.proxy_header_faults;
         self.holdings.idle_to_backends += other.holdings.idle_to_backends;
+        self.holdings.h2_to_backends += other.holdings.h2_to_backends;
         self.holdings.buffers += other.holdings.buffers;
         self.holdings.pipes += other.holdings.pipes;
         for (mine, theirs) in self.statuses.iter_mut().zip(other.statuses.iter()) {

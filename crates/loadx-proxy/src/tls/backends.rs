@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Weak};
 
 use arc_swap::ArcSwap;
-use loadx_core::config::{BackendTls, BackendTransport, Config};
+use loadx_core::config::{BackendProtocol, BackendTls, BackendTransport, Config};
 
 use super::client::ClientTls;
 use crate::error::StartError;
@@ -35,16 +35,17 @@ impl TlsBackends {
     /// # Errors
     /// [`StartError::ClusterTls`].
     pub(crate) fn prepare(config: &Config) -> Result<Vec<Option<Arc<ClientTls>>>, StartError> {
-        let mut known: HashMap<&BackendTls, Arc<ClientTls>> = HashMap::new();
+        let mut known: HashMap<(&BackendTls, BackendProtocol), Arc<ClientTls>> = HashMap::new();
         let prepared = config.clusters.iter().map(|cluster| {
             let Some(settings) = &cluster.transport.tls else { return Ok(None) };
-            if let Some(tls) = known.get(settings) {
+            let protocol = cluster.transport.protocol;
+            if let Some(tls) = known.get(&(settings, protocol)) {
                 return Ok(Some(Arc::clone(tls)));
             }
-            let tls = ClientTls::new(settings)
+            let tls = ClientTls::new(settings, protocol)
                 .map(Arc::new)
                 .map_err(|error| StartError::ClusterTls(Arc::clone(&cluster.name), error))?;
-            known.insert(settings, Arc::clone(&tls));
+            known.insert((settings, protocol), Arc::clone(&tls));
             Ok(Some(tls))
         });
         prepared.collect()

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use loadx_core::config::BackendTls;
+use loadx_core::config::{BackendProtocol, BackendTls};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::{CertificateDer, InvalidDnsNameError, ServerName, UnixTime};
@@ -10,6 +10,7 @@ use rustls::sign::SingleCertAndKey;
 use rustls::{ClientConfig, DigitallySignedStruct, Error, SignatureScheme};
 
 use super::error::TlsError;
+use super::facts::ALPN_H2;
 use super::identity::{Identity, provider};
 use super::roots::{of_file, of_system};
 
@@ -22,11 +23,11 @@ pub(crate) struct ClientTls {
 }
 
 impl ClientTls {
-    /// Reads the files that `config` names, and sets TLS up.
+    /// Reads the files that `config` names, and sets TLS up for this version of HTTP.
     ///
     /// # Errors
     /// Any [`TlsError`].
-    pub(crate) fn new(config: &BackendTls) -> Result<ClientTls, TlsError> {
+    pub(crate) fn new(config: &BackendTls, protocol: BackendProtocol) -> Result<ClientTls, TlsError> {
         let builder = ClientConfig::builder_with_provider(provider())
             .with_safe_default_protocol_versions()
             .map_err(TlsError::Settings)?;
@@ -42,7 +43,10 @@ impl ClientTls {
                 builder.with_client_cert_resolver(Arc::new(SingleCertAndKey::from(Arc::clone(own.certified()))))
             }
         };
-        rustls.alpn_protocols = vec![b"http/1.1".to_vec()];
+        rustls.alpn_protocols = vec![match protocol {
+            BackendProtocol::Http1 => b"http/1.1".to_vec(),
+            BackendProtocol::Http2 => ALPN_H2.to_vec(),
+        }];
         Ok(ClientTls { rustls: Arc::new(rustls), server_name: config.server_name.clone() })
     }
 

@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::time::Duration;
 
-use loadx_core::config::{BackendTls, Config, TlsConfig};
+use loadx_core::config::{BackendProtocol, BackendTls, Config, TlsConfig};
 use rustls::ClientConnection;
 
 use super::choice::Reason;
@@ -53,7 +53,7 @@ pub fn faults_of_files(config: &Config) -> FileFaults {
     }
     let clusters = config.clusters.iter().filter_map(|cluster| Some((cluster, cluster.transport.tls.as_ref()?)));
     faults.unusable.extend(clusters.filter_map(|(cluster, tls)| {
-        let error = ClientTls::new(tls).err()?;
+        let error = ClientTls::new(tls, cluster.transport.protocol).err()?;
         Some(format!("TLS to the backends of the cluster {}: {error}", cluster.name))
     }));
     if let Some(error) = config.acme.ca.as_ref().and_then(|ca| roots::of_file(ca).err()) {
@@ -78,12 +78,12 @@ pub struct BackendShown {
 /// # Errors
 /// Why LoadX would not send a request to this backend.
 pub fn explain_backend(
-    tls: &BackendTls,
+    (tls, protocol): (&BackendTls, BackendProtocol),
     host: &str,
     address: SocketAddr,
     limit: Duration,
 ) -> Result<BackendShown, io::Error> {
-    let tls = ClientTls::new(tls).map_err(io::Error::other)?;
+    let tls = ClientTls::new(tls, protocol).map_err(io::Error::other)?;
     let name = tls.name_for(host).map_err(io::Error::other)?;
     let mut connection = ClientConnection::new(tls.rustls(), name).map_err(io::Error::other)?;
     let mut stream = TcpStream::connect_timeout(&address, limit)?;
@@ -93,6 +93,9 @@ pub fn explain_backend(
         connection.complete_io(&mut stream)?;
     }
     let facts = TlsFacts::new(&connection, None, None, None);
+    if protocol == BackendProtocol::Http2 && !facts.is_h2 {
+        return Err(io::Error::other("in the handshake it did not agree on HTTP/2 (\"protocol\" is h2)"));
+    }
     let chain = connection.peer_certificates().unwrap_or_default().iter().map(Summary::of).collect();
     connection.send_close_notify();
     // The backend may be gone already.

@@ -6,7 +6,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use loadx_core::config::BackendTransport;
+use loadx_core::config::{BackendProtocol, BackendTransport};
 use loadx_core::{Backend, ConnectFailure, ConnectFailureKind, Failure};
 
 use crate::clock::Clock;
@@ -40,7 +40,11 @@ pub(crate) async fn connect<N: Network>(
     Ok(connection)
 }
 
-async fn establish<N: Network>(
+/// As [`connect`], without a look whether the backend sends first.
+///
+/// # Errors
+/// Why there is no connection.
+pub(super) async fn establish<N: Network>(
     worker: &Worker<N>,
     (plan, cluster): (&LocalPlan, usize),
     backend: &Backend,
@@ -125,6 +129,10 @@ impl<N: Network> Dialler<'_, N> {
         let Some(tls) = self.tls.of(dial.transport) else { return Err(unusable("its TLS is not set up".to_owned())) };
         let deadline = timer.now() + dial.limit;
         match tls::connect(&stream, &tls, dial.tls_name, self.handshakes, &timer, deadline).await {
+            Ok(secured) if dial.transport.protocol == BackendProtocol::Http2 && !secured.facts().is_h2 => {
+                let reason = "in the handshake of TLS it did not agree on HTTP/2 (\"protocol\" is h2)";
+                Err(ConnectFailure { reason: reason.into(), kind: ConnectFailureKind::Tls })
+            }
             Ok(secured) => Ok(Transport::Tls(Box::new(secured.on(stream)))),
             Err(fault) => {
                 let kind = match fault.is_about_certificate() {

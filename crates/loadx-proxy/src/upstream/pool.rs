@@ -5,8 +5,7 @@
 //! silent stream becomes readable, the runtime has polled in between; so the pool detects a poll without a system call.
 
 use std::cell::{Cell, RefCell};
-use std::collections::{HashMap, VecDeque};
-use std::hash::{BuildHasherDefault, Hasher};
+use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,6 +16,7 @@ use loadx_core::{Backend, BackendId, Time};
 use crate::io::is_silent;
 use crate::limits::{COOLING_PER_BACKEND_MAX, IDLE_PER_BACKEND_MAX};
 use crate::net::Stream;
+use crate::upstream::by_backend::ByBackend;
 
 /// A connection to a backend.
 #[derive(Debug)]
@@ -36,30 +36,6 @@ pub(crate) struct Pool<S> {
     returned: Cell<u64>,
     /// The connections with a number up to this have cooled.
     cooled: Cell<u64>,
-}
-
-/// A fixed hasher gives the same order in every run, so that a simulation can be replayed. No client chooses the keys.
-type ByBackend<T> = HashMap<BackendId, T, BuildHasherDefault<NumberHasher>>;
-
-/// Spreads the small, dense numbers of backends.
-#[derive(Debug, Default)]
-struct NumberHasher(u64);
-
-impl Hasher for NumberHasher {
-    fn write(&mut self, bytes: &[u8]) {
-        for byte in bytes {
-            self.write_u32(u32::from(*byte));
-        }
-    }
-
-    fn write_u32(&mut self, number: u32) {
-        // Multiples of the golden ratio spread evenly over the upper bits; the hash table uses upper and lower bits.
-        self.0 = (self.0 ^ u64::from(number)).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(32);
-    }
-
-    fn finish(&self) -> u64 {
-        self.0
-    }
 }
 
 /// The idle connections to one backend.

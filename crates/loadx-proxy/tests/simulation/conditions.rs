@@ -24,6 +24,14 @@ pub(crate) struct Conditions {
     pub(crate) stalls: u64,
 }
 
+impl Conditions {
+    /// A network without faults.
+    pub(crate) fn good() -> Self {
+        let delay = Duration::from_micros(100);
+        Conditions { delay, piece: 10_000, window: 60_000, spurious: 0, resets: 0, stalls: 0 }
+    }
+}
+
 /// The state that all streams of a network share.
 #[derive(Clone)]
 pub(crate) struct NetState(Arc<Mutex<NetStateInner>>);

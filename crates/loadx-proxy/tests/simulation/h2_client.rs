@@ -1,48 +1,21 @@
-//! Clients of the simulation that speak HTTP/2: all planned requests of a connection run at the same time. The frames are written
-//! and read here, and the compression of fields is that of another library.
+//! Clients of the simulation that speak HTTP/2: all planned requests of a connection run at the same time.
 
 use std::collections::BTreeMap;
-use std::future::poll_fn;
-use std::io::{ErrorKind, IoSlice};
-use std::pin::pin;
-use std::task::Poll;
 use std::time::Duration;
 
-use loadx_proxy::Stream as _;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::Instant;
 
 use crate::client::{Conversation, Verdict};
+use crate::h2_wire::{DATA, END_STREAM, FRAME_MAX, Fields, Frame, H2Wire, PREFACE};
 use crate::plan::{ClientAction, Framed, OriginAction, Plan};
 use crate::stream::SimStream;
 
-const DATA: u8 = 0;
-const HEADERS: u8 = 1;
-const RST_STREAM: u8 = 3;
-const SETTINGS: u8 = 4;
-const PING: u8 = 6;
-const WINDOW_UPDATE: u8 = 8;
-const CONTINUATION: u8 = 9;
-
-const ACK: u8 = 1;
-const END_STREAM: u8 = 1;
-const END_HEADERS: u8 = 4;
-
-const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-const CANCEL: [u8; 4] = [0, 0, 0, 8];
-const FRAME_MAX: usize = 16_384;
-
-type Fields = Vec<(String, String)>;
+const CANCEL: u32 = 8;
 
 /// A connection of a client.
 struct Connection<'c> {
     conversation: &'c Conversation,
-    stream: SimStream,
-    out: Vec<u8>,
-    unread: Vec<u8>,
-    decoder: fluke_hpack::Decoder<'static>,
-    /// What may be sent on the connection, and on a new stream.
-    window: i64,
-    first_window: i64,
+    wire: H2Wire,
     exchanges: BTreeMap<u32, Exchange<'c>>,
 }
 
@@ -69,18 +42,9 @@ pub(crate) async fn run(conversation: &Conversation, stream: SimStream) -> Vec<V
     let plans = &conversation.plans;
     // Some clients give small windows.
     let given: u32 = if plans[0].id.is_multiple_of(3) { 700 } else { 65_535 };
-    let mut connection = Connection {
-        conversation,
-        stream,
-        out: PREFACE.to_vec(),
-        unread: Vec::new(),
-        decoder: fluke_hpack::Decoder::new(),
-        window: 65_535,
-        first_window: 65_535,
-        exchanges: BTreeMap::new(),
-    };
-    let entry = [&[0, 4][..], &given.to_be_bytes()].concat();
-    connection.put(SETTINGS, 0, 0, &entry);
+    let mut connection = Connection { conversation, wire: H2Wire::new(stream), exchanges: BTreeMap::new() };
+    connection.wire.out.extend_from_slice(PREFACE);
+    connection.wire.put_settings(&[(4, given)]);
     for (at, plan) in plans.iter().enumerate() {
         connection.begin(1 + 2 * at as u32, plan);
     }
@@ -98,21 +62,6 @@ pub(crate) async fn run(conversation: &Conversation, stream: SimStream) -> Vec<V
 }
 
 impl<'c> Connection<'c> {
-    fn put(&mut self, kind: u8, flags: u8, stream: u32, payload: &[u8]) {
-        let length = (payload.len() as u32).to_be_bytes();
-        self.out.extend([&length[1..], &[kind, flags], &stream.to_be_bytes(), payload].concat());
-    }
-
-    fn put_section(&mut self, stream: u32, ends: bool, fields: &[(&str, &str)]) {
-        let fields = fields.iter().map(|(name, value)| (name.as_bytes(), value.as_bytes()));
-        let section = fluke_hpack::Encoder::new().encode(fields);
-        let end = if ends { END_STREAM } else { 0 };
-        // In two frames, as far as there are two bytes.
-        let (first, rest) = section.split_at(section.len() / 2);
-        self.put(HEADERS, end, stream, first);
-        self.put(CONTINUATION, END_HEADERS, stream, rest);
-    }
-
     fn begin(&mut self, stream: u32, plan: &'c Plan) {
         let (path, mark) = (format!("/r/{}", plan.id), plan.id.to_string());
         let content = if plan.upgrades() { plan.tunnel_content() } else { plan.request_content() };
@@ -131,7 +80,7 @@ impl<'c> Connection<'c> {
             fields.push(("content-length", &length));
         }
         let ends = plan.request.framed == Framed::None && !plan.upgrades();
-        self.put_section(stream, ends, &fields);
+        self.wire.put_section(stream, ends, &fields);
         let now = Instant::now();
         let sends = match plan.client {
             ClientAction::ClosesAfter(count) | ClientAction::StallsAfter(count) => count,
@@ -143,7 +92,7 @@ impl<'c> Connection<'c> {
         };
         let exchange = Exchange {
             plan,
-            window: self.first_window,
+            window: self.wire.first_window,
             to_send: (!ends).then_some(content),
             waits_until: plan.expect.then(|| now + Duration::from_secs(3)),
             sends,
@@ -165,7 +114,7 @@ impl<'c> Connection<'c> {
             let is_cut = matches!(exchange.plan.client, ClientAction::ClosesAfter(_)) && exchange.sends == 0;
             if !exchange.is_over() && (is_cut || exchange.leaves_at.is_some_and(|at| at <= now)) {
                 exchange.is_reset = true;
-                self.put(RST_STREAM, 0, stream, &CANCEL);
+                self.wire.put_reset(stream, CANCEL);
                 continue;
             }
             let waits = exchange.waits_until.is_some_and(|at| at > now);
@@ -175,12 +124,12 @@ impl<'c> Connection<'c> {
                 continue;
             }
             let Some(mut rest) = exchange.to_send.take() else { continue };
-            let most = exchange.window.min(self.window).max(0) as usize;
+            let most = exchange.window.min(self.wire.window).max(0) as usize;
             let count = rest.len().min(most).min(FRAME_MAX).min(exchange.sends);
             let after = rest.split_off(count);
             exchange.window -= count as i64;
             exchange.sends -= count;
-            self.window -= count as i64;
+            self.wire.window -= count as i64;
             let is_all = after.is_empty();
             let has_trailers = matches!(exchange.plan.request.framed, Framed::Chunks(_));
             let sum = exchange.plan.id.to_string();
@@ -190,10 +139,10 @@ impl<'c> Connection<'c> {
             }
             if count > 0 || (is_all && may_end && !has_trailers) {
                 let flags = if is_all && may_end && !has_trailers { END_STREAM } else { 0 };
-                self.put(DATA, flags, stream, &rest);
+                self.wire.put(DATA, flags, stream, &rest);
             }
             if is_all && may_end && has_trailers {
-                self.put_section(stream, true, &[("x-sum", &sum)]);
+                self.wire.put_section(stream, true, &[("x-sum", &sum)]);
             }
         }
     }
@@ -207,101 +156,30 @@ impl<'c> Connection<'c> {
 
     /// Writes and reads once. Returns false when the connection has ended.
     async fn step(&mut self, late: Option<Instant>) -> bool {
-        let mut wrote = false;
-        if !self.out.is_empty() {
-            match self.stream.try_write(&[IoSlice::new(&self.out)]) {
-                Ok(count) => {
-                    self.out.drain(..count);
-                    wrote = true;
-                }
-                Err(error) if error.kind() == ErrorKind::WouldBlock => {}
-                Err(_) => return false,
-            }
-        }
         let reads = late.is_none_or(|at| at <= Instant::now());
-        if reads {
-            let mut buffer = [0; 4096];
-            match self.stream.try_read(&mut buffer) {
-                Ok(0) => return false,
-                Ok(count) => {
-                    self.unread.extend_from_slice(&buffer[..count]);
-                    self.read_frames();
-                    return true;
-                }
-                Err(error) if error.kind() == ErrorKind::WouldBlock => {}
-                Err(_) => return false,
-            }
-        }
-        if wrote {
-            return true;
-        }
         let until = [self.next_time(), late.filter(|_| !reads)].into_iter().flatten().min();
-        let far = Instant::now() + Duration::from_secs(4 * 3_600);
-        let mut timer = pin!(sleep_until(until.unwrap_or(far)));
-        let (stream, has_output) = (&self.stream, !self.out.is_empty());
-        poll_fn(|cx| {
-            if timer.as_mut().poll(cx).is_ready()
-                || (reads && stream.poll_readable(cx).is_ready())
-                || (has_output && stream.poll_writable(cx).is_ready())
-            {
-                return Poll::Ready(());
-            }
-            Poll::Pending
-        })
-        .await;
-        true
-    }
-
-    fn read_frames(&mut self) {
-        while let Some(head) = self.unread.first_chunk::<9>().copied() {
-            let length = u32::from_be_bytes([0, head[0], head[1], head[2]]) as usize;
-            if self.unread.len() < 9 + length {
-                return;
-            }
-            let payload: Vec<u8> = self.unread.drain(..9 + length).skip(9).collect();
-            let stream = u32::from_be_bytes([head[5], head[6], head[7], head[8]]);
-            self.frame(head[3], head[4], stream, &payload);
+        let goes_on = self.wire.step(reads, until).await;
+        while let Some(frame) = self.wire.frame() {
+            self.frame(frame);
         }
+        goes_on
     }
 
-    fn frame(&mut self, kind: u8, flags: u8, stream: u32, payload: &[u8]) {
-        let number = |at: usize| u32::from_be_bytes(payload[at..at + 4].try_into().unwrap());
-        let ends = flags & END_STREAM != 0;
-        match kind {
-            SETTINGS if flags & ACK == 0 => {
-                for entry in payload.chunks(6).filter(|entry| entry[..2] == [0, 4]) {
-                    let window = i64::from(u32::from_be_bytes(entry[2..].try_into().unwrap()));
-                    let change = window - std::mem::replace(&mut self.first_window, window);
-                    self.exchanges.values_mut().for_each(|exchange| exchange.window += change);
-                }
-                self.put(SETTINGS, ACK, 0, b"");
-            }
-            PING if flags & ACK == 0 => self.put(PING, ACK, 0, payload),
-            WINDOW_UPDATE if stream == 0 => self.window += i64::from(number(0)),
-            WINDOW_UPDATE => {
+    fn frame(&mut self, frame: Frame) {
+        match frame {
+            Frame::Windows(change) => self.exchanges.values_mut().for_each(|exchange| exchange.window += change),
+            Frame::Window { stream, bytes } => {
                 if let Some(exchange) = self.exchanges.get_mut(&stream) {
-                    exchange.window += i64::from(number(0));
+                    exchange.window += bytes;
                 }
             }
-            HEADERS => {
-                assert!(flags & END_HEADERS != 0, "the responses of the plans are small");
-                let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
-                let fields = self.decoder.decode(payload).expect("a valid field section");
-                let fields: Fields = fields.into_iter().map(|(name, value)| (text(name), text(value))).collect();
-                self.with(stream, |exchange| exchange.section(fields, ends));
+            Frame::Section { stream, fields, ends } => self.with(stream, |exchange| exchange.section(fields, ends)),
+            Frame::Data { stream, content, ends } => {
+                self.with(stream, |exchange| exchange.data(&content, ends));
+                self.wire.take(stream, content.len(), ends);
             }
-            DATA => {
-                self.with(stream, |exchange| exchange.data(payload, ends));
-                if !payload.is_empty() {
-                    let increment = (payload.len() as u32).to_be_bytes();
-                    self.put(WINDOW_UPDATE, 0, 0, &increment);
-                    if !ends {
-                        self.put(WINDOW_UPDATE, 0, stream, &increment);
-                    }
-                }
-            }
-            RST_STREAM => self.with(stream, |exchange| exchange.is_reset = true),
-            _ => {}
+            Frame::Reset { stream } => self.with(stream, |exchange| exchange.is_reset = true),
+            Frame::Goaway | Frame::Other => {}
         }
     }
 

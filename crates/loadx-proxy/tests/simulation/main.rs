@@ -10,6 +10,9 @@
 mod client;
 mod conditions;
 mod h2_client;
+mod h2_origin;
+mod h2_silence;
+mod h2_wire;
 mod network;
 mod origin;
 mod plan;
@@ -80,6 +83,36 @@ fn every_seed_runs_over_http_2_without_violations() {
 }
 
 #[test]
+fn every_seed_runs_with_backends_of_http_2_without_violations() {
+    if let Some(seed) = number("LOADX_SEED") {
+        println!("seed {seed}: {:?}", scenario::run_before_h2(seed));
+        return;
+    }
+    let mut all = std::collections::BTreeMap::new();
+    for seed in 0..number("LOADX_SEEDS").unwrap_or(60) {
+        match catch_unwind(|| scenario::run_before_h2(seed)) {
+            Ok(outcome) => {
+                for (verdict, count) in outcome.verdicts {
+                    *all.entry(verdict).or_insert(0) += count;
+                }
+            }
+            Err(_) => panic!("seed {seed} failed with backends of HTTP/2"),
+        }
+    }
+    println!("{all:?}");
+}
+
+#[test]
+fn a_backend_that_answers_no_ping_costs_no_request() {
+    use std::time::Duration;
+    // The PING goes out with the request if the connection was silent for long, otherwise after 10 s.
+    let soon = h2_silence::second_request_after(Duration::from_secs(5));
+    assert!((Duration::from_secs(5)..Duration::from_secs(6)).contains(&soon), "{soon:?}");
+    let later = h2_silence::second_request_after(Duration::from_millis(500));
+    assert!((Duration::from_secs(14)..Duration::from_secs(16)).contains(&later), "{later:?}");
+}
+
+#[test]
 fn a_backend_that_speaks_before_it_is_asked_is_not_believed() {
     let stray = "HTTP/1.1 200 OK\r\nX-Id: stray\r\nContent-Length: 0\r\n\r\n";
     // With these seeds, every request must get its planned response.
@@ -93,5 +126,6 @@ fn a_seed_determines_the_run() {
     for seed in [1, 2, 3, 7] {
         assert_eq!(scenario::run(seed), scenario::run(seed), "seed {seed}");
         assert_eq!(scenario::run_over_h2(seed), scenario::run_over_h2(seed), "seed {seed} over HTTP/2");
+        assert_eq!(scenario::run_before_h2(seed), scenario::run_before_h2(seed), "seed {seed} before HTTP/2");
     }
 }

@@ -10,6 +10,7 @@ use std::time::Duration;
 use loadx_proxy::{Listener as _, Network as _, Stream as _};
 use tokio::time::Instant;
 
+use crate::h2_origin;
 use crate::network::SimNet;
 use crate::plan::{Framed, OriginAction, Plan};
 use crate::tls::SimTls;
@@ -23,6 +24,8 @@ pub(crate) struct Registry {
     pub(crate) seen: BTreeMap<u64, usize>,
     /// When the last probe came to each backend.
     pub(crate) probed: BTreeMap<SocketAddr, Instant>,
+    /// The number of times that a backend refused each request unseen.
+    pub(crate) refused: BTreeMap<u64, usize>,
     /// The number of times that the whole body of each request arrived.
     pub(crate) whole: BTreeMap<u64, usize>,
 }
@@ -32,17 +35,31 @@ pub(crate) type SharedRegistry = Rc<RefCell<Registry>>;
 /// The X-Id of a stray response, which no client may receive.
 pub(crate) const STRAY: &str = "stray";
 
+/// The version of HTTP of an origin.
+#[derive(Clone)]
+pub(crate) enum Version {
+    /// HTTP/1.1, inside TLS if there is any.
+    Http1(Option<SimTls>),
+    Http2,
+}
+
 /// Serves at `address` until the task is aborted, which closes the listener.
-pub(crate) async fn serve(net: SimNet, address: SocketAddr, registry: SharedRegistry, tls: Option<SimTls>) {
+pub(crate) async fn serve(net: SimNet, address: SocketAddr, registry: SharedRegistry, version: Version) {
     let socket = net.listen(address, 1).unwrap().remove(0);
     let listener = net.adopt(socket).unwrap();
+    let mut connections = 0;
     loop {
         let Ok((stream, _)) = poll_fn(|cx| listener.poll_accept(cx)).await else { continue };
-        let stream = match &tls {
-            Some(tls) => tls.of_origin(&net, stream),
-            None => stream,
-        };
         let registry = Rc::clone(&registry);
+        let stream = match &version {
+            Version::Http2 => {
+                connections += 1;
+                tokio::task::spawn_local(h2_origin::serve(stream, registry, address, connections));
+                continue;
+            }
+            Version::Http1(Some(tls)) => tls.of_origin(&net, stream),
+            Version::Http1(None) => stream,
+        };
         tokio::task::spawn_local(async move {
             let mut wire = Wire::new(stream);
             while let Some(Then::KeepAlive) = exchange(&mut wire, &registry, address).await {}

@@ -15,7 +15,7 @@ use tokio::time::Instant;
 use crate::client::{Conversation, Verdict};
 use crate::conditions::Conditions;
 use crate::network::SimNet;
-use crate::origin::{self, SharedRegistry};
+use crate::origin::{self, SharedRegistry, Version};
 use crate::plan::{ClientAction, Faults, Framed, OriginAction, Plan};
 use crate::stream::SimStream;
 use crate::tls::SimTls;
@@ -72,6 +72,11 @@ pub(crate) fn run_over_h2(seed: u64) -> Outcome {
     run_scenario(Scenario { h2: true, ..Scenario::new(seed) }, |_| {})
 }
 
+/// Runs the simulation of `seed` with backends that speak HTTP/2, and with clients of either version.
+pub(crate) fn run_before_h2(seed: u64) -> Outcome {
+    run_scenario(Scenario { h2: seed / 8 % 2 == 1, h2_origins: true, ..Scenario::new(seed) }, |_| {})
+}
+
 fn run_over(seed: u64, tls: Option<SimTls>, arrange: impl Fn(&SimNet)) -> Outcome {
     run_scenario(Scenario { tls, ..Scenario::new(seed) }, arrange)
 }
@@ -105,6 +110,8 @@ struct Scenario {
     tls: Option<SimTls>,
     /// Whether clients speak HTTP/2.
     h2: bool,
+    /// Whether backends speak HTTP/2.
+    h2_origins: bool,
     registry: SharedRegistry,
     /// Whether the proxy has several listeners, routes and clusters, and plans that change during traffic.
     many: bool,
@@ -133,6 +140,7 @@ impl Scenario {
             net,
             tls: None,
             h2: false,
+            h2_origins: false,
             rng,
             faults,
             tiny,
@@ -214,7 +222,7 @@ impl Scenario {
                 })
                 .collect();
             let algorithm = ["round_robin", "least_connections", "ip_hash"][self.rng.below(3) as usize];
-            let cluster = json!({ "algorithm": algorithm, "backends": backends, "tls": self.backend_tls() });
+            let cluster = json!({ "algorithm": algorithm, "backends": backends, "tls": self.backend_tls(), "protocol": self.protocol() });
             clusters.insert(name.to_owned(), cluster);
         }
         let mut routes = vec![
@@ -253,6 +261,11 @@ impl Scenario {
         if self.tls.is_some() { json!({ "insecure": true }) } else { json!(false) }
     }
 
+    /// The version of HTTP to the origins.
+    fn protocol(&self) -> &'static str {
+        if self.h2_origins { "h2" } else { "http/1.1" }
+    }
+
     fn config(&mut self) -> serde_json::Value {
         let backends: Vec<_> = (0..BACKENDS).map(|n| json!({ "host": format!("10.0.1.{n}"), "port": 80 })).collect();
         let algorithm = ["round_robin", "least_connections", "ip_hash"][self.rng.below(3) as usize];
@@ -278,6 +291,7 @@ impl Scenario {
             config["proxy_port"] = 8080.into();
             config["backend_servers"] = backends.into();
             config["backend_tls"] = self.backend_tls();
+            config["backend_protocol"] = self.protocol().into();
             if self.tls.is_some() {
                 config["tls"] = json!({ "auto": ["sim"] });
             }
@@ -301,12 +315,12 @@ impl Scenario {
     fn backend(&mut self, number: usize) -> impl Future<Output = ()> + use<> {
         let address = SocketAddr::from(([10, 0, 1, number as u8], 80));
         let (net, registry, benign) = (self.net.clone(), self.registry.clone(), self.faults != Faults::Any);
-        let tls = self.tls.clone();
+        let version = if self.h2_origins { Version::Http2 } else { Version::Http1(self.tls.clone()) };
         let mut rng = SplitMix64::new(self.rng.next_u64());
         async move {
             loop {
                 let serving =
-                    tokio::task::spawn_local(origin::serve(net.clone(), address, registry.clone(), tls.clone()));
+                    tokio::task::spawn_local(origin::serve(net.clone(), address, registry.clone(), version.clone()));
                 if benign || rng.below(2) == 0 {
                     return serving.await.unwrap();
                 }

@@ -157,7 +157,7 @@ fn backends(config: &Config, text: &mut String) -> bool {
         let addresses = (host, backend.port).to_socket_addrs();
         let shown = addresses.and_then(|mut addresses| {
             let address = addresses.next().ok_or_else(|| std::io::Error::other("its name has no address"))?;
-            explain_backend(tls, &backend.tls_name, address, BACKEND_LIMIT)
+            explain_backend((tls, cluster.transport.protocol), &backend.tls_name, address, BACKEND_LIMIT)
         });
         match shown {
             Ok(shown) => {

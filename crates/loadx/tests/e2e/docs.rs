@@ -3,6 +3,7 @@
 use serde_json::Value;
 
 use crate::cases::{requests, responses};
+use crate::h2_backend_cases;
 use crate::h2_cases;
 use crate::support::loadx;
 
@@ -85,7 +86,10 @@ fn tests() -> Vec<String> {
     let here = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
     let simulation = here.join("../loadx-proxy/tests/simulation/main.rs");
     let connection = here.join("../loadx-http/src/h2/connection/tests.rs");
-    let mut files = vec![("simulation".to_owned(), simulation), ("connection".to_owned(), connection)];
+    let client = here.join("../loadx-http/src/h2/connection/tests/client.rs");
+    let mut files = [("simulation", simulation), ("connection", connection), ("client", client)]
+        .map(|(name, path)| (name.to_owned(), path))
+        .to_vec();
     for entry in std::fs::read_dir(here.join("tests/e2e")).unwrap() {
         let path = entry.unwrap().path();
         if let Some(name) = path.file_name().unwrap().to_str().unwrap().strip_suffix(".rs") {
@@ -107,7 +111,8 @@ fn the_rules_of_http_name_their_tests() {
     let cases: Vec<&str> =
         requests.iter().map(|case| case.name).chain(responses.iter().map(|case| case.name)).collect();
     compare_rules("docs/http.md", HTTP, &cases);
-    let cases: Vec<&str> = h2_cases::cases().into_iter().map(|(name, ..)| name).collect();
+    let of_backends = h2_backend_cases::cases().into_iter().map(|(name, ..)| name);
+    let cases: Vec<&str> = h2_cases::cases().into_iter().map(|(name, ..)| name).chain(of_backends).collect();
     compare_rules("docs/http2.md", HTTP2, &cases);
 }
 

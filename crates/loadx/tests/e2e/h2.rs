@@ -31,7 +31,7 @@ fn each_case_meets_its_rule() {
         client.client.try_send(&frames);
         let told = loop {
             let so_far = client.so_far(1);
-            match (client.goaway, so_far.reset) {
+            match (client.goaway(), so_far.reset) {
                 (Some((_, code)), _) => break Then::Goaway(code),
                 (_, Some(code)) if !so_far.is_complete => break Then::Reset(code),
                 _ if so_far.is_complete => break Then::Status(so_far.status()),

@@ -51,7 +51,7 @@ fn a_stop_serves_what_runs_and_what_is_under_way() {
     assert_eq!(client.get(3, "/").response(3).status(), 200, "the client did not know yet");
     client.send(frame(PING, ACK, 0, &ping.payload));
     client.until(|came| came.kind == GOAWAY);
-    assert_eq!(client.goaway, Some((3, NO_ERROR)));
+    assert_eq!(client.goaway(), Some((3, NO_ERROR)));
     open.send(()).unwrap();
     assert_eq!(client.response(1).status(), 200);
     assert_eq!(client.end(), Some(NO_ERROR));

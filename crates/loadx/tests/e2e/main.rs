@@ -6,6 +6,7 @@
 mod aborts;
 mod acme;
 mod admin_api;
+mod backend_h2;
 mod backend_tls;
 mod bad_input;
 mod balancing;
@@ -26,6 +27,7 @@ mod explain;
 mod failover;
 mod forwarding;
 mod h2;
+mod h2_backend_cases;
 mod h2_cases;
 mod h2_ends;
 mod h2_judges;

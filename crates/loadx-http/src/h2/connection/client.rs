@@ -10,7 +10,7 @@ use crate::h2::fault::{Code, Fault};
 use crate::h2::frame;
 use crate::h2::section::{ResponseSection, SectionFault};
 use crate::h2::settings::Setting;
-use crate::limits::h2::{RESPONSE_STREAM_WINDOW, SECTION_BYTES_MAX};
+use crate::limits::h2::{REQUEST_RESETS_MAX, REQUEST_STREAMS_MAX, RESPONSE_STREAM_WINDOW, SECTION_BYTES_MAX};
 
 /// LoadX is the client.
 #[derive(Debug)]
@@ -21,6 +21,8 @@ pub struct Client {
     last_served: Option<u32>,
     /// Whether a PING is not answered.
     awaits_pong: bool,
+    /// The number of streams that LoadX has reset.
+    resets: u32,
 }
 
 /// What a server answers.
@@ -52,7 +54,7 @@ impl Connection<Client> {
             Setting::FieldsMax(SECTION_BYTES_MAX as u32),
             Setting::NoTreePriorities(true),
         ];
-        let role = Client { next: 1, last_served: None, awaits_pong: false };
+        let role = Client { next: 1, last_served: None, awaits_pong: false, resets: 0 };
         Connection::with(role, Stage::Settings, &settings, out)
     }
 
@@ -61,13 +63,13 @@ impl Connection<Client> {
         self.stage == Stage::Frames
     }
 
-    /// How many more streams the server allows now.
-    pub fn free_streams(&self) -> usize {
-        if self.role.last_served.is_some() || self.role.next > LAST_STREAM {
-            return 0;
+    /// How many streams may be open at the same time; 0 once the connection opens no more.
+    pub fn streams_max(&self) -> usize {
+        let is_worn = self.role.resets >= REQUEST_RESETS_MAX || self.role.next > LAST_STREAM;
+        match is_worn || self.role.last_served.is_some() {
+            true => 0,
+            false => self.peer.streams_max.unwrap_or(u32::MAX).min(REQUEST_STREAMS_MAX) as usize,
         }
-        let most = self.peer.streams_max.unwrap_or(u32::MAX) as usize;
-        most.saturating_sub(self.streams.len())
     }
 
     /// Whether the server takes tunnels for a protocol (extended CONNECT, RFC 8441).
@@ -75,18 +77,19 @@ impl Connection<Client> {
         self.peer.extended_connect
     }
 
-    /// Opens a stream. [`put_section`](Self::put_section) must follow before anything else is put: streams must come in the order
-    /// of their numbers. `to_head`: whether the request is a HEAD.
-    ///
-    /// The caller has asked [`free_streams`](Self::free_streams).
-    pub fn open(&mut self, to_head: bool) -> u32 {
+    /// Opens a stream; `None` if the server allows no more. [`put_section`](Self::put_section) must follow before anything else is
+    /// put: streams must come in the order of their numbers. `to_head`: whether the request is a HEAD.
+    pub fn open(&mut self, to_head: bool) -> Option<u32> {
+        if self.streams.len() >= self.streams_max() {
+            return None;
+        }
         let stream = self.role.next;
         self.role.next += 2;
         let mut open = Stream::new(stream, self.peer.window, RESPONSE_STREAM_WINDOW);
         open.awaits_head = true;
         open.to_head = to_head;
         self.streams.open(open);
-        stream
+        Some(stream)
     }
 
     /// Asks the server whether it is still there.
@@ -101,7 +104,7 @@ impl Connection<Client> {
     }
 
     /// Tells the server that LoadX opens no more streams.
-    pub fn leave(&mut self, out: &mut Vec<u8>) {
+    pub fn end(&mut self, out: &mut Vec<u8>) {
         frame::put_goaway(0, Code::NoError, "", out);
     }
 
@@ -196,6 +199,9 @@ impl Role for Client {
 
     fn finished(connection: &mut Connection<Self>, stream: u32, unread: usize, out: &mut Vec<u8>) {
         connection.pass_on_connection(unread, out);
-        connection.reset(stream, Code::Cancel, out);
+        if connection.streams.get(stream).is_some() {
+            connection.role.resets += 1;
+            connection.reset(stream, Code::Cancel, out);
+        }
     }
 }

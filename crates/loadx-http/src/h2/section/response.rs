@@ -4,6 +4,7 @@ use std::ops::ControlFlow;
 
 use super::SectionFault;
 use super::fields::Fields;
+use crate::reason_phrase;
 
 /// Collects the section of a response, as text in the notation of HTTP/1.1.
 #[derive(Debug)]
@@ -58,7 +59,9 @@ impl<'o> ResponseSection<'o> {
                 self.status = Some(status);
                 self.fields.out.extend_from_slice(b"HTTP/1.1 ");
                 self.fields.out.extend_from_slice(value);
-                self.fields.out.extend_from_slice(b" \r\n");
+                self.fields.out.push(b' ');
+                self.fields.out.extend_from_slice(reason_phrase(status).as_bytes());
+                self.fields.out.extend_from_slice(b"\r\n");
             }
         }
     }
@@ -116,16 +119,16 @@ mod tests {
     fn responses_become_heads() {
         let head = |fields: &[(&str, &str)], ends| read(fields, ends).unwrap().1;
         let ok = [(":status", "200"), ("x", "y")];
-        assert_eq!(head(&ok, false), "HTTP/1.1 200 \r\nx: y\r\ntransfer-encoding: chunked\r\n\r\n");
-        assert_eq!(head(&ok, true), "HTTP/1.1 200 \r\nx: y\r\ncontent-length: 0\r\n\r\n");
+        assert_eq!(head(&ok, false), "HTTP/1.1 200 OK\r\nx: y\r\ntransfer-encoding: chunked\r\n\r\n");
+        assert_eq!(head(&ok, true), "HTTP/1.1 200 OK\r\nx: y\r\ncontent-length: 0\r\n\r\n");
         let length = [(":status", "200"), ("content-length", "2")];
-        assert_eq!(head(&length, false), "HTTP/1.1 200 \r\ncontent-length: 2\r\n\r\n");
-        assert_eq!(head(&[(":status", "304")], true), "HTTP/1.1 304 \r\n\r\n");
-        assert_eq!(head(&[(":status", "103"), ("link", "x")], false), "HTTP/1.1 103 \r\nlink: x\r\n\r\n");
+        assert_eq!(head(&length, false), "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n");
+        assert_eq!(head(&[(":status", "304")], true), "HTTP/1.1 304 Not Modified\r\n\r\n");
+        assert_eq!(head(&[(":status", "103"), ("link", "x")], false), "HTTP/1.1 103 Early Hints\r\nlink: x\r\n\r\n");
         let mut out = Vec::new();
         let mut to_head = ResponseSection::new(16_384, true, &mut out);
         assert!(to_head.take(b":status", b"200").is_continue());
-        assert_eq!((to_head.finish(true), &out[..]), (Ok((200, Some(0))), &b"HTTP/1.1 200 \r\n\r\n"[..]));
+        assert_eq!((to_head.finish(true), &out[..]), (Ok((200, Some(0))), &b"HTTP/1.1 200 OK\r\n\r\n"[..]));
     }
 
     #[test]

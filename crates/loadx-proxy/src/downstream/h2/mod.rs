@@ -1,9 +1,10 @@
 //! Serves one client connection in HTTP/2: reads frames, runs the exchanges of all streams, writes frames, ends the connection.
 
 mod driver;
-mod mux;
 mod request;
 mod response;
+mod served;
+mod starts;
 mod tasks;
 
 use std::future::poll_fn;
@@ -28,9 +29,9 @@ use crate::telemetry::{Record, Request};
 use crate::timer::Timer;
 
 use driver::{Driver, End};
-use mux::Mux;
 use request::RequestReader;
 use response::{ResponseWriter, Wants};
+use served::Served;
 use tasks::{Desk, Serving};
 
 /// Serves a client connection until the connection ends or is parked.
@@ -46,19 +47,20 @@ pub(crate) async fn serve_connection<N: Network>(
             worker.metrics.borrow_mut().h2.connections += 1;
         }
         let Client { wire, origin, listener, timer, input, requests, idle_since, h2, place, .. } = client;
-        let mux = Rc::new(Mux::new(Rc::clone(&worker), wire, origin, h2));
-        let mut driver = Driver::new(&worker, &session, &mux, (listener, input, requests, idle_since), &timer);
+        let served = Rc::new(Served::new(Rc::clone(&worker), wire, origin, h2));
+        let mut driver = Driver::new(&worker, &session, &served, (listener, input, requests, idle_since), &timer);
         let end = session.run(pin!(poll_fn(|cx| driver.poll(cx)))).await;
         let (requests, idle_since) = driver.rest();
         match end {
             Some(End::Park) => {}
             Some(End::Linger) => {
-                session.run(pin!(linger(mux.stream(), &worker, &timer))).await;
+                session.run(pin!(linger(served.stream(), &worker, &timer))).await;
                 return;
             }
             Some(End::Close) | None => return,
         }
-        let (wire, origin, h2) = Rc::into_inner(mux).expect("no exchange is left that has the connection").into_parts();
+        let (wire, origin, h2) =
+            Rc::into_inner(served).expect("no exchange is left that has the connection").into_parts();
         let keepalive = worker.plan().process.timeouts.keepalive;
         let silent_at = worker.pool.mark();
         let until = idle_since + keepalive;
@@ -71,7 +73,7 @@ pub(crate) async fn serve_connection<N: Network>(
 
 /// What a stream needs at its beginning.
 struct Job<N: Network> {
-    mux: Rc<Mux<N>>,
+    served: Rc<Served<N>>,
     number: usize,
     timer: Rc<Timer>,
     wants: Wants,
@@ -114,27 +116,28 @@ fn serve_streams<N: Network>(desk: Rc<Desk<Job<N>>>) -> Serving {
 
 /// Serves one stream.
 async fn serve_stream<N: Network>(job: Job<N>) {
-    let Job { mux, number, timer, wants, work } = job;
-    poll_fn(|_| if mux.may_begin(number) { Poll::Ready(()) } else { Poll::Pending }).await;
-    let (worker, timer) = (&mux.worker, &*timer);
+    let Job { served, number, timer, wants, work } = job;
+    poll_fn(|_| if served.may_begin(number) { Poll::Ready(()) } else { Poll::Pending }).await;
+    let (worker, timer) = (&served.worker, &*timer);
     let patience = match &work {
         Work::Exchange(incoming) => incoming.plan.process.timeouts.request,
         Work::Refusal(..) => worker.plan().process.timeouts.request,
     };
     let pace = Pace { timer, from_client: Patience::idle(patience), to_client: Patience::idle(patience) };
-    let mut response = ResponseWriter::new(&mux, number, timer, &pace.to_client, wants);
+    let mut response = ResponseWriter::new(&served, number, timer, &pace.to_client, wants);
     match work {
-        Work::Exchange(incoming) if mux.is_gone(number) => cancelled(worker, &incoming, timer),
+        Work::Exchange(incoming) if served.mux.gone(number).is_some() => cancelled(worker, &incoming, timer),
         Work::Exchange(mut incoming) => {
-            let mut request = RequestReader::new(&mux, number, timer, &pace.from_client, wants.tunnel);
-            let inbound = Inbound { origin: &mux.origin, request: &mut request, response: &mut response, pace: &pace };
+            let mut request = RequestReader::new(&served, number, timer, &pace.from_client, wants.tunnel);
+            let inbound =
+                Inbound { origin: &served.origin, request: &mut request, response: &mut response, pace: &pace };
             // An incomplete response ends with a reset of its stream, whatever the ending.
             exchange::run(worker, &mut incoming, inbound).await;
         }
         Work::Refusal(error, text) => {
             let id = worker.next_request_id();
             let sent = response.own(&OwnResponse::error(&error, &id), false).await;
-            worker.log_refusal(mux.origin.ip, &id, start_line(&text), &error, sent.unwrap_or(0));
+            worker.log_refusal(served.origin.ip, &id, start_line(&text), &error, sent.unwrap_or(0));
         }
     }
 }

@@ -1,41 +1,26 @@
 //! The response to a request in HTTP/2.
 
-use std::future::poll_fn;
-use std::task::{Poll, ready};
+use std::sync::Arc;
 
-use loadx_http::h2::section::{put_head, put_lines};
+use loadx_http::h2::section::put_head;
+use loadx_http::h2::{Connection, Server};
 use loadx_http::{Answering, Response, Version};
 
-use super::mux::{Mux, Permission};
-use crate::buffers::HeadBuffer;
+use super::Served;
 use crate::downstream::reply::{ReplyOptions, write_own};
+use crate::h2::{BodyWriter, Heading};
 use crate::io::Broken;
 use crate::net::{Network, PipeOf};
 use crate::patience::Patience;
-use crate::pipes::LentPipe;
-use crate::sides::{BodySink, OwnResponse, Piece, ResponseChanges, ResponseSink};
+use crate::sides::{BodySink as _, OwnResponse, Piece, ResponseChanges, ResponseSink};
 use crate::timer::Timer;
+use crate::wakes::NumberedWaker;
 
 /// Sends the response of one exchange.
 pub(super) struct ResponseWriter<'w, N: Network> {
-    mux: &'w Mux<N>,
-    /// The number of the exchange.
-    number: usize,
-    stream: u32,
-    timer: &'w Timer,
-    patience: &'w Patience,
-    /// Whether the request is a HEAD.
-    to_head: bool,
-    /// Whether the request asks for a tunnel.
-    wants_tunnel: bool,
-    /// The head that goes out with the next piece, in the notation of HTTP/1.1; empty if there is none.
-    head: HeadBuffer,
-    status: u16,
-    /// Whether the head opens the tunnel.
-    opens_tunnel: bool,
-    is_unfinished: bool,
-    written: u64,
-    content: u64,
+    served: &'w Served<N>,
+    body: BodyWriter<'w, Server, Arc<NumberedWaker>, PipeOf<N>, ResponseHeading>,
+    wants: Wants,
 }
 
 /// What the request asks of its response.
@@ -45,125 +30,43 @@ pub(super) struct Wants {
     pub(super) tunnel: bool,
 }
 
+/// How the head of the response becomes a field section.
+#[derive(Copy, Clone, Debug, Default)]
+pub(super) struct ResponseHeading {
+    status: u16,
+    /// Whether the head opens a tunnel.
+    opens_tunnel: bool,
+}
+
+impl Heading<Server> for ResponseHeading {
+    fn put(&self, connection: &mut Connection<Server>, stream: u32, ends: bool, text: &[u8], out: &mut Vec<u8>) -> u32 {
+        connection.put_section(stream, ends, out, |out| put_head(self.status, text, self.opens_tunnel, out));
+        stream
+    }
+}
+
 impl<'w, N: Network> ResponseWriter<'w, N> {
-    pub(super) fn new(mux: &'w Mux<N>, number: usize, timer: &'w Timer, patience: &'w Patience, wants: Wants) -> Self {
-        ResponseWriter {
-            mux,
-            number,
-            stream: mux.stream_of(number),
-            timer,
-            patience,
-            to_head: wants.to_head,
-            wants_tunnel: wants.tunnel,
-            head: mux.worker.buffers.head(),
-            status: 0,
-            opens_tunnel: false,
-            is_unfinished: false,
-            written: 0,
-            content: 0,
-        }
-    }
-
-    /// Waits until something may be sent. Returns how much content, in bytes.
-    async fn permission(&mut self, wants: usize) -> Result<usize, Broken> {
-        poll_fn(|cx| match self.mux.ask(self.number, wants) {
-            Permission::Send(bytes) => Poll::Ready(Ok(bytes)),
-            Permission::Gone => Poll::Ready(Err(Broken::Closed)),
-            // The driver limits how long the connection may take for what is written.
-            Permission::Turn => Poll::Pending,
-            Permission::Window => {
-                ready!(self.timer.poll_expired(cx, self.patience.wait(self.timer)));
-                Poll::Ready(Err(Broken::TimedOut))
-            }
-        })
-        .await
-    }
-
-    /// Puts the head, as much content as `most`, and the end if that is all. Returns how much content was put.
-    fn put(&mut self, content: &[u8], most: usize, end: Option<&[u8]>) -> usize {
-        let count = content.len().min(most);
-        let is_all = count == content.len();
-        let ends = end.filter(|_| is_all);
-        let (stream, status, opens_tunnel) = (self.stream, self.status, self.opens_tunnel);
-        let head = &mut self.head;
-        let written = self.mux.put(|connection, out| {
-            let before = out.len();
-            let ends_without_trailers = ends.is_some_and(<[u8]>::is_empty);
-            let mut has_ended = false;
-            if !head.is_empty() {
-                has_ended = ends_without_trailers && content.is_empty();
-                connection.put_section(stream, has_ended, out, |out| put_head(status, head, opens_tunnel, out));
-                head.clear();
-            }
-            if count > 0 || (ends_without_trailers && !has_ended) {
-                connection.put_content(stream, &content[..count], ends_without_trailers, out);
-            }
-            if let Some(lines) = ends.filter(|lines| !lines.is_empty()) {
-                connection.put_section(stream, true, out, |out| put_lines(lines, out));
-            }
-            out.len() - before
-        });
-        self.written += written as u64;
-        self.content += count as u64;
-        count
+    pub(super) fn new(
+        served: &'w Served<N>,
+        number: usize,
+        timer: &'w Timer,
+        patience: &'w Patience,
+        wants: Wants,
+    ) -> Self {
+        let body = BodyWriter::new(&served.mux, number, timer, patience, ResponseHeading::default());
+        ResponseWriter { served, body, wants }
     }
 }
 
-impl<N: Network> BodySink for ResponseWriter<'_, N> {
-    type Pipe = PipeOf<N>;
+impl<'w, N: Network> ResponseSink<PipeOf<N>> for ResponseWriter<'w, N> {
+    type Body = BodyWriter<'w, Server, Arc<NumberedWaker>, PipeOf<N>, ResponseHeading>;
 
-    async fn send(&mut self, piece: Piece<'_>) -> Result<(), Broken> {
-        let Piece { mut content, end } = piece;
-        if content.is_empty() && end.is_none() && self.head.is_empty() {
-            return Ok(());
-        }
-        loop {
-            // A head needs no window.
-            let wants = if self.head.is_empty() { content.len() } else { 0 };
-            let most = self.permission(wants).await?;
-            self.is_unfinished = true;
-            let count = self.put(content, most, end);
-            self.patience.moved(count as u64, self.timer);
-            content = &content[count..];
-            if content.is_empty() {
-                break;
-            }
-        }
-        self.is_unfinished = end.is_none();
-        Ok(())
-    }
-
-    fn takes_pipes(&self) -> bool {
-        false
-    }
-
-    async fn drain(&mut self, _: &mut LentPipe<'_, PipeOf<N>>, _: &impl Fn()) -> Result<(), Broken> {
-        Ok(())
-    }
-
-    fn shut(&mut self) {
-        self.is_unfinished = false;
-        self.mux.put(|connection, out| connection.put_content(self.stream, b"", true, out));
-    }
-
-    fn written(&self) -> u64 {
-        self.written
-    }
-
-    fn content(&self) -> u64 {
-        self.content
-    }
-}
-
-impl<N: Network> ResponseSink<PipeOf<N>> for ResponseWriter<'_, N> {
-    type Body = Self;
-
-    fn body(&mut self) -> &mut Self {
-        self
+    fn body(&mut self) -> &mut Self::Body {
+        &mut self.body
     }
 
     fn head(&mut self, response: &Response<'_, '_>, changes: &ResponseChanges<'_>) {
-        let date = response.lacks_date().then(|| self.mux.worker.date.now());
+        let date = response.lacks_date().then(|| self.served.worker.date.now());
         let answering = Answering {
             version: Version::Http2,
             framing: None,
@@ -175,38 +78,39 @@ impl<N: Network> ResponseSink<PipeOf<N>> for ResponseWriter<'_, N> {
             replaced: changes.replaced,
             added: changes.added,
         };
-        self.head.clear();
-        response.encode(&answering, &mut self.head);
-        self.opens_tunnel = self.wants_tunnel && response.status() == 101;
-        // RFC 8441, section 5.
-        self.status = if response.status() == 101 { 200 } else { response.status() };
+        self.body.head.clear();
+        response.encode(&answering, &mut self.body.head);
+        self.body.heading = ResponseHeading {
+            // RFC 8441, section 5.
+            status: if response.status() == 101 { 200 } else { response.status() },
+            opens_tunnel: self.wants.tunnel && response.status() == 101,
+        };
     }
 
     /// The client would take any 2xx for an open tunnel.
     fn misleads(&self, status: u16) -> bool {
-        self.wants_tunnel && (200..300).contains(&status)
+        self.wants.tunnel && (200..300).contains(&status)
     }
 
     async fn interim(&mut self) -> Result<(), Broken> {
-        self.send(Piece { content: b"", end: None }).await
+        self.body.send(Piece { content: b"", end: None }).await
     }
 
     async fn own(&mut self, response: &OwnResponse<'_>, _: bool) -> Result<u64, Broken> {
-        self.head.clear();
+        self.body.head.clear();
         let options = ReplyOptions { version: Version::Http2, persistent: true, to_head: true };
-        write_own(response, options, &mut self.head);
-        self.status = response.status;
-        self.opens_tunnel = false;
-        let content = if self.to_head { b"" } else { &*response.content };
-        self.send(Piece { content, end: Some(b"") }).await?;
+        write_own(response, options, &mut self.body.head);
+        self.body.heading = ResponseHeading { status: response.status, opens_tunnel: false };
+        let content = if self.wants.to_head { b"" } else { &*response.content };
+        self.body.send(Piece { content, end: Some(b"") }).await?;
         Ok(content.len() as u64)
     }
 
     fn is_unfinished(&self) -> bool {
-        self.is_unfinished
+        self.body.is_unfinished()
     }
 
     fn switch(&mut self) {
-        self.is_unfinished = true;
+        self.body.tunnel();
     }
 }

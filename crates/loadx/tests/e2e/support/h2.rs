@@ -1,9 +1,9 @@
-//! A client of HTTP/2 that sends exactly the given frames. The compression of fields is that of another library.
+//! A client and a server of HTTP/2 that send exactly the given frames. The compression of fields is that of another library.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
-use super::Client;
+use super::{Client, Connection};
 
 pub(crate) const DATA: u8 = 0;
 pub(crate) const HEADERS: u8 = 1;
@@ -28,15 +28,29 @@ pub(crate) const POST: [(&str, &str); 4] = [(":method", "POST"), GET[1], GET[2],
 /// A connection.
 pub(crate) struct H2Client {
     pub(crate) client: Client,
+    came: Came,
+}
+
+/// The server's side of a connection.
+pub(crate) struct H2Server<'c> {
+    pub(crate) connection: &'c mut Connection,
+    came: Came,
+    /// The requests that were returned.
+    returned: Vec<u32>,
+}
+
+/// What has come on a connection.
+struct Came {
+    // A table of the tests' is not needed: the default of 4096 bytes.
     decoder: fluke_hpack::Decoder<'static>,
-    streams: BTreeMap<u32, H2Response>,
-    /// The code of GOAWAY with the last stream, if GOAWAY has come.
-    pub(crate) goaway: Option<(u32, u32)>,
+    streams: BTreeMap<u32, H2Message>,
+    /// The last stream and the code of GOAWAY, if GOAWAY has come.
+    goaway: Option<(u32, u32)>,
 }
 
 /// What has come on a stream.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct H2Response {
+pub(crate) struct H2Message {
     /// The fields of each section: interim responses, the response, trailers.
     pub(crate) sections: Vec<Vec<(String, String)>>,
     pub(crate) body: Vec<u8>,
@@ -55,7 +69,7 @@ pub(crate) struct H2Frame {
     pub(crate) payload: Vec<u8>,
 }
 
-impl H2Response {
+impl H2Message {
     /// The response without interim responses and trailers.
     fn head(&self) -> &[(String, String)] {
         let is_final = |section: &&Vec<(String, String)>| section[0].0 == ":status" && !section[0].1.starts_with('1');
@@ -68,6 +82,11 @@ impl H2Response {
 
     pub(crate) fn field(&self, name: &str) -> Option<&str> {
         self.head().iter().find(|(field, _)| field == name).map(|(_, value)| value.as_str())
+    }
+
+    /// A field of a request.
+    pub(crate) fn asked(&self, name: &str) -> Option<&str> {
+        self.sections[0].iter().find(|(field, _)| field == name).map(|(_, value)| value.as_str())
     }
 
     pub(crate) fn trailer(&self, name: &str) -> Option<&str> {
@@ -122,8 +141,7 @@ impl H2Client {
     /// Begins a connection with these settings.
     pub(crate) fn over(mut client: Client, first: &[(u16, u32)]) -> Self {
         client.send([PREFACE, &settings(first)].concat());
-        // A table of the client's is not needed: the default of 4096 bytes.
-        H2Client { client, decoder: fluke_hpack::Decoder::new(), streams: BTreeMap::new(), goaway: None }
+        H2Client { client, came: Came::new() }
     }
 
     pub(crate) fn send(&mut self, bytes: impl AsRef<[u8]>) -> &mut Self {
@@ -138,55 +156,29 @@ impl H2Client {
 
     /// Reads the next frame. Acknowledges settings.
     pub(crate) fn try_frame(&mut self) -> Result<H2Frame, String> {
-        let head = self.client.try_bytes(9)?;
-        let length = u32::from_be_bytes([0, head[0], head[1], head[2]]) as usize;
-        let stream = u32::from_be_bytes([head[5], head[6], head[7], head[8]]);
-        let payload = self.client.try_bytes(length)?;
-        let frame = H2Frame { kind: head[3], flags: head[4], stream, payload };
-        self.note(&frame);
-        Ok(frame)
+        let came = read_frame(|count| self.client.try_bytes(count))?;
+        if self.came.note(&came) {
+            self.client.try_send(&frame(SETTINGS, ACK, 0, b""));
+        }
+        Ok(came)
     }
 
     pub(crate) fn frame(&mut self) -> H2Frame {
         self.try_frame().expect("a frame")
     }
 
-    fn note(&mut self, came: &H2Frame) {
-        let number = |at: usize| u32::from_be_bytes(came.payload[at..at + 4].try_into().unwrap());
-        let ends = came.flags & END_STREAM != 0;
-        match came.kind {
-            SETTINGS if came.flags & ACK == 0 => {
-                self.client.try_send(&frame(SETTINGS, ACK, 0, b""));
-            }
-            GOAWAY => self.goaway = Some((number(0), number(4))),
-            HEADERS => {
-                assert!(came.flags & END_HEADERS != 0, "the tests have no responses with CONTINUATION");
-                let fields = self.decoder.decode(&came.payload).expect("a valid field section");
-                let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
-                let fields = fields.into_iter().map(|(name, value)| (text(name), text(value))).collect();
-                let stream = self.streams.entry(came.stream).or_default();
-                assert!(!stream.is_complete, "a field section behind the end of {}", came.stream);
-                stream.sections.push(fields);
-                stream.is_complete = ends;
-            }
-            DATA => {
-                let stream = self.streams.entry(came.stream).or_default();
-                assert!(!stream.is_complete, "content behind the end of {}", came.stream);
-                stream.body.extend_from_slice(&came.payload);
-                stream.is_complete = ends;
-            }
-            RST_STREAM => self.streams.entry(came.stream).or_default().reset = Some(number(0)),
-            _ => {}
-        }
+    /// The last stream and the code of GOAWAY, if GOAWAY has come.
+    pub(crate) fn goaway(&self) -> Option<(u32, u32)> {
+        self.came.goaway
     }
 
     /// What has come on a stream so far.
-    pub(crate) fn so_far(&self, stream: u32) -> H2Response {
-        self.streams.get(&stream).cloned().unwrap_or_default()
+    pub(crate) fn so_far(&self, stream: u32) -> H2Message {
+        self.came.streams.get(&stream).cloned().unwrap_or_default()
     }
 
     /// Reads until the response on this stream is complete or the stream is reset.
-    pub(crate) fn response(&mut self, stream: u32) -> H2Response {
+    pub(crate) fn response(&mut self, stream: u32) -> H2Message {
         loop {
             let so_far = self.so_far(stream);
             if so_far.is_complete || so_far.reset.is_some() {
@@ -220,6 +212,133 @@ impl H2Client {
     /// Reads until the connection ends; the code of the last GOAWAY.
     pub(crate) fn end(&mut self) -> Option<u32> {
         while self.try_frame().is_ok() {}
-        self.goaway.map(|(_, code)| code)
+        self.came.goaway.map(|(_, code)| code)
+    }
+}
+
+impl<'c> H2Server<'c> {
+    /// Reads the preface, and sends these settings. None if LoadX closes the connection.
+    pub(crate) fn begin(connection: &'c mut Connection, first: &[(u16, u32)]) -> Option<Self> {
+        let preface = connection.take(PREFACE.len())?;
+        assert_eq!(preface, PREFACE);
+        connection.send(settings(first));
+        Some(H2Server { connection, came: Came::new(), returned: Vec::new() })
+    }
+
+    pub(crate) fn send(&mut self, bytes: impl AsRef<[u8]>) -> &mut Self {
+        self.connection.send(bytes);
+        self
+    }
+
+    /// Reads the next frame; `None` at the end of the connection. Acknowledges settings and PINGs.
+    pub(crate) fn frame(&mut self) -> Option<H2Frame> {
+        let came = read_frame(|count| self.connection.take(count).ok_or_else(String::new)).ok()?;
+        if self.came.note(&came) {
+            self.connection.send(frame(SETTINGS, ACK, 0, b""));
+        }
+        if came.kind == PING && came.flags & ACK == 0 {
+            self.connection.send(frame(PING, ACK, 0, &came.payload));
+        }
+        Some(came)
+    }
+
+    /// The last stream and the code of GOAWAY, if GOAWAY has come.
+    pub(crate) fn goaway(&self) -> Option<(u32, u32)> {
+        self.came.goaway
+    }
+
+    /// What has come on a stream so far.
+    pub(crate) fn so_far(&self, stream: u32) -> H2Message {
+        self.came.streams.get(&stream).cloned().unwrap_or_default()
+    }
+
+    /// Reads until a further request is complete.
+    pub(crate) fn request(&mut self) -> Option<(u32, H2Message)> {
+        loop {
+            let is_new = |stream: &u32| !self.returned.contains(stream);
+            let complete = self.came.streams.iter().find(|(stream, request)| request.is_complete && is_new(stream));
+            if let Some((stream, request)) = complete {
+                self.returned.push(*stream);
+                return Some((*stream, request.clone()));
+            }
+            self.frame()?;
+        }
+    }
+
+    /// Reads until a further request has begun.
+    pub(crate) fn head(&mut self) -> Option<(u32, H2Message)> {
+        loop {
+            let is_new = |stream: &u32| !self.returned.contains(stream);
+            let begun = self.came.streams.iter().find(|(stream, _)| is_new(stream));
+            if let Some((stream, request)) = begun {
+                self.returned.push(*stream);
+                return Some((*stream, request.clone()));
+            }
+            self.frame()?;
+        }
+    }
+
+    /// Answers with this status and content.
+    pub(crate) fn answer(&mut self, stream: u32, status: &str, content: &str) -> &mut Self {
+        self.send([headers(stream, false, &[(":status", status)]), data(stream, content.as_bytes(), true)].concat())
+    }
+
+    /// Reads until the stream is reset; the code. None at the end of the connection.
+    pub(crate) fn reset_of(&mut self, stream: u32) -> Option<u32> {
+        loop {
+            if let Some(code) = self.so_far(stream).reset {
+                return Some(code);
+            }
+            self.frame()?;
+        }
+    }
+
+    /// Answers all requests until the end of the connection.
+    pub(crate) fn answer_all(&mut self, content: &str) {
+        while let Some((stream, _)) = self.request() {
+            self.answer(stream, "200", content);
+        }
+    }
+}
+
+fn read_frame(mut take: impl FnMut(usize) -> Result<Vec<u8>, String>) -> Result<H2Frame, String> {
+    let head = take(9)?;
+    let length = u32::from_be_bytes([0, head[0], head[1], head[2]]) as usize;
+    let stream = u32::from_be_bytes([head[5], head[6], head[7], head[8]]);
+    Ok(H2Frame { kind: head[3], flags: head[4], stream, payload: take(length)? })
+}
+
+impl Came {
+    fn new() -> Self {
+        Came { decoder: fluke_hpack::Decoder::new(), streams: BTreeMap::new(), goaway: None }
+    }
+
+    /// Notes a frame. Returns whether settings must be acknowledged.
+    fn note(&mut self, came: &H2Frame) -> bool {
+        let number = |at: usize| u32::from_be_bytes(came.payload[at..at + 4].try_into().unwrap());
+        let ends = came.flags & END_STREAM != 0;
+        match came.kind {
+            SETTINGS => return came.flags & ACK == 0,
+            GOAWAY => self.goaway = Some((number(0), number(4))),
+            HEADERS => {
+                assert!(came.flags & END_HEADERS != 0, "the tests have no responses with CONTINUATION");
+                let fields = self.decoder.decode(&came.payload).expect("a valid field section");
+                let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+                let fields = fields.into_iter().map(|(name, value)| (text(name), text(value))).collect();
+                let stream = self.streams.entry(came.stream).or_default();
+                assert!(!stream.is_complete, "a field section behind the end of {}", came.stream);
+                stream.sections.push(fields);
+                stream.is_complete = ends;
+            }
+            DATA => {
+                let stream = self.streams.entry(came.stream).or_default();
+                assert!(!stream.is_complete, "content behind the end of {}", came.stream);
+                stream.body.extend_from_slice(&came.payload);
+                stream.is_complete = ends;
+            }
+            RST_STREAM => self.streams.entry(came.stream).or_default().reset = Some(number(0)),
+            _ => {}
+        }
+        false
     }
 }

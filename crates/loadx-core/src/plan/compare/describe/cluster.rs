@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::words::{limit, percent, quote, seconds};
 use super::{Effects, Entry, settings};
-use crate::config::{BackendTls, ClusterConfig, ProxyVersion};
+use crate::config::{BackendProtocol, BackendTls, ClusterConfig, ProxyVersion};
 use crate::plan::compare::Part;
 use crate::{Accepts, Algorithm, BackendSpec, Probe};
 
@@ -34,6 +34,7 @@ fn cluster_entry(cluster: &ClusterConfig, drain: &str) -> Entry {
             ("timeouts.exchange", limit(cluster.attempt.exchange)),
             ("tls", tls(cluster.transport.tls.as_ref())),
             ("proxy_protocol", proxy_protocol(cluster.transport.proxy_protocol).to_owned()),
+            ("protocol", protocol(cluster.transport.protocol).to_owned()),
         ]),
         action: None,
         effects: cluster_effects(drain),
@@ -66,6 +67,13 @@ fn tls(tls: Option<&BackendTls>) -> String {
     format!("{trust}{}{}", name.unwrap_or_default(), own.unwrap_or_default())
 }
 
+fn protocol(protocol: BackendProtocol) -> &'static str {
+    match protocol {
+        BackendProtocol::Http1 => "http/1.1",
+        BackendProtocol::Http2 => "h2",
+    }
+}
+
 fn proxy_protocol(version: Option<ProxyVersion>) -> &'static str {
     match version {
         None => "off",
@@ -86,6 +94,8 @@ fn probe(probe: &Probe) -> String {
         // A config that names a path accepts fewer statuses, even if it names the default path.
         Probe::Get { path, accepts: Accepts::Success } => format!("GET {path}, healthy with 200 to 399"),
         Probe::Get { path, accepts: Accepts::AnyAnswer } => format!("GET {path}, healthy below 500"),
+        Probe::Grpc { service } if service.is_empty() => "grpc".to_owned(),
+        Probe::Grpc { service } => format!("grpc of {service}"),
         Probe::Connect => "tcp".to_owned(),
         Probe::Off => "off".to_owned(),
     }

@@ -3,6 +3,7 @@
 use super::lab::{data, headers, raw, reset, settings, strings, window};
 use super::*;
 use crate::h2::section::put_request;
+use crate::limits::h2::REQUEST_RESETS_MAX;
 
 /// A connection with a server that has sent its settings, and what the connection said and wrote.
 struct Lab {
@@ -24,7 +25,7 @@ impl Lab {
     }
 
     fn ask(&mut self, method: &str, ends: bool) -> u32 {
-        let stream = self.connection.open(method == "HEAD");
+        let stream = self.connection.open(method == "HEAD").unwrap();
         let text = format!("{method} / HTTP/1.1\r\nHost: x.test\r\n\r\n");
         self.connection.put_section(stream, ends, &mut self.out, |out| {
             put_request(text.as_bytes(), b"http", None, out);
@@ -133,15 +134,14 @@ fn a_server_that_breaks_the_connection_is_left() {
 fn the_server_limits_streams_and_ends_the_connection() {
     let mut lab = Lab::new();
     lab.feed(&settings(&[Setting::StreamsMax(2)])).unwrap();
-    assert_eq!(lab.connection.free_streams(), 2);
+    assert_eq!(lab.connection.streams_max(), 2);
     lab.ask("GET", true);
     lab.ask("GET", true);
-    assert_eq!(lab.connection.free_streams(), 0);
+    assert_eq!(lab.connection.open(false), None);
     lab.feed(&answer(1, true, "200")).unwrap();
-    assert_eq!(lab.connection.free_streams(), 1);
     lab.ask("GET", true);
     assert_eq!(lab.feed(&raw(7, 0, 0, b"\0\0\0\x03\0\0\0\0")), Ok(strings(["goaway 3 NO_ERROR"])));
-    assert_eq!((lab.connection.free_streams(), lab.connection.sendable(5)), (0, None), "the stream 5 is not served");
+    assert_eq!((lab.connection.streams_max(), lab.connection.sendable(5)), (0, None), "the stream 5 is not served");
     let late = [answer(3, true, "200"), answer(5, true, "200")].concat();
     lab.connection.is_acknowledged = true;
     let told = lab.feed(&late);
@@ -157,6 +157,16 @@ fn cancelled_exchanges_reset_their_stream_and_give_the_window_back() {
     lab.connection.finished(1, 10_000, &mut lab.out);
     assert_eq!(lab.out, reset(1, Code::Cancel));
     assert_eq!(lab.feed(&[data(1, b"late", false), window(1, 5)].concat()), Ok(vec![]));
+}
+
+#[test]
+fn a_connection_with_many_cancelled_requests_opens_no_more() {
+    let mut lab = Lab::new();
+    for _ in 0..REQUEST_RESETS_MAX {
+        let stream = lab.ask("GET", true);
+        lab.connection.finished(stream, 0, &mut lab.out);
+    }
+    assert_eq!((lab.connection.streams_max(), lab.connection.open(false)), (0, None));
 }
 
 #[test]

@@ -6,14 +6,13 @@ use loadx_core::Time;
 use loadx_http::h2::{Code, Connection};
 
 use super::{Driver, End};
-use crate::io::Broken;
 use crate::limits::REST_AFTER;
-use crate::net::{Network, Stream as _};
+use crate::net::Network;
 
 impl<N: Network> Driver<'_, N> {
     /// What is left to do when nothing moves: the end, or the next deadline.
     pub(super) fn settle(&mut self, cx: &mut Context<'_>) -> Settled {
-        let (is_idle, unsent) = (self.mux.is_empty(), self.mux.unsent());
+        let (is_idle, unsent) = (self.mux().is_empty(), self.mux().unsent());
         if let Some(end) = self.ending
             && is_idle
             && unsent == 0
@@ -23,8 +22,8 @@ impl<N: Network> Driver<'_, N> {
         if !is_idle {
             self.idle_since = self.timer.latest();
             let may_wait = self.incomplete_since.or(self.section_since).or(self.leave_at).is_none();
-            if unsent == 0 && may_wait && !self.should_leave() && !self.mux.awaits_window() {
-                self.look_at = None;
+            if unsent == 0 && may_wait && !self.should_leave() && !self.mux().awaits_window() {
+                self.transfer.rest();
                 return Settled::Waits;
             }
         }
@@ -35,7 +34,7 @@ impl<N: Network> Driver<'_, N> {
                 self.announce_end();
                 return Settled::Moves;
             }
-            let is_over = self.mux.look(Connection::is_over);
+            let is_over = self.mux().look(Connection::is_over);
             if is_idle && (is_over || self.client_leaves) {
                 self.ending = Some(End::Linger);
                 return Settled::Moves;
@@ -59,15 +58,12 @@ impl<N: Network> Driver<'_, N> {
             }
         };
         if unsent > 0 {
-            let (now, interval) = (self.timer.latest(), self.patience.check_interval());
-            // Whatever wakes the driver meanwhile does not put the look off.
-            let look_at = *self.look_at.get_or_insert(now + interval);
-            earlier(look_at, Deadline::Look);
-        } else if self.mux.awaits_window() {
-            earlier(self.patience.wait(self.timer), Deadline::Window);
+            earlier(self.transfer.look_at(self.timer.latest()), Deadline::Look);
+        } else if self.mux().awaits_window() {
+            earlier(self.transfer.deadline(self.timer), Deadline::Window);
         }
         if self.ending.is_none() {
-            if let Some(at) = self.leave_at.filter(|_| !self.mux.look(Connection::has_left)) {
+            if let Some(at) = self.leave_at.filter(|_| !self.mux().look(Connection::has_left)) {
                 earlier(at, Deadline::Leave);
             }
             if let Some(since) = self.section_since {
@@ -91,33 +87,22 @@ impl<N: Network> Driver<'_, N> {
             return Settled::Waits;
         }
         match deadline {
-            Deadline::Look => self.look_at_unconfirmed(),
+            Deadline::Look => {
+                if let Err(broken) = self.transfer.look(self.served.stream(), self.timer) {
+                    self.lose(&broken);
+                }
+            }
             Deadline::Window => {
                 self.end_with(Code::EnhanceYourCalm, "the client has opened no window of the connection in time");
             }
             Deadline::Leave | Deadline::Idle => {
                 self.leave_at.get_or_insert(at);
-                self.mux.put(Connection::leave);
+                self.mux().put(Connection::leave);
             }
             Deadline::Head => self.end_with(Code::EnhanceYourCalm, "the rest of a frame did not arrive in time"),
             Deadline::Park => return Settled::Ends(End::Park),
         }
         Settled::Moves
-    }
-
-    /// A client that confirms bytes reads, although the system has not taken more.
-    fn look_at_unconfirmed(&mut self) {
-        self.look_at = None;
-        let left = self.mux.stream().unconfirmed();
-        let former = std::mem::replace(&mut self.unconfirmed, left);
-        let deadline = self.patience.wait(self.timer);
-        match (former, left) {
-            (Some(former), Some(left)) if left < former => self.patience.confirmed(former - left, self.timer),
-            // The first look cannot tell whether the client reads.
-            (None, Some(_)) => {}
-            _ if self.timer.now() >= deadline => self.lose(&Broken::TimedOut),
-            _ => {}
-        }
     }
 }
 

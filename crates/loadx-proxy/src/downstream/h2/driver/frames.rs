@@ -6,13 +6,14 @@ use std::sync::Arc;
 use base64::prelude::{BASE64_STANDARD, Engine as _};
 use loadx_core::{ProxyError, Time};
 use loadx_http::h2::section::{Asked, RequestKind};
-use loadx_http::h2::{Code, Connection, Event};
+use loadx_http::h2::{Code, Connection, Event, Told};
 use loadx_http::{Fault as HeadFault, Parsed, Version, parse_request};
 
 use super::super::response::Wants;
 use super::super::{Job, Work};
 use super::Driver;
 use crate::downstream::refusal::{refusal_of, start_line};
+use crate::h2::Gone;
 use crate::incoming::Incoming;
 use crate::limits::REFUSED_LINE_BYTES_MAX;
 use crate::net::Network;
@@ -26,10 +27,10 @@ impl<N: Network> Driver<'_, N> {
         let held = input.bytes().len();
         let worker = self.worker;
         // A client that has reset streams may open others, once the exchanges of the former have ended.
-        while self.ending.is_none() && !self.mux.is_full_of_resets() {
+        while self.ending.is_none() && !self.served.is_full_of_resets() {
             let scratch = &mut *worker.h2_scratch.borrow_mut();
             let since = now.since(Time::ZERO);
-            let told = self.mux.put(|connection, out| connection.receive(input.bytes(), scratch, since, out));
+            let told = self.mux().put(|connection, out| connection.receive(input.bytes(), scratch, since, out));
             match told {
                 Ok((0, _)) => break,
                 Ok((length, event)) => {
@@ -39,51 +40,57 @@ impl<N: Network> Driver<'_, N> {
                 Err(fault) => self.fail(&fault),
             }
         }
-        self.is_interrupted = self.ending.is_none() && !input.is_empty() && self.mux.is_full_of_resets();
+        self.is_interrupted = self.ending.is_none() && !input.is_empty() && self.served.is_full_of_resets();
         input.release_if_empty();
         // The time of a frame begins anew with each frame, and the time of a field section with each section.
         let has_read = input.bytes().len() < held;
         self.incomplete_since = (!input.is_empty()).then(|| self.incomplete_since.filter(|_| !has_read).unwrap_or(now));
-        let is_within_section = self.mux.look(Connection::is_within_section);
+        let is_within_section = self.mux().look(Connection::is_within_section);
         self.section_since = is_within_section.then(|| self.section_since.unwrap_or(now));
         self.input = input;
     }
 
-    fn handle(&mut self, event: Event<'_>) {
+    fn handle(&mut self, event: Event<'_, Told<'_>>) {
         match event {
             Event::Nothing => {}
-            Event::Request { stream, asked, text, ends } => self.request(stream, asked, text, ends),
-            Event::Refused => self.count(|counts| counts.refused += 1),
-            Event::TooLarge { stream, text } => {
-                let wants = Wants { to_head: text.starts_with(b"HEAD "), tunnel: false };
-                self.refuse(stream, refusal_of(HeadFault::HeadTooLarge), text, wants);
-            }
-            Event::Malformed { reason, text } => {
-                self.count(|counts| counts.stream_fault(Code::ProtocolError));
-                let error = ProxyError::new(400, "http_request_error", reason);
-                let id = self.worker.next_request_id();
-                self.requests += 1;
-                self.worker.log_refusal(self.mux.origin.ip, &id, start_line(text), &error, 0);
-            }
-            Event::Content { stream, content, ends } => self.mux.deliver(stream, content, ends),
-            Event::Trailers { stream, lines } => self.mux.deliver_trailers(stream, lines),
+            Event::Told(told) => self.told(told),
+            Event::Content { stream, content, ends } => self.mux().deliver(stream, content, ends),
+            Event::Trailers { stream, lines } => self.mux().deliver_trailers(stream, lines),
             Event::Reset { stream, code, fault } => {
                 match fault {
                     Some(_) => self.count(|counts| counts.stream_fault(code)),
                     None => self.count(|counts| counts.resets += 1),
                 }
                 if let Some(fault) = fault {
-                    tracing::debug!("stream {stream} of {} ends: {fault} ({code})", self.mux.origin.address());
+                    tracing::debug!("stream {stream} of {} ends: {fault} ({code})", self.served.origin.address());
                 }
-                self.mux.deliver_reset(stream);
+                self.mux().deliver_end(stream, fault.map_or(Gone::Reset(code), Gone::Fault));
             }
-            Event::Priority { stream, priority } => self.mux.set_priority(stream, priority),
-            Event::Goaway(code) => {
+            Event::Goaway { code, .. } => {
                 if code != Code::NoError {
-                    tracing::debug!("{} ends its connection: {code}", self.mux.origin.address());
+                    tracing::debug!("{} ends its connection: {code}", self.served.origin.address());
                 }
                 self.client_leaves = true;
             }
+        }
+    }
+
+    fn told(&mut self, told: Told<'_>) {
+        match told {
+            Told::Request { stream, asked, text, ends } => self.request(stream, asked, text, ends),
+            Told::Refused => self.count(|counts| counts.refused += 1),
+            Told::TooLarge { stream, text } => {
+                let wants = Wants { to_head: text.starts_with(b"HEAD "), tunnel: false };
+                self.refuse(stream, refusal_of(HeadFault::HeadTooLarge), text, wants);
+            }
+            Told::Malformed { reason, text } => {
+                self.count(|counts| counts.stream_fault(Code::ProtocolError));
+                let error = ProxyError::new(400, "http_request_error", reason);
+                let id = self.worker.next_request_id();
+                self.requests += 1;
+                self.worker.log_refusal(self.served.origin.ip, &id, start_line(text), &error, 0);
+            }
+            Told::Priority { stream, priority } => self.mux().set_priority(stream, priority),
         }
     }
 
@@ -109,7 +116,7 @@ impl<N: Network> Driver<'_, N> {
             return self.refuse(stream, error, text, Wants { tunnel: false, ..wants });
         }
         head.set_version(Version::Http2);
-        let connection = (self.mux.stream(), &self.mux.origin, self.listener);
+        let connection = (self.served.stream(), &self.served.origin, self.listener);
         match Incoming::new(self.worker, connection, head, began) {
             Ok(incoming) => {
                 let most = incoming.plan.process.client_limits.requests_per_connection;
@@ -148,10 +155,10 @@ impl<N: Network> Driver<'_, N> {
         self.requests += 1;
         self.count(|counts| counts.requests += 1);
         self.session.set_idle(false);
-        let mux = self.mux;
+        let served = self.served;
         self.tasks.begin(self.timer.latest(), |number, waker, timer| {
-            mux.open(number, stream, asked.priority, Arc::clone(waker), ends);
-            Job { mux: Rc::clone(mux), number, timer, wants, work }
+            served.open(number, stream, asked.priority, Arc::clone(waker), ends);
+            Job { served: Rc::clone(served), number, timer, wants, work }
         });
     }
 }

@@ -3,24 +3,24 @@
 mod deadlines;
 mod frames;
 
-use std::io::{ErrorKind, IoSlice};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use loadx_core::{ListenerId, Time};
-use loadx_http::h2::{Code, Connection, Fault};
+use loadx_http::h2::{Code, Connection, Fault, Server};
 
-use super::mux::Mux;
 use super::tasks::Tasks;
-use super::{Job, serve_streams};
+use super::{Job, Served, serve_streams};
 use crate::buffers::Input;
 use crate::context::Worker;
 use crate::downstream::sessions::Session;
+use crate::h2::{Mux, Transfer};
 use crate::io::Broken;
 use crate::limits::{H2_ROUNDS_MAX, HEAD_AT_END};
-use crate::net::{Network, Stream as _};
-use crate::patience::Patience;
+use crate::net::Network;
 use crate::timer::Timer;
+use crate::wakes::NumberedWaker;
 
 use deadlines::Settled;
 
@@ -38,7 +38,7 @@ pub(super) enum End {
 pub(super) struct Driver<'d, N: Network> {
     worker: &'d Rc<Worker<N>>,
     session: &'d Session,
-    mux: &'d Rc<Mux<N>>,
+    served: &'d Rc<Served<N>>,
     listener: ListenerId,
     timer: &'d Timer,
     input: Input,
@@ -61,28 +61,23 @@ pub(super) struct Driver<'d, N: Network> {
     is_interrupted: bool,
     /// How the connection ends, once this is known.
     ending: Option<End>,
-    /// How long the client may take for what is written.
-    patience: Patience,
-    /// The bytes that the client had not confirmed at the last look.
-    unconfirmed: Option<u64>,
-    /// When LoadX looks whether the client takes what is written.
-    look_at: Option<Time>,
+    transfer: Transfer,
 }
 
 impl<'d, N: Network> Driver<'d, N> {
     pub(super) fn new(
         worker: &'d Rc<Worker<N>>,
         session: &'d Session,
-        mux: &'d Rc<Mux<N>>,
+        served: &'d Rc<Served<N>>,
         (listener, input, requests, idle_since): (ListenerId, Input, u32, Time),
         timer: &'d Timer,
     ) -> Self {
         let process = &worker.plan().process;
-        let patience = Patience::with_rate(process.timeouts.request, process.client_limits.body_rate_min);
+        let transfer = Transfer::new(process.timeouts.request, process.client_limits.body_rate_min);
         let mut driver = Driver {
             worker,
             session,
-            mux,
+            served,
             listener,
             timer,
             input,
@@ -96,9 +91,7 @@ impl<'d, N: Network> Driver<'d, N> {
             client_leaves: false,
             is_interrupted: false,
             ending: None,
-            patience,
-            unconfirmed: None,
-            look_at: None,
+            transfer,
         };
         driver.receive();
         driver
@@ -115,9 +108,10 @@ impl<'d, N: Network> Driver<'d, N> {
         if self.calls != calls {
             self.calls = calls;
             // Control has ended the drain of a backend, for which exchanges must look.
-            self.mux.wake_all();
+            self.mux().ring_all();
         }
-        let mux = self.mux;
+        let served = self.served;
+        let mux = &served.mux;
         for _ in 0..H2_ROUNDS_MAX {
             // A read that did not fill the input leaves nothing to read: the second only waits.
             let mut moves = self.read(cx) && self.read(cx);
@@ -125,7 +119,7 @@ impl<'d, N: Network> Driver<'d, N> {
             moves |= self.serve(cx);
             // What was written may have made room for exchanges, and for answers to what is read.
             moves |= self.write(cx) && (mux.awaits_room() || !could_read);
-            moves |= self.is_interrupted && !mux.is_full_of_resets();
+            moves |= self.is_interrupted && !served.is_full_of_resets();
             if !moves {
                 match self.settle(cx) {
                     Settled::Waits => {
@@ -143,11 +137,11 @@ impl<'d, N: Network> Driver<'d, N> {
 
     /// Goes on with the exchanges that can go on. Returns whether some still can.
     fn serve(&mut self, cx: &mut Context<'_>) -> bool {
-        let mux = self.mux;
+        let served = self.served;
         // Exchanges that have just got the right to send use the right at once.
         for _ in 0..H2_ROUNDS_MAX {
-            let ran = self.tasks.poll(cx, |number| mux.close(number));
-            if !mux.grant() && !ran {
+            let ran = self.tasks.poll(cx, |number| served.close(number));
+            if !served.mux.grant() && !ran {
                 return false;
             }
         }
@@ -156,93 +150,63 @@ impl<'d, N: Network> Driver<'d, N> {
 
     /// Reads what has arrived. Returns whether anything has.
     fn read(&mut self, cx: &mut Context<'_>) -> bool {
-        if self.ending.is_some() || !self.mux.may_read() {
+        if self.ending.is_some() || !self.mux().may_read() {
             return false;
         }
         if self.is_interrupted {
-            if self.mux.is_full_of_resets() {
+            if self.served.is_full_of_resets() {
                 return false;
             }
             self.receive();
             return true;
         }
-        match self.mux.stream().poll_readable(cx) {
-            Poll::Pending => return false,
-            Poll::Ready(Ok(())) => {}
-            Poll::Ready(Err(error)) => {
-                self.lose(&Broken::Failed(error));
-                return true;
-            }
-        }
-        match self.mux.stream().try_read(self.input.room(&self.worker.buffers)) {
-            Ok(0) => self.lose(&Broken::Closed),
-            Ok(count) => {
-                self.input.filled(count);
-                self.receive();
-            }
-            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {
-                self.input.release_if_empty();
-            }
-            Err(error) => self.lose(&Broken::Failed(error)),
+        match self.transfer.read(self.served.stream(), &mut self.input, &self.worker.buffers, cx) {
+            Ok(false) => return false,
+            Ok(true) => self.receive(),
+            Err(broken) => self.lose(&broken),
         }
         true
     }
 
     /// Writes what waits, as far as the client takes it. Returns whether anything could be written.
     fn write(&mut self, cx: &mut Context<'_>) -> bool {
-        let mut any = false;
-        while self.mux.unsent() > 0 {
-            let stream = self.mux.stream();
-            let (written, outcome) = self.mux.write_with(|bytes| stream.try_write(&[IoSlice::new(bytes)]));
-            if written > 0 {
-                any = true;
-                self.patience.moved(written as u64, self.timer);
-                self.unconfirmed = None;
-                self.look_at = None;
-            }
-            match outcome {
-                Ok(()) => {}
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                    if self.mux.stream().poll_writable(cx).is_pending() {
-                        break;
-                    }
-                }
-                Err(error) => {
-                    self.lose(&Broken::Failed(error));
-                    return true;
-                }
-            }
-        }
-        any
+        let written = self.transfer.write(self.served.stream(), &self.served.mux, self.timer, cx);
+        written.unwrap_or_else(|broken| {
+            self.lose(&broken);
+            true
+        })
+    }
+
+    fn mux(&self) -> &'d Mux<Server, Arc<NumberedWaker>> {
+        &self.served.mux
     }
 
     /// The connection is gone.
     fn lose(&mut self, broken: &Broken) {
-        tracing::debug!("the connection of {} is gone: {broken}", self.mux.origin.address());
+        tracing::debug!("the connection of {} is gone: {broken}", self.served.origin.address());
         self.ending = Some(End::Close);
-        self.mux.discard();
-        self.mux.abandon();
+        self.mux().discard();
+        self.mux().abandon();
     }
 
     /// The client broke a rule for which the connection must end.
     fn fail(&mut self, fault: &Fault) {
-        tracing::debug!("the connection of {} ends: {fault}", self.mux.origin.address());
+        tracing::debug!("the connection of {} ends: {fault}", self.served.origin.address());
         let (Fault::Connection(code, reason) | Fault::Stream(_, code, reason)) = *fault;
         self.end_with(code, reason);
     }
 
     fn end_with(&mut self, code: Code, reason: &str) {
         self.count(|counts| counts.connection_fault(code));
-        self.mux.put(|connection, out| connection.abort(code, reason, out));
+        self.mux().put(|connection, out| connection.abort(code, reason, out));
         self.ending = Some(End::Linger);
-        self.mux.abandon();
+        self.mux().abandon();
     }
 
     fn announce_end(&mut self) {
         if self.leave_at.is_none() {
             self.leave_at = Some(self.timer.now() + HEAD_AT_END);
-            self.mux.put(Connection::announce_end);
+            self.mux().put(Connection::announce_end);
         }
     }
 }

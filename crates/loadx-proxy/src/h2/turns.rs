@@ -1,8 +1,12 @@
-//! Which response has the next turn on the connection.
+//! Which message has the next turn on the connection.
 
-use super::{Lane, Mux, State};
+use std::task::Context;
+
+use loadx_http::h2::Role;
+
+use super::alarm::Alarm;
+use super::mux::{Lane, Mux, State};
 use crate::limits::H2_TURN_BYTES;
-use crate::net::Network;
 
 /// Whether an exchange may send.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
@@ -21,10 +25,10 @@ pub(super) enum Turn {
 
 /// What an exchange may do when it wants to send.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
-pub(in super::super) enum Permission {
+pub(super) enum Permission {
     /// Send at most so many bytes of content.
     Send(usize),
-    /// Wait until the client takes more of this stream.
+    /// Wait until the other side takes more of this stream.
     Window,
     /// Wait for other exchanges and for the connection, whose time the driver limits.
     Turn,
@@ -32,16 +36,16 @@ pub(in super::super) enum Permission {
     Gone,
 }
 
-impl<N: Network> Mux<N> {
+impl<R: Role, A: Alarm> Mux<R, A> {
     /// Lets exchanges send that wait for that, as long as the output has room: the most urgent first, and of these the one that has
     /// waited longest. Returns whether there is any.
-    pub(in super::super) fn grant(&self) -> bool {
+    pub(crate) fn grant(&self) -> bool {
         let state = &mut *self.state.borrow_mut();
         if state.waiting == 0 {
             return false;
         }
         let mut has_granted = false;
-        let granted = |lane: &Lane| if let Turn::Granted(bytes) = lane.turn { bytes } else { 0 };
+        let granted = |lane: &Lane<A>| if let Turn::Granted(bytes) = lane.turn { bytes } else { 0 };
         let mut room = state.output.room().saturating_sub(state.lanes.iter().flatten().map(granted).sum());
         while room > 0 {
             let State { connection, lanes, .. } = &mut *state;
@@ -56,20 +60,21 @@ impl<N: Network> Mux<N> {
             let turn = if lane.priority.is_incremental { H2_TURN_BYTES } else { 4 * H2_TURN_BYTES };
             lane.turn = Turn::Granted(turn.min(room));
             room -= turn.min(room);
-            lane.waker.enqueue();
+            lane.alarm.ring();
             has_granted = true;
         }
         has_granted
     }
 
-    /// Whether an exchange may send now. `wants`: how much content, in bytes; 0 for the head or the end of a response.
-    pub(in super::super) fn ask(&self, number: usize, wants: usize) -> Permission {
+    /// Whether an exchange may send now, polled with this context. `wants`: how much content, in bytes; 0 for the head or the end of a
+    /// message.
+    pub(super) fn ask(&self, number: usize, wants: usize, cx: &Context<'_>) -> Permission {
         let state = &mut *self.state.borrow_mut();
         let State { connection, output, lanes, next_turn, waiting, .. } = state;
         let Some(lane) = &mut lanes[number] else { return Permission::Gone };
-        let Some(sendable) = connection.sendable(lane.stream).filter(|_| !lane.is_gone) else {
-            return Permission::Gone;
-        };
+        // The head opens the stream, and needs no window.
+        let sendable = if lane.stream == 0 { Some(0) } else { connection.sendable(lane.stream) };
+        let Some(sendable) = sendable.filter(|_| lane.gone.is_none()) else { return Permission::Gone };
         let must_wait = match lane.turn {
             _ if wants > 0 && connection.is_stream_shut(lane.stream) => Permission::Window,
             _ if wants > 0 && sendable == 0 => Permission::Turn,
@@ -95,6 +100,9 @@ impl<N: Network> Mux<N> {
             }
         };
         lane.turn = Turn::Waits { since, needs_window: wants > 0 };
+        lane.alarm.set(cx);
+        // The driver gives turns.
+        state.wake_driver();
         must_wait
     }
 }

@@ -1,18 +1,19 @@
-//! One health probe: a GET on a connection of its own.
+//! One health probe, on a connection of its own.
 
-use std::io::IoSlice;
+mod grpc;
+mod http1;
+mod http2;
+
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use loadx_core::config::BackendTransport;
+use loadx_core::config::{BackendProtocol, BackendTransport};
 use loadx_core::{ConnectFailureKind, Evidence, HealthPolicy, Observation, Probe};
-use loadx_http::{BodyDecoder, FieldSlots, Framing, Parsed, parse_response};
 
-use crate::buffers::{Buffers, Input};
+use crate::buffers::Buffers;
 use crate::clock::Clock;
-use crate::io::write_all;
-use crate::io::{Waiting, fill};
+use crate::io::Waiting;
 use crate::net::{Network, Stream, StreamOf};
 use crate::patience::Patience;
 use crate::proxy_protocol;
@@ -20,6 +21,17 @@ use crate::shared::Shared;
 use crate::timer::Timer;
 use crate::tls::Handshakes;
 use crate::upstream::connect::{Dial, Dialler};
+
+use http2::{Request, Response};
+
+/// The most bytes of content that LoadX reads of the response to a probe.
+const PROBE_CONTENT_BYTES_MAX: usize = 64 * 1024;
+
+/// What asking takes.
+struct Asking<'a> {
+    waiting: Waiting<'a>,
+    patience: &'a Patience,
+}
 
 /// What a probe needs to know.
 pub(super) struct ProbeRun {
@@ -42,9 +54,13 @@ impl ProbeRun {
             match &self.policy.probe {
                 // Without probes none is due; a connection is then as good an answer as any.
                 Probe::Connect | Probe::Off => self.connect(net).await.map(|_| Evidence::ProbePassed { status: 0 }),
-                Probe::Get { path, accepts } => self.ask(net, path).await.map(|status| match accepts.status(status) {
+                Probe::Get { path, accepts } => self.get(net, path).await.map(|status| match accepts.status(status) {
                     true => Evidence::ProbePassed { status },
                     false => Evidence::ProbeFailed { reason: format!("GET {path} answered {status}").into() },
+                }),
+                Probe::Grpc { service } => self.check(net, service).await.map(|health| match health {
+                    Ok(()) => Evidence::ProbePassed { status: 200 },
+                    Err(reason) => Evidence::ProbeFailed { reason: reason.into() },
                 }),
             }
         };
@@ -63,32 +79,43 @@ impl ProbeRun {
         Observation { began, evidence }
     }
 
-    /// The status of the backend's answer, or what went wrong.
-    async fn ask<N: Network>(&self, net: &N, path: &str) -> Result<u16, ProbeFailure> {
+    /// The status of the backend's answer to a GET, or what went wrong.
+    async fn get<N: Network>(&self, net: &N, path: &str) -> Result<u16, ProbeFailure> {
         let stream = self.connect(net).await?;
-        let timer = Timer::new(self.clock);
-        let buffers = Rc::<Buffers>::default();
-        let waiting = Waiting { timer: &timer, buffers: &buffers };
-        let patience = Patience::total(self.policy.timeout);
-        let request = format!(
-            "GET {path} HTTP/1.1\r\nHost: {}\r\nUser-Agent: LoadX-health\r\nAccept: */*\r\nConnection: close\r\n\r\n",
+        let close = if self.is_h2() { "" } else { "Connection: close\r\n" };
+        let head = format!(
+            "GET {path} HTTP/1.1\r\nHost: {}\r\nUser-Agent: LoadX-health\r\nAccept: */*\r\n{close}\r\n",
             self.authority
         );
-        write_all(&stream, &mut [IoSlice::new(request.as_bytes())], &timer, &patience, &mut 0)
-            .await
-            .map_err(|broken| ProbeFailure::Backend(broken.to_string()))?;
-        let mut input = Input::default();
-        loop {
-            if let Some((status, framing)) = read_head(&mut input).map_err(ProbeFailure::Backend)? {
-                drain(&stream, &mut input, framing, waiting, &patience).await;
-                return Ok(status);
-            }
-            let count = fill(&stream, &mut input, waiting, &patience).await;
-            match count.map_err(|broken| ProbeFailure::Backend(broken.to_string()))? {
-                0 => return Err(ProbeFailure::Backend("the connection closed without an answer".to_owned())),
-                _ => continue,
-            }
-        }
+        let status = match self.is_h2() {
+            false => self.asking(async |asking| http1::ask(&stream, asking, &head).await).await,
+            true => self.ask_over_h2(&stream, &head, b"").await.map(|response| response.status),
+        };
+        status.map_err(ProbeFailure::Backend)
+    }
+
+    /// What the health check of gRPC says of a service, or what went wrong.
+    async fn check<N: Network>(&self, net: &N, service: &str) -> Result<Result<(), String>, ProbeFailure> {
+        let stream = self.connect(net).await?;
+        let response = self.ask_over_h2(&stream, &grpc::head(&self.authority), &grpc::content(service)).await;
+        response.map(|response| grpc::judge(service, &response)).map_err(ProbeFailure::Backend)
+    }
+
+    async fn ask_over_h2<S: Stream>(&self, stream: &S, head: &str, content: &[u8]) -> Result<Response, String> {
+        let scheme: &[u8] = if self.transport.tls.is_some() { b"https" } else { b"http" };
+        let request = Request { head, scheme, content };
+        self.asking(async |asking| http2::ask(stream, asking, request).await).await
+    }
+
+    /// Calls `ask` with what asking takes.
+    async fn asking<T>(&self, ask: impl AsyncFnOnce(&Asking<'_>) -> T) -> T {
+        let (timer, buffers) = (Timer::new(self.clock), Rc::<Buffers>::default());
+        let patience = Patience::total(self.policy.timeout);
+        ask(&Asking { waiting: Waiting { timer: &timer, buffers: &buffers }, patience: &patience }).await
+    }
+
+    fn is_h2(&self) -> bool {
+        self.transport.protocol == BackendProtocol::Http2
     }
 
     async fn connect<N: Network>(&self, net: &N) -> Result<StreamOf<N>, ProbeFailure> {
@@ -119,42 +146,4 @@ enum ProbeFailure {
     Backend(String),
     /// LoadX lacks what a probe takes: ports, file descriptors, memory.
     Local(String),
-}
-
-fn read_head(input: &mut Input) -> Result<Option<(u16, Framing)>, String> {
-    loop {
-        let mut slots = FieldSlots::new();
-        if input.is_empty() {
-            return Ok(None);
-        }
-        let parsed = parse_response(input.bytes(), false, &mut slots);
-        let Parsed::Complete(response, length) = parsed.map_err(|fault| format!("not valid HTTP: {fault}"))? else {
-            return Ok(None);
-        };
-        let (status, framing, interim) = (response.status(), response.framing(), response.is_interim());
-        input.consume(length);
-        if !interim {
-            return Ok(Some((status, framing)));
-        }
-    }
-}
-
-/// Takes the body off the connection where it is here already or soon, so that closing does not look
-/// like an abort to the backend. The verdict does not depend on it.
-async fn drain<S: Stream>(stream: &S, input: &mut Input, framing: Framing, waiting: Waiting<'_>, patience: &Patience) {
-    const BODY_BYTES_MAX: usize = 64 * 1024;
-    let mut decoder = BodyDecoder::new(framing);
-    let mut left = BODY_BYTES_MAX;
-    while framing != Framing::UntilClose && left > 0 {
-        let Ok(decoded) = decoder.decode(input.bytes_mut()) else { return };
-        input.consume(decoded.consumed);
-        left = left.saturating_sub(decoded.consumed);
-        if decoder.is_complete() {
-            return;
-        }
-        match fill(stream, input, waiting, patience).await {
-            Ok(0) | Err(_) => return,
-            Ok(_) => {}
-        }
-    }
 }
