@@ -41,7 +41,9 @@ mod time;
 pub mod trial;
 mod view;
 
-pub use attempt::{AttemptPolicy, Attempts, ConnectFailure, ConnectFailureKind, Failure, ProxyError, Replay};
+pub use attempt::{
+    AttemptPolicy, Attempts, ConnectFailure, ConnectFailureKind, Failure, GrpcStatuses, ProxyError, Replay,
+};
 pub use backend::{Backend, BackendSpec};
 pub use balance::{Algorithm, Key, KeyPrefixes, Query};
 pub use cluster::{Cluster, NameAnswer};

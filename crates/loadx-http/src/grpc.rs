@@ -6,6 +6,8 @@
 use std::fmt;
 use std::time::Duration;
 
+use crate::{RequestHead, Version};
+
 /// A status of gRPC.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub struct Status(u8);
@@ -96,6 +98,32 @@ impl fmt::Display for Status {
     }
 }
 
+/// What a call asks for.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub struct Call {
+    /// The longest time of the call; `None` without the field grpc-timeout, or if its value is no time.
+    pub timeout: Option<Duration>,
+}
+
+impl Call {
+    /// The call that a request is; `None` for a request that is no call of gRPC: a POST in HTTP/2 with the Content-Type of gRPC.
+    pub fn of(head: &RequestHead) -> Option<Self> {
+        let may_be = head.version() == Version::Http2 && head.method() == b"POST";
+        let is_call = may_be && head.values("content-type").next().is_some_and(is_content_type);
+        is_call.then(|| Call { timeout: head.values("grpc-timeout").next().and_then(timeout) })
+    }
+}
+
+/// Appends a text as the value of grpc-message: what is not printable ASCII becomes a percent sign with two digits.
+pub fn put_message(text: &str, out: &mut String) {
+    for byte in text.bytes() {
+        match byte {
+            b' '..=b'~' if byte != b'%' => out.push(char::from(byte)),
+            byte => out.push_str(&format!("%{byte:02X}")),
+        }
+    }
+}
+
 /// Whether this Content-Type is that of a message of gRPC: `application/grpc`, with a format such as `+proto`, or parameters. Not
 /// gRPC-Web, which is another protocol.
 pub fn is_content_type(value: &[u8]) -> bool {
@@ -161,6 +189,13 @@ mod tests {
         assert_eq!(status_in(b"x-grpc-status: 0\r\n"), None);
         assert_eq!(Status::UNAVAILABLE.to_string(), "14 (UNAVAILABLE)");
         assert_eq!((Status::of_http(503), Status::of_http(404)), (Status::UNAVAILABLE, Status::UNIMPLEMENTED));
+    }
+
+    #[test]
+    fn messages_are_encoded() {
+        let mut out = String::new();
+        put_message("50 % of é\n", &mut out);
+        assert_eq!(out, "50 %25 of %C3%A9%0A");
     }
 
     #[test]

@@ -291,6 +291,7 @@ impl<N: Network> Worker<N> {
             ended: now,
             switched_at: None,
             status: reply.status,
+            grpc: None,
             broke_off: false,
             content,
             cluster: None,

@@ -6,6 +6,7 @@ use std::rc::Rc;
 use loadx_core::route::Route;
 use loadx_core::{AttemptPolicy, ListenerId, ProxyError, Time};
 use loadx_http::Framing;
+use loadx_http::grpc::Call;
 
 use crate::address::client_address;
 use crate::buffers::LentRequest;
@@ -34,6 +35,8 @@ pub(crate) struct Incoming {
     /// The client's address, behind trusted proxies.
     pub(crate) client: IpAddr,
     pub(crate) head: LentRequest,
+    /// What the request asks for as a call of gRPC, if the request is one.
+    pub(crate) grpc: Option<Call>,
     /// The position of the matched route in the plan.
     pub(crate) route: Option<usize>,
 }
@@ -69,6 +72,7 @@ impl Incoming {
             tls: stream.facts().cloned(),
             peer_trusted: address.peer_trusted,
             client: address.ip,
+            grpc: Call::of(&head),
             head,
             route: None,
             plan,
@@ -102,11 +106,13 @@ impl Incoming {
         self.route.map(|route| &self.plan.routes.routes()[route])
     }
 
-    /// The timeouts of an exchange with a cluster. The exchange timeout of the route overrides that of the cluster.
+    /// The timeouts of an exchange with a cluster. The exchange timeout of the route overrides that of the cluster; a call of gRPC
+    /// may have less time.
     pub(crate) fn attempt_policy(&self, cluster: usize) -> AttemptPolicy {
         let policy = self.plan.clusters[cluster].attempt;
         let exchange = self.route().and_then(|route| route.exchange_timeout).or(policy.exchange);
-        AttemptPolicy { exchange, ..policy }
+        let timeout = self.grpc.and_then(|call| call.timeout);
+        AttemptPolicy { exchange: exchange.into_iter().chain(timeout).min(), ..policy }
     }
 
     /// The name of the matched route.

@@ -64,6 +64,13 @@ pub enum Failure {
     /// The response ended before it was complete; the client may have received a part. With the reason, as text for
     /// logs.
     BrokeOff(String),
+    /// The backend answered a call of gRPC with a status after which the config wants another backend asked.
+    GrpcStatus {
+        /// The number of the status.
+        status: u8,
+        /// The value of grpc-message, decoded as far as it is UTF-8.
+        message: String,
+    },
     /// The whole exchange took longer than `limit`.
     TookTooLong {
         /// The limit of the exchange.
@@ -91,12 +98,14 @@ pub struct ProxyError {
     pub kind: &'static str,
     /// The message of the error response.
     pub message: String,
+    /// The number of the status of gRPC, if it does not follow from the rest.
+    pub grpc_status: Option<u8>,
 }
 
 impl ProxyError {
     /// Makes an error response from its status, its error type and its message.
     pub fn new(status: u16, kind: &'static str, message: impl Into<String>) -> Self {
-        ProxyError { status, kind, message: message.into() }
+        ProxyError { status, kind, message: message.into(), grpc_status: None }
     }
 }
 
@@ -122,6 +131,8 @@ impl Failure {
             }
             Failure::Connect(_)
             | Failure::DrainOver
+            // The backend works: it has answered.
+            | Failure::GrpcStatus { .. }
             | Failure::TookTooLong { .. }
             | Failure::ClientGone(_)
             | Failure::ClientBody { .. } => Outcome::Cancelled,
@@ -149,12 +160,13 @@ impl Failure {
             Failure::Silent => (504, "http_response_timeout"),
             Failure::BadResponse(_) | Failure::Unrequested(_) | Failure::Premature => (502, "http_protocol_error"),
             Failure::BrokeOff(_) => (502, "http_response_incomplete"),
-            Failure::DrainOver => (503, "destination_unavailable"),
+            Failure::DrainOver | Failure::GrpcStatus { .. } => (503, "destination_unavailable"),
             Failure::TookTooLong { uploading: true, .. } => (408, "http_request_error"),
             Failure::TookTooLong { uploading: false, .. } => (504, "http_response_timeout"),
             Failure::ClientBody { status, .. } => (*status, "http_request_error"),
         };
-        Some(ProxyError::new(status, kind, self.to_string()))
+        let grpc_status = if let Failure::GrpcStatus { status, .. } = self { Some(*status) } else { None };
+        Some(ProxyError { grpc_status, ..ProxyError::new(status, kind, self.to_string()) })
     }
 }
 
@@ -177,6 +189,7 @@ impl fmt::Display for Failure {
             Failure::Unrequested(what) => write!(f, "the backend {what}"),
             Failure::Premature => f.write_str("the backend sent bytes, or closed the connection, before the request"),
             Failure::DrainOver => f.write_str("the drain of the backend was over before the backend answered"),
+            Failure::GrpcStatus { message, .. } => f.write_str(message),
             Failure::BrokeOff(reason) => write!(f, "the backend's response was truncated: {reason}"),
             Failure::TookTooLong { limit, .. } => {
                 write!(f, "the exchange took longer than {} s", limit.as_secs_f64())

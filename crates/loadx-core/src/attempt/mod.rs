@@ -21,6 +21,24 @@ pub struct AttemptPolicy {
     pub response: Duration,
     /// The longest time of a whole exchange without a tunnel; `None` means no limit.
     pub exchange: Option<Duration>,
+    /// The statuses of gRPC after which LoadX asks another backend.
+    pub retry_grpc: GrpcStatuses,
+}
+
+/// A set of statuses of gRPC, by their numbers.
+#[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
+pub struct GrpcStatuses(u32);
+
+impl GrpcStatuses {
+    /// Adds the status with this number, 0 to 31.
+    pub fn add(&mut self, number: u8) {
+        self.0 |= 1_u32.checked_shl(number.into()).unwrap_or(0);
+    }
+
+    /// Whether the set has the status with this number.
+    pub fn contains(self, number: u8) -> bool {
+        self.0 & 1_u32.checked_shl(number.into()).unwrap_or(0) != 0
+    }
 }
 
 /// Whether a retry of the request is safe and possible.
@@ -92,8 +110,13 @@ impl Attempts {
             // A backend of HTTP/2 can refuse a request of which LoadX has sent, and no longer has, a part of the content.
             return replay.whole;
         }
-        let unanswered = matches!(failure, Failure::Unanswered { .. } | Failure::DrainOver);
-        let repeatable = unanswered && replay.idempotent && replay.whole;
+        let repeatable = replay.whole
+            && match failure {
+                Failure::Unanswered { .. } | Failure::DrainOver => replay.idempotent,
+                // The config says that such calls may be made again.
+                Failure::GrpcStatus { .. } => true,
+                _ => false,
+            };
         let allowed = repeatable && self.resends < Self::RESENDS_MAX;
         self.resends += usize::from(allowed);
         allowed
@@ -141,6 +164,18 @@ mod tests {
         let unsent = Failure::Unanswered { reason: "connection reset".to_owned(), unsent: true };
         assert_eq!(allowed([unsent.clone()], Replay { idempotent: false, whole: true }), [true]);
         assert_eq!(allowed([unsent], Replay { idempotent: true, whole: false }), [false]);
+    }
+
+    #[test]
+    fn a_call_with_a_status_to_retry_is_made_again_if_it_is_whole() {
+        let failure = || Failure::GrpcStatus { status: 14, message: String::new() };
+        let call = |whole| Replay { idempotent: false, whole };
+        assert_eq!(allowed([failure(), failure(), failure()], call(true)), [true, true, false]);
+        assert_eq!(allowed([failure()], call(false)), [false]);
+        let mut statuses = GrpcStatuses::default();
+        statuses.add(14);
+        statuses.add(40);
+        assert_eq!([0, 13, 14, 40, 255].map(|number| statuses.contains(number)), [false, false, true, false, false]);
     }
 
     #[test]

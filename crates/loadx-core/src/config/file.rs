@@ -114,7 +114,8 @@ file_object! {
             /// The format of the access log.
             log_format: LogFormat = LogFormat::Human,
             /// What each line of the access log shows of the request: host, user_agent, referer, protocol (such as
-            /// HTTP/2.0), tls_version, tls_cipher, tls_name, tls_session (full or resumed), tls_client.
+            /// HTTP/2.0), grpc_status (such as UNAVAILABLE), tls_version, tls_cipher, tls_name, tls_session (full or
+            /// resumed), tls_client.
             log_fields: Vec<At<LogField>> = Vec::new(),
             /// Whether /__metrics__ answers.
             enable_metrics: bool = true,

@@ -329,7 +329,12 @@ pub struct Timeouts {
 impl Timeouts {
     /// The timeouts of the attempts of an exchange.
     pub fn attempt(&self) -> AttemptPolicy {
-        AttemptPolicy { connect: self.connect, response: self.request, exchange: self.exchange }
+        AttemptPolicy {
+            connect: self.connect,
+            response: self.request,
+            exchange: self.exchange,
+            retry_grpc: <_>::default(),
+        }
     }
 }
 

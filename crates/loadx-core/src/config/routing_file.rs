@@ -5,8 +5,8 @@ use serde_json::{Value, json};
 use super::Faults;
 use super::reader::{At, Node, Problem, Read};
 use super::routing_values::{
-    Address, HealthWord, HostField, HostPattern, MethodName, ProtocolWord, ProxyWord, RedirectStatus, ResolveWord,
-    SchemeWord, SplitWord,
+    Address, GrpcStatusWord, HealthWord, HostField, HostPattern, MethodName, ProtocolWord, ProxyWord, RedirectStatus,
+    ResolveWord, SchemeWord, SplitWord,
 };
 use super::table::Table;
 use super::tls_file::{FileBackendTlsEntry, FileTls};
@@ -225,6 +225,10 @@ file_object! {
             /// The version of HTTP to the backends: http/1.1, or h2, which gRPC needs. With `tls`, the handshake must agree on
             /// h2; without TLS, backends must speak HTTP/2 with prior knowledge.
             protocol: ProtocolWord = ProtocolWord::Http1,
+            /// The statuses of gRPC, such as UNAVAILABLE, after which LoadX asks another backend, twice at most: when a backend
+            /// answers a call with nothing but such a status, and LoadX still has the whole request. LoadX makes such calls
+            /// again whatever they do, so name only statuses with which the backends have done nothing.
+            retry_grpc: Vec<At<GrpcStatusWord>> = Vec::new(),
             /// Whether all addresses of a name are one backend (one), or each address is a backend (each).
             resolve: ResolveWord = ResolveWord::One,
         }

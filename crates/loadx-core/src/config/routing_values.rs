@@ -115,6 +115,35 @@ words! {
 }
 
 words! {
+    /// A status of gRPC with which a call has failed, in the order of the numbers from 1 on.
+    GrpcStatusWord {
+        Cancelled = "CANCELLED",
+        Unknown = "UNKNOWN",
+        InvalidArgument = "INVALID_ARGUMENT",
+        DeadlineExceeded = "DEADLINE_EXCEEDED",
+        NotFound = "NOT_FOUND",
+        AlreadyExists = "ALREADY_EXISTS",
+        PermissionDenied = "PERMISSION_DENIED",
+        ResourceExhausted = "RESOURCE_EXHAUSTED",
+        FailedPrecondition = "FAILED_PRECONDITION",
+        Aborted = "ABORTED",
+        OutOfRange = "OUT_OF_RANGE",
+        Unimplemented = "UNIMPLEMENTED",
+        Internal = "INTERNAL",
+        Unavailable = "UNAVAILABLE",
+        DataLoss = "DATA_LOSS",
+        Unauthenticated = "UNAUTHENTICATED",
+    }
+}
+
+impl GrpcStatusWord {
+    /// The number of the status.
+    pub(super) fn number(self) -> u8 {
+        self as u8 + 1
+    }
+}
+
+words! {
     /// The version of HTTP to backends.
     ProtocolWord {
         Http1 = "http/1.1",

@@ -7,13 +7,13 @@ use super::file::FileConfig;
 use super::reader::{At, Place, Problem, Typed as _};
 use super::routing::{Names, route_to_the_only_cluster};
 use super::routing_file::{FileBackendEntry, FileCluster, FileHealth, FileRoute};
-use super::routing_values::{HealthWord, ProtocolWord, ProxyWord, ResolveWord};
+use super::routing_values::{GrpcStatusWord, HealthWord, ProtocolWord, ProxyWord, ResolveWord};
 use super::values::{LogField, Seconds, Whole};
 use super::{
     AccessLogConfig, BackendProtocol, BackendTransport, ClientLimits, ClusterConfig, Config, Faults, HealthKeys,
     HostPort, ListenerConfig, ProxyVersion, Signature, Timeouts,
 };
-use crate::{Accepts, AttemptPolicy, BackendSpec, HealthPolicy, Probe};
+use crate::{Accepts, AttemptPolicy, BackendSpec, GrpcStatuses, HealthPolicy, Probe};
 
 /// The largest number of backends in one config: LoadX probes every backend, and the views contain every backend.
 pub(super) const BACKENDS_MAX: usize = 20_000;
@@ -189,6 +189,7 @@ impl Checker<'_> {
                 connect: span(&typed.connection_timeout).unwrap_or(default.connect),
                 response: span(&typed.request_timeout).unwrap_or(default.response),
                 exchange: default.exchange,
+                retry_grpc: retry_grpc(&typed.retry_grpc),
             },
             transport: BackendTransport {
                 tls: typed.tls.as_ref().and_then(|tls| self.backend_tls(tls)),
@@ -268,6 +269,12 @@ fn timeouts(file: &FileConfig) -> Timeouts {
         shutdown_grace: file.shutdown_grace.duration(),
         drain: file.drain_timeout.duration(),
     }
+}
+
+fn retry_grpc(typed: &[At<GrpcStatusWord>]) -> GrpcStatuses {
+    let mut statuses = GrpcStatuses::default();
+    typed.iter().for_each(|word| statuses.add(word.value.number()));
+    statuses
 }
 
 fn protocol(typed: ProtocolWord) -> BackendProtocol {

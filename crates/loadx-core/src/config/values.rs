@@ -266,6 +266,8 @@ pub enum LogField {
     Referer,
     /// The version of HTTP that the client speaks, such as HTTP/2.0.
     Protocol,
+    /// The status of a call of gRPC, such as UNAVAILABLE.
+    GrpcStatus,
     /// The version of TLS of the client's connection.
     TlsVersion,
     /// The cipher suite of the client's connection.
@@ -286,6 +288,7 @@ impl LogField {
             LogField::UserAgent => "user_agent",
             LogField::Referer => "referer",
             LogField::Protocol => "protocol",
+            LogField::GrpcStatus => "grpc_status",
             LogField::TlsVersion => "tls_version",
             LogField::TlsCipher => "tls_cipher",
             LogField::TlsName => "tls_name",
@@ -295,8 +298,18 @@ impl LogField {
     }
 }
 
-const LOG_FIELDS: [&str; 9] =
-    ["host", "user_agent", "referer", "protocol", "tls_version", "tls_cipher", "tls_name", "tls_session", "tls_client"];
+const LOG_FIELDS: [&str; 10] = [
+    "host",
+    "user_agent",
+    "referer",
+    "protocol",
+    "grpc_status",
+    "tls_version",
+    "tls_cipher",
+    "tls_name",
+    "tls_session",
+    "tls_client",
+];
 
 impl Read for LogField {
     fn schema() -> Value {

@@ -1,5 +1,6 @@
 //! What `/__health__`, `/__metrics__` and `/__status__` answer.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -118,6 +119,7 @@ impl<N: Network> Endpoints<N> {
                 "requests": counted.requests,
                 "errors": counted.errors,
                 "response_times": counted.response_times(),
+                "grpc_statuses": counted.grpc().collect::<BTreeMap<_, _>>(),
             });
             (cluster.name.to_string(), described)
         });

@@ -111,6 +111,7 @@ where
             client: *to_client,
             pipes: &worker.pipes,
             silence: policy.response,
+            retried: policy.retry_grpc,
         };
         // After the upload, only a departure of the client concerns this exchange.
         let client_side = pin!(async {

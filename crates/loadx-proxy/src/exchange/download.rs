@@ -2,8 +2,10 @@
 
 use std::time::Duration;
 
-use loadx_core::Failure;
+use loadx_core::{Failure, GrpcStatuses};
 use loadx_http::Response;
+use loadx_http::grpc::{self, Status};
+use percent_encoding::percent_decode;
 
 use super::failure::client_gone;
 use super::{Progress, routing};
@@ -24,6 +26,8 @@ pub(super) struct Download<'d, P, A, W> {
     pub(super) pipes: &'d Pipes<P>,
     /// The longest silence of the backend before its response.
     pub(super) silence: Duration,
+    /// The statuses of gRPC with which a response is not passed on.
+    pub(super) retried: GrpcStatuses,
 }
 
 /// The properties of a response head that the exchange needs.
@@ -32,6 +36,8 @@ struct Head {
     is_interim: bool,
     /// Whether the backend switches to a protocol that the client offered.
     switches: bool,
+    /// The status of gRPC with its message, if the head of a call has the status.
+    grpc: Option<(Status, String)>,
 }
 
 impl<P, A: ResponseSource<P>, W: ResponseSink<P>> Download<'_, P, A, W> {
@@ -47,7 +53,7 @@ impl<P, A: ResponseSource<P>, W: ResponseSink<P>> Download<'_, P, A, W> {
             }
             if !head.is_interim {
                 self.progress.head_at.set(Some(self.pace.timer.latest()));
-                self.body(head.status).await?;
+                self.body(&head).await?;
                 return Ok((head.status, false));
             }
             interims += 1;
@@ -91,15 +97,33 @@ impl<P, A: ResponseSource<P>, W: ResponseSink<P>> Download<'_, P, A, W> {
             client.head(response, &ResponseChanges { request_complete, ..changes });
             // The new protocol starts after the request (RFC 9110, section 7.8), so the request must be complete.
             let switches = response.switches_protocols() && request_complete && incoming.head.offers(response);
-            Head { status: response.status(), is_interim: response.is_interim(), switches }
+            let grpc = incoming.grpc.and_then(|_| {
+                let status = grpc::status(response.field("grpc-status")?)?;
+                let message = response.field("grpc-message").unwrap_or_default();
+                Some((status, percent_decode(message).decode_utf8_lossy().into_owned()))
+            });
+            Head { status: response.status(), is_interim: response.is_interim(), switches, grpc }
         };
         response.head(deadline, take).await
     }
 
     /// Sends the head together with the part of the body that has arrived, then relays the rest.
-    async fn body(&mut self, status: u16) -> Result<(), Failure> {
-        self.progress.answered.set(Some(status));
+    async fn body(&mut self, head: &Head) -> Result<(), Failure> {
+        let source = self.response.body();
+        source.decode_buffered().map_err(|fault| Failure::BrokeOff(fault.as_str().to_owned()))?;
+        if let Some((status, message)) = &head.grpc
+            && self.retried.contains(status.number())
+            && source.is_complete()
+            && source.piece().content.is_empty()
+        {
+            return Err(Failure::GrpcStatus { status: status.number(), message: message.clone() });
+        }
+        self.progress.answered.set(Some(head.status));
         let outcome = self.send_body().await;
+        if self.incoming.grpc.is_some() {
+            let trailers = self.response.body().piece().end.and_then(grpc::status_in);
+            self.progress.grpc.set(trailers.or(head.grpc.as_ref().map(|(status, _)| *status)));
+        }
         if outcome.is_err() && !self.client.is_unfinished() {
             // No byte was sent, so that an error response is still possible.
             self.progress.answered.set(None);
@@ -113,7 +137,6 @@ impl<P, A: ResponseSource<P>, W: ResponseSink<P>> Download<'_, P, A, W> {
 
     async fn send_body(&mut self) -> Result<(), RelayFault> {
         let (source, sink) = (self.response.body(), self.client.body());
-        source.decode_buffered().map_err(RelayFault::Body)?;
         sink.send(source.piece()).await.map_err(RelayFault::Sink)?;
         source.consume();
         relay(source, sink, self.pipes, || {}).await

@@ -21,12 +21,15 @@ use loadx_core::{
     AttemptPolicy, Attempts, Backend, Choice, Ended, Failure, NoBackend, Outcome, Pick, ProxyError, Replay, Time,
 };
 
+use loadx_http::grpc::Status;
+
 use crate::context::Worker;
 use crate::incoming::Incoming;
 use crate::net::{Network, PipeOf, StreamOf};
 use crate::shared::LocalView;
 use crate::sides::{
     BodySink as _, BodySource as _, Ending, Inbound, OwnResponse, RelayFault, RequestSource, ResponseSink,
+    grpc_status_of,
 };
 use crate::telemetry::{Record, Request};
 use crate::upstream::{h1, h2};
@@ -92,6 +95,8 @@ struct Progress {
     head_at: Cell<Option<Time>>,
     /// When the connections switched to another protocol.
     switched_at: Cell<Option<Time>>,
+    /// The status of gRPC, once the backend has told it.
+    grpc: Cell<Option<Status>>,
 }
 
 /// Runs one exchange. After [`Ending::BrokenOff`] the caller must reset the client's connection.
@@ -137,6 +142,7 @@ where
             answered: Cell::new(None),
             head_at: Cell::new(None),
             switched_at: Cell::new(None),
+            grpc: Cell::new(None),
         },
         policy,
         forwarded,
@@ -307,7 +313,8 @@ where
 
     /// Sends the client an error response.
     async fn send_error(&mut self, error: &ProxyError) -> Ending {
-        let mut response = OwnResponse::error(error, &self.incoming.id);
+        let mut response = OwnResponse::error_to(self.incoming, error);
+        self.progress.grpc.set(Some(grpc_status_of(error)));
         response.fields.push_str(self.incoming.hsts_line());
         let request_complete = self.client.request.body().is_complete();
         self.client.pace.to_client.begin(self.policy.response, 0);
@@ -328,6 +335,14 @@ impl<N: Network, R, W: ResponseSink<PipeOf<N>>> Exchange<'_, N, R, W> {
             ended: now,
             switched_at: self.progress.switched_at.get(),
             status,
+            grpc: self.incoming.grpc.map(|_| {
+                // A call that broke off has no status of its own.
+                self.progress.grpc.get().unwrap_or(match (status, ending) {
+                    (499, _) => Status::CANCELLED,
+                    (200, Ending::BrokenOff) => Status::UNAVAILABLE,
+                    (status, _) => Status::of_http(status),
+                })
+            }),
             // A departure of the client (499) and the end of a tunnel (101) are no failures of LoadX or a backend.
             broke_off: ending == Ending::BrokenOff && !matches!(status, 499 | 101),
             content: self.client.response.body().content(),

@@ -3,12 +3,13 @@
 use std::rc::Rc;
 
 use loadx_core::ProxyError;
+use loadx_http::grpc::Status;
 
 use super::routing::Own;
 use crate::context::Worker;
 use crate::incoming::Incoming;
 use crate::net::{Network, PipeOf};
-use crate::sides::{BodySource as _, Ending, Inbound, OwnResponse, RequestSource, ResponseSink};
+use crate::sides::{BodySource as _, Ending, Inbound, OwnResponse, RequestSource, ResponseSink, grpc_status_of};
 use crate::telemetry::{Record, Request};
 
 pub(super) async fn answer<N, R, W>(
@@ -29,7 +30,7 @@ where
             OwnResponse::endpoint(status, json, id)
         }
         Own::Options => OwnResponse::options(id),
-        Own::Error(error) => OwnResponse::error(error, id),
+        Own::Error(error) => OwnResponse::error_to(incoming, error),
         Own::Redirect(status, location) => OwnResponse::redirect(*status, location, id),
         Own::Fixed(respond) => OwnResponse::fixed(respond, id),
     };
@@ -53,7 +54,11 @@ where
             began: incoming.began,
             ended: client.pace.timer.now(),
             switched_at: None,
-            status: response.status,
+            status: if let Own::Error(error) = own { error.status } else { response.status },
+            grpc: match own {
+                Own::Error(error) => incoming.grpc.map(|_| grpc_status_of(error)),
+                _ => incoming.grpc.map(|_| Status::of_http(response.status)),
+            },
             broke_off: sent.is_err(),
             content: *sent.as_ref().unwrap_or(&0),
             backend: None,

@@ -19,7 +19,7 @@ use crate::patience::Patience;
 use crate::timer::Timer;
 
 pub(crate) use body::{BodySink, BodySource, Filled, Piece, RelayFault};
-pub(crate) use own::OwnResponse;
+pub(crate) use own::{OwnResponse, grpc_status_of};
 
 /// The client's side of one exchange.
 pub(crate) struct Inbound<'c, R, W> {

@@ -4,7 +4,9 @@ use std::borrow::Cow;
 
 use loadx_core::ProxyError;
 use loadx_core::route::Respond;
+use loadx_http::grpc::{Status, put_message};
 
+use crate::incoming::Incoming;
 use crate::request_id::RequestId;
 
 /// A response of LoadX's own.
@@ -35,6 +37,22 @@ impl<'o> OwnResponse<'o> {
         OwnResponse { status: error.status, content_type: JSON, fields, content }
     }
 
+    /// An error response to a request, which may be a call of gRPC.
+    pub(crate) fn error_to(incoming: &Incoming, error: &ProxyError) -> Self {
+        match incoming.grpc {
+            Some(_) => OwnResponse::grpc_error(grpc_status_of(error), &error.message, &incoming.id),
+            None => OwnResponse::error(error, &incoming.id),
+        }
+    }
+
+    /// The response to a call of gRPC that LoadX cannot serve: a head with the status, and nothing else.
+    fn grpc_error(status: Status, message: &str, id: &RequestId) -> Self {
+        let mut fields = format!("grpc-status: {}\r\ngrpc-message: ", status.number());
+        put_message(message, &mut fields);
+        fields.push_str(&format!("\r\nX-Request-Id: {id}\r\n"));
+        OwnResponse { status: 200, content_type: Some("application/grpc"), fields, content: Cow::Borrowed(b"") }
+    }
+
     /// The response to an OPTIONS with Max-Forwards 0 (RFC 9110, section 9.3.7).
     pub(crate) fn options(id: &RequestId) -> Self {
         let fields = format!("Allow: GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS\r\nX-Request-Id: {id}\r\n");
@@ -63,5 +81,14 @@ impl<'o> OwnResponse<'o> {
             fields: format!("X-Request-Id: {id}\r\n"),
             content: Cow::Borrowed(content.as_bytes()),
         }
+    }
+}
+
+/// The status of gRPC that tells a caller of an error.
+pub(crate) fn grpc_status_of(error: &ProxyError) -> Status {
+    match error.grpc_status {
+        Some(number) => Status::of(number),
+        None if error.kind == "http_response_timeout" => Status::DEADLINE_EXCEEDED,
+        None => Status::of_http(error.status),
     }
 }

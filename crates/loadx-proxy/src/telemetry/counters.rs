@@ -11,6 +11,7 @@ use std::time::Duration;
 use hdrhistogram::Histogram;
 use loadx_core::plan::ClusterSlot;
 use loadx_core::{Backend, BackendId, ClusterId, Time};
+use loadx_http::grpc::Status;
 use loadx_http::h2::Code;
 
 use super::latency::{LATENCY_MAX_US, Latency};
@@ -127,6 +128,8 @@ pub(crate) struct ClusterCounts {
     pub(crate) requests: u64,
     pub(crate) errors: u64,
     pub(super) latency: Latency,
+    /// The calls of gRPC by their status; `None` without calls.
+    grpc: Option<Box<[u64; Status::COUNT]>>,
 }
 
 /// The state of a cluster in a shard.
@@ -214,6 +217,11 @@ impl Shard {
         slot.errors += errors;
         slot.latency.saturating_record(took_us.max(1));
         self.count(record.cluster, record.backend, errors, took_us);
+        if let (Some(status), Some(cluster)) = (record.grpc, record.cluster)
+            && let Some(counts) = self.cluster_mut(cluster.id.number() as usize)
+        {
+            counts.grpc.get_or_insert_default()[usize::from(status.number())] += 1;
+        }
     }
 
     /// Counts a copy for a mirror in the figures of its cluster and backend; `status` is the status of the response, if
@@ -309,6 +317,10 @@ impl Shard {
                 mine.requests += counts.requests;
                 mine.errors += counts.errors;
                 mine.latency.add(&counts.latency);
+                if let Some(theirs) = &counts.grpc {
+                    let mine = mine.grpc.get_or_insert_default();
+                    mine.iter_mut().zip(theirs.iter()).for_each(|(mine, theirs)| *mine += theirs);
+                }
             }
         }
         for (id, counts) in &other.backends {
@@ -410,8 +422,14 @@ impl BackendCounts {
 }
 
 impl ClusterCounts {
+    /// The calls of gRPC by the name of their status, without statuses that did not occur.
+    pub(crate) fn grpc(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        let counts = self.grpc.iter().flat_map(|counts| counts.iter().enumerate());
+        counts.filter(|(_, count)| **count > 0).map(|(number, count)| (Status::of(number as u8).name(), *count))
+    }
+
     fn new() -> Self {
-        ClusterCounts { requests: 0, errors: 0, latency: Latency::small() }
+        ClusterCounts { requests: 0, errors: 0, latency: Latency::small(), grpc: None }
     }
 }
 

@@ -87,9 +87,9 @@ pub(super) fn write_json(out: &mut Vec<u8>, time: &Stamp<'_>, record: &Record<'_
     out.extend_from_slice(b"}\n");
 }
 
-/// Writes a field of the request, if present.
+/// Writes a field that the config wants, if present.
 fn put_field_human(out: &mut Vec<u8>, field: LogField, record: &Record<'_>) {
-    if let Some(value) = record.request.field(field) {
+    if let Some(value) = record.field(field) {
         out.push(b' ');
         out.extend_from_slice(field.as_str().as_bytes());
         out.extend_from_slice(b"=\"");
@@ -98,11 +98,11 @@ fn put_field_human(out: &mut Vec<u8>, field: LogField, record: &Record<'_>) {
     }
 }
 
-/// Writes a field of the request, or null.
+/// Writes a field that the config wants, or null.
 fn put_field_json(out: &mut Vec<u8>, field: LogField, record: &Record<'_>) {
     out.extend_from_slice(b",\"");
     out.extend_from_slice(field.as_str().as_bytes());
-    match record.request.field(field) {
+    match record.field(field) {
         None => out.extend_from_slice(b"\":null"),
         Some(value) => {
             out.extend_from_slice(b"\":\"");

@@ -7,6 +7,7 @@ use loadx_core::config::LogField;
 use loadx_core::plan::ClusterSlot;
 use loadx_core::{Backend, Time};
 use loadx_http::Version;
+use loadx_http::grpc::Status;
 
 use crate::incoming::Incoming;
 use crate::limits::LOGGED_FIELD_BYTES_MAX;
@@ -21,6 +22,8 @@ pub(crate) struct Record<'a> {
     /// When the connection became a tunnel. The time of the tunnel does not count as response time.
     pub(crate) switched_at: Option<Time>,
     pub(crate) status: u16,
+    /// The status of gRPC, if the request is a call of gRPC.
+    pub(crate) grpc: Option<Status>,
     /// Whether the client got only a part of the response.
     pub(crate) broke_off: bool,
     /// Content sent to the client, in bytes.
@@ -49,6 +52,14 @@ pub(crate) enum Request<'a> {
 }
 
 impl Record<'_> {
+    /// The value of a field that the log shows, if present.
+    pub(crate) fn field(&self, field: LogField) -> Option<&[u8]> {
+        match field {
+            LogField::GrpcStatus => self.grpc.map(|status| status.name().as_bytes()),
+            field => self.request.field(field),
+        }
+    }
+
     /// The time from the head of the request to the end of the exchange.
     pub(crate) fn took(&self) -> Duration {
         self.ended.since(self.began)
@@ -90,7 +101,7 @@ impl<'a> Request<'a> {
     }
 
     /// The value of the first field of a name, cut to [`LOGGED_FIELD_BYTES_MAX`].
-    pub(crate) fn field(&self, field: LogField) -> Option<&'a [u8]> {
+    fn field(&self, field: LogField) -> Option<&'a [u8]> {
         let value = match (self, field) {
             (Request::Refused { host, .. }, LogField::Host) => *host,
             (Request::Refused { .. }, _) => None,
@@ -103,6 +114,8 @@ impl<'a> Request<'a> {
                     Version::Http11 => b"HTTP/1.1",
                     Version::Http2 => b"HTTP/2.0",
                 }),
+                // Not a fact about the request.
+                LogField::GrpcStatus => None,
                 LogField::TlsVersion => tls.as_ref().map(|tls| tls.version.as_bytes()),
                 LogField::TlsCipher => tls.as_ref().map(|tls| tls.cipher.as_bytes()),
                 LogField::TlsName => tls.as_ref().and_then(|tls| tls.server_name.as_deref()).map(str::as_bytes),

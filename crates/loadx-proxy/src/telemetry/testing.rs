@@ -32,6 +32,7 @@ pub(super) fn refused(ended: Time, took_ms: u64, status: u16) -> Record<'static>
         ended,
         switched_at: None,
         status,
+        grpc: None,
         broke_off: false,
         content: 13,
         cluster: None,
@@ -53,6 +54,7 @@ pub(super) fn incoming(plan: Arc<Plan>, head: &[u8]) -> Incoming {
     let mut request = Rc::<Buffers>::default().request();
     parse_request(head, &mut request).expect("the head is valid");
     Incoming {
+        grpc: None,
         id: ID.clone(),
         began: at(1),
         plan: LocalPlan::new(plan, 0),

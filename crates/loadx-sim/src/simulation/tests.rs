@@ -14,7 +14,12 @@ fn scenario(algorithm: Algorithm, backends: usize, parallel: usize, rate: f64) -
     Scenario {
         algorithm,
         health: HealthPolicy::default(),
-        attempt: AttemptPolicy { connect: Duration::from_secs(5), response: Duration::from_secs(30), exchange: None },
+        attempt: AttemptPolicy {
+            connect: Duration::from_secs(5),
+            response: Duration::from_secs(30),
+            exchange: None,
+            retry_grpc: <_>::default(),
+        },
         max_connections: usize::MAX,
         backends: (0..backends).map(model).collect(),
         rate,

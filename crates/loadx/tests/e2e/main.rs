@@ -26,6 +26,8 @@ mod endpoints;
 mod explain;
 mod failover;
 mod forwarding;
+mod grpc;
+mod grpc_judges;
 mod h2;
 mod h2_backend_cases;
 mod h2_cases;

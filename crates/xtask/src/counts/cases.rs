@@ -24,7 +24,7 @@ pub(super) struct Case {
 }
 
 /// Every case, in the order of the table.
-pub(super) const ALL: [Case; 18] = [
+pub(super) const ALL: [Case; 20] = [
     Case { name: "parse-request", about: "a request head of 4 fields", run: |n| parse(REQUEST, n), times: 1_000 },
     Case { name: "parse-browser", about: "a request head of 20 fields", run: |n| parse(BROWSER, n), times: 1_000 },
     Case {
@@ -107,6 +107,18 @@ pub(super) const ALL: [Case; 18] = [
         name: "exchange-h2-50",
         about: "50 of them at the same time on one connection",
         run: |n| exchange(Between::H2Proxy(50), n),
+        times: 100,
+    },
+    Case {
+        name: "exchange-h2-both",
+        about: "a whole exchange over HTTP/2 on both sides, with the HTTP/2 of client and backend",
+        run: |n| exchange(Between::H2Both(1), n),
+        times: 1_000,
+    },
+    Case {
+        name: "exchange-h2-both-50",
+        about: "50 of them at the same time on one connection",
+        run: |n| exchange(Between::H2Both(50), n),
         times: 100,
     },
 ];

@@ -9,7 +9,7 @@ use loadx_proxy::{Listener as _, Network as _, start_local};
 use tokio::runtime::{Builder, LocalOptions};
 use tokio::task::spawn_local;
 
-use super::h2::ClientH2;
+use super::h2::{self, ClientH2};
 use super::memory::{Memory, MemoryStream};
 use super::tls::ClientTls;
 
@@ -46,6 +46,22 @@ pub(super) enum Between {
     /// The proxy, with HTTP/2 between client and proxy, and so many requests at the same time. The cost of the client's HTTP/2 is
     /// included.
     H2Proxy(u32),
+    /// The same with HTTP/2 between proxy and backends too. The cost of the backends' HTTP/2 is included.
+    H2Both(u32),
+}
+
+impl Between {
+    /// How many requests a client of HTTP/2 sends at the same time; `None` for HTTP/1.1.
+    fn streams(self) -> Option<u32> {
+        match self {
+            Between::H2Proxy(streams) | Between::H2Both(streams) => Some(streams),
+            _ => None,
+        }
+    }
+
+    fn has_h2_backends(self) -> bool {
+        matches!(self, Between::H2Both(_))
+    }
 }
 
 impl Scene {
@@ -77,11 +93,11 @@ pub(super) fn on_stage<T>(between: Between, play: impl AsyncFnOnce(Scene) -> T) 
         let net = Memory::default();
         for backend in BACKENDS {
             let socket = net.listen(address(backend), 1).and_then(|mut sockets| net.adopt(sockets.remove(0)));
-            spawn_local(serve(socket.expect("there is no other listener")));
+            spawn_local(serve(socket.expect("there is no other listener"), between.has_h2_backends()));
         }
         let mut scene = match between {
             Between::Nothing => Scene::new(&net, BACKENDS[0]).await,
-            Between::Proxy | Between::LoggingProxy | Between::TlsProxy | Between::H2Proxy(_) => {
+            _ => {
                 let (keyring, tls) = match between {
                     Between::TlsProxy => {
                         ClientTls::new().map(|(keyring, tls)| (keyring, Some(tls))).unwrap_or_default()
@@ -91,7 +107,7 @@ pub(super) fn on_stage<T>(between: Between, play: impl AsyncFnOnce(Scene) -> T) 
                 let proxy = start_local(&config(between), &net, 1, &keyring).await.expect("nothing is in the way");
                 // The proxy runs as long as the runtime.
                 std::mem::forget(proxy);
-                let h2 = if let Between::H2Proxy(streams) = between { Some(ClientH2::new(streams)) } else { None };
+                let h2 = between.streams().map(ClientH2::new);
                 Scene { tls, h2, ..Scene::new(&net, PROXY).await }
             }
         };
@@ -119,11 +135,14 @@ impl Scene {
     }
 }
 
-async fn serve(listener: <Memory as loadx_proxy::Network>::Listener) {
+async fn serve(listener: <Memory as loadx_proxy::Network>::Listener, is_h2: bool) {
     loop {
         let Ok((stream, _)) = poll_fn(|cx| listener.poll_accept(cx)).await else { return };
         spawn_local(async move {
             let mut buffer = vec![0; 64 * 1024];
+            if is_h2 {
+                return h2::serve(&stream, &mut buffer).await;
+            }
             while stream.receive(&mut buffer).await > 0 {
                 stream.send(RESPONSE);
             }
@@ -145,8 +164,9 @@ fn config(between: Between) -> Config {
         .collect();
     let proxy = address(PROXY);
     let tls = if between == Between::TlsProxy { "\"tls\":{\"auto\":[\"app.example.com\"]}," } else { "" };
+    let protocol = if between.has_h2_backends() { "h2" } else { "http/1.1" };
     let text = format!(
-        "{{{tls}\"proxy_host\":\"{}\",\"proxy_port\":{},\"workers\":1,\"max_requests_per_connection\":1000000000,{log},\"backend_servers\":[{}]}}",
+        "{{{tls}\"backend_protocol\":\"{protocol}\",\"proxy_host\":\"{}\",\"proxy_port\":{},\"workers\":1,\"max_requests_per_connection\":1000000000,{log},\"backend_servers\":[{}]}}",
         proxy.ip(),
         proxy.port(),
         backends.join(",")
@@ -177,7 +197,9 @@ mod tests {
     #[test]
     fn a_warm_exchange_allocates_nothing() {
         // Excludes what a thread allocates once.
-        for between in [Between::Proxy, Between::H2Proxy(1), Between::H2Proxy(50)] {
+        for between in
+            [Between::Proxy, Between::H2Proxy(1), Between::H2Proxy(50), Between::H2Both(1), Between::H2Both(50)]
+        {
             allocations(between, 1);
             assert_eq!(allocations(between, 1_100) - allocations(between, 100), 0, "{between:?}");
         }

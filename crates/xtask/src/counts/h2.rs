@@ -1,6 +1,8 @@
-//! The HTTP/2 of the client of a scene.
+//! The HTTP/2 of the client and of the backends of a scene.
 
-use loadx_http::h2::frame::{Frame, FrameHead, PREFACE, put_headers, put_settings, put_window_update};
+use loadx_http::h2::frame::{
+    Frame, FrameHead, PREFACE, put_data_head, put_headers, put_settings, put_settings_ack, put_window_update,
+};
 use loadx_http::h2::hpack::put_field;
 
 use super::memory::MemoryStream;
@@ -14,6 +16,15 @@ const FIELDS: [(&str, &str); 6] = [
     ("user-agent", "counts/1.0"),
     ("accept", "*/*"),
 ];
+
+/// The fields of each response, and its content, the same as in HTTP/1.1.
+const RESPONSE: [(&str, &str); 4] = [
+    (":status", "200"),
+    ("content-type", "text/plain"),
+    ("date", "Sun, 06 Nov 1994 08:49:37 GMT"),
+    ("content-length", "13"),
+];
+const CONTENT: &[u8] = b"Hello, World!";
 
 /// The largest frame.
 const FRAME_MAX: usize = 16_384;
@@ -63,5 +74,45 @@ impl ClientH2 {
             self.received.drain(..used);
         }
         put_window_update(0, content, &mut self.out);
+    }
+}
+
+/// A backend of HTTP/2 that answers each request at once, to the end of the connection.
+pub(super) async fn serve(stream: &MemoryStream, buffer: &mut [u8]) {
+    let (mut out, mut received, mut has_begun) = (Vec::with_capacity(64 * 1024), Vec::with_capacity(64 * 1024), false);
+    put_settings(&[], &mut out);
+    loop {
+        if !out.is_empty() {
+            stream.send(&out);
+            out.clear();
+        }
+        let count = stream.receive(buffer).await;
+        if count == 0 {
+            return;
+        }
+        received.extend_from_slice(&buffer[..count]);
+        let mut rest = &received[..];
+        if !has_begun && rest.len() >= PREFACE.len() {
+            has_begun = true;
+            rest = &rest[PREFACE.len()..];
+        }
+        while let Some((head, after)) = rest.split_first_chunk().filter(|_| has_begun) {
+            let head = FrameHead::read(head);
+            let Some(payload) = after.get(..head.length) else { break };
+            match head.frame(payload) {
+                Ok(Frame::Headers { stream, .. }) => {
+                    put_headers(stream, false, FRAME_MAX, &mut out, |out| {
+                        RESPONSE.iter().for_each(|(name, value)| put_field(name.as_bytes(), value.as_bytes(), out));
+                    });
+                    put_data_head(stream, CONTENT.len(), true, &mut out);
+                    out.extend_from_slice(CONTENT);
+                }
+                Ok(Frame::Settings(_)) => put_settings_ack(&mut out),
+                _ => {}
+            }
+            rest = &after[head.length..];
+        }
+        let used = received.len() - rest.len();
+        received.drain(..used);
     }
 }

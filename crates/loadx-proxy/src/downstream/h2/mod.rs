@@ -13,6 +13,7 @@ use std::rc::Rc;
 use std::task::Poll;
 
 use loadx_core::ProxyError;
+use loadx_http::grpc::Status;
 
 use crate::context::Worker;
 use crate::downstream::client::Client;
@@ -96,6 +97,7 @@ fn cancelled<N: Network>(worker: &Worker<N>, incoming: &Incoming, timer: &Timer)
         ended: timer.now(),
         switched_at: None,
         status: 499,
+        grpc: incoming.grpc.map(|_| Status::CANCELLED),
         broke_off: false,
         content: 0,
         backend: None,

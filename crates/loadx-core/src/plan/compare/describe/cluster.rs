@@ -6,7 +6,7 @@ use super::words::{limit, percent, quote, seconds};
 use super::{Effects, Entry, settings};
 use crate::config::{BackendProtocol, BackendTls, ClusterConfig, ProxyVersion};
 use crate::plan::compare::Part;
-use crate::{Accepts, Algorithm, BackendSpec, Probe};
+use crate::{Accepts, Algorithm, BackendSpec, GrpcStatuses, Probe};
 
 /// The cluster and its backends; `drain` is the longest time of the exchanges at a backend that leaves.
 pub(super) fn entries(cluster: &ClusterConfig, drain: &str) -> Vec<Entry> {
@@ -32,6 +32,7 @@ fn cluster_entry(cluster: &ClusterConfig, drain: &str) -> Entry {
             ("timeouts.connect", seconds(cluster.attempt.connect)),
             ("timeouts.response", seconds(cluster.attempt.response)),
             ("timeouts.exchange", limit(cluster.attempt.exchange)),
+            ("retry_grpc", retry_grpc(cluster.attempt.retry_grpc)),
             ("tls", tls(cluster.transport.tls.as_ref())),
             ("proxy_protocol", proxy_protocol(cluster.transport.proxy_protocol).to_owned()),
             ("protocol", protocol(cluster.transport.protocol).to_owned()),
@@ -65,6 +66,12 @@ fn tls(tls: Option<&BackendTls>) -> String {
     let own =
         tls.certificate.as_ref().map(|own| format!("; LoadX shows {} with {}", path(&own.certificate), path(&own.key)));
     format!("{trust}{}{}", name.unwrap_or_default(), own.unwrap_or_default())
+}
+
+fn retry_grpc(statuses: GrpcStatuses) -> String {
+    let numbers: Vec<String> =
+        (0..32).filter(|number| statuses.contains(*number)).map(|number| number.to_string()).collect();
+    if numbers.is_empty() { "no".to_owned() } else { format!("after gRPC status {}", numbers.join(", ")) }
 }
 
 fn protocol(protocol: BackendProtocol) -> &'static str {
