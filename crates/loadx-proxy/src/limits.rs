@@ -38,6 +38,13 @@ pub const H2_IDLE_BEFORE_PING: Duration = Duration::from_secs(1);
 /// and all further. Servers of gRPC end a connection with more than two PINGs within five minutes of silence.
 pub const H2_PINGS: [Duration; 3] = [Duration::from_secs(10), Duration::from_secs(30), Duration::from_secs(300)];
 
+/// The silence of a client in HTTP/2 with running exchanges after which LoadX sends a PING, so that exchanges without content, such as
+/// streams of gRPC, do not go on for a client that is gone.
+pub const H2_CLIENT_SILENCE: Duration = Duration::from_secs(60);
+
+/// How long a client may take to answer a PING before its connection counts as dead.
+pub const H2_CLIENT_PONG: Duration = Duration::from_secs(20);
+
 /// How long a backend may take to answer a PING before its connection counts as dead.
 pub const H2_PONG: Duration = Duration::from_secs(5);
 

@@ -343,6 +343,8 @@ impl Timeouts {
 pub struct ClientLimits {
     /// The largest number of requests on one connection.
     pub requests_per_connection: u64,
+    /// The largest age of a connection; `None` means no limit.
+    pub connection_age: Option<Duration>,
     /// The largest content of one request, in bytes; `None` means no limit.
     pub body_max: Option<u64>,
     /// The lowest rate of a body while LoadX waits for the client, in bytes per second; 0 means no limit.

@@ -69,6 +69,7 @@ impl Checker<'_> {
             timeouts,
             client_limits: ClientLimits {
                 requests_per_connection: file.max_requests_per_connection.0,
+                connection_age: file.max_connection_age.as_ref().map(|age| age.value.duration()),
                 body_max: file.max_body_size.map(|size| size.value.0),
                 body_rate_min: file.min_body_rate.0,
             },

@@ -28,6 +28,8 @@ pub(crate) struct Client<S: Stream> {
     pub(crate) input: Input,
     /// The number of requests on this connection.
     pub(crate) requests: u32,
+    /// When the connection was accepted.
+    pub(crate) opened: Time,
     /// Since when the connection is idle, between requests.
     pub(crate) idle_since: Time,
     /// Whether the last request came within [`REST_AFTER`] of the former: then the next is expected as soon.
@@ -45,6 +47,7 @@ impl<S: Stream> Client<S> {
             wire: Wire { stream, unfinished: false },
             origin,
             listener,
+            opened: timer.latest(),
             idle_since: timer.latest(),
             timer,
             input: Input::default(),
@@ -57,16 +60,16 @@ impl<S: Stream> Client<S> {
 
     /// A connection that was parked.
     pub(crate) fn awake(parked: Parked<S>, clock: Clock) -> Self {
-        let Parked { wire, origin, listener, requests, place, since, h2, .. } = parked;
+        let Parked { wire, origin, listener, requests, opened, place, since, h2, .. } = parked;
         let timer = Timer::new(clock);
         let recently_active = timer.latest() < since + REST_AFTER;
         let input = Input::default();
-        Client { wire, origin, listener, timer, input, requests, idle_since: since, recently_active, h2, place }
+        Client { wire, origin, listener, timer, input, requests, opened, idle_since: since, recently_active, h2, place }
     }
 
     /// Reduces the connection to its parked state.
     pub(crate) fn parked(self, keepalive: Duration, silent_at: Mark) -> Parked<S> {
-        let Client { wire, origin, listener, requests, idle_since: since, h2, place, .. } = self;
-        Parked { wire, origin, listener, requests, place, silent_at, since, until: since + keepalive, h2 }
+        let Client { wire, origin, listener, requests, opened, idle_since: since, h2, place, .. } = self;
+        Parked { wire, origin, listener, requests, opened, place, silent_at, since, until: since + keepalive, h2 }
     }
 }

@@ -36,6 +36,8 @@ pub(crate) struct Parked<S: Stream> {
     pub(crate) origin: Origin,
     pub(crate) listener: ListenerId,
     pub(crate) requests: u32,
+    /// When the connection was accepted.
+    pub(crate) opened: Time,
     pub(crate) place: Place,
     /// A moment at which the runtime reported the stream as not ready.
     pub(crate) silent_at: Mark,

@@ -179,7 +179,7 @@ impl<'c> Connection<'c> {
                 self.wire.take(stream, content.len(), ends);
             }
             Frame::Reset { stream } => self.with(stream, |exchange| exchange.is_reset = true),
-            Frame::Goaway | Frame::Other => {}
+            Frame::Goaway | Frame::Ping | Frame::Other => {}
         }
     }
 

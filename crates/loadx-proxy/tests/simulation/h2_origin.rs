@@ -126,7 +126,7 @@ impl Connection {
                 }
             }
             Frame::Windows(change) => self.exchanges.values_mut().for_each(|exchange| exchange.window += change),
-            Frame::Goaway | Frame::Other => {}
+            Frame::Goaway | Frame::Ping | Frame::Other => {}
         }
     }
 

@@ -64,6 +64,8 @@ pub(crate) enum Frame {
     /// The windows of all streams changed.
     Windows(i64),
     Goaway,
+    /// LoadX asks whether the peer is there.
+    Ping,
     Other,
 }
 
@@ -185,7 +187,7 @@ impl H2Wire {
             }
             PING if flags & ACK == 0 => {
                 self.put(PING, ACK, 0, &payload);
-                Frame::Other
+                Frame::Ping
             }
             WINDOW_UPDATE if stream == 0 => {
                 self.window += i64::from(number(0));

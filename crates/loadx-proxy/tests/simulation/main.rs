@@ -113,6 +113,15 @@ fn a_backend_that_answers_no_ping_costs_no_request() {
 }
 
 #[test]
+fn a_client_that_is_gone_without_a_sign_loses_its_exchange() {
+    use std::time::Duration;
+    let (held, _) = h2_silence::exchange_of_a_silent_client(false);
+    assert!((Duration::from_secs(79)..Duration::from_secs(82)).contains(&held), "{held:?}");
+    let (held, pings) = h2_silence::exchange_of_a_silent_client(true);
+    assert_eq!((held, pings), (Duration::from_secs(180), 2));
+}
+
+#[test]
 fn a_backend_that_speaks_before_it_is_asked_is_not_believed() {
     let stray = "HTTP/1.1 200 OK\r\nX-Id: stray\r\nContent-Length: 0\r\n\r\n";
     // With these seeds, every request must get its planned response.

@@ -114,6 +114,27 @@ fn a_connection_has_a_largest_number_of_requests() {
 }
 
 #[test]
+fn a_connection_has_a_largest_age() {
+    let (origin, answer) = Origin::with_slow_path();
+    let loadx = LoadX::with(&[origin.address()], &json!({ "max_connection_age": 0.3, "workers": 1 }));
+    // The age ends a connection while its request runs, and the request is served.
+    let mut client = H2Client::connect(loadx.address);
+    client.get(1, "/slow").until(|came| came.kind == GOAWAY);
+    answer.send(()).unwrap();
+    assert_eq!((client.response(1).text(), client.end()), ("ok".to_owned(), Some(NO_ERROR)));
+    // In HTTP/1.1 the next response tells.
+    let mut client = loadx.client();
+    let response = loop {
+        let response = client.get("/").response();
+        if response.field("Connection").is_some() {
+            break response;
+        }
+    };
+    assert_eq!((response.status, response.field("Connection")), (200, Some("close")));
+    assert!(client.is_closed());
+}
+
+#[test]
 fn resets_in_masses_cost_no_other_client() {
     let origin = Origin::answering(OK);
     let loadx = LoadX::with(&[origin.address()], &json!({ "workers": 1 }));

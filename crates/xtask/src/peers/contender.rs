@@ -40,6 +40,10 @@ pub(super) struct Setup<'s> {
     pub(super) variant: Option<Variant>,
     /// The file with the certificate and its key, if clients connect with TLS.
     pub(super) tls: Option<&'s Path>,
+    /// Whether clients speak HTTP/2 in clear text.
+    pub(super) clear_h2: bool,
+    /// Whether backends speak HTTP/2, in clear text.
+    pub(super) h2_backends: bool,
     /// A folder for the config and the log.
     pub(super) folder: &'s Path,
 }
@@ -204,8 +208,9 @@ fn loadx_config(setup: &Setup<'_>) -> String {
         format!("\"routes\":[{{\"path\":\"{path}\",\"respond\":{{\"status\":404}}}},{{\"cluster\":\"default\"}}],\n")
     });
     format!(
-        "{{{addresses},\"workers\":{},\"max_connections\":100000,\"max_requests_per_connection\":1000000,{log},\n{routes}\"backend_servers\":[{backends}]}}",
+        "{{{addresses},\"workers\":{},\"max_connections\":100000,\"max_requests_per_connection\":1000000,{log},\n{routes}\"backend_protocol\":\"{}\",\"backend_servers\":[{backends}]}}",
         setup.workers,
+        if setup.h2_backends { "h2" } else { "http/1.1" },
     )
 }
 
@@ -217,7 +222,11 @@ fn nginx_config(setup: &Setup<'_>) -> String {
         let weight = if index == 0 { setup.weight() } else { 1 };
         let _ = writeln!(servers, "    server {backend} weight={weight};");
     }
-    let ssl = if setup.tls.is_some() { " ssl http2" } else { "" };
+    let ssl = match setup.tls {
+        Some(_) => " ssl http2",
+        None if setup.clear_h2 => " http2",
+        None => "",
+    };
     let mut listen: String = setup.listen().iter().map(|at| format!("    listen {at} backlog=4096{ssl};\n")).collect();
     if let Some(pem) = setup.tls {
         let pem = pem.display();
@@ -279,11 +288,14 @@ fn haproxy_config(setup: &Setup<'_>, buffer_kib: u32, splice: bool) -> String {
     for (index, backend) in setup.backends.iter().enumerate() {
         let check = if setup.log { " check inter 30s" } else { "" };
         let weight = if index == 0 { setup.weight() } else { 1 };
-        let _ = writeln!(servers, "  server s{index} {backend} weight {weight}{check}");
+        let proto = if setup.h2_backends { " proto h2" } else { "" };
+        let _ = writeln!(servers, "  server s{index} {backend} weight {weight}{check}{proto}");
     }
-    let ssl = setup
-        .tls
-        .map_or_else(String::new, |pem| format!(" ssl crt {} ssl-min-ver TLSv1.3 alpn h2,http/1.1", pem.display()));
+    let clear = if setup.clear_h2 { " proto h2" } else { "" };
+    let ssl = setup.tls.map_or_else(
+        || clear.to_owned(),
+        |pem| format!(" ssl crt {} ssl-min-ver TLSv1.3 alpn h2,http/1.1", pem.display()),
+    );
     let binds: String = setup.listen().iter().map(|at| format!("  bind {at} backlog 4096{ssl}\n")).collect();
     let route = setup
         .route()
@@ -335,13 +347,21 @@ fn envoy_config(setup: &Setup<'_>) -> String {
              \"certificate_chain\":{file},\"private_key\":{file}}}]}}}}}}"
         )
     });
+    let h2 = match setup.h2_backends {
+        false => "",
+        true => {
+            ",\"typed_extension_protocol_options\":{\"envoy.extensions.upstreams.http.v3.HttpProtocolOptions\":{\"@type\":\
+             \"type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions\",\"explicit_http_config\":{\
+             \"http2_protocol_options\":{}}}}"
+        }
+    };
     format!(
         "{{\"static_resources\":{{\"listeners\":[{{\"address\":{listen},\"filter_chains\":[{{\"filters\":[{{\
          \"name\":\"http\",\"typed_config\":{{\"@type\":\"type.googleapis.com/envoy.extensions.filters.network.\
          http_connection_manager.v3.HttpConnectionManager\",\"stat_prefix\":\"http\",\"route_config\":{{\"virtual_hosts\":[{{\
          \"name\":\"all\",\"domains\":[\"*\"],\"routes\":[{{\"match\":{{\"prefix\":\"/\"}},\"route\":{{\"cluster\":\"web\"}}}}]}}]}},\
          \"http_filters\":[{{\"name\":\"router\",\"typed_config\":{{\"@type\":\"type.googleapis.com/envoy.extensions.\
-         filters.http.router.v3.Router\"}}}}]}}}}]{tls}}}]}}],\"clusters\":[{{\"name\":\"web\",\"type\":\"STATIC\",\
+         filters.http.router.v3.Router\"}}}}]}}}}]{tls}}}]}}],\"clusters\":[{{\"name\":\"web\",\"type\":\"STATIC\"{h2},\
          \"load_assignment\":{{\"cluster_name\":\"web\",\"endpoints\":[{{\"lb_endpoints\":[{endpoints}]}}]}}}}]}}}}",
         listen = socket(&setup.listen),
         endpoints = endpoints.join(","),

@@ -101,6 +101,8 @@ impl Lab {
             workers: stage.workers,
             variant: None,
             tls: None,
+            clear_h2: false,
+            h2_backends: false,
             folder: self.folder.path(),
         };
         self.launch(contender, &setup, stage)
@@ -117,12 +119,71 @@ impl Lab {
         let backends: Vec<SocketAddr> = (0..stage.backends).map(|number| self.backend(number)).collect();
         let (workers, folder) = (stage.workers, self.folder.path());
         let tls = Some(&*identity.pem);
-        let setup = Setup { listen: address, backends: &backends, log: false, workers, variant: None, tls, folder };
+        let setup = Setup {
+            listen: address,
+            backends: &backends,
+            log: false,
+            workers,
+            variant: None,
+            tls,
+            clear_h2: false,
+            h2_backends: false,
+            folder,
+        };
         let command = contender.command(&setup)?;
         let began = Instant::now();
         let process = Process::start(&command, stage.processors)?;
         let serving = identity.wait_until_serving(address);
         serving.map_err(|error| format!("{} does not serve: {error}", contender.name()))?;
+        Ok(Running { process, address, took: began.elapsed() })
+    }
+
+    /// Starts a contender whose clients speak HTTP/2 in clear text; with these backends of HTTP/2, or with the usual ones. Waits until
+    /// it accepts connections.
+    pub(super) fn start_clear_h2(
+        &self,
+        contender: &Contender,
+        stage: &Stage,
+        h2_backends: Option<&[SocketAddr]>,
+    ) -> Result<Running, Trouble> {
+        let address = free_address()?;
+        let usual: Vec<SocketAddr> = (0..stage.backends).map(|number| self.backend(number)).collect();
+        let setup = Setup {
+            listen: address,
+            backends: h2_backends.unwrap_or(&usual),
+            log: false,
+            workers: stage.workers,
+            variant: None,
+            tls: None,
+            clear_h2: true,
+            h2_backends: h2_backends.is_some(),
+            folder: self.folder.path(),
+        };
+        let command = contender.command(&setup)?;
+        let began = Instant::now();
+        let process = Process::start(&command, stage.processors)?;
+        wait_until_accepting(address).map_err(|error| format!("{} does not serve: {error}", contender.name()))?;
+        Ok(Running { process, address, took: began.elapsed() })
+    }
+
+    /// Starts a server of HTTP/2 in clear text (nginx) with the pages of the usual backends, on the processor of the load.
+    pub(super) fn start_h2_origin(&self) -> Result<Running, Trouble> {
+        let (address, folder) = (free_address()?, self.folder.path().join("h2-origin"));
+        let bytes = folder.join("bytes");
+        std::fs::create_dir_all(&bytes)?;
+        std::fs::write(bytes.join("1048576"), vec![b'x'; 1_048_576])?;
+        let config = format!(
+            "daemon off; worker_processes 1; pid nginx.pid; error_log error.log; events {{ worker_connections 4096; }}\n\
+             http {{ access_log off; keepalive_requests 1000000000;\n  server {{ listen {address} http2; root {};\n    \
+             location = / {{ return 200 \"Hello, World!\"; }} location = /health {{ return 200; }} }} }}\n",
+            folder.display()
+        );
+        std::fs::write(folder.join("nginx.conf"), config)?;
+        let mut command = std::process::Command::new("nginx");
+        command.arg("-p").arg(&folder).arg("-c").arg(folder.join("nginx.conf"));
+        let began = Instant::now();
+        let process = Process::start(&command, &LOAD_PROCESSOR.to_string())?;
+        wait_until_accepting(address)?;
         Ok(Running { process, address, took: began.elapsed() })
     }
 
@@ -189,7 +250,17 @@ impl Lab {
         variant: Variant,
     ) -> Setup<'s> {
         let folder = self.folder.path();
-        Setup { listen, backends, log: false, workers: stage.workers, variant: Some(variant), tls: None, folder }
+        Setup {
+            listen,
+            backends,
+            log: false,
+            workers: stage.workers,
+            variant: Some(variant),
+            tls: None,
+            clear_h2: false,
+            h2_backends: false,
+            folder,
+        }
     }
 
     /// The config file of a LoadX that was started by [`Lab::start_with`].
@@ -344,6 +415,20 @@ pub(super) fn work(case: &Case, target: SocketAddr) -> Result<Work, Trouble> {
 /// An unused address on loopback.
 fn free_address() -> io::Result<SocketAddr> {
     std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()
+}
+
+/// Waits until a connection can be opened.
+fn wait_until_accepting(address: SocketAddr) -> io::Result<()> {
+    let began = Instant::now();
+    loop {
+        let outcome = TcpStream::connect(address).map(drop);
+        if outcome.is_ok() || began.elapsed() > START_TIMEOUT {
+            // Time for the first probe, which needs no answer.
+            std::thread::sleep(Duration::from_millis(300));
+            return outcome;
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
 }
 
 /// Waits until a request is answered with 200.

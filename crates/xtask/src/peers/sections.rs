@@ -19,13 +19,15 @@ pub(super) struct Section {
 }
 
 /// Every table other than that of the cases.
-pub(super) const ALL: [Section; 9] = [
+pub(super) const ALL: [Section; 11] = [
     Section { name: "memory", run: memory },
     Section { name: "latency", run: latency },
     Section { name: "start-up", run: start_up },
     Section { name: "scale", run: scale },
     Section { name: "tls", run: tls::tls },
     Section { name: "h2", run: h2::h2 },
+    Section { name: "h2c", run: h2::clear_h2 },
+    Section { name: "h2-backends", run: h2::h2_backends },
     Section { name: "certificates", run: certificates::certificates },
     Section { name: "reloads", run: reloads::reloads },
     Section { name: "large", run: large::large },

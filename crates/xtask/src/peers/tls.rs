@@ -175,7 +175,8 @@ const LOADS: [Load; 5] = [
 pub(super) fn tls(lab: &Lab, arguments: &PeersArguments) -> Result<String, Trouble> {
     let identity = Identity::new(lab, &Authority::new()?)?;
     let contenders = contenders(lab);
-    let mut table = compare(lab, arguments, &identity, &LOADS)?;
+    let start = |contender: &Contender| lab.start_tls(contender, &Stage::USUAL, &identity);
+    let mut table = compare(arguments, &identity, &LOADS, &contenders, &start)?;
     let _ = write!(
         table,
         "\n| idle TLS connection, of {HELD} | resident memory, bytes | LoadX's / the proxy's |\n|---|---|---|\n"
@@ -190,20 +191,20 @@ pub(super) fn tls(lab: &Lab, arguments: &PeersArguments) -> Result<String, Troub
     Ok(table)
 }
 
-fn contenders(lab: &Lab) -> Vec<Contender> {
+pub(super) fn contenders(lab: &Lab) -> Vec<Contender> {
     let mut peers = vec![Contender::Nginx, Contender::Haproxy(16)];
     peers.extend(Contender::envoy());
     lab.contenders(&peers)
 }
 
-/// Measures all contenders under these loads.
+/// Measures these contenders, which `start` starts, under these loads.
 pub(super) fn compare(
-    lab: &Lab,
     arguments: &PeersArguments,
     identity: &Identity,
     loads: &[Load],
+    contenders: &[Contender],
+    start: &dyn Fn(&Contender) -> Result<Running, Trouble>,
 ) -> Result<String, Trouble> {
-    let contenders = contenders(lab);
     let span = Duration::from_secs_f64(arguments.seconds);
     let mut table = HEADER.to_owned();
     for load in loads {
@@ -211,7 +212,7 @@ pub(super) fn compare(
         let mut columns: Vec<Column> = contenders.iter().map(column).collect();
         for _ in 0..arguments.rounds {
             for (contender, column) in contenders.iter().zip(&mut columns) {
-                let running = lab.start_tls(contender, &Stage::USUAL, identity)?;
+                let running = start(contender)?;
                 column.samples.push(turn(load, identity, &running, span)?);
             }
         }

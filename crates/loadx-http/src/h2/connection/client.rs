@@ -19,8 +19,6 @@ pub struct Client {
     next: u32,
     /// The last stream that the server serves, once the server has ended the connection.
     last_served: Option<u32>,
-    /// Whether a PING is not answered.
-    awaits_pong: bool,
     /// The number of streams that LoadX has reset.
     resets: u32,
 }
@@ -38,9 +36,6 @@ pub struct Answer<'e> {
     pub ends: bool,
 }
 
-/// The data of the PING that tells whether the server is still there.
-const ALIVE_PING: [u8; 8] = *b"alive?\0\0";
-
 /// The last stream that a client can open.
 const LAST_STREAM: u32 = (1 << 31) - 1;
 
@@ -54,7 +49,7 @@ impl Connection<Client> {
             Setting::FieldsMax(SECTION_BYTES_MAX as u32),
             Setting::NoTreePriorities(true),
         ];
-        let role = Client { next: 1, last_served: None, awaits_pong: false, resets: 0 };
+        let role = Client { next: 1, last_served: None, resets: 0 };
         Connection::with(role, Stage::Settings, &settings, out)
     }
 
@@ -90,17 +85,6 @@ impl Connection<Client> {
         open.to_head = to_head;
         self.streams.open(open);
         Some(stream)
-    }
-
-    /// Asks the server whether it is still there.
-    pub fn ping(&mut self, out: &mut Vec<u8>) {
-        self.role.awaits_pong = true;
-        frame::put_ping(false, &ALIVE_PING, out);
-    }
-
-    /// Whether the server has not answered to [`ping`](Self::ping).
-    pub fn awaits_pong(&self) -> bool {
-        self.role.awaits_pong
     }
 
     /// Tells the server that LoadX opens no more streams.
@@ -177,12 +161,6 @@ impl Role for Client {
                 Err(Fault::Connection(Code::ProtocolError, "a server opens a stream"))
             }
             None => connection.skip_closed(section, scratch),
-        }
-    }
-
-    fn pong(connection: &mut Connection<Self>, data: [u8; 8], _: &mut Vec<u8>) {
-        if data == ALIVE_PING {
-            connection.role.awaits_pong = false;
         }
     }
 

@@ -53,6 +53,8 @@ pub struct Connection<R> {
     has_sent_section: bool,
     /// Whether the other side has acknowledged LoadX's settings: before that, a client may open more streams than allowed.
     is_acknowledged: bool,
+    /// Whether a PING that asks whether the other side is there is not answered.
+    awaits_pong: bool,
     role: R,
 }
 
@@ -114,6 +116,9 @@ pub enum Event<'e, T> {
     },
 }
 
+/// The data of the PING that tells whether the other side is still there.
+const ALIVE_PING: [u8; 8] = *b"alive?\0\0";
+
 /// What a request or a frame with content earns, in frames that move nothing: WINDOW_UPDATE for the stream and the connection, PING,
 /// and RST_STREAM.
 const EARNED: u32 = 4;
@@ -137,6 +142,7 @@ impl<R: Role> Connection<R> {
             stream_faults: Budget::new(STREAM_FAULTS_MAX, STREAM_FAULTS_PER_SECOND),
             has_sent_section: false,
             is_acknowledged: false,
+            awaits_pong: false,
             role,
         }
     }
@@ -254,6 +260,17 @@ impl<R: Role> Connection<R> {
     /// Frees the memory that a connection without requests does not need.
     pub fn shrink(&mut self) {
         self.streams.shrink();
+    }
+
+    /// Asks the other side whether it is still there.
+    pub fn ping(&mut self, out: &mut Vec<u8>) {
+        self.awaits_pong = true;
+        frame::put_ping(false, &ALIVE_PING, out);
+    }
+
+    /// Whether the other side has not answered to [`ping`](Self::ping).
+    pub fn awaits_pong(&self) -> bool {
+        self.awaits_pong
     }
 
     /// Appends the last frame of a connection that ends for a fault.

@@ -4,7 +4,7 @@ use std::ops::ControlFlow;
 use std::time::Duration;
 
 use super::role::Section;
-use super::{Connection, EARNED, Event, Role, Scratch, Stage};
+use super::{ALIVE_PING, Connection, EARNED, Event, Role, Scratch, Stage};
 use crate::BodyFault;
 use crate::h2::fault::{Code, Fault};
 use crate::h2::frame::{self, Frame, FrameHead, HEAD_BYTES, PREFACE, SettingsEntries};
@@ -149,6 +149,7 @@ impl<R: Role> Connection<R> {
             }
             Frame::Ping { is_answer: true, data } => {
                 self.idle_frame(1, now)?;
+                self.awaits_pong &= data != ALIVE_PING;
                 R::pong(self, data, out);
                 Ok(Event::Nothing)
             }

@@ -43,9 +43,11 @@ pub trait Role: Sized + sealed::Sealed {
         out: &mut Vec<u8>,
     ) -> Result<Event<'e, Self::Told<'e>>, Fault>;
 
-    /// Follows an answer to a PING.
+    /// Follows an answer to a PING of this side alone.
     #[doc(hidden)]
-    fn pong(connection: &mut Connection<Self>, data: [u8; 8], out: &mut Vec<u8>);
+    fn pong(connection: &mut Connection<Self>, data: [u8; 8], out: &mut Vec<u8>) {
+        let _ = (connection, data, out);
+    }
 
     /// Follows a GOAWAY.
     #[doc(hidden)]

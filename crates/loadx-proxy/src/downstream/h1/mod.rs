@@ -129,7 +129,9 @@ impl<S: Stream> Client<Transport<S>> {
         let options = ReplyOptions {
             version: incoming.head.version(),
             to_head: incoming.head.is_head(),
-            persistent: wants_more && u64::from(self.requests) < process.client_limits.requests_per_connection,
+            persistent: wants_more
+                && u64::from(self.requests) < process.client_limits.requests_per_connection
+                && process.client_limits.connection_age.is_none_or(|most| incoming.began.since(self.opened) < most),
         };
         let Client { wire: Wire { stream, unfinished }, origin, timer, input, .. } = self;
         let patience = process.timeouts.request;

@@ -47,9 +47,10 @@ pub(crate) async fn serve_connection<N: Network>(
         if client.h2.is_none() {
             worker.metrics.borrow_mut().h2.connections += 1;
         }
-        let Client { wire, origin, listener, timer, input, requests, idle_since, h2, place, .. } = client;
+        let Client { wire, origin, listener, timer, input, requests, opened, idle_since, h2, place, .. } = client;
         let served = Rc::new(Served::new(Rc::clone(&worker), wire, origin, h2));
-        let mut driver = Driver::new(&worker, &session, &served, (listener, input, requests, idle_since), &timer);
+        let mut driver =
+            Driver::new(&worker, &session, &served, (listener, input, requests, opened, idle_since), &timer);
         let end = session.run(pin!(poll_fn(|cx| driver.poll(cx)))).await;
         let (requests, idle_since) = driver.rest();
         match end {
@@ -65,8 +66,18 @@ pub(crate) async fn serve_connection<N: Network>(
         let keepalive = worker.plan().process.timeouts.keepalive;
         let silent_at = worker.pool.mark();
         let until = idle_since + keepalive;
-        let parked =
-            Parked { wire, origin, listener, requests, place, silent_at, since: idle_since, until, h2: Some(h2) };
+        let parked = Parked {
+            wire,
+            origin,
+            listener,
+            requests,
+            opened,
+            place,
+            silent_at,
+            since: idle_since,
+            until,
+            h2: Some(h2),
+        };
         let Some(awake) = worker.parking.park(parked) else { return };
         client = Client::awake(awake, worker.clock);
     }

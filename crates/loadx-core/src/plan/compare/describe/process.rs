@@ -1,6 +1,6 @@
 //! The settings of the whole process.
 
-use super::words::{list, networks, quote, seconds};
+use super::words::{limit, list, networks, quote, seconds};
 use super::{Effects, Entry, settings};
 use crate::config::{AccessLogConfig, AdminConfig, AdminSocket, Config, LogField, LogFormat, TokenSource};
 use crate::plan::compare::Part;
@@ -65,7 +65,7 @@ fn times(config: &Config) -> [Entry; 7] {
     ]
 }
 
-fn limits(config: &Config) -> [Entry; 4] {
+fn limits(config: &Config) -> [Entry; 5] {
     let limits = &config.client_limits;
     let body_max = limits.body_max.map_or_else(|| "none".to_owned(), |bytes| format!("{bytes} bytes"));
     [
@@ -75,6 +75,7 @@ fn limits(config: &Config) -> [Entry; 4] {
             "connected clients stay; LoadX accepts new clients below the new limit",
         ),
         setting("max_requests_per_connection", limits.requests_per_connection.to_string(), NEXT_REQUEST),
+        setting("max_connection_age", limit(limits.connection_age), NEXT_REQUEST),
         setting("max_body_size", body_max, NEXT_REQUEST),
         setting("min_body_rate", format!("{} bytes per second", limits.body_rate_min), NEXT_REQUEST),
     ]

@@ -6,7 +6,8 @@ use loadx_core::Time;
 use loadx_http::h2::{Code, Connection};
 
 use super::{Driver, End};
-use crate::limits::REST_AFTER;
+use crate::io::Broken;
+use crate::limits::{H2_CLIENT_PONG, H2_CLIENT_SILENCE, REST_AFTER};
 use crate::net::Network;
 
 impl<N: Network> Driver<'_, N> {
@@ -24,7 +25,10 @@ impl<N: Network> Driver<'_, N> {
             let may_wait = self.incomplete_since.or(self.section_since).or(self.leave_at).is_none();
             if unsent == 0 && may_wait && !self.should_leave() && !self.mux().awaits_window() {
                 self.transfer.rest();
-                return Settled::Waits;
+                // The common case: exchanges run, and the client is there.
+                if self.pinged_at.is_none() && self.timer.poll_expired(cx, self.look_alive_at()).is_pending() {
+                    return Settled::Waits;
+                }
             }
         }
         self.session.set_idle(is_idle && self.requests > 0);
@@ -43,6 +47,12 @@ impl<N: Network> Driver<'_, N> {
         self.await_deadlines(cx, is_idle, unsent)
     }
 
+    /// When LoadX asks whether a client with running exchanges is still there, or ends the connection for its age.
+    fn look_alive_at(&self) -> Time {
+        let silent_at = self.heard_at + H2_CLIENT_SILENCE;
+        self.ends_at.map_or(silent_at, |at| at.min(silent_at))
+    }
+
     /// Whether the worker wants the connection closed.
     fn should_leave(&self) -> bool {
         self.session.should_close() || !self.worker.keeps_connections()
@@ -57,12 +67,28 @@ impl<N: Network> Driver<'_, N> {
                 next = Some((at, deadline));
             }
         };
+        if unsent == 0 {
+            self.transfer.rest();
+        }
         if unsent > 0 {
             earlier(self.transfer.look_at(self.timer.latest()), Deadline::Look);
         } else if self.mux().awaits_window() {
             earlier(self.transfer.deadline(self.timer), Deadline::Window);
         }
         if self.ending.is_none() {
+            if !is_idle {
+                if !self.mux().look(Connection::awaits_pong) {
+                    self.pinged_at = None;
+                }
+                match self.pinged_at {
+                    None => earlier(self.heard_at + H2_CLIENT_SILENCE, Deadline::Ping),
+                    // Whatever comes shows that the client is there.
+                    Some(pinged_at) => earlier(self.heard_at.max(pinged_at) + H2_CLIENT_PONG, Deadline::Pong),
+                }
+                if let (Some(at), None) = (self.ends_at, self.leave_at) {
+                    earlier(at, Deadline::Age);
+                }
+            }
             if let Some(at) = self.leave_at.filter(|_| !self.mux().look(Connection::has_left)) {
                 earlier(at, Deadline::Leave);
             }
@@ -95,6 +121,12 @@ impl<N: Network> Driver<'_, N> {
             Deadline::Window => {
                 self.end_with(Code::EnhanceYourCalm, "the client has opened no window of the connection in time");
             }
+            Deadline::Ping => {
+                self.pinged_at = Some(self.timer.now());
+                self.mux().put(Connection::ping);
+            }
+            Deadline::Pong => self.lose(&Broken::TimedOut),
+            Deadline::Age => self.announce_end(),
             Deadline::Leave | Deadline::Idle => {
                 self.leave_at.get_or_insert(at);
                 self.mux().put(Connection::leave);
@@ -120,6 +152,12 @@ enum Deadline {
     Look,
     /// The client must have opened the window of the connection.
     Window,
+    /// LoadX asks whether a client with running exchanges is still there.
+    Ping,
+    /// The client must have answered.
+    Pong,
+    /// The connection has reached its largest age.
+    Age,
     /// Requests are no longer served on streams that the client has not opened.
     Leave,
     /// A frame or a field section must be complete.

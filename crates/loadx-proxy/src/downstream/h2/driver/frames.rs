@@ -23,6 +23,7 @@ impl<N: Network> Driver<'_, N> {
     /// Reads the frames in the input.
     pub(super) fn receive(&mut self) {
         let now = self.timer.now();
+        self.heard_at = now;
         let mut input = std::mem::take(&mut self.input);
         let held = input.bytes().len();
         let worker = self.worker;
@@ -119,9 +120,10 @@ impl<N: Network> Driver<'_, N> {
         let connection = (self.served.stream(), &self.served.origin, self.listener);
         match Incoming::new(self.worker, connection, head, began) {
             Ok(incoming) => {
-                let most = incoming.plan.process.client_limits.requests_per_connection;
+                let limits = &incoming.plan.process.client_limits;
+                let (most, age) = (limits.requests_per_connection, limits.connection_age);
                 self.begin(stream, asked, ends, wants, Work::Exchange(incoming));
-                if u64::from(self.requests) >= most {
+                if u64::from(self.requests) >= most || age.is_some_and(|age| began.since(self.opened) >= age) {
                     self.announce_end();
                 }
             }

@@ -47,8 +47,16 @@ pub(super) struct Driver<'d, N: Network> {
     calls: u64,
     /// The number of requests on this connection.
     requests: u32,
+    /// When the connection was accepted.
+    opened: Time,
+    /// When the connection is too old, by the plan at the beginning; each request looks again.
+    ends_at: Option<Time>,
     /// Since when no exchange runs.
     idle_since: Time,
+    /// When the last bytes came.
+    heard_at: Time,
+    /// When a PING was sent, if it is not answered.
+    pinged_at: Option<Time>,
     /// Since when a frame is incomplete.
     incomplete_since: Option<Time>,
     /// Since when a field section is incomplete.
@@ -69,7 +77,7 @@ impl<'d, N: Network> Driver<'d, N> {
         worker: &'d Rc<Worker<N>>,
         session: &'d Session,
         served: &'d Rc<Served<N>>,
-        (listener, input, requests, idle_since): (ListenerId, Input, u32, Time),
+        (listener, input, requests, opened, idle_since): (ListenerId, Input, u32, Time, Time),
         timer: &'d Timer,
     ) -> Self {
         let process = &worker.plan().process;
@@ -84,7 +92,11 @@ impl<'d, N: Network> Driver<'d, N> {
             tasks: Tasks::new(worker.clock, serve_streams),
             calls: session.calls(),
             requests,
+            opened,
+            ends_at: process.client_limits.connection_age.map(|age| opened + age),
             idle_since,
+            heard_at: timer.latest(),
+            pinged_at: None,
             incomplete_since: None,
             section_since: None,
             leave_at: None,
