@@ -114,6 +114,13 @@ impl Call {
     }
 }
 
+/// Whether the beginning of a head in the notation of HTTP/1.1, which came in HTTP/2, is that of a call.
+pub fn is_call(text: &[u8]) -> bool {
+    const NAME: &[u8] = b"content-type:";
+    let is_type = |line: &[u8]| line.strip_prefix(NAME).is_some_and(|value| is_content_type(value.trim_ascii()));
+    text.starts_with(b"POST ") && text.split(|byte| *byte == b'\n').any(is_type)
+}
+
 /// Appends a text as the value of grpc-message: what is not printable ASCII becomes a percent sign with two digits.
 pub fn put_message(text: &str, out: &mut String) {
     for byte in text.bytes() {
@@ -174,6 +181,8 @@ mod tests {
         for value in ["application/grpc", "application/grpc+proto", "Application/GRPC; x=y"] {
             assert!(is_content_type(value.as_bytes()), "{value}");
         }
+        assert!(is_call(b"POST / HTTP/1.1\r\nhost: x\r\ncontent-type: application/grpc\r\nx: y"));
+        assert!(!is_call(b"GET / HTTP/1.1\r\ncontent-type: application/grpc\r\n"));
         for value in ["application/grpc-web", "application/grpc-web+proto", "application/json", "application/grp", ""] {
             assert!(!is_content_type(value.as_bytes()), "{value}");
         }

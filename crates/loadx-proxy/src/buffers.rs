@@ -9,6 +9,9 @@ use loadx_http::limits::HEAD_BYTES_MAX;
 
 use crate::limits::{BUFFER_BYTES, SPARE_BUFFERS_MAX, SPARE_GROWN_BUFFERS_MAX};
 
+/// The smallest capacity of a head buffer, in bytes.
+const HEAD_BUFFER_BYTES: usize = 2_048;
+
 /// The spare buffers of one worker.
 #[derive(Debug, Default)]
 pub(crate) struct Buffers {
@@ -43,7 +46,7 @@ impl Buffers {
 
     fn lend(self: &Rc<Self>, spare: Option<Vec<u8>>) -> HeadBuffer {
         self.lent.set(self.lent.get() + 1);
-        HeadBuffer { bytes: spare.unwrap_or_else(|| Vec::with_capacity(2_048)), owner: Rc::clone(self) }
+        HeadBuffer { bytes: spare.unwrap_or_else(|| Vec::with_capacity(HEAD_BUFFER_BYTES)), owner: Rc::clone(self) }
     }
 
     /// A request head to parse into. Contains the head of its former use.
@@ -83,7 +86,7 @@ impl Drop for Block {
     fn drop(&mut self) {
         self.owner.lent.set(self.owner.lent.get() - 1);
         let mut spare = self.owner.blocks.borrow_mut();
-        if spare.len() < SPARE_BUFFERS_MAX {
+        if spare.len() < SPARE_BUFFERS_MAX && self.bytes.len() == BUFFER_BYTES {
             spare.push(std::mem::take(&mut self.bytes));
         }
     }
@@ -110,11 +113,21 @@ impl DerefMut for HeadBuffer {
     }
 }
 
+impl HeadBuffer {
+    /// Reduces the memory to what the bytes need: they may wait for long.
+    pub(crate) fn compact(&mut self) {
+        if self.bytes.capacity() > 2 * self.bytes.len() {
+            self.bytes = self.bytes.as_slice().to_vec();
+        }
+    }
+}
+
 impl Drop for HeadBuffer {
     fn drop(&mut self) {
         self.owner.lent.set(self.owner.lent.get() - 1);
         let (spare, max) = match self.bytes.capacity() {
-            ..=HEAD_BYTES_MAX => (&self.owner.heads, SPARE_BUFFERS_MAX),
+            ..HEAD_BUFFER_BYTES => return,
+            HEAD_BUFFER_BYTES..=HEAD_BYTES_MAX => (&self.owner.heads, SPARE_BUFFERS_MAX),
             _ => (&self.owner.grown, SPARE_GROWN_BUFFERS_MAX),
         };
         let mut spare = spare.borrow_mut();
@@ -182,9 +195,29 @@ impl Input {
         self.start == self.end
     }
 
+    /// Moves few unused bytes into as much memory as they need, and returns the block: the bytes may wait for long.
+    pub(crate) fn compact(&mut self) {
+        if let Some(block) = &mut self.block
+            && block.len() == BUFFER_BYTES
+            && self.end - self.start <= BUFFER_BYTES / 2
+        {
+            let bytes = block[self.start..self.end].into();
+            *block = Block { bytes, owner: Rc::clone(&block.owner) };
+            block.owner.lent.set(block.owner.lent.get() + 1);
+            (self.start, self.end) = (0, self.end - self.start);
+        }
+    }
+
     /// Space to read into, after the unused bytes. Empty when the block is full.
     pub(crate) fn room(&mut self, buffers: &Rc<Buffers>) -> &mut [u8] {
         let block = self.block.get_or_insert_with(|| buffers.block());
+        if block.len() < BUFFER_BYTES {
+            let mut whole = buffers.block();
+            let unused = &block[self.start..self.end];
+            whole[..unused.len()].copy_from_slice(unused);
+            (self.start, self.end) = (0, unused.len());
+            *block = whole;
+        }
         if self.start > 0 && (self.start == self.end || self.end == block.len()) {
             block.copy_within(self.start..self.end, 0);
             self.end -= self.start;
@@ -216,5 +249,40 @@ impl Input {
         if self.is_empty() {
             *self = Input::default();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn few_bytes_need_little_memory_and_go_on_in_a_block() {
+        let buffers = Rc::<Buffers>::default();
+        let mut input = Input::default();
+        input.room(&buffers)[..10].copy_from_slice(b"0123456789");
+        input.filled(10);
+        input.consume(4);
+        input.compact();
+        assert_eq!((input.bytes(), input.block.as_ref().unwrap().len(), buffers.lent()), (&b"456789"[..], 6, 1));
+        input.compact();
+        let room = input.room(&buffers);
+        room[..2].copy_from_slice(b"ab");
+        assert_eq!(room.len(), BUFFER_BYTES - 6);
+        input.filled(2);
+        assert_eq!((input.bytes(), buffers.lent()), (&b"456789ab"[..], 1));
+        // Many bytes stay where they are.
+        input.filled(BUFFER_BYTES / 2);
+        input.compact();
+        assert_eq!(input.block.as_ref().unwrap().len(), BUFFER_BYTES);
+        input = Input::default();
+        assert_eq!((input.bytes(), buffers.lent()), (&b""[..], 0));
+        let mut head = buffers.growing();
+        head.resize(50_000, 0);
+        head.truncate(10);
+        head.compact();
+        assert_eq!((head.len(), head.capacity()), (10, 10));
+        drop(head);
+        assert!(buffers.heads.borrow().iter().all(|head| head.capacity() >= HEAD_BUFFER_BYTES));
     }
 }

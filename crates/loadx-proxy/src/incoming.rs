@@ -111,8 +111,11 @@ impl Incoming {
     pub(crate) fn attempt_policy(&self, cluster: usize) -> AttemptPolicy {
         let policy = self.plan.clusters[cluster].attempt;
         let exchange = self.route().and_then(|route| route.exchange_timeout).or(policy.exchange);
-        let timeout = self.grpc.and_then(|call| call.timeout);
-        AttemptPolicy { exchange: exchange.into_iter().chain(timeout).min(), ..policy }
+        let Some(call) = self.grpc else { return AttemptPolicy { exchange, ..policy } };
+        // A stream of messages is silent as long as there are none, like a tunnel: the caller sets the time of a call, and PINGs find
+        // dead peers.
+        let response = self.plan.process.timeouts.tunnel;
+        AttemptPolicy { exchange: exchange.into_iter().chain(call.timeout).min(), response, ..policy }
     }
 
     /// The name of the matched route.

@@ -24,6 +24,8 @@ pub(crate) enum Broken {
     Closed,
     /// The peer reset the stream of the exchange.
     Reset(Code),
+    /// LoadX ended the stream or the connection, because the peer broke this rule of HTTP/2.
+    Fault(&'static str),
     /// The connection failed.
     Failed(io::Error),
 }
@@ -33,6 +35,7 @@ impl fmt::Display for Broken {
         match self {
             Broken::TimedOut => f.write_str("timed out"),
             Broken::Closed => f.write_str("connection closed"),
+            Broken::Fault(reason) => f.write_str(reason),
             Broken::Reset(code) => write!(f, "stream reset ({code})"),
             Broken::Failed(error) => f.write_str(&describe(error)),
         }

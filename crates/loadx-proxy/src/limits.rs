@@ -85,6 +85,10 @@ pub const COOLING_PER_BACKEND_MAX: usize = 256;
 /// second, shorter than the pauses of a person.
 pub const REST_AFTER: Duration = Duration::from_millis(500);
 
+/// How long a client may send nothing of its request while the response goes on. The times of the response and of the exchange limit the
+/// whole.
+pub const UPLOAD_BESIDE_RESPONSE: Duration = Duration::from_secs(365 * 24 * 3_600);
+
 /// The most interim (1xx) responses of one exchange.
 pub const INTERIM_RESPONSES_MAX: usize = 100;
 

@@ -82,6 +82,16 @@ impl Attempts {
         Pick::choose(view, &Query { now, entropy, key, tried: &self.failed })
     }
 
+    /// Whether an attempt at this backend failed.
+    pub fn has_failed_at(&self, backend: BackendId) -> bool {
+        self.failed.contains(&backend)
+    }
+
+    /// Whether a request that a backend may have seen may still be sent again.
+    pub fn has_resends_left(&self) -> bool {
+        self.resends < Self::RESENDS_MAX && self.failed.len() + 1 < Self::MAX
+    }
+
     /// The number of failed attempts.
     pub fn failures(&self) -> usize {
         self.failed.len()

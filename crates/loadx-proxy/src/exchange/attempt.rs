@@ -14,12 +14,15 @@ use super::routing::Forwarded;
 use super::{Answer, Exchange, Progress, mirror};
 use crate::incoming::Incoming;
 use crate::io::Broken;
+use crate::limits::UPLOAD_BESIDE_RESPONSE;
 use crate::net::{Network, PipeOf};
+use crate::pipes::Pipes;
 use crate::proxy_protocol;
 use crate::relay::relay;
 use crate::request_id;
-use crate::sides::{BodySink as _, BodySource as _, Inbound, RelayFault, RequestSink, ResponseSource};
+use crate::sides::{BodySink, BodySource, Inbound, Piece, RelayFault, RequestSink, ResponseSource};
 use crate::sides::{RequestSource, ResponseSink};
+use crate::timer::Timer;
 
 impl<N, R, W> Exchange<'_, N, R, W>
 where
@@ -72,25 +75,30 @@ where
         Ok(connection)
     }
 
-    /// Sends the head together with the content that has already arrived.
+    /// Sends the head together with the content that has already arrived. Content that must wait for the backend is left to
+    /// [`relay_both`](Self::relay_both), because the response need not wait for the content.
     pub(super) async fn send(&mut self, request: &mut impl RequestSink<PipeOf<N>>) -> Result<(), Failure> {
-        let Exchange { incoming, forwarded, client: Inbound { request: from_client, pace, .. }, .. } = self;
+        let Exchange { incoming, forwarded, client: Inbound { request: from_client, pace, .. }, progress, .. } = self;
         encode(incoming, forwarded, |head, forwarding, changes| {
             request.head(head, forwarding, changes);
         });
         let (source, sink) = (from_client.body(), request.body());
-        let sent = sink.send(source.piece()).await;
-        let is_complete = source.is_complete();
-        if !is_complete && sink.written() > 0 {
+        let piece = source.piece();
+        let waits = !sink.is_ready(piece.content.len());
+        progress.piece_waits.set(waits);
+        let sent = sink.send(if waits { Piece { content: b"", end: None } } else { piece }).await;
+        let is_complete = source.is_complete() && !waits;
+        if !is_complete && !waits && sink.written() > 0 {
             // The rest is relayed without a copy, so that the request cannot be sent again.
-            self.began_upload = true;
+            let has_content = !source.piece().content.is_empty();
+            progress.began_upload.set(progress.began_upload.get() || has_content);
             if sent.is_ok() {
                 source.consume();
             }
         }
         sent.map_err(|broken| unanswered(&broken, Sent::of_bytes(sink.written())))?;
-        self.progress.silent_since.set(pace.timer.latest());
-        self.progress.upload_done.set(is_complete);
+        progress.silent_since.set(pace.timer.latest());
+        progress.upload_done.set(is_complete);
         Ok(())
     }
 
@@ -101,6 +109,7 @@ where
         request: &mut impl RequestSink<PipeOf<N>>,
         response: &mut impl ResponseSource<PipeOf<N>>,
     ) -> Result<(u16, bool), Failure> {
+        let retried = self.retried_statuses();
         let Exchange { worker, incoming, client, policy, progress, .. } = self;
         let Inbound { request: from_client, response: to_client, pace, .. } = client;
         let download = Download {
@@ -111,16 +120,18 @@ where
             client: *to_client,
             pipes: &worker.pipes,
             silence: policy.response,
-            retried: policy.retry_grpc,
+            retried,
         };
         // After the upload, only a departure of the client concerns this exchange.
         let client_side = pin!(async {
-            if !progress.upload_done.get() {
-                let moved = || progress.silent_since.set(pace.timer.now());
-                let outcome = relay(from_client.body(), request.body(), &worker.pipes, moved).await;
+            while !progress.upload_done.get() {
+                let outcome = upload(from_client.body(), request.body(), &worker.pipes, progress, pace.timer).await;
                 progress.upload_done.set(outcome.is_ok());
-                if let Some(failure) = end_of_upload(outcome, progress).await {
-                    return failure;
+                match end_of_upload(outcome, progress).await {
+                    EndOfUpload::Failed(failure) => return failure,
+                    // The client may go on with the request as long as the response goes on.
+                    EndOfUpload::Pauses => pace.from_client.begin(UPLOAD_BESIDE_RESPONSE, 0),
+                    EndOfUpload::Ended => break,
                 }
             }
             client_gone(&from_client.departure().await)
@@ -178,19 +189,53 @@ fn encode(incoming: &Incoming, forwarded: &Forwarded, write: impl FnOnce(&Reques
     write(&incoming.head, &forwarding, &forwarded.changes(incoming));
 }
 
-/// Returns the failure of the exchange that the end of an upload means, if any.
-async fn end_of_upload(outcome: Result<(), RelayFault>, progress: &Progress) -> Option<Failure> {
+/// Relays the request from the present piece on.
+async fn upload<R: BodySource, W: BodySink<Pipe = R::Pipe>>(
+    source: &mut R,
+    sink: &mut W,
+    pipes: &Pipes<R::Pipe>,
+    progress: &Progress,
+    timer: &Timer,
+) -> Result<(), RelayFault> {
+    if progress.piece_waits.get() {
+        source.compact();
+        sink.send(source.piece()).await.map_err(RelayFault::Sink)?;
+        progress.piece_waits.set(false);
+        progress.silent_since.set(timer.now());
+        if source.is_complete() {
+            return Ok(());
+        }
+        progress.began_upload.set(true);
+        source.consume();
+    }
+    let moved = || {
+        progress.began_upload.set(true);
+        progress.silent_since.set(timer.now());
+    };
+    relay(source, sink, pipes, moved).await
+}
+
+/// What the end of an upload means for the exchange.
+enum EndOfUpload {
+    /// The upload is complete, or the backend needs no more.
+    Ended,
+    /// The client has stopped for now.
+    Pauses,
+    Failed(Failure),
+}
+
+async fn end_of_upload(outcome: Result<(), RelayFault>, progress: &Progress) -> EndOfUpload {
     match outcome {
-        Ok(()) => None,
+        Ok(()) => EndOfUpload::Ended,
         // The backend stopped reading. Its response may tell the reason.
-        Err(RelayFault::Sink(_)) => None,
-        // The client stopped sending because the response has begun (RFC 9112, section 9.5). The download goes on.
-        Err(RelayFault::Source(Broken::TimedOut) | RelayFault::Body(BodyFault::Incomplete))
-            if progress.answered.get().is_some() =>
-        {
+        Err(RelayFault::Sink(_)) => EndOfUpload::Ended,
+        // The client stopped sending because the response has begun (RFC 9112, section 9.5), or sends slowly, as in a call of gRPC
+        // with streams in both directions. The download goes on.
+        Err(RelayFault::Source(Broken::TimedOut)) if progress.answered.get().is_some() => EndOfUpload::Pauses,
+        Err(RelayFault::Body(BodyFault::Incomplete)) if progress.answered.get().is_some() => {
             std::future::pending().await
         }
-        Err(fault) => Some(upload_failure(fault)),
+        Err(fault) => EndOfUpload::Failed(upload_failure(fault)),
     }
 }
 

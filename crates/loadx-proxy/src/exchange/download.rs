@@ -137,6 +137,9 @@ impl<P, A: ResponseSource<P>, W: ResponseSink<P>> Download<'_, P, A, W> {
 
     async fn send_body(&mut self) -> Result<(), RelayFault> {
         let (source, sink) = (self.response.body(), self.client.body());
+        if !sink.is_ready(source.piece().content.len()) {
+            source.compact();
+        }
         sink.send(source.piece()).await.map_err(RelayFault::Sink)?;
         source.consume();
         relay(source, sink, self.pipes, || {}).await

@@ -18,7 +18,8 @@ use std::cell::Cell;
 use std::rc::Rc;
 
 use loadx_core::{
-    AttemptPolicy, Attempts, Backend, Choice, Ended, Failure, NoBackend, Outcome, Pick, ProxyError, Replay, Time,
+    AttemptPolicy, Attempts, Backend, Choice, Ended, Failure, GrpcStatuses, NoBackend, Outcome, Pick, ProxyError,
+    Replay, Time,
 };
 
 use loadx_http::grpc::Status;
@@ -97,6 +98,10 @@ struct Progress {
     switched_at: Cell<Option<Time>>,
     /// The status of gRPC, once the backend has told it.
     grpc: Cell<Option<Status>>,
+    /// Whether content was relayed that LoadX no longer has, so that no other backend can get the whole request.
+    began_upload: Cell<bool>,
+    /// Whether the content that had arrived with the head waits for the backend.
+    piece_waits: Cell<bool>,
 }
 
 /// Runs one exchange. After [`Ending::BrokenOff`] the caller must reset the client's connection.
@@ -126,8 +131,10 @@ where
     if !removed.is_empty() {
         client.request.remove_trailers(removed);
     }
-    client.pace.from_client.begin(policy.response, limits.body_rate_min);
-    client.pace.to_client.begin(policy.response, limits.body_rate_min);
+    // A call of gRPC may send its messages as rarely as it likes.
+    let rate_min = if incoming.grpc.is_some() { 0 } else { limits.body_rate_min };
+    client.pace.from_client.begin(policy.response, rate_min);
+    client.pace.to_client.begin(policy.response, rate_min);
     if incoming.head.expects_continue() {
         client.pace.from_client.hold();
     }
@@ -135,7 +142,6 @@ where
     let mut exchange = Exchange {
         worker,
         client,
-        began_upload: false,
         progress: Progress {
             silent_since: Cell::new(began),
             upload_done: Cell::new(!incoming.has_body()),
@@ -143,6 +149,8 @@ where
             head_at: Cell::new(None),
             switched_at: Cell::new(None),
             grpc: Cell::new(None),
+            began_upload: Cell::new(false),
+            piece_waits: Cell::new(false),
         },
         policy,
         forwarded,
@@ -171,8 +179,6 @@ struct Exchange<'e, N: Network, R, W: ResponseSink<PipeOf<N>>> {
     /// The cluster of the request, and the changes of the route.
     forwarded: Forwarded,
     policy: AttemptPolicy,
-    /// Whether content was relayed that LoadX no longer has, so that no other backend can get the whole request.
-    began_upload: bool,
     progress: Progress,
     attempts: Attempts,
     /// How many times the request was sent, or was about to be sent when no connection could be opened.
@@ -274,7 +280,18 @@ where
 
     /// Whether a retry of the request is safe and possible.
     fn replay(&self) -> Replay {
-        Replay { idempotent: self.incoming.head.idempotent(), whole: !self.began_upload }
+        Replay { idempotent: self.incoming.head.idempotent(), whole: !self.progress.began_upload.get() }
+    }
+
+    /// The statuses of gRPC with which a response is not passed on, because another backend can be asked.
+    fn retried_statuses(&self) -> GrpcStatuses {
+        let has_other = self.served_by.as_ref().is_some_and(|served_by| {
+            let tried = |backend: &Backend| self.attempts.has_failed_at(backend.id());
+            let here = served_by.backend().id();
+            served_by.view.backends().iter().any(|backend| backend.id() != here && !tried(backend))
+        });
+        let may_retry = self.replay().whole && self.attempts.has_resends_left() && has_other;
+        if may_retry { self.policy.retry_grpc } else { GrpcStatuses::default() }
     }
 
     /// Sends an error response after a failure, if the client can still get one. Counts and logs the exchange.
@@ -300,6 +317,7 @@ where
             }
             // LoadX has sent a part of a response. Only a reset shows the client that the response is incomplete.
             Err(Unserved::Error(error)) if self.client.response.is_unfinished() => {
+                self.progress.grpc.set(Some(grpc_status_of(&error)));
                 (self.progress.answered.get().unwrap_or(error.status), Ending::BrokenOff, error.message)
             }
             Err(Unserved::Error(error)) => {
@@ -313,7 +331,7 @@ where
 
     /// Sends the client an error response.
     async fn send_error(&mut self, error: &ProxyError) -> Ending {
-        let mut response = OwnResponse::error_to(self.incoming, error);
+        let mut response = OwnResponse::error_to(self.incoming.grpc.is_some(), error, &self.incoming.id);
         self.progress.grpc.set(Some(grpc_status_of(error)));
         response.fields.push_str(self.incoming.hsts_line());
         let request_complete = self.client.request.body().is_complete();

@@ -18,6 +18,7 @@ where
     pub(super) async fn attempt_over_h2(&mut self, backend: &Backend) -> Result<Answer<N>, Failure> {
         let transport = &self.incoming.plan.clusters[self.forwarded.cluster].transport;
         let mut open = self.worker.links.lease(backend, transport);
+        let mut is_first = true;
         loop {
             let is_reused = open.is_some();
             let lease = match open.take() {
@@ -27,7 +28,9 @@ where
             match self.converse_over_h2(lease).await {
                 // The backend has most likely just closed the connection, or takes no more streams there. That does not count
                 // against its health, so the same backend gets the request on a new connection.
-                Err(failure @ Failure::Unanswered { .. }) if is_reused => {
+                Err(failure @ Failure::Unanswered { unsent, .. })
+                    if is_reused || (unsent && std::mem::take(&mut is_first)) =>
+                {
                     if !self.attempts.may_resend(&failure, self.replay()) {
                         return Err(failure);
                     }

@@ -30,7 +30,7 @@ where
             OwnResponse::endpoint(status, json, id)
         }
         Own::Options => OwnResponse::options(id),
-        Own::Error(error) => OwnResponse::error_to(incoming, error),
+        Own::Error(error) => OwnResponse::error_to(incoming.grpc.is_some(), error, id),
         Own::Redirect(status, location) => OwnResponse::redirect(*status, location, id),
         Own::Fixed(respond) => OwnResponse::fixed(respond, id),
     };

@@ -114,6 +114,10 @@ impl<S: Stream> BodySource for BodyReader<'_, S> {
         consumed
     }
 
+    fn compact(&mut self) {
+        self.input.compact();
+    }
+
     fn is_complete(&self) -> bool {
         self.decoder.is_complete()
     }

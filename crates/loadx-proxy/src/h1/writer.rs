@@ -156,6 +156,11 @@ impl<S: Stream> BodySink for BodyWriter<'_, S> {
         outcome
     }
 
+    fn is_ready(&self, _: usize) -> bool {
+        // The system takes most pieces at once.
+        true
+    }
+
     fn takes_pipes(&self) -> bool {
         self.stream.has_pipes()
     }

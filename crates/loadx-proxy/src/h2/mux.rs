@@ -71,7 +71,7 @@ pub(super) struct Lane<A> {
 pub(crate) enum Gone {
     /// The other side has reset the stream.
     Reset(Code),
-    /// LoadX has reset the stream, because the other side broke this rule.
+    /// LoadX has reset the stream or ended the connection, because the other side broke this rule.
     Fault(&'static str),
     /// The other side has not looked at the request.
     Unserved,
@@ -221,9 +221,9 @@ impl<R: Role, A: Alarm> Mux<R, A> {
     }
 
     /// Lets each exchange know that the connection is gone.
-    pub(crate) fn abandon(&self) {
+    pub(crate) fn abandon(&self, gone: Gone) {
         for lane in self.state.borrow_mut().lanes.iter_mut().flatten() {
-            lane.gone.get_or_insert(Gone::Lost);
+            lane.gone.get_or_insert(gone);
             lane.alarm.ring();
         }
     }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use loadx_core::Time;
-use loadx_http::h2::Role;
+use loadx_http::h2::{Code, Role};
 use loadx_http::{BodyFault, forwarded_trailers};
 
 use super::alarm::Alarm;
@@ -162,6 +162,12 @@ impl<R: Role, A: Alarm, P> BodySource for BodyReader<'_, R, A, P> {
         consumed
     }
 
+    fn compact(&mut self) {
+        if let Some(piece) = &mut self.piece {
+            piece.compact();
+        }
+    }
+
     fn is_complete(&self) -> bool {
         self.is_complete
     }
@@ -187,7 +193,9 @@ impl From<Gone> for Broken {
     fn from(gone: Gone) -> Self {
         match gone {
             Gone::Reset(code) => Broken::Reset(code),
-            Gone::Fault(_) | Gone::Unserved | Gone::Lost => Broken::Closed,
+            Gone::Fault(reason) => Broken::Fault(reason),
+            Gone::Unserved => Broken::Reset(Code::RefusedStream),
+            Gone::Lost => Broken::Closed,
         }
     }
 }

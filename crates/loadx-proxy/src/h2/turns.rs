@@ -66,6 +66,14 @@ impl<R: Role, A: Alarm> Mux<R, A> {
         has_granted
     }
 
+    /// Whether windows and output have room for so much content of an exchange, so that the exchange waits for its turn at most.
+    pub(super) fn is_ready(&self, number: usize, bytes: usize) -> bool {
+        let State { connection, output, lanes, .. } = &*self.state.borrow();
+        let stream = lanes[number].as_ref().map_or(0, |lane| lane.stream);
+        let sendable = if stream == 0 { Some(connection.sendable_on_new()) } else { connection.sendable(stream) };
+        bytes == 0 || (output.room() > 0 && sendable.is_some_and(|most| most >= bytes))
+    }
+
     /// Whether an exchange may send now, polled with this context. `wants`: how much content, in bytes; 0 for the head or the end of a
     /// message.
     pub(super) fn ask(&self, number: usize, wants: usize, cx: &Context<'_>) -> Permission {

@@ -5,7 +5,7 @@ use std::marker::PhantomData;
 use std::task::{Poll, ready};
 
 use loadx_http::h2::section::put_lines;
-use loadx_http::h2::{Connection, Role};
+use loadx_http::h2::{Client, Connection, Role, Server};
 
 use super::alarm::Alarm;
 use super::mux::{Gone, Mux};
@@ -22,6 +22,21 @@ pub(crate) trait Heading<R> {
     /// Appends the field section, and opens the stream if `stream` is 0. Returns the stream; 0 if the connection opens no more.
     /// `ends`: whether the message ends with the head.
     fn put(&self, connection: &mut Connection<R>, stream: u32, ends: bool, text: &[u8], out: &mut Vec<u8>) -> u32;
+}
+
+/// The side of a connection that LoadX is, as far as sending differs.
+pub(crate) trait Side: Role {
+    /// Whether the driver ends a connection whose peer lets nothing through. Otherwise each exchange limits its own time, because the
+    /// exchanges of other clients may still receive on the connection.
+    const DRIVER_LIMITS_TURNS: bool;
+}
+
+impl Side for Server {
+    const DRIVER_LIMITS_TURNS: bool = true;
+}
+
+impl Side for Client {
+    const DRIVER_LIMITS_TURNS: bool = false;
 }
 
 /// Sends one message. `P`: the pipe of the other half, which HTTP/2 cannot use.
@@ -42,7 +57,7 @@ pub(crate) struct BodyWriter<'w, R, A, P, H> {
     pipe: PhantomData<P>,
 }
 
-impl<'w, R: Role, A: Alarm, P, H: Heading<R>> BodyWriter<'w, R, A, P, H> {
+impl<'w, R: Side, A: Alarm, P, H: Heading<R>> BodyWriter<'w, R, A, P, H> {
     pub(crate) fn new(mux: &'w Mux<R, A>, number: usize, timer: &'w Timer, patience: &'w Patience, heading: H) -> Self {
         BodyWriter {
             mux,
@@ -64,6 +79,11 @@ impl<'w, R: Role, A: Alarm, P, H: Heading<R>> BodyWriter<'w, R, A, P, H> {
         self.is_unfinished
     }
 
+    /// The message has not begun with what was sent, which was an interim response.
+    pub(crate) fn was_interim(&mut self) {
+        self.is_unfinished = false;
+    }
+
     /// Leaves the stream open behind the message, for a tunnel.
     pub(crate) fn await_tunnel(&mut self) {
         self.awaits_tunnel = true;
@@ -80,9 +100,9 @@ impl<'w, R: Role, A: Alarm, P, H: Heading<R>> BodyWriter<'w, R, A, P, H> {
         poll_fn(|cx| match self.mux.ask(self.number, wants, cx) {
             Permission::Send(bytes) => Poll::Ready(Ok(bytes)),
             Permission::Gone => Poll::Ready(Err(self.mux.gone(self.number).unwrap_or(Gone::Lost).into())),
-            // The driver limits how long the connection may take for what is written.
-            Permission::Turn => Poll::Pending,
-            Permission::Window => {
+            // The driver of a client's connection limits how long the connection may take.
+            Permission::Turn if R::DRIVER_LIMITS_TURNS => Poll::Pending,
+            Permission::Turn | Permission::Window => {
                 ready!(self.timer.poll_expired(cx, self.patience.wait(self.timer)));
                 Poll::Ready(Err(Broken::TimedOut))
             }
@@ -121,7 +141,7 @@ impl<'w, R: Role, A: Alarm, P, H: Heading<R>> BodyWriter<'w, R, A, P, H> {
     }
 }
 
-impl<R: Role, A: Alarm, P, H: Heading<R>> BodySink for BodyWriter<'_, R, A, P, H> {
+impl<R: Side, A: Alarm, P, H: Heading<R>> BodySink for BodyWriter<'_, R, A, P, H> {
     type Pipe = P;
 
     async fn send(&mut self, piece: Piece<'_>) -> Result<(), Broken> {
@@ -144,6 +164,10 @@ impl<R: Role, A: Alarm, P, H: Heading<R>> BodySink for BodyWriter<'_, R, A, P, H
         }
         self.is_unfinished = end.is_none();
         Ok(())
+    }
+
+    fn is_ready(&self, bytes: usize) -> bool {
+        self.mux.is_ready(self.number, bytes)
     }
 
     fn takes_pipes(&self) -> bool {

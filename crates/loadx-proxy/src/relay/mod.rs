@@ -41,6 +41,9 @@ where
             continue;
         }
         source.next().await?;
+        if !sink.is_ready(source.piece().content.len()) {
+            source.compact();
+        }
         let before = sink.written();
         sink.send(source.piece()).await.map_err(RelayFault::Sink)?;
         let count = source.consume();

@@ -59,6 +59,9 @@ pub(crate) trait BodySource {
     /// Removes the piece. Returns its size in bytes, including framing.
     fn consume(&mut self) -> usize;
 
+    /// Reduces the memory of the piece, which may wait for long.
+    fn compact(&mut self);
+
     /// Whether the last piece has arrived.
     fn is_complete(&self) -> bool;
 
@@ -83,6 +86,9 @@ pub(crate) trait BodySink {
 
     /// Sends a piece, after the pending head if there is one, in one write.
     async fn send(&mut self, piece: Piece<'_>) -> Result<(), Broken>;
+
+    /// Whether a piece of so many bytes would be sent at once, as far as is known.
+    fn is_ready(&self, bytes: usize) -> bool;
 
     /// Whether [`drain`](Self::drain) may be called.
     fn takes_pipes(&self) -> bool;

@@ -6,7 +6,6 @@ use loadx_core::ProxyError;
 use loadx_core::route::Respond;
 use loadx_http::grpc::{Status, put_message};
 
-use crate::incoming::Incoming;
 use crate::request_id::RequestId;
 
 /// A response of LoadX's own.
@@ -38,10 +37,10 @@ impl<'o> OwnResponse<'o> {
     }
 
     /// An error response to a request, which may be a call of gRPC.
-    pub(crate) fn error_to(incoming: &Incoming, error: &ProxyError) -> Self {
-        match incoming.grpc {
-            Some(_) => OwnResponse::grpc_error(grpc_status_of(error), &error.message, &incoming.id),
-            None => OwnResponse::error(error, &incoming.id),
+    pub(crate) fn error_to(is_call: bool, error: &ProxyError, id: &RequestId) -> Self {
+        match is_call {
+            true => OwnResponse::grpc_error(grpc_status_of(error), &error.message, id),
+            false => OwnResponse::error(error, id),
         }
     }
 

@@ -563,3 +563,78 @@ fn mirrors_get_their_copies_in_http_2() {
     eventually("both copies are counted", || (loadx.metrics()["mirrored"] == 2).then_some(()));
     assert_eq!(loadx.metrics()["mirrors_failed"], 0);
 }
+
+#[test]
+fn a_request_whose_content_comes_late_is_sent_again() {
+    let count = Arc::new(AtomicUsize::new(0));
+    let refused = Arc::clone(&count);
+    let origin = server(&[], move |server| {
+        while let Some((stream, _)) = server.head() {
+            if refused.fetch_add(1, Ordering::SeqCst) == 0 {
+                server.send(reset(stream, REFUSED_STREAM));
+                continue;
+            }
+            while !server.so_far(stream).is_complete {
+                if server.frame().is_none() {
+                    return;
+                }
+            }
+            let text = server.so_far(stream).text();
+            server.answer(stream, "200", &text);
+        }
+    });
+    let loadx = before(&[&origin]);
+    let mut client = loadx.client();
+    client.send("POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\n\r\n");
+    eventually("the request is refused, and sent again", || (count.load(Ordering::SeqCst) == 2).then_some(()));
+    assert_eq!(client.send("abc").response().text(), "abc");
+}
+
+#[test]
+fn a_backend_that_opens_no_window_has_limited_time() {
+    let origin = server(&[], |server| {
+        // Never gives anything of the window of the connection back.
+        while let Some((stream, request)) = server.head() {
+            if request.asked(":path") == Some("/quick") {
+                server.answer(stream, "200", "ok");
+            }
+        }
+    });
+    let loadx = LoadX::of(&config(&[&origin], &json!({ "request_timeout": 1 })));
+    let mut stalled = loadx.client();
+    stalled.send(format!("POST /stalled HTTP/1.1\r\nHost: x\r\nContent-Length: 100000\r\n\r\n{}", "x".repeat(100_000)));
+    eventually("the backend has the request", || (origin.connections() == 1).then_some(()));
+    // Another upload does not wait for the window that the first has used up.
+    let mut client = loadx.client();
+    for _ in 0..3 {
+        client.send("POST /quick HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\n\r\nabc");
+        assert_eq!(client.response().status, 200);
+    }
+    assert_eq!(stalled.response().status, 504);
+    eventually("no exchange is left", || (loadx.status()["backends"][0]["active_connections"] == 0).then_some(()));
+}
+
+#[test]
+fn a_response_need_not_wait_for_the_upload() {
+    let origin = server(&[(WINDOW, 0)], |server| {
+        while let Some((stream, _)) = server.head() {
+            server.answer(stream, "401", "no");
+        }
+    });
+    let loadx = before(&[&origin]);
+    let mut client = loadx.client();
+    client.send(format!("POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 3000\r\n\r\n{}", "x".repeat(3_000)));
+    assert_eq!(client.response().status, 401);
+}
+
+#[test]
+fn a_backend_that_floods_is_named_in_the_error() {
+    let origin = server(&[], |server| {
+        let Some(_) = server.request() else { return };
+        server.send(frame(PING, 0, 0, b"floods--").repeat(5_000));
+        while server.frame().is_some() {}
+    });
+    let response = before(&[&origin]).get("/");
+    assert_eq!(response.status, 502);
+    assert!(response.text().contains("too many frames that move nothing"), "{}", response.text());
+}

@@ -152,7 +152,7 @@ fn a_status_that_all_backends_give_reaches_the_client() {
     let loadx = before(&[&first, &second], &json!({ "retry_grpc": ["RESOURCE_EXHAUSTED"] }));
     let mut client = H2Client::connect(loadx.address);
     let response = call(&mut client, 1, &[]);
-    assert_eq!((response.field("grpc-status"), response.field("grpc-message")), (Some("8"), Some("at once")));
+    assert_eq!((response.field("grpc-status"), response.field("grpc-message")), (Some("8"), Some("at%20once")));
     assert_eq!(first_count.load(Ordering::SeqCst) + second_count.load(Ordering::SeqCst), 2);
 }
 
@@ -164,4 +164,61 @@ fn another_status_is_not_retried() {
     let response = call(&mut client, 1, &[]);
     assert_eq!((response.field("grpc-status"), response.field("grpc-message")), (Some("14"), Some("at%20once")));
     assert_eq!(count.load(Ordering::SeqCst), 1);
+}
+
+#[test]
+fn the_metadata_of_a_status_reaches_the_client_if_no_other_backend_can_be_asked() {
+    let origin = server(|server| {
+        while let Some((stream, _)) = server.request() {
+            let fields =
+                [(":status", "200"), ("content-type", "application/grpc"), ("grpc-status", "14"), ("x-details", "d")];
+            server.send(headers(stream, true, &fields));
+        }
+    });
+    let loadx = before(&[&origin], &json!({ "retry_grpc": ["UNAVAILABLE"] }));
+    let response = call(&mut H2Client::connect(loadx.address), 1, &[]);
+    assert_eq!((response.field("grpc-status"), response.field("x-details")), (Some("14"), Some("d")));
+}
+
+#[test]
+fn a_slow_stream_of_messages_goes_on() {
+    let origin = server(|server| {
+        let Some((stream, _)) = server.head() else { return };
+        server.send(headers(stream, false, &[(":status", "200"), ("content-type", "application/grpc")]));
+        // Echoes each message as it comes.
+        let mut sent = 0;
+        while !server.so_far(stream).is_complete {
+            if server.frame().is_none() {
+                return;
+            }
+            let body = server.so_far(stream).body;
+            server.send(data(stream, &body[sent..], false));
+            sent = body.len();
+        }
+        server.send(headers(stream, true, &[("grpc-status", "0")]));
+        while server.frame().is_some() {}
+    });
+    // Far shorter than the pauses of the client, and a rate far above that of the client.
+    let mut config = json!({ "request_timeout": 0.1 });
+    config["connection_timeout"] = json!(5);
+    let loadx = before(&[&origin], &config);
+    let mut client = H2Client::connect(loadx.address);
+    client.send(headers(1, false, &CALL));
+    for at in 1..=5 {
+        std::thread::sleep(std::time::Duration::from_millis(150));
+        client.send(data(1, MESSAGE, false));
+        while client.so_far(1).body.len() < at * MESSAGE.len() {
+            client.frame();
+        }
+    }
+    let response = client.send(data(1, b"", true)).response(1);
+    assert_eq!((response.body.len(), response.trailer("grpc-status")), (5 * MESSAGE.len(), Some("0")));
+}
+
+#[test]
+fn metadata_that_are_too_large_have_a_status() {
+    let origin = echoing();
+    let loadx = before(&[&origin], &json!({}));
+    let response = call(&mut H2Client::connect(loadx.address), 1, &[("x", "y"); 101]);
+    assert_eq!((response.status(), response.field("grpc-status")), (200, Some("8")));
 }

@@ -432,3 +432,25 @@ fn the_log_and_the_metrics_tell_the_version() {
     assert_eq!(http2["stream_faults"], json!({ "PROTOCOL_ERROR": 1 }));
     assert_eq!(http2["connection_faults"], json!({ "PROTOCOL_ERROR": 1 }));
 }
+
+#[test]
+fn a_refused_request_logs_none_of_its_fields_as_its_first_line() {
+    let origin = Origin::answering(OK);
+    let loadx = LoadX::with(&[origin.address()], &json!({ "log_file": "LOG" }));
+    let mut client = client_of(&loadx);
+    let fields = [GET[0], GET[1], (":authority", "a b"), GET[3], ("authorization", "Bearer secret")];
+    assert_eq!(client.send(headers(1, true, &fields)).response(1).reset, Some(PROTOCOL_ERROR));
+    eventually("the request is logged", || loadx.access_log().contains(" 400 ").then_some(()));
+    assert!(!loadx.access_log().contains("secret"), "{}", loadx.access_log());
+}
+
+#[test]
+fn heads_on_closed_streams_cost_credit() {
+    let origin = Origin::answering(OK);
+    let loadx = LoadX::with(&[origin.address()], &json!({}));
+    let mut client = client_of(&loadx);
+    client.sync();
+    client.send([headers(1, true, &GET), window(1, 0)].concat());
+    client.client.try_send(&headers(1, true, &GET).repeat(5_000));
+    assert_eq!(client.end(), Some(11), "ENHANCE_YOUR_CALM");
+}

@@ -160,7 +160,7 @@ impl Role for Client {
             None if connection.role.is_idle(section.stream) => {
                 Err(Fault::Connection(Code::ProtocolError, "a server opens a stream"))
             }
-            None => connection.skip_closed(section, scratch),
+            None => connection.skip_closed(section, scratch, now),
         }
     }
 

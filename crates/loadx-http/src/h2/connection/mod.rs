@@ -168,6 +168,11 @@ impl<R: Role> Connection<R> {
         Some(open.send.available().min(self.send.available()))
     }
 
+    /// How much content could be sent now on a new stream, in bytes.
+    pub fn sendable_on_new(&self) -> usize {
+        SendWindow::new(self.peer.window).available().min(self.send.available())
+    }
+
     /// Appends a field section, which `put` appends in HPACK. `ends`: whether the message ends. Does nothing if nothing may be sent
     /// on the stream any more.
     pub fn put_section(&mut self, stream: u32, ends: bool, out: &mut Vec<u8>, put: impl FnOnce(&mut Vec<u8>)) {

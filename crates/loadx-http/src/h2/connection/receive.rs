@@ -267,7 +267,9 @@ impl<R: Role> Connection<R> {
         &mut self,
         section: &Section<'_>,
         scratch: &mut Scratch,
+        now: Duration,
     ) -> Result<Event<'e, R::Told<'e>>, Fault> {
+        self.idle_frame(1, now)?;
         self.skip(section.fragment, scratch)?;
         match self.ignores(section.stream) {
             true => Ok(Event::Nothing),

@@ -194,7 +194,7 @@ impl Role for Server {
         if is_new && !connection.role.is_behind(stream) {
             return connection.request(section, scratch, now, out);
         }
-        connection.skip_closed(section, scratch)
+        connection.skip_closed(section, scratch, now)
     }
 
     fn pong(connection: &mut Connection<Self>, data: [u8; 8], out: &mut Vec<u8>) {

@@ -43,7 +43,7 @@ pub fn put_request(text: &[u8], scheme: &[u8], tunnel: Option<&[u8]>, out: &mut 
     });
     each_field(lines, |name, value| match name {
         b"host" if has_authority => {}
-        b"sec-websocket-key" if tunnel.is_some() => {}
+        b"sec-websocket-key" | b"content-length" if tunnel.is_some() => {}
         _ => put_field(name, value, out),
     });
     let takes_trailers = |line: &[u8]| line.len() > 3 && line[..3].eq_ignore_ascii_case(b"te:");

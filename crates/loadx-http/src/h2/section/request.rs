@@ -114,6 +114,10 @@ impl<'o> RequestSection<'o> {
     fn field(&mut self, name: &[u8], value: &[u8]) {
         if !self.has_start_line {
             self.start_line();
+            if self.fields.fault().is_some() {
+                // The text has no start line, in whose place the field would stand.
+                return;
+            }
         }
         match name {
             b"cookie" => match fields::fault_of(name, value) {

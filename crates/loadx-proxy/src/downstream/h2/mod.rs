@@ -95,8 +95,12 @@ struct Job<N: Network> {
 /// What becomes of a request.
 enum Work {
     Exchange(Incoming),
-    /// A response of LoadX's own to a request that is refused, and the beginning of the head.
-    Refusal(ProxyError, Vec<u8>),
+    /// A response of LoadX's own to a request that is refused, with the beginning of the head.
+    Refusal {
+        error: ProxyError,
+        text: Vec<u8>,
+        is_call: bool,
+    },
 }
 
 /// Counts and logs a request whose stream was reset before its exchange began.
@@ -134,7 +138,7 @@ async fn serve_stream<N: Network>(job: Job<N>) {
     let (worker, timer) = (&served.worker, &*timer);
     let patience = match &work {
         Work::Exchange(incoming) => incoming.plan.process.timeouts.request,
-        Work::Refusal(..) => worker.plan().process.timeouts.request,
+        Work::Refusal { .. } => worker.plan().process.timeouts.request,
     };
     let pace = Pace { timer, from_client: Patience::idle(patience), to_client: Patience::idle(patience) };
     let mut response = ResponseWriter::new(&served, number, timer, &pace.to_client, wants);
@@ -147,9 +151,9 @@ async fn serve_stream<N: Network>(job: Job<N>) {
             // An incomplete response ends with a reset of its stream, whatever the ending.
             exchange::run(worker, &mut incoming, inbound).await;
         }
-        Work::Refusal(error, text) => {
+        Work::Refusal { error, text, is_call } => {
             let id = worker.next_request_id();
-            let sent = response.own(&OwnResponse::error(&error, &id), false).await;
+            let sent = response.own(&OwnResponse::error_to(is_call, &error, &id), false).await;
             worker.log_refusal(served.origin.ip, &id, start_line(&text), &error, sent.unwrap_or(0));
         }
     }

@@ -93,7 +93,9 @@ impl<'w, N: Network> ResponseSink<PipeOf<N>> for ResponseWriter<'w, N> {
     }
 
     async fn interim(&mut self) -> Result<(), Broken> {
-        self.body.send(Piece { content: b"", end: None }).await
+        self.body.send(Piece { content: b"", end: None }).await?;
+        self.body.was_interim();
+        Ok(())
     }
 
     async fn own(&mut self, response: &OwnResponse<'_>, _: bool) -> Result<u64, Broken> {

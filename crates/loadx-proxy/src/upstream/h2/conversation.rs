@@ -7,7 +7,7 @@ use std::task::Poll;
 use loadx_core::{Failure, Time};
 use loadx_http::h2::section::put_request;
 use loadx_http::h2::{Client, Connection};
-use loadx_http::{Changes, FieldSlots, Forwarding, Parsed, RequestHead, Response, Version, parse_response};
+use loadx_http::{Changes, FieldSlots, Forwarding, Framing, Parsed, RequestHead, Response, Version, parse_response};
 
 use super::link::Lease;
 use super::tunnel::Offer;
@@ -106,7 +106,9 @@ impl<'c, N: Network> RequestSink<PipeOf<N>> for RequestWriter<'c, N> {
 
     fn head(&mut self, head: &RequestHead, forwarding: &Forwarding<'_>, changes: &Changes<'_>) {
         head.encode(forwarding, changes, &mut self.body.head);
-        if let Some(offer) = Offer::of(head).filter(|_| self.takes_tunnels) {
+        // A tunnel has no content (RFC 9110, section 9.3.6): a request with content goes without the offer.
+        let takes_offer = self.takes_tunnels && head.framing() == Framing::Length(0);
+        if let Some(offer) = Offer::of(head).filter(|_| takes_offer) {
             self.body.await_tunnel();
             // A conversation has one request.
             let _ = self.body.heading.offer.set(offer);
@@ -154,7 +156,10 @@ impl<N: Network> ResponseReader<'_, N> {
     fn failure(&self, gone: Gone) -> Failure {
         let reason = match gone {
             Gone::Fault(fault) => return Failure::BadResponse(fault.to_owned()),
-            Gone::Unserved => return Failure::Unanswered { reason: "it refused the stream".to_owned(), unsent: true },
+            Gone::Unserved if self.heads == 0 => {
+                return Failure::Unanswered { reason: "it refused the stream".to_owned(), unsent: true };
+            }
+            Gone::Unserved => "it refused the stream".to_owned(),
             Gone::Reset(code) => format!("it reset the stream ({code})"),
             Gone::Lost => "connection closed".to_owned(),
         };

@@ -37,11 +37,22 @@ pub(super) struct Driver<N: Network> {
 }
 
 /// Why a connection is gone.
-struct Lost(String);
+struct Lost {
+    /// For the exchanges.
+    gone: Gone,
+    /// For the log.
+    reason: String,
+}
+
+impl Lost {
+    fn new(reason: impl Into<String>) -> Self {
+        Lost { gone: Gone::Lost, reason: reason.into() }
+    }
+}
 
 impl From<Broken> for Lost {
     fn from(broken: Broken) -> Self {
-        Lost(broken.to_string())
+        Lost::new(broken.to_string())
     }
 }
 
@@ -72,7 +83,7 @@ impl<N: Network> Driver<N> {
             let ended = self.poll(cx);
             let max = self.link.mux.look(|connection| connection.is_established().then(|| connection.streams_max()));
             match (ended, max) {
-                (Poll::Ready(Lost(reason)), _) => {
+                (Poll::Ready(Lost { reason, .. }), _) => {
                     Poll::Ready(Err(format!("it does not speak HTTP/2 (\"protocol\" is h2): {reason}")))
                 }
                 (_, Some(0)) => Poll::Ready(Err("it allows no requests in HTTP/2".to_owned())),
@@ -88,11 +99,11 @@ impl<N: Network> Driver<N> {
 
     /// Drives the connection to its end.
     pub(super) async fn run(mut self) {
-        let Lost(reason) = poll_fn(|cx| self.poll(cx)).await;
+        let Lost { gone, reason } = poll_fn(|cx| self.poll(cx)).await;
         tracing::debug!("a connection to a backend ends: {reason}");
         self.link.retire();
         self.link.mux.discard();
-        self.link.mux.abandon();
+        self.link.mux.abandon(gone);
     }
 
     /// Goes on with everything that can go on. Ready when the connection is gone.
@@ -200,7 +211,7 @@ impl<N: Network> Driver<N> {
         self.link.mux.put(|connection, out| connection.abort(code, reason, out));
         // What the system does not take at once does not matter.
         let _ = self.link.mux.write_once(&self.link.stream);
-        Lost(fault.to_string())
+        Lost { gone: Gone::Fault(reason), reason: fault.to_string() }
     }
 
     /// Asks a backend that has long been silent whether it is still there, together with the first request.
@@ -233,7 +244,7 @@ impl<N: Network> Driver<N> {
                 return Settled::Moves;
             }
             if unsent == 0 {
-                return Settled::Ends(Lost("no exchange needs it".to_owned()));
+                return Settled::Ends(Lost::new("no exchange needs it"));
             }
         }
         if !mux.look(Connection::awaits_pong) {
@@ -270,7 +281,7 @@ impl<N: Network> Driver<N> {
                 self.ping(self.timer.now());
                 Settled::Moves
             }
-            Deadline::Pong => Settled::Ends(Lost("the backend has not answered to a PING".to_owned())),
+            Deadline::Pong => Settled::Ends(Lost::new("the backend has not answered to a PING")),
         }
     }
 }

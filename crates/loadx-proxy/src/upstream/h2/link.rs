@@ -72,7 +72,9 @@ impl<N: Network> Link<N> {
     }
 
     fn has_room(&self) -> bool {
-        !self.is_retired.get() && self.mux.len() < self.mux.look(Connection::streams_max)
+        // Exchanges that wait for the window of the whole connection may wait for long.
+        let is_blocked = self.mux.awaits_window();
+        !self.is_retired.get() && !is_blocked && self.mux.len() < self.mux.look(Connection::streams_max)
     }
 
     /// Takes no more exchanges. The driver closes the connection after the last one.

@@ -18,7 +18,10 @@ const KEY_SUFFIX: &[u8] = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
 impl Offer {
     /// The offer of a request; `None` if the request offers no upgrade.
     pub(super) fn of(head: &RequestHead) -> Option<Self> {
-        let protocol = head.offered_protocols().next()?.to_vec();
+        // Of several protocols, the one that backends most likely know.
+        let is_websocket = |protocol: &&[u8]| protocol.eq_ignore_ascii_case(b"websocket");
+        let protocol =
+            head.offered_protocols().find(is_websocket).or_else(|| head.offered_protocols().next())?.to_vec();
         let accept = head.values("sec-websocket-key").next().map(|key| {
             let hash = digest(&SHA1_FOR_LEGACY_USE_ONLY, &[key, KEY_SUFFIX].concat());
             BASE64_STANDARD.encode(hash)

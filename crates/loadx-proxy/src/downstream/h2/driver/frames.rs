@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use base64::prelude::{BASE64_STANDARD, Engine as _};
 use loadx_core::{ProxyError, Time};
+use loadx_http::grpc;
 use loadx_http::h2::section::{Asked, RequestKind};
 use loadx_http::h2::{Code, Connection, Event, Told};
 use loadx_http::{Fault as HeadFault, Parsed, Version, parse_request};
@@ -144,9 +145,10 @@ impl<N: Network> Driver<'_, N> {
 
     /// Answers a request that does not become an exchange.
     fn refuse(&mut self, stream: u32, error: ProxyError, text: &[u8], wants: Wants) {
+        let is_call = grpc::is_call(text);
         let text = text[..text.len().min(2 * REFUSED_LINE_BYTES_MAX)].to_vec();
         let asked = Asked { kind: RequestKind::Plain, length: None, priority: <_>::default() };
-        self.begin(stream, asked, true, wants, Work::Refusal(error, text));
+        self.begin(stream, asked, true, wants, Work::Refusal { error, text, is_call });
     }
 
     pub(super) fn count(&self, count: impl FnOnce(&mut H2Counts)) {

@@ -15,7 +15,7 @@ use super::{Job, Served, serve_streams};
 use crate::buffers::Input;
 use crate::context::Worker;
 use crate::downstream::sessions::Session;
-use crate::h2::{Mux, Transfer};
+use crate::h2::{Gone, Mux, Transfer};
 use crate::io::Broken;
 use crate::limits::{H2_ROUNDS_MAX, HEAD_AT_END};
 use crate::net::Network;
@@ -198,7 +198,7 @@ impl<'d, N: Network> Driver<'d, N> {
         tracing::debug!("the connection of {} is gone: {broken}", self.served.origin.address());
         self.ending = Some(End::Close);
         self.mux().discard();
-        self.mux().abandon();
+        self.mux().abandon(Gone::Lost);
     }
 
     /// The client broke a rule for which the connection must end.
@@ -212,7 +212,7 @@ impl<'d, N: Network> Driver<'d, N> {
         self.count(|counts| counts.connection_fault(code));
         self.mux().put(|connection, out| connection.abort(code, reason, out));
         self.ending = Some(End::Linger);
-        self.mux().abandon();
+        self.mux().abandon(Gone::Lost);
     }
 
     fn announce_end(&mut self) {
