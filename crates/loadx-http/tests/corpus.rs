@@ -58,6 +58,16 @@ fn h2_answers() {
 }
 
 #[test]
+fn h2_as_server() {
+    run("h2_as_server", checks::h2_peers::as_server);
+}
+
+#[test]
+fn h2_as_client() {
+    run("h2_as_client", checks::h2_peers::as_client);
+}
+
+#[test]
 fn h2_connections() {
     run("h2_connections", checks::h2::connections);
 }

@@ -5,6 +5,7 @@
 //! the output had two readings, `Plain` would disagree.
 
 pub mod h2;
+pub mod h2_peers;
 mod local;
 mod plain;
 mod routing;
