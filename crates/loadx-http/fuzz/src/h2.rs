@@ -38,7 +38,12 @@ pub fn hpack(data: &[u8]) {
     for section in sections(data) {
         // A section that LoadX refuses ends the connection.
         let Ok(fields) = decode(&mut own, section) else { return };
-        assert_eq!(other.decode(section).ok().as_ref(), Some(&fields), "{section:?}");
+        let read = other.decode(section).ok();
+        if fields.is_empty() && read.is_none() {
+            // The library refuses a section of nothing but table sizes, which RFC 7541 does not forbid.
+            return;
+        }
+        assert_eq!(read.as_ref(), Some(&fields), "{section:?}");
         assert!(own.memory() < 20_000);
         let mut rewritten = Vec::new();
         fields.iter().for_each(|(name, value)| put_field(name, value, &mut rewritten));

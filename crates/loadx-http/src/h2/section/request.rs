@@ -15,6 +15,7 @@ pub struct RequestSection<'o> {
     has_host: bool,
     /// Whether the start line is written, so that no pseudo-header field may follow.
     has_start_line: bool,
+    has_length: bool,
     length: Option<u64>,
     priority: Priority,
 }
@@ -74,6 +75,7 @@ impl<'o> RequestSection<'o> {
             memory,
             has_host: false,
             has_start_line: false,
+            has_length: false,
             length: None,
             priority: Priority::default(),
         }
@@ -139,6 +141,7 @@ impl<'o> RequestSection<'o> {
                 }
             }
             b"content-length" => {
+                self.has_length = true;
                 self.fields.put(name, value);
                 // What is no number is a fault of the parser of HTTP/1.1.
                 self.length = std::str::from_utf8(value).ok().and_then(|text| text.parse().ok());
@@ -231,7 +234,7 @@ impl<'o> RequestSection<'o> {
             put_line(b"cookie", &self.memory.cookie, out);
         }
         // The parser of HTTP/1.1 must know that content follows. A tunnel has no content.
-        if !ends && self.length.is_none() && kind == RequestKind::Plain {
+        if !ends && !self.has_length && kind == RequestKind::Plain {
             out.extend_from_slice(b"transfer-encoding: chunked\r\n");
         }
         out.extend_from_slice(b"\r\n");
