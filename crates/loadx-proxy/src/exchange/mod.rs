@@ -285,13 +285,13 @@ where
 
     /// The statuses of gRPC with which a response is not passed on, because another backend can be asked.
     fn retried_statuses(&self) -> GrpcStatuses {
-        let has_other = self.served_by.as_ref().is_some_and(|served_by| {
-            let tried = |backend: &Backend| self.attempts.has_failed_at(backend.id());
-            let here = served_by.backend().id();
-            served_by.view.backends().iter().any(|backend| backend.id() != here && !tried(backend))
-        });
-        let may_retry = self.replay().whole && self.attempts.has_resends_left() && has_other;
-        if may_retry { self.policy.retry_grpc } else { GrpcStatuses::default() }
+        let none = GrpcStatuses::default();
+        let Some(served_by) = self.served_by.as_ref().filter(|_| self.policy.retry_grpc != none) else { return none };
+        let here = served_by.backend().id();
+        let is_other = |backend: &Backend| backend.id() != here && !self.attempts.has_failed_at(backend.id());
+        let may_retry =
+            self.replay().whole && self.attempts.has_resends_left() && served_by.view.backends().iter().any(is_other);
+        if may_retry { self.policy.retry_grpc } else { none }
     }
 
     /// Sends an error response after a failure, if the client can still get one. Counts and logs the exchange.

@@ -101,7 +101,7 @@ fn hypercorn_gets_requests_over_tls_and_in_clear_text() {
         let cluster = json!({ "backends": [address.to_string()], "protocol": "h2", "tls": tls });
         let config = json!({
             "proxy_host": "127.0.0.1", "proxy_port": 0, "clusters": { "web": cluster },
-            "health_check_interval": 0.1, "log_fields": ["protocol"],
+            "health_check_interval": 0.1, "health_check_timeout": 10, "log_fields": ["protocol"],
         });
         let loadx = LoadX::of(&config);
         eventually("hypercorn answers", || (loadx.get("/").status == 200).then_some(()));

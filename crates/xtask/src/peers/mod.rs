@@ -8,6 +8,7 @@ mod certificates;
 mod contender;
 mod floor;
 mod h2;
+mod h2_raw;
 mod lab;
 mod large;
 mod load;

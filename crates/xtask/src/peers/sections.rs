@@ -8,7 +8,7 @@ use super::case::{self, Case};
 use super::contender::Contender;
 use super::lab::{Lab, Stage};
 use super::report::{Sample, Spread};
-use super::{certificates, h2, large, reloads, tls};
+use super::{certificates, h2, h2_raw, large, reloads, tls};
 use crate::Trouble;
 
 /// One table.
@@ -19,7 +19,7 @@ pub(super) struct Section {
 }
 
 /// Every table other than that of the cases.
-pub(super) const ALL: [Section; 11] = [
+pub(super) const ALL: [Section; 13] = [
     Section { name: "memory", run: memory },
     Section { name: "latency", run: latency },
     Section { name: "start-up", run: start_up },
@@ -28,6 +28,8 @@ pub(super) const ALL: [Section; 11] = [
     Section { name: "h2", run: h2::h2 },
     Section { name: "h2c", run: h2::clear_h2 },
     Section { name: "h2-backends", run: h2::h2_backends },
+    Section { name: "h2-memory", run: h2_raw::memory },
+    Section { name: "h2-attacks", run: h2_raw::attacks },
     Section { name: "certificates", run: certificates::certificates },
     Section { name: "reloads", run: reloads::reloads },
     Section { name: "large", run: large::large },
