@@ -33,13 +33,14 @@ impl Setting {
     fn of(data: &[u8]) -> Option<Self> {
         let (first, rest) = data.split_first_chunk::<3>()?;
         let plan = |bytes: &[u8]| Plan {
-            length: usize::from(bytes[0]) * if bytes[1] & 1 == 0 { 1 } else { 701 },
+            length: usize::from(bytes[0]) * if bytes[1] & 1 == 0 { 1 } else { 37 },
             piece: 1 + usize::from(bytes[1]) * 37,
             has_trailers: bytes[2] & 1 == 1,
             is_cancelled: bytes[2] & 14 == 14,
         };
         let plans: Vec<Plan> = rest.chunks_exact(3).take(24).map(plan).collect();
-        let window = 1 + u32::from(first[0]) * 257;
+        // A window of a few bytes for much content would take most of the time of a search.
+        let window = 40 + u32::from(first[0]) * 257;
         Some(Setting { plans, window, between: 64 + usize::from(first[1]) * 64 })
     }
 
