@@ -175,6 +175,9 @@ pub const EVENTS_MAX: usize = 1_024;
 /// The most probes at the same time; further probes wait.
 pub const PROBES_MAX: usize = 256;
 
+/// The most bytes of content that LoadX reads of the response to a probe.
+pub const PROBE_CONTENT_BYTES_MAX: usize = 64 * 1024;
+
 /// The shortest time between two look-ups of a backend's name, whatever the time to live in DNS, so that a time to live
 /// of 0 causes no flood of look-ups.
 pub const RESOLVE_INTERVAL_MIN: Duration = Duration::from_secs(1);

@@ -47,9 +47,9 @@ file_object! {
             /// The longest time of an exchange, in seconds, from the head of the request to the end of the response;
             /// tunnels have no such limit. Without this key: no limit while bytes move.
             exchange_timeout: Seconds,
-            /// The age of a client connection, in seconds, from which on LoadX ends the connection with its next response, and a
-            /// connection of HTTP/2 at once after its running requests, so that clients with long connections come again and
-            /// reach all workers and processes. Without this key: no limit.
+            /// The largest age of a client connection, in seconds. LoadX ends an older connection with its next response, or after
+            /// the requests of HTTP/2 that run on the connection, so that clients with long connections come again and reach
+            /// all workers and processes. Without this key: no limit.
             max_connection_age: Seconds,
             /// The largest request body, in bytes; LoadX refuses a larger body with 413. Without this key: no limit,
             /// because LoadX forwards bodies while they arrive.

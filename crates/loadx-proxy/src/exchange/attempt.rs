@@ -57,6 +57,16 @@ where
         }
     }
 
+    /// Whether the same backend may get the request again, on a new connection. If so, counts the try.
+    pub(super) fn resends_after(&mut self, failure: &Failure) -> bool {
+        let resends = self.attempts.may_resend(failure, self.replay());
+        if resends {
+            self.tries += 1;
+            tracing::debug!(request = %self.incoming.id, "sending the request again on a new connection: {failure}");
+        }
+        resends
+    }
+
     /// The header of the PROXY protocol for a connection to a cluster, if the cluster gets one.
     pub(super) fn proxy_header(&self, cluster: usize) -> Option<Vec<u8>> {
         let version = self.incoming.plan.clusters[cluster].transport.proxy_protocol?;

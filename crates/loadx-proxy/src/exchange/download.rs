@@ -115,6 +115,8 @@ impl<P, A: ResponseSource<P>, W: ResponseSink<P>> Download<'_, P, A, W> {
             && self.retried.contains(status.number())
             && source.is_complete()
             && source.piece().content.is_empty()
+            // Only this attempt has had the messages that were relayed since it began.
+            && !self.progress.began_upload.get()
         {
             return Err(Failure::GrpcStatus { status: status.number(), message: message.clone() });
         }

@@ -30,13 +30,7 @@ where
             match self.converse_over_h1(backend, connection).await {
                 // The backend has most likely just closed the idle connection. That does not count against its health,
                 // so the same backend gets the request on a new connection.
-                Err(failure @ Failure::Unanswered { .. }) if is_reused => {
-                    if !self.attempts.may_resend(&failure, self.replay()) {
-                        return Err(failure);
-                    }
-                    self.tries += 1;
-                    tracing::debug!(request = %self.incoming.id, "sending the request again on a new connection: {failure}");
-                }
+                Err(failure @ Failure::Unanswered { .. }) if is_reused && self.resends_after(&failure) => {}
                 attempt => return attempt,
             }
         }

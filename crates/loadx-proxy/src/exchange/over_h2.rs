@@ -18,7 +18,7 @@ where
     pub(super) async fn attempt_over_h2(&mut self, backend: &Backend) -> Result<Answer<N>, Failure> {
         let transport = &self.incoming.plan.clusters[self.forwarded.cluster].transport;
         let mut open = self.worker.links.lease(backend, transport);
-        let mut is_first = true;
+        let mut has_resent = false;
         loop {
             let is_reused = open.is_some();
             let lease = match open.take() {
@@ -27,15 +27,11 @@ where
             };
             match self.converse_over_h2(lease).await {
                 // The backend has most likely just closed the connection, or takes no more streams there. That does not count
-                // against its health, so the same backend gets the request on a new connection.
+                // against its health, so the same backend gets the request once more, on a new connection.
                 Err(failure @ Failure::Unanswered { unsent, .. })
-                    if is_reused || (unsent && std::mem::take(&mut is_first)) =>
+                    if !has_resent && (is_reused || unsent) && self.resends_after(&failure) =>
                 {
-                    if !self.attempts.may_resend(&failure, self.replay()) {
-                        return Err(failure);
-                    }
-                    self.tries += 1;
-                    tracing::debug!(request = %self.incoming.id, "sending the request again on a new connection: {failure}");
+                    has_resent = true;
                 }
                 attempt => return attempt,
             }
@@ -45,7 +41,7 @@ where
     /// Waits for a place on a new connection to the picked backend.
     async fn lease(&mut self) -> Result<Lease<N>, Failure> {
         let (worker, incoming, cluster) = (self.worker, self.incoming, self.forwarded.cluster);
-        let Some(picked) = &self.served_by else { return Err(Failure::Premature) };
+        let picked = self.served_by.as_ref().expect("an attempt follows a pick");
         let (view, index) = (picked.view.clone(), picked.index);
         let target = move || Target { plan: incoming.plan.clone(), cluster, view: view.clone(), backend: index };
         // In a box, so that an exchange on an open connection takes no memory for this.

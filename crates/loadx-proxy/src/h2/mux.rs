@@ -108,6 +108,11 @@ impl<R: Role, A: Alarm> Mux<R, A> {
         told
     }
 
+    /// Wakes the driver, if the driver waits.
+    pub(crate) fn wake_driver(&self) {
+        self.state.borrow_mut().wake_driver();
+    }
+
     /// Notes that the driver waits, polled with this context, while exchanges are polled by others.
     pub(crate) fn driver_waits(&self, cx: &Context<'_>) {
         self.state.borrow_mut().driver = Some(cx.waker().clone());

@@ -30,7 +30,7 @@ pub(super) enum Permission {
     Send(usize),
     /// Wait until the other side takes more of this stream.
     Window,
-    /// Wait for other exchanges and for the connection, whose time the driver limits.
+    /// Wait for other exchanges and for the window of the connection.
     Turn,
     /// The stream has ended.
     Gone,

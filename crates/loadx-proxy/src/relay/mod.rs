@@ -8,7 +8,7 @@ use crate::sides::{BodySink, BodySource, RelayFault};
 
 use splice::{Pause, splice};
 
-/// Moves the rest of a body. Calls `progress` after each write.
+/// Moves the rest of a body. Calls `progress` when content has left the source, and after each write.
 pub(crate) async fn relay<R, W>(
     source: &mut R,
     sink: &mut W,

@@ -6,9 +6,8 @@ use std::collections::hash_map::Entry;
 use hdrhistogram::Histogram;
 use loadx_core::Time;
 
-use super::counters::{
-    BackendCounts, ClusterCounts, H2Counts, HandshakeCounts, RECENT_SLOT, RECENT_SLOTS, Shard, recent_slot_number,
-};
+use super::connection_counts::{H2Counts, HandshakeCounts};
+use super::counters::{BackendCounts, ClusterCounts, RECENT_SLOT, RECENT_SLOTS, Shard, recent_slot_number};
 use super::latency::{LATENCY_MAX_US, Latency};
 
 impl Latency {

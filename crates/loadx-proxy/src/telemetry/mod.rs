@@ -1,10 +1,11 @@
 //! Counts and logs exchanges.
 //!
-//! `record` has the facts about one exchange. `counters` and `latency` have the counts of a worker, `json` prints the
-//! counts. `access_log` collects the lines of a worker, `log_line` formats a line with the parts of `log_text` and
+//! `record` has the facts about one exchange. `counters`, `connection_counts` and `latency` have the counts of a worker,
+//! `json` prints the counts. `access_log` collects the lines of a worker, `log_line` formats a line with the parts of `log_text` and
 //! `wall_clock`, `log_writer` is the writing thread, `log_output` is the file, and `log_lines` keeps its lines whole.
 
 mod access_log;
+mod connection_counts;
 mod counters;
 mod json;
 mod latency;
@@ -19,7 +20,8 @@ mod testing;
 mod wall_clock;
 
 pub(crate) use access_log::AccessLog;
-pub(crate) use counters::{Departed, H2Counts, Holdings, Shard};
+pub(crate) use connection_counts::H2Counts;
+pub(crate) use counters::{Departed, Holdings, Shard};
 pub(crate) use json::round;
 pub(crate) use log_writer::{LogSender, LogWriter, LostLines, join as join_logs, start as start_log};
 pub(crate) use record::{Record, Request};

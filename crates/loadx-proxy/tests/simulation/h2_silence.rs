@@ -12,18 +12,12 @@ use tokio::time::Instant;
 use crate::conditions::Conditions;
 use crate::h2_wire::{Frame, H2Wire, PREFACE};
 use crate::network::SimNet;
-use crate::scenario::{BACKEND, count_panics};
+use crate::scenario::{BACKEND, in_virtual_time};
 use crate::wire::{Framing, Wire, send};
 
 /// Two requests, `pause` apart, to a backend whose first connection is dead after its first response. How long the second takes.
 pub(crate) fn second_request_after(pause: Duration) -> Duration {
-    count_panics();
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_time()
-        .start_paused(true)
-        .build_local(tokio::runtime::LocalOptions::default())
-        .unwrap();
-    runtime.block_on(async {
+    in_virtual_time(async {
         let net = SimNet::new(1, Conditions::good());
         tokio::task::spawn_local(backend(net.clone()));
         let config = json!({
@@ -53,13 +47,7 @@ pub(crate) fn second_request_after(pause: Duration) -> Duration {
 /// How long LoadX holds the exchange of a client of HTTP/2 that is gone without a sign, and how often it asks a client that is
 /// there, before an origin that does not answer for three minutes.
 pub(crate) fn exchange_of_a_silent_client(is_there: bool) -> (Duration, usize) {
-    count_panics();
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_time()
-        .start_paused(true)
-        .build_local(tokio::runtime::LocalOptions::default())
-        .unwrap();
-    runtime.block_on(async {
+    in_virtual_time(async {
         let net = SimNet::new(1, Conditions::good());
         let ended = Rc::new(Cell::new(None));
         tokio::task::spawn_local(slow_backend(net.clone(), Rc::clone(&ended)));

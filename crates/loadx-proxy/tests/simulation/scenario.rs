@@ -41,7 +41,7 @@ thread_local! {
 }
 
 /// Counts the panics of all tasks.
-pub(crate) fn count_panics() {
+fn count_panics() {
     static ONCE: std::sync::Once = std::sync::Once::new();
     ONCE.call_once(|| {
         let before = std::panic::take_hook();
@@ -82,6 +82,15 @@ fn run_over(seed: u64, tls: Option<SimTls>, arrange: impl Fn(&SimNet)) -> Outcom
 }
 
 fn run_scenario(scenario: Scenario, arrange: impl Fn(&SimNet)) -> Outcome {
+    in_virtual_time(async {
+        let hours = Duration::from_secs(8 * 3_600);
+        arrange(&scenario.net);
+        tokio::time::timeout(hours, scenario.run()).await.expect("the run ends within eight hours")
+    })
+}
+
+/// Runs `work` in virtual time. No task may panic.
+pub(crate) fn in_virtual_time<T>(work: impl Future<Output = T>) -> T {
     count_panics();
     PANICS.set(0);
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -89,11 +98,7 @@ fn run_scenario(scenario: Scenario, arrange: impl Fn(&SimNet)) -> Outcome {
         .start_paused(true)
         .build_local(tokio::runtime::LocalOptions::default())
         .unwrap();
-    let outcome = runtime.block_on(async {
-        let hours = Duration::from_secs(8 * 3_600);
-        arrange(&scenario.net);
-        tokio::time::timeout(hours, scenario.run()).await.expect("the run ends within eight hours")
-    });
+    let outcome = runtime.block_on(work);
     drop(runtime);
     assert_eq!(PANICS.get(), 0, "a task panicked");
     outcome

@@ -6,10 +6,9 @@ use std::sync::mpsc::channel;
 
 use serde_json::{Value, json};
 
-use crate::support::h2::{GET, H2Client, H2Message, H2Server, POST, data, headers};
-use crate::support::{Connection, LoadX, Origin, eventually};
-
-const CANCEL: u32 = 8;
+use crate::support::h2::code::CANCEL;
+use crate::support::h2::{GET, H2Client, H2Message, H2Server, POST, backend, data, headers};
+use crate::support::{LoadX, Origin, eventually};
 
 /// The fields of a call.
 const CALL: [(&str, &str); 6] =
@@ -18,19 +17,11 @@ const CALL: [(&str, &str); 6] =
 /// One message of three bytes.
 const MESSAGE: &[u8] = b"\0\0\0\0\x03abc";
 
-fn server(script: impl Fn(&mut H2Server<'_>) + Send + Sync + 'static) -> Origin {
-    Origin::start(move |connection: &mut Connection| {
-        if let Some(mut server) = H2Server::begin(connection, &[]) {
-            script(&mut server);
-        }
-    })
-}
-
 /// A server that answers every call with nothing but this status.
 fn refusing(status: &'static str) -> (Origin, Arc<AtomicUsize>) {
     let count = Arc::new(AtomicUsize::new(0));
     let counted = Arc::clone(&count);
-    let origin = server(move |server| {
+    let origin = backend(&[], move |server| {
         while let Some((stream, _)) = server.request() {
             counted.fetch_add(1, Ordering::SeqCst);
             let fields = [
@@ -47,7 +38,7 @@ fn refusing(status: &'static str) -> (Origin, Arc<AtomicUsize>) {
 
 /// A server that echoes every call.
 fn echoing() -> Origin {
-    server(|server| {
+    backend(&[], |server| {
         while let Some((stream, request)) = server.request() {
             let fields = [(":status", "200"), ("content-type", "application/grpc")];
             let head = headers(stream, false, &fields);
@@ -116,7 +107,7 @@ fn errors_of_loadx_are_statuses_of_grpc() {
 #[test]
 fn a_call_has_no_more_time_than_its_timeout() {
     let (told, tells) = channel();
-    let origin = server(move |server| {
+    let origin = backend(&[], move |server| {
         while let Some((stream, request)) = server.request() {
             assert_eq!(request.asked("grpc-timeout"), Some("50m"));
             let _ = told.send(server.reset_of(stream));
@@ -168,7 +159,7 @@ fn another_status_is_not_retried() {
 
 #[test]
 fn the_metadata_of_a_status_reaches_the_client_if_no_other_backend_can_be_asked() {
-    let origin = server(|server| {
+    let origin = backend(&[], |server| {
         while let Some((stream, _)) = server.request() {
             let fields =
                 [(":status", "200"), ("content-type", "application/grpc"), ("grpc-status", "14"), ("x-details", "d")];
@@ -181,8 +172,34 @@ fn the_metadata_of_a_status_reaches_the_client_if_no_other_backend_can_be_asked(
 }
 
 #[test]
+fn the_metadata_of_a_status_reaches_the_client_if_messages_were_relayed() {
+    let (told, tells) = channel();
+    let script = move |server: &mut H2Server<'_>| {
+        let Some((stream, _)) = server.head() else { return };
+        let _ = told.send(());
+        while server.so_far(stream).body.is_empty() {
+            if server.frame().is_none() {
+                return;
+            }
+        }
+        let fields =
+            [(":status", "200"), ("content-type", "application/grpc"), ("grpc-status", "14"), ("x-details", "d")];
+        server.send(headers(stream, true, &fields));
+        while server.frame().is_some() {}
+    };
+    let (first, second) = (backend(&[], script.clone()), backend(&[], script));
+    let loadx = before(&[&first, &second], &json!({ "retry_grpc": ["UNAVAILABLE"] }));
+    let mut client = H2Client::connect(loadx.address);
+    client.send(headers(1, false, &CALL));
+    tells.recv().unwrap();
+    let response = client.send(data(1, MESSAGE, false)).response(1);
+    assert_eq!((response.field("grpc-status"), response.field("x-details")), (Some("14"), Some("d")));
+    assert_eq!(first.connections() + second.connections(), 1);
+}
+
+#[test]
 fn a_slow_stream_of_messages_goes_on() {
-    let origin = server(|server| {
+    let origin = backend(&[], |server| {
         let Some((stream, _)) = server.head() else { return };
         server.send(headers(stream, false, &[(":status", "200"), ("content-type", "application/grpc")]));
         // Echoes each message as it comes.

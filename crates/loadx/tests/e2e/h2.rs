@@ -3,6 +3,7 @@
 use serde_json::json;
 
 use crate::h2_cases::{Then, cases};
+use crate::support::h2::code::{CANCEL, INTERNAL_ERROR, NO_ERROR, PROTOCOL_ERROR};
 use crate::support::h2::{
     DATA, END_HEADERS, END_STREAM, GET, H2Client, HEADERS, POST, PREFACE, RST_STREAM, data, frame, headers, reset,
     window,
@@ -11,11 +12,6 @@ use crate::support::tls::{Authority, text};
 use crate::support::{Client, LoadX, Origin, eventually};
 
 const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
-
-const NO_ERROR: u32 = 0;
-const PROTOCOL_ERROR: u32 = 1;
-const INTERNAL_ERROR: u32 = 2;
-const CANCEL: u32 = 8;
 
 #[test]
 fn each_case_meets_its_rule() {

@@ -1,5 +1,6 @@
 //! What a backend can send in HTTP/2, and what becomes of that. docs/http2.md has a row for each case.
 
+use crate::support::h2::code::{COMPRESSION_ERROR, FRAME_SIZE_ERROR, PROTOCOL_ERROR, STREAM_CLOSED};
 use crate::support::h2::{
     END_HEADERS, GOAWAY, HEADERS, PING, SETTINGS, WINDOW_UPDATE, data, frame, headers, reset, settings, window,
 };
@@ -29,11 +30,6 @@ pub(crate) enum Gets {
 
 use Gets::{Part, Status};
 use Seen::{Goaway, Nothing, Reset};
-
-const PROTOCOL_ERROR: u32 = 1;
-const FRAME_SIZE_ERROR: u32 = 6;
-const STREAM_CLOSED: u32 = 5;
-const COMPRESSION_ERROR: u32 = 9;
 
 /// A case: its name, the frames that the backend sends when the request has come, and what LoadX does.
 pub(crate) type Case = (&'static str, Vec<u8>, Seen, Gets);

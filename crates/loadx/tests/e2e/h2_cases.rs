@@ -1,5 +1,8 @@
 //! What a client can send in HTTP/2, and what becomes of that. docs/http2.md has a row for each case.
 
+use crate::support::h2::code::{
+    COMPRESSION_ERROR, ENHANCE_YOUR_CALM, FLOW_CONTROL_ERROR, FRAME_SIZE_ERROR, PROTOCOL_ERROR, STREAM_CLOSED,
+};
 use crate::support::h2::{
     ACK, DATA, END_HEADERS, END_STREAM, GET, GOAWAY, HEADERS, PING, POST, RST_STREAM, SETTINGS, WINDOW_UPDATE, data,
     frame, headers, reset, settings, window,
@@ -24,13 +27,6 @@ pub(crate) enum Then {
 }
 
 use Then::{Goaway, Reset, Status};
-
-const PROTOCOL_ERROR: u32 = 1;
-const FLOW_CONTROL_ERROR: u32 = 3;
-const STREAM_CLOSED: u32 = 5;
-const FRAME_SIZE_ERROR: u32 = 6;
-const COMPRESSION_ERROR: u32 = 9;
-const ENHANCE_YOUR_CALM: u32 = 11;
 
 /// A case: its name, the frames behind the preface, and what LoadX does.
 pub(crate) type Case = (&'static str, Vec<u8>, Then);

@@ -2,6 +2,7 @@
 
 use serde_json::json;
 
+use crate::support::h2::code::{CANCEL, ENHANCE_YOUR_CALM, NO_ERROR, PROTOCOL_ERROR};
 use crate::support::h2::{
     ACK, END_HEADERS, END_STREAM, GET, GOAWAY, H2Client, HEADERS, PING, PREFACE, frame, headers, reset, settings,
     window,
@@ -9,11 +10,6 @@ use crate::support::h2::{
 use crate::support::{Client, LoadX, Origin, eventually};
 
 const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
-
-const NO_ERROR: u32 = 0;
-const PROTOCOL_ERROR: u32 = 1;
-const CANCEL: u32 = 8;
-const ENHANCE_YOUR_CALM: u32 = 11;
 
 #[test]
 fn a_fault_of_the_connection_tells_its_code() {

@@ -7,6 +7,7 @@ mod aborts;
 mod acme;
 mod admin_api;
 mod backend_h2;
+mod backend_h2_ends;
 mod backend_tls;
 mod bad_input;
 mod balancing;

@@ -10,77 +10,53 @@ use super::lab::{LOAD_PROCESSOR, Lab, Stage};
 use super::tls::{Authority, Counted, Identity, Load, NAME, compare, contenders};
 use crate::Trouble;
 
-const LOADS: [Load; 5] = [
-    Load {
-        name: "h2-1",
-        about: "13 bytes over TLS, 32 connections with 1 stream each",
-        run: |_, address, span| h2load(address, "/", 32, 1, span),
-        budget: Some(0.85),
+/// A load of h2load.
+struct Shape {
+    name: &'static str,
+    about: &'static str,
+    path: &'static str,
+    connections: usize,
+    streams: usize,
+}
+
+const SHAPES: [Shape; 5] = [
+    Shape { name: "1", about: "13 bytes, 32 connections with 1 stream each", path: "/", connections: 32, streams: 1 },
+    Shape { name: "10", about: "13 bytes, 8 connections with 10 streams each", path: "/", connections: 8, streams: 10 },
+    Shape {
+        name: "100",
+        about: "13 bytes, 8 connections with 100 streams each",
+        path: "/",
+        connections: 8,
+        streams: 100,
     },
-    Load {
-        name: "h2-10",
-        about: "the same, 8 connections with 10 streams each",
-        run: |_, address, span| h2load(address, "/", 8, 10, span),
-        budget: Some(0.85),
-    },
-    Load {
-        name: "h2-100",
-        about: "the same, 8 connections with 100 streams each",
-        run: |_, address, span| h2load(address, "/", 8, 100, span),
-        budget: Some(0.85),
-    },
-    Load {
-        name: "h2-1m",
-        about: "1 MiB over TLS, 8 connections with 1 stream each",
-        run: |_, address, span| h2load(address, "/bytes/1048576", 8, 1, span),
-        budget: Some(0.85),
-    },
-    Load {
-        name: "h2-1m-10",
-        about: "1 MiB over TLS, 2 connections with 10 streams each",
-        run: |_, address, span| h2load(address, "/bytes/1048576", 2, 10, span),
-        budget: Some(0.85),
-    },
+    Shape { name: "1m", about: "1 MiB, 8 connections with 1 stream each", path: MIB, connections: 8, streams: 1 },
+    Shape { name: "1m-10", about: "1 MiB, 2 connections with 10 streams each", path: MIB, connections: 2, streams: 10 },
 ];
 
-/// The same loads in clear text. The proxies with TLS have most of their cost outside of HTTP/2.
-const CLEAR_LOADS: [Load; 4] = [
-    Load {
-        name: "h2c-1",
-        about: "13 bytes in clear text, 32 connections with 1 stream each",
-        run: |_, address, span| clear_h2load(address, "/", 32, 1, span),
-        budget: Some(0.85),
-    },
-    Load {
-        name: "h2c-10",
-        about: "the same, 8 connections with 10 streams each",
-        run: |_, address, span| clear_h2load(address, "/", 8, 10, span),
-        budget: Some(0.85),
-    },
-    Load {
-        name: "h2c-100",
-        about: "the same, 8 connections with 100 streams each",
-        run: |_, address, span| clear_h2load(address, "/", 8, 100, span),
-        budget: Some(0.85),
-    },
-    Load {
-        name: "h2c-1m",
-        about: "1 MiB in clear text, 8 connections with 1 stream each",
-        run: |_, address, span| clear_h2load(address, "/bytes/1048576", 8, 1, span),
-        budget: Some(0.85),
-    },
-];
+const MIB: &str = "/bytes/1048576";
+
+/// The loads, with this scheme in their URLs.
+fn loads(prefix: &str, scheme: &'static str, budget: Option<f64>) -> Vec<Load> {
+    let load = |shape: &'static Shape| Load {
+        name: format!("{prefix}-{}", shape.name),
+        about: format!("{} ({scheme})", shape.about),
+        run: Box::new(move |_, address, span| h2load(scheme, address, shape, span)),
+        budget,
+    };
+    SHAPES.iter().map(load).collect()
+}
 
 pub(super) fn h2(lab: &Lab, arguments: &PeersArguments) -> Result<String, Trouble> {
     let identity = Identity::new(lab, &Authority::new()?)?;
     let start = |contender: &Contender| lab.start_tls(contender, &Stage::USUAL, &identity);
-    compare(arguments, &identity, &LOADS, &contenders(lab), &start)
+    compare(arguments, &identity, &loads("h2", "https", Some(0.85)), &contenders(lab), &start)
 }
 
+/// The same loads in clear text. The proxies with TLS have most of their cost outside of HTTP/2.
 pub(super) fn clear_h2(lab: &Lab, arguments: &PeersArguments) -> Result<String, Trouble> {
     let identity = Identity::new(lab, &Authority::new()?)?;
     let start = |contender: &Contender| lab.start_clear_h2(contender, &Stage::USUAL, None);
-    compare(arguments, &identity, &CLEAR_LOADS, &contenders(lab), &start)
+    compare(arguments, &identity, &loads("h2c", "http", Some(0.85)), &contenders(lab), &start)
 }
 
 /// HTTP/2 on both sides. Debian's nginx does not speak HTTP/2 to backends; here it is the backend.
@@ -90,35 +66,15 @@ pub(super) fn h2_backends(lab: &Lab, arguments: &PeersArguments) -> Result<Strin
     let start = |contender: &Contender| lab.start_clear_h2(contender, &Stage::USUAL, Some(&[origin.address]));
     let contenders: Vec<Contender> =
         contenders(lab).into_iter().filter(|contender| *contender != Contender::Nginx).collect();
-    let names = ["h2b-1", "h2b-10", "h2b-100", "h2b-1m"];
-    let loads = CLEAR_LOADS.into_iter().zip(names).map(|(load, name)| Load { name, budget: None, ..load });
-    compare(arguments, &identity, &loads.collect::<Vec<_>>(), &contenders, &start)
+    compare(arguments, &identity, &loads("h2b", "http", None), &contenders, &start)
 }
 
-fn clear_h2load(
-    address: SocketAddr,
-    path: &str,
-    connections: usize,
-    streams: usize,
-    span: Duration,
-) -> Result<Counted, Trouble> {
-    h2load_at(format!("http://{address}{path}"), connections, streams, span)
-}
-
-fn h2load(
-    address: SocketAddr,
-    path: &str,
-    connections: usize,
-    streams: usize,
-    span: Duration,
-) -> Result<Counted, Trouble> {
-    h2load_at(format!("https://{NAME}:{}{path}", address.port()), connections, streams, span)
-}
-
-fn h2load_at(url: String, connections: usize, streams: usize, span: Duration) -> Result<Counted, Trouble> {
+fn h2load(scheme: &str, address: SocketAddr, shape: &Shape, span: Duration) -> Result<Counted, Trouble> {
+    // The certificate is for the name, which leads to the loopback address.
+    let url = format!("{scheme}://{NAME}:{}{}", address.port(), shape.path);
     let mut command = Command::new("taskset");
-    command.args(["--cpu-list", &LOAD_PROCESSOR.to_string(), "h2load", "-c", &connections.to_string()]);
-    command.args(["-m", &streams.to_string(), "-D", &span.as_secs_f64().ceil().to_string()]);
+    command.args(["--cpu-list", &LOAD_PROCESSOR.to_string(), "h2load", "-c", &shape.connections.to_string()]);
+    command.args(["-m", &shape.streams.to_string(), "-D", &span.as_secs_f64().ceil().to_string()]);
     let output = command.arg(url).stdin(Stdio::null()).output()?;
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     let line =

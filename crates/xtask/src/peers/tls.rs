@@ -131,12 +131,15 @@ fn client(authority: CertificateDer<'static>) -> Result<ClientConfig, Trouble> {
 
 /// One load.
 pub(super) struct Load {
-    pub(super) name: &'static str,
-    pub(super) about: &'static str,
-    pub(super) run: fn(&Identity, SocketAddr, Duration) -> Result<Counted, Trouble>,
+    pub(super) name: String,
+    pub(super) about: String,
+    pub(super) run: Run,
     /// The largest allowed ratio of LoadX's CPU to nginx's.
     pub(super) budget: Option<f64>,
 }
+
+/// Loads a contender at this address for this long.
+type Run = Box<dyn Fn(&Identity, SocketAddr, Duration) -> Result<Counted, Trouble>>;
 
 /// Complete responses and failures.
 pub(super) struct Counted {
@@ -144,39 +147,30 @@ pub(super) struct Counted {
     pub(super) errors: u64,
 }
 
-const LOADS: [Load; 5] = [
-    Load {
-        name: "tls-small",
-        about: "13 bytes, keep-alive, 64 connections",
-        run: |_, address, span| wrk(address, "/", 64, false, span),
-        budget: Some(0.85),
-    },
-    Load {
-        name: "tls-handshake",
-        about: "a full handshake (TLS 1.3, ECDSA P-256) per request, 64 at a time",
-        run: |_, address, span| wrk(address, "/", 64, true, span),
-        budget: Some(0.70),
-    },
-    Load { name: "tls-resumed", about: "a resumed handshake per request, one at a time", run: resumed, budget: None },
-    Load {
-        name: "tls-64k",
-        about: "64 KiB responses, 16 connections",
-        run: |_, address, span| wrk(address, "/bytes/65536", 16, false, span),
-        budget: None,
-    },
-    Load {
-        name: "tls-1m",
-        about: "1 MiB responses, 8 connections",
-        run: |_, address, span| wrk(address, "/bytes/1048576", 8, false, span),
-        budget: Some(0.85),
-    },
-];
+fn loads() -> Vec<Load> {
+    let load = |name: &str, about: &str, run: Run, budget| Load { name: name.into(), about: about.into(), run, budget };
+    let wrk_of = |path: &'static str, connections, closes| -> Run {
+        Box::new(move |_, address, span| wrk(address, path, connections, closes, span))
+    };
+    vec![
+        load("tls-small", "13 bytes, keep-alive, 64 connections", wrk_of("/", 64, false), Some(0.85)),
+        load(
+            "tls-handshake",
+            "a full handshake (TLS 1.3, ECDSA P-256) per request, 64 at a time",
+            wrk_of("/", 64, true),
+            Some(0.70),
+        ),
+        load("tls-resumed", "a resumed handshake per request, one at a time", Box::new(resumed), None),
+        load("tls-64k", "64 KiB responses, 16 connections", wrk_of("/bytes/65536", 16, false), None),
+        load("tls-1m", "1 MiB responses, 8 connections", wrk_of("/bytes/1048576", 8, false), Some(0.85)),
+    ]
+}
 
 pub(super) fn tls(lab: &Lab, arguments: &PeersArguments) -> Result<String, Trouble> {
     let identity = Identity::new(lab, &Authority::new()?)?;
     let contenders = contenders(lab);
     let start = |contender: &Contender| lab.start_tls(contender, &Stage::USUAL, &identity);
-    let mut table = compare(arguments, &identity, &LOADS, &contenders, &start)?;
+    let mut table = compare(arguments, &identity, &loads(), &contenders, &start)?;
     let _ = write!(
         table,
         "\n| idle TLS connection, of {HELD} | resident memory, bytes | LoadX's / the proxy's |\n|---|---|---|\n"
@@ -217,7 +211,7 @@ pub(super) fn compare(
             }
         }
         let budget = load.budget.map(|most| (Contender::Nginx.name(), most)).into_iter().collect();
-        let comparison = Comparison { case: load.name.to_owned(), about: load.about.to_owned(), columns, budget };
+        let comparison = Comparison { case: load.name.clone(), about: load.about.clone(), columns, budget };
         table.push_str(&comparison.rows());
     }
     Ok(table)

@@ -4,9 +4,10 @@ use std::io::IoSlice;
 
 use loadx_http::{BodyDecoder, FieldSlots, Framing, Parsed, parse_response};
 
-use super::{Asking, PROBE_CONTENT_BYTES_MAX};
+use super::Asking;
 use crate::buffers::Input;
 use crate::io::{fill, write_all};
+use crate::limits::PROBE_CONTENT_BYTES_MAX;
 use crate::net::Stream;
 
 /// Sends a head and returns the status of the response.

@@ -6,9 +6,10 @@ use loadx_core::Time;
 use loadx_http::h2::section::put_request;
 use loadx_http::h2::{Answer, Client, Code, Connection, Event, Scratch};
 
-use super::{Asking, PROBE_CONTENT_BYTES_MAX};
+use super::Asking;
 use crate::buffers::Input;
 use crate::io::{fill, write_all};
+use crate::limits::PROBE_CONTENT_BYTES_MAX;
 use crate::net::Stream;
 
 /// The request of a probe.

@@ -24,9 +24,6 @@ use crate::upstream::connect::{Dial, Dialler};
 
 use http2::{Request, Response};
 
-/// The most bytes of content that LoadX reads of the response to a probe.
-const PROBE_CONTENT_BYTES_MAX: usize = 64 * 1024;
-
 /// What asking takes.
 struct Asking<'a> {
     waiting: Waiting<'a>,

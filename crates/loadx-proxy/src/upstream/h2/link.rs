@@ -80,7 +80,7 @@ impl<N: Network> Link<N> {
     /// Takes no more exchanges. The driver closes the connection after the last one.
     pub(super) fn retire(&self) {
         self.is_retired.set(true);
-        self.mux.put(|_, _| {});
+        self.mux.wake_driver();
     }
 
     /// Since when no exchange runs; `None` if one runs.

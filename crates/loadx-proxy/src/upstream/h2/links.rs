@@ -67,9 +67,9 @@ impl<N: Network> Links<N> {
         let mut lanes = self.lanes.borrow_mut();
         let opening = &mut lanes.entry(target.backend().id()).or_default().opening;
         match opening {
-            Some(opening) if opening.has_room() => Rc::clone(opening),
+            Some(opening) if opening.has_room_for(&target) => Rc::clone(opening),
             _ => {
-                let new = opening.insert(Opening::new());
+                let new = opening.insert(Opening::new(&target));
                 spawn_local(Rc::clone(new).run(Rc::clone(worker), target));
                 Rc::clone(new)
             }

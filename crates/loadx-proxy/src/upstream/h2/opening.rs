@@ -3,8 +3,10 @@
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Poll, Waker};
 
+use loadx_core::config::BackendTransport;
 use loadx_core::{Backend, ConnectFailure, ConnectFailureKind, Failure};
 
 use super::driver::Driver;
@@ -29,10 +31,15 @@ impl Target {
     pub(super) fn backend(&self) -> &Backend {
         &self.view.backends()[self.backend]
     }
+
+    fn transport(&self) -> &Arc<BackendTransport> {
+        &self.plan.clusters[self.cluster].transport
+    }
 }
 
 /// A connection that is being opened.
 pub(super) struct Opening<N: Network> {
+    transport: Arc<BackendTransport>,
     state: RefCell<State<N>>,
     /// The number of exchanges that have asked for a place.
     claims: Cell<usize>,
@@ -45,8 +52,14 @@ enum State<N: Network> {
 }
 
 impl<N: Network> Opening<N> {
-    pub(super) fn new() -> Rc<Self> {
-        Rc::new(Opening { state: RefCell::new(State::Waiting(Vec::new())), claims: Cell::new(0) })
+    pub(super) fn new(target: &Target) -> Rc<Self> {
+        let transport = Arc::clone(target.transport());
+        Rc::new(Opening { transport, state: RefCell::new(State::Waiting(Vec::new())), claims: Cell::new(0) })
+    }
+
+    /// Whether an exchange with this target may wait. After a reload, the cluster may have another transport than the connection.
+    pub(super) fn has_room_for(&self, target: &Target) -> bool {
+        Arc::ptr_eq(&self.transport, target.transport()) && self.has_room()
     }
 
     /// Whether another exchange may wait.

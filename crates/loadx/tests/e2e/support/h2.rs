@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
-use super::{Client, Connection};
+use super::{Client, Connection, Origin};
 
 pub(crate) const DATA: u8 = 0;
 pub(crate) const HEADERS: u8 = 1;
@@ -16,6 +16,27 @@ pub(crate) const WINDOW_UPDATE: u8 = 8;
 pub(crate) const ACK: u8 = 1;
 pub(crate) const END_STREAM: u8 = 1;
 pub(crate) const END_HEADERS: u8 = 4;
+
+/// The codes of errors.
+pub(crate) mod code {
+    pub(crate) const NO_ERROR: u32 = 0;
+    pub(crate) const PROTOCOL_ERROR: u32 = 1;
+    pub(crate) const INTERNAL_ERROR: u32 = 2;
+    pub(crate) const FLOW_CONTROL_ERROR: u32 = 3;
+    pub(crate) const STREAM_CLOSED: u32 = 5;
+    pub(crate) const FRAME_SIZE_ERROR: u32 = 6;
+    pub(crate) const REFUSED_STREAM: u32 = 7;
+    pub(crate) const CANCEL: u32 = 8;
+    pub(crate) const COMPRESSION_ERROR: u32 = 9;
+    pub(crate) const ENHANCE_YOUR_CALM: u32 = 11;
+}
+
+/// The names of settings.
+pub(crate) mod setting {
+    pub(crate) const STREAMS_MAX: u16 = 3;
+    pub(crate) const WINDOW: u16 = 4;
+    pub(crate) const CONNECT_PROTOCOL: u16 = 8;
+}
 
 pub(crate) const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
@@ -299,6 +320,18 @@ impl<'c> H2Server<'c> {
             self.answer(stream, "200", content);
         }
     }
+}
+
+/// A backend that runs `script` on each connection, with these settings.
+pub(crate) fn backend(
+    settings: &'static [(u16, u32)],
+    script: impl Fn(&mut H2Server<'_>) + Send + Sync + 'static,
+) -> Origin {
+    Origin::start(move |connection: &mut Connection| {
+        if let Some(mut server) = H2Server::begin(connection, settings) {
+            script(&mut server);
+        }
+    })
 }
 
 fn read_frame(mut take: impl FnMut(usize) -> Result<Vec<u8>, String>) -> Result<H2Frame, String> {
