@@ -7,6 +7,7 @@ mod cli;
 mod config_file;
 mod logging;
 mod manager;
+mod memory;
 mod open_files;
 mod signals;
 mod systemd;

@@ -64,15 +64,15 @@ impl Signals {
         Ok(Signals { runtime, caught })
     }
 
-    /// Waits for a signal or for `other`, but not longer than `limit`, if there is a limit.
-    pub(crate) fn next_or<T>(&mut self, limit: Option<Duration>, other: impl Future<Output = T>) -> Woken<T> {
+    /// Waits for a signal or for `other`, but not longer than `limit`.
+    pub(crate) fn next_or<T>(&mut self, limit: Duration, other: impl Future<Output = T>) -> Woken<T> {
         let Signals { runtime, caught } = self;
         runtime.block_on(async {
             tokio::select! {
                 biased;
                 (name, wish) = next(caught) => Woken::Signal(name, wish),
                 other = other => Woken::Other(other),
-                () = sleep(limit) => Woken::Timeout,
+                () = tokio::time::sleep(limit) => Woken::Timeout,
             }
         })
     }
@@ -119,13 +119,6 @@ async fn next_stop(caught: &mut [(&'static str, Signal, Wish)]) -> &'static str 
             (name, Wish::Stop) => return name,
             (name, _) => ignore(name),
         }
-    }
-}
-
-async fn sleep(limit: Option<Duration>) {
-    match limit {
-        Some(limit) => tokio::time::sleep(limit).await,
-        None => std::future::pending().await,
     }
 }
 

@@ -42,7 +42,7 @@ where
 
     /// Calls [`attempt`](Self::attempt), and fails when the drain of the backend is over.
     pub(super) async fn attempt_while_served(&mut self, backend: &Backend) -> Result<Answer<N>, Failure> {
-        let attempt = until_cut(backend, self.attempt(backend)).await;
+        let attempt = until_cut(backend, pin!(self.attempt(backend))).await;
         attempt.unwrap_or_else(|| match self.progress.answered.get() {
             None => Err(Failure::DrainOver),
             Some(_) => Err(Failure::BrokeOff("the drain of the backend was over".to_owned())),
@@ -250,8 +250,9 @@ async fn end_of_upload(outcome: Result<(), RelayFault>, progress: &Progress) -> 
 }
 
 /// Runs `work`. Returns `None` when the drain of the backend is over first; control wakes all tasks then.
-pub(super) async fn until_cut<T>(backend: &Backend, work: impl Future<Output = T>) -> Option<T> {
-    let mut work = pin!(work);
+///
+/// `work` is pinned by the caller: moving an attempt would copy thousands of bytes for each request.
+pub(super) async fn until_cut<T>(backend: &Backend, mut work: Pin<&mut impl Future<Output = T>>) -> Option<T> {
     poll_fn(|cx| match work.as_mut().poll(cx) {
         Poll::Ready(outcome) => Poll::Ready(Some(outcome)),
         Poll::Pending if backend.is_cut() => Poll::Ready(None),

@@ -1,6 +1,7 @@
 //! The tunnel after a 101: relays bytes in both directions without interpreting them (RFC 9110, section 7.8).
 
 use std::cell::Cell;
+use std::pin::pin;
 use std::time::Duration;
 
 use loadx_core::{Backend, Time};
@@ -73,9 +74,12 @@ where
             moved: Cell::new(pace.timer.now()),
             half_closed: Cell::new(false),
         };
-        let up = tunnel.relay(request.body(), to_backend);
-        let down = tunnel.relay(from_backend, response.body());
-        match until_cut(backend, async { tokio::try_join!(up, down) }).await {
+        let joined = {
+            let up = tunnel.relay(request.body(), to_backend);
+            let down = tunnel.relay(from_backend, response.body());
+            until_cut(backend, pin!(async { tokio::try_join!(up, down) })).await
+        };
+        match joined {
             Some(Ok(_)) => TunnelEnd::Closed,
             Some(Err(broken)) => TunnelEnd::Broke(format!("the tunnel broke: {broken}")),
             None => {

@@ -16,6 +16,7 @@ use crate::admin::Admin;
 use crate::certificates::Keeper;
 use crate::logging;
 use crate::manager::{Base, Followed, Manager, Origin, Start, Successor};
+use crate::memory::{self, UnusedMemory};
 use crate::signals::{Signals, Wish, Woken};
 use crate::systemd::Systemd;
 use crate::traps::Trap;
@@ -223,11 +224,12 @@ impl Serving<'_> {
     /// Obeys signals, and changes of the config file if there is a `watch`, until a signal stops LoadX or another process
     /// takes over.
     fn until_end(&mut self, signals: &mut Signals, mut watch: Option<Watch>) -> End {
-        let interval = watch.as_ref().map(|_| watch::INTERVAL).into_iter().chain(self.systemd.interval()).min();
-        let next = || interval.map(|interval| Instant::now() + interval);
-        let mut look_at = next();
+        let intervals = watch.as_ref().map(|_| watch::INTERVAL).into_iter().chain(self.systemd.interval());
+        let interval = intervals.fold(memory::LOOK_INTERVAL, Duration::min);
+        let mut memory = UnusedMemory::new();
+        let mut look_at = Instant::now() + interval;
         loop {
-            let limit = look_at.map(|at| at.saturating_duration_since(Instant::now()));
+            let limit = look_at.saturating_duration_since(Instant::now());
             match signals.next_or(limit, self.manager.successor()) {
                 Woken::Signal(name, Wish::Reload) => {
                     watch.iter_mut().for_each(Watch::note_read);
@@ -249,8 +251,9 @@ impl Serving<'_> {
                 Woken::Timeout => {}
             }
             // Also when signals come without a pause.
-            if look_at.is_some_and(|at| at <= Instant::now()) {
-                look_at = next();
+            if look_at <= Instant::now() {
+                look_at = Instant::now() + interval;
+                memory.look();
                 if let Some(watch) = watch.as_mut()
                     && watch.is_due()
                 {

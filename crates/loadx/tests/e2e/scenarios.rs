@@ -40,7 +40,14 @@ fn steps(block: &str) -> Vec<Step> {
 
 /// The line with other numbers than ports as `#`, ids as `ID`, and runs of white space and of `^` shortened.
 fn normal(line: &str) -> String {
-    line.split_whitespace().map(normal_word).collect::<Vec<_>>().join(" ")
+    let line = line.split_whitespace().map(normal_word).collect::<Vec<_>>().join(" ");
+    // The system resets a connection that a dying backend had in its backlog, and refuses those that come later.
+    match line.split_once("cannot connect: ") {
+        Some((before, reason)) if reason.contains("connection reset") => {
+            format!("{before}cannot connect: connection refused")
+        }
+        _ => line,
+    }
 }
 
 fn normal_word(word: &str) -> String {
@@ -227,5 +234,8 @@ fn numbers_may_differ_and_words_may_not() {
     assert_eq!(normal("p50 ms 1.79 1.97  +9.9 %"), normal("p50 ms 1 2 -13 %"));
     assert_eq!(normal("X-Request-Id: a7fe2fe09190b51d"), normal("X-Request-Id: 0000000000000000"));
     assert_ne!(normal("failed 0"), normal("successful 0"));
+    let down = "WARN backend localhost:8001 is down: cannot connect:";
+    let reset = format!("{down} 127.0.0.1:8001: connection reset; [::1]:8001: connection refused");
+    assert_eq!(normal(&reset), normal(&format!("{down} connection refused")));
     assert_eq!(normal("2026-11-22T22:44:17.295161Z  INFO a"), normal("2027-01-02T03:04:05.000001Z INFO a"));
 }

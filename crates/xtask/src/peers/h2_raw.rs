@@ -24,8 +24,14 @@ use crate::Trouble;
 const HELD: usize = 1_000;
 const STREAMS: u32 = 100;
 
-/// The time in which proxies settle.
+/// The time without a byte from a proxy after which the proxy counts as settled.
 const SETTLES: Duration = Duration::from_secs(6);
+
+/// The time after which an idle proxy has given unused memory back, if it ever does.
+const RESTS: Duration = Duration::from_secs(65);
+
+/// The longest wait for the last byte.
+const SETTLES_MAX: Duration = Duration::from_secs(150);
 
 /// The pause of an attacker between two bursts, and of the honest client between two requests.
 const PAUSE: Duration = Duration::from_millis(1);
@@ -64,12 +70,13 @@ pub(super) fn memory(lab: &Lab, _: &PeersArguments) -> Result<String, Trouble> {
          1 MiB, no window |\n|---|---|---|---|\n"
     );
     let standard = Setting::Window(65_535);
-    let turns = [("/", standard), ("/", Setting::Window(0)), ("/bytes/1048576", Setting::Window(0))];
+    let shut = Setting::Window(0);
+    let turns = [("/", standard, RESTS), ("/", shut, SETTLES), ("/bytes/1048576", shut, SETTLES)];
     for contender in contenders(lab) {
         let _ = write!(table, "| {} |", contender.name());
-        for (path, window) in turns {
+        for (path, window, quiet) in turns {
             let running = lab.start_clear_h2(&contender, &Stage::USUAL, None)?;
-            let held = held(&running, path, window)?;
+            let held = held(&running, path, window, quiet)?;
             let _ = write!(table, " {:.0} |", held / 1_024.0);
         }
         table.push('\n');
@@ -77,8 +84,8 @@ pub(super) fn memory(lab: &Lab, _: &PeersArguments) -> Result<String, Trouble> {
     Ok(table)
 }
 
-/// The memory that a contender holds for each connection, in bytes.
-fn held(running: &Running, path: &str, window: Setting) -> io::Result<f64> {
+/// The memory that a contender holds for each connection after a `quiet` time, in bytes.
+fn held(running: &Running, path: &str, window: Setting, quiet: Duration) -> io::Result<f64> {
     let mut requests = Vec::new();
     (0..STREAMS).for_each(|at| put_request(1 + 2 * at, "GET", path, true, &mut requests));
     // Excludes the memory that the first requests allocate once.
@@ -88,18 +95,21 @@ fn held(running: &Running, path: &str, window: Setting) -> io::Result<f64> {
     for _ in 0..HELD {
         streams.push(begin(running.address, &[window], &requests)?);
     }
-    drain(&mut streams, SETTLES)?;
+    drain(&mut streams, quiet)?;
     Ok((running.process.resident() as f64 - before as f64) / HELD as f64)
 }
 
-/// Reads and discards what comes for some time.
-fn drain(streams: &mut [TcpStream], span: Duration) -> io::Result<()> {
+/// Reads and discards what comes, until nothing has come for `quiet`.
+fn drain(streams: &mut [TcpStream], quiet: Duration) -> io::Result<()> {
     let began = Instant::now();
+    let mut heard = began;
     let mut buffer = vec![0; 64 * 1024];
     streams.iter().try_for_each(|stream| stream.set_nonblocking(true))?;
-    while began.elapsed() < span {
+    while heard.elapsed() < quiet && began.elapsed() < SETTLES_MAX {
         for stream in &mut *streams {
-            while matches!(stream.read(&mut buffer), Ok(1..)) {}
+            while matches!(stream.read(&mut buffer), Ok(1..)) {
+                heard = Instant::now();
+            }
         }
         std::thread::sleep(Duration::from_millis(20));
     }
