@@ -10,9 +10,9 @@ mod trap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::path::Path;
 
-use loadx_core::config::{ClusterConfig, Config, HealthKeys, HostPort, ListenerConfig};
+use loadx_core::config::{BackendProtocol, ClusterConfig, Config, HealthKeys, HostPort, ListenerConfig};
 use loadx_core::route::Action;
-use loadx_core::{BackendSpec, Probe};
+use loadx_core::{BackendSpec, GrpcStatuses, Probe};
 
 use crate::trouble::Trouble;
 use crate::words::count;
@@ -45,10 +45,9 @@ fn find(config: &Config) -> Vec<Trap> {
     let listen = config.listeners.iter().map(|listener| half_an_address("the address to listen on", &listener.at.host));
     let told = config.listeners.iter().map(anybody_tells_addresses);
     let log = config.access_log.as_ref().and_then(|log| log.file.as_deref()).and_then(unwritable_log);
-    let clusters = config
-        .clusters
-        .iter()
-        .flat_map(|cluster| [slow_probes(config, cluster), all_drained(cluster), insecure(cluster)]);
+    let clusters = config.clusters.iter().flat_map(|cluster| {
+        [slow_probes(config, cluster), all_drained(cluster), insecure(cluster), retries_of_no_calls(cluster)]
+    });
     let found = listen.chain(told).chain([log]).chain(backends).chain(clusters).flatten();
     let found = found.chain(unused(config)).chain(routes::traps(config)).chain(redirects::traps(config));
     found.chain(certificates::traps(config)).collect()
@@ -87,6 +86,20 @@ fn insecure(cluster: &ClusterConfig) -> Option<Trap> {
                 cluster.name
             ),
             "name the authority of the backends' certificates with \"ca\", and remove \"insecure\"",
+        )
+    })
+}
+
+/// A cluster with retries of gRPC whose backends speak HTTP/1.1, over which there is no gRPC.
+fn retries_of_no_calls(cluster: &ClusterConfig) -> Option<Trap> {
+    let retries = cluster.attempt.retry_grpc != GrpcStatuses::default();
+    (retries && cluster.transport.protocol == BackendProtocol::Http1).then(|| {
+        Trap::warning(
+            format!(
+                "\"retry_grpc\" of the cluster \"{}\" has no effect: gRPC needs HTTP/2, and LoadX speaks HTTP/1.1 to its backends",
+                cluster.name
+            ),
+            "add \"protocol\": \"h2\" to the cluster, or remove \"retry_grpc\"",
         )
     })
 }

@@ -278,3 +278,17 @@ fn a_redirect_that_leads_to_its_own_route_is_a_warning() {
         assert_eq!(warnings(&json!([route, { "hosts": ["app"], "cluster": "app" }]), &listeners), [""; 0], "{route}");
     }
 }
+
+#[test]
+fn retries_of_grpc_without_http_2_are_a_warning() {
+    let cluster = |protocol: &str| {
+        json!({ "clusters": { "calls": {
+            "protocol": protocol, "retry_grpc": ["UNAVAILABLE"], "backends": [{ "host": "192.0.2.1", "port": 80 }],
+        } }, "routes": [{ "cluster": "calls" }] })
+    };
+    let warned = check(&cluster("http/1.1"));
+    assert_eq!(warned.code, Some(0), "{warned:?}");
+    assert!(warned.stderr.contains("\"retry_grpc\" of the cluster \"calls\" has no effect"), "{warned:?}");
+    let silent = check(&cluster("h2"));
+    assert_eq!((silent.code, silent.stderr.as_str()), (Some(0), ""));
+}

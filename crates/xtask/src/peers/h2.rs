@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::PeersArguments;
 use super::contender::Contender;
 use super::lab::{LOAD_PROCESSOR, Lab, Stage};
-use super::tls::{Authority, Counted, Identity, Load, NAME, compare, contenders};
+use super::tls::{Authority, Counted, Identity, Load, NAME, compare, contenders, wrk};
 use crate::Trouble;
 
 /// A load of h2load.
@@ -66,7 +66,21 @@ pub(super) fn h2_backends(lab: &Lab, arguments: &PeersArguments) -> Result<Strin
     let start = |contender: &Contender| lab.start_clear_h2(contender, &Stage::USUAL, Some(&[origin.address]));
     let contenders: Vec<Contender> =
         contenders(lab).into_iter().filter(|contender| *contender != Contender::Nginx).collect();
-    compare(arguments, &identity, &loads("h2b", "http", None), &contenders, &start)
+    let of_h2 = compare(arguments, &identity, &loads("h2b", "http", None), &contenders, &start)?;
+    let start = |contender: &Contender| lab.start_clear(contender, &Stage::USUAL, false, Some(&[origin.address]));
+    let of_h1 = compare(arguments, &identity, &loads_of_h1(), &contenders, &start)?;
+    Ok(format!("{of_h2}\n{of_h1}"))
+}
+
+/// Clients of HTTP/1.1.
+fn loads_of_h1() -> [Load; 2] {
+    let load = |name: &str, about: &str, path: &'static str, connections| Load {
+        name: name.to_owned(),
+        about: format!("{about}, {connections} connections of HTTP/1.1"),
+        run: Box::new(move |_, address, span| wrk("http", address, path, (connections, false), span)),
+        budget: None,
+    };
+    [load("h2b-h1", "13 bytes", "/", 32), load("h2b-h1-1m", "1 MiB", MIB, 8)]
 }
 
 fn h2load(scheme: &str, address: SocketAddr, shape: &Shape, span: Duration) -> Result<Counted, Trouble> {

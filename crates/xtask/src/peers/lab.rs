@@ -146,6 +146,18 @@ impl Lab {
         stage: &Stage,
         h2_backends: Option<&[SocketAddr]>,
     ) -> Result<Running, Trouble> {
+        self.start_clear(contender, stage, true, h2_backends)
+    }
+
+    /// Starts a contender in clear text. `h2_clients`: whether its clients speak HTTP/2; `h2_backends`: backends that speak HTTP/2,
+    /// in place of the usual ones.
+    pub(super) fn start_clear(
+        &self,
+        contender: &Contender,
+        stage: &Stage,
+        h2_clients: bool,
+        h2_backends: Option<&[SocketAddr]>,
+    ) -> Result<Running, Trouble> {
         let address = free_address()?;
         let usual: Vec<SocketAddr> = (0..stage.backends).map(|number| self.backend(number)).collect();
         let setup = Setup {
@@ -155,7 +167,7 @@ impl Lab {
             workers: stage.workers,
             variant: None,
             tls: None,
-            clear_h2: true,
+            clear_h2: h2_clients,
             h2_backends: h2_backends.is_some(),
             folder: self.folder.path(),
         };

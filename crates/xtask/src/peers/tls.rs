@@ -150,7 +150,7 @@ pub(super) struct Counted {
 fn loads() -> Vec<Load> {
     let load = |name: &str, about: &str, run: Run, budget| Load { name: name.into(), about: about.into(), run, budget };
     let wrk_of = |path: &'static str, connections, closes| -> Run {
-        Box::new(move |_, address, span| wrk(address, path, connections, closes, span))
+        Box::new(move |_, address, span| wrk("https", address, path, (connections, closes), span))
     };
     vec![
         load("tls-small", "13 bytes, keep-alive, 64 connections", wrk_of("/", 64, false), Some(0.85)),
@@ -229,18 +229,24 @@ fn turn(load: &Load, identity: &Identity, running: &Running, span: Duration) -> 
 
 /// Full handshakes; returns their number.
 pub(super) fn handshakes(address: SocketAddr, span: Duration) -> Result<u64, Trouble> {
-    Ok(wrk(address, "/", 64, true, span)?.done)
+    Ok(wrk("https", address, "/", (64, true), span)?.done)
 }
 
-/// The load of wrk.
-fn wrk(address: SocketAddr, path: &str, connections: usize, closes: bool, span: Duration) -> Result<Counted, Trouble> {
+/// The load of wrk. `closes`: whether each request has a connection of its own.
+pub(super) fn wrk(
+    scheme: &str,
+    address: SocketAddr,
+    path: &str,
+    (connections, closes): (usize, bool),
+    span: Duration,
+) -> Result<Counted, Trouble> {
     let mut command = Command::new("taskset");
     command.args(["--cpu-list", &LOAD_PROCESSOR.to_string(), "wrk", "-t1", "-c", &connections.to_string()]);
     command.args(["-d", &format!("{}s", span.as_secs_f64().ceil() as u64)]);
     if closes {
         command.args(["-H", "Connection: close"]);
     }
-    let output = command.arg(format!("https://{NAME}:{}{path}", address.port())).stdin(Stdio::null()).output()?;
+    let output = command.arg(format!("{scheme}://{NAME}:{}{path}", address.port())).stdin(Stdio::null()).output()?;
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     let number_in = |line: &str| line.split(|c: char| !c.is_ascii_digit()).find_map(|word| word.parse().ok());
     let line_with = |words: &str| text.lines().find(|line| line.contains(words));
