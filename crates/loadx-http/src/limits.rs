@@ -53,6 +53,9 @@ pub mod h2 {
     /// The most frames that move nothing (such as PING, SETTINGS, WINDOW_UPDATE, empty DATA) before the client must wait or do
     /// something useful: each request and each frame with content earns a few more.
     pub const IDLE_FRAMES_MAX: u32 = 1_000;
+    /// The most of such frames that useful work earns: two WINDOW_UPDATE for each frame of 10 bytes in a window of
+    /// [`STREAM_WINDOW`], which can come when the stream is closed.
+    pub const IDLE_FRAMES_EARNED_MAX: u32 = 16_000;
     /// The number of frames that move nothing that a client may send per second without end.
     pub const IDLE_FRAMES_PER_SECOND: u32 = 100;
 
@@ -61,6 +64,10 @@ pub mod h2 {
     /// The number of faults in single streams per second that a client may cause without end.
     pub const STREAM_FAULTS_PER_SECOND: u32 = 10;
 
-    /// The number of streams that LoadX has reset whose late frames LoadX still ignores.
+    /// The number of a client's streams that LoadX has reset whose late frames LoadX still ignores: the client opens a further stream
+    /// only when it knows of the end of another one, so that a few more than [`STREAMS_MAX`] are enough.
     pub const RECENT_RESETS: usize = 128;
+
+    /// The number of requests to a backend that LoadX has cancelled whose late answers LoadX still ignores: all that there can be.
+    pub const RECENT_REQUEST_RESETS: usize = (REQUEST_RESETS_MAX + REQUEST_STREAMS_MAX) as usize;
 }

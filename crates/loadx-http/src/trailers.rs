@@ -1,14 +1,17 @@
-//! The trailer section of a chunked body (RFC 9110, section 6.5).
+//! The trailer section of a message (RFC 9110, section 6.5).
 
 use std::sync::Arc;
 
 use crate::BodyFault;
 use crate::fields::{reads_alike, reads_as};
 use crate::limits::TRAILER_BYTES_MAX;
+use crate::limits::h2::SECTION_BYTES_MAX;
 
 /// The trailer section while LoadX reads it, without the fields that LoadX removes.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Trailers {
+    /// The largest section, in bytes.
+    most: usize,
     kept: Vec<u8>,
     /// The offset of the current line in `kept`, in bytes.
     line: usize,
@@ -18,7 +21,17 @@ pub(crate) struct Trailers {
     removed: Vec<Arc<str>>,
 }
 
+impl Default for Trailers {
+    fn default() -> Self {
+        Trailers::up_to(TRAILER_BYTES_MAX)
+    }
+}
+
 impl Trailers {
+    fn up_to(most: usize) -> Self {
+        Trailers { most, kept: Vec::new(), line: 0, section: 0, removed: Vec::new() }
+    }
+
     /// Removes the fields of these names too, and the fields that a server may read as these.
     pub(crate) fn remove(&mut self, names: &[Arc<str>]) {
         self.removed = names.to_vec();
@@ -32,7 +45,7 @@ impl Trailers {
     /// Adds a byte of a line.
     pub(crate) fn push(&mut self, byte: u8) -> Result<(), BodyFault> {
         // This byte, the end of its line, and the empty line after it.
-        if self.section + 1 + 2 + 2 > TRAILER_BYTES_MAX {
+        if self.section + 1 + 2 + 2 > self.most {
             return Err(BodyFault::Chunk("the trailer section is too large"));
         }
         self.section += 1;
@@ -60,13 +73,13 @@ impl Trailers {
     }
 }
 
-/// The lines of a trailer section that LoadX forwards. `lines`: all lines, each with its CR LF. `removed`: further names of fields
+/// The lines of a trailer section of HTTP/2 that LoadX forwards. `lines`: all lines, each with its CR LF. `removed`: further names of fields
 /// that LoadX removes.
 ///
 /// # Errors
 /// When the section is too large, or a line is no field.
 pub fn forwarded_trailers(lines: &[u8], removed: &[Arc<str>]) -> Result<Vec<u8>, BodyFault> {
-    let mut trailers = Trailers::default();
+    let mut trailers = Trailers::up_to(SECTION_BYTES_MAX);
     trailers.remove(removed);
     for line in lines.split_inclusive(|byte| *byte == b'\n') {
         line.strip_suffix(b"\r\n").unwrap_or(line).iter().try_for_each(|byte| trailers.push(*byte))?;

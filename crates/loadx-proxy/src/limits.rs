@@ -48,6 +48,9 @@ pub const H2_CLIENT_PONG: Duration = Duration::from_secs(20);
 /// How long a backend may take to answer a PING before its connection counts as dead.
 pub const H2_PONG: Duration = Duration::from_secs(5);
 
+/// The interval in which a request of HTTP/2 that waits for room looks whether requests of other connections have made room.
+pub const H2_START_LOOK: Duration = Duration::from_millis(100);
+
 /// The most times that a connection of HTTP/2 reads, serves and writes before the worker serves its other connections again.
 pub const H2_ROUNDS_MAX: usize = 8;
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use loadx_http::h2::frame::{Frame, FrameHead, HEAD_BYTES, PREFACE, put_headers, put_settings};
 use loadx_http::h2::hpack::{Decoder, HpackFault, put_field};
 use loadx_http::h2::section::{Asked, RequestKind, RequestMemory, RequestSection, ResponseSection};
-use loadx_http::h2::{Answer, Connection, Event, Scratch, Told};
+use loadx_http::h2::{Answer, Connection, Event, Purpose, Scratch, Told};
 use loadx_http::{FieldSlots, Parsed, RequestHead, parse_request, parse_response};
 
 type Field = (Vec<u8>, Vec<u8>);
@@ -217,7 +217,9 @@ pub fn answers(data: &[u8]) {
     put_settings(&[], &mut bytes);
     bytes.extend_from_slice(data);
     for number in 0..8 {
-        let stream = connection.open(number == 0).expect("a server allows streams before its settings");
+        let stream = connection
+            .open(if number == 0 { Purpose::Head } else { Purpose::Other })
+            .expect("a server allows streams before its settings");
         assert_eq!(stream, 2 * number + 1);
         connection.put_section(stream, number % 2 == 0, &mut out, |out| put_field(b":method", b"GET", out));
     }

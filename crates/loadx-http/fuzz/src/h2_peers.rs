@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{HeaderMap, Request, Response};
 use loadx_http::h2::hpack::put_field;
-use loadx_http::h2::{Answer, Client, Connection, Event, Role, Scratch, Server, Told};
+use loadx_http::h2::{Answer, Client, Connection, Event, Purpose, Role, Scratch, Server, Told};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};
 
 /// One exchange: the server echoes the content.
@@ -287,7 +287,7 @@ pub fn as_client(data: &[u8]) {
         while done < setting.plans.len() {
             while next < setting.plans.len() && own.connection.is_established() {
                 let plan = &setting.plans[next];
-                let Some(stream) = own.connection.open(false) else { break };
+                let Some(stream) = own.connection.open(Purpose::Other) else { break };
                 let path = format!("/{next}");
                 own.connection.put_section(stream, false, &mut own.out, |out| {
                     put_field(b":method", b"POST", out);

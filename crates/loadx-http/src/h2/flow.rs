@@ -1,41 +1,51 @@
 //! Flow control (RFC 9113, section 5.2 and 6.9): how much content each side may send.
 
 use super::fault::{Code, Fault};
+use crate::limits::h2::STREAM_WINDOW;
 
 /// The largest window, in bytes.
 pub const WINDOW_MAX: u32 = (1 << 31) - 1;
 
 /// What LoadX may still send, on a stream or on the whole connection.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
-pub struct SendWindow(i64);
+pub struct SendWindow {
+    left: i64,
+    /// The largest that the window has been.
+    most: i64,
+}
 
 impl SendWindow {
     /// The window that the other side gave, in bytes.
     pub fn new(bytes: u32) -> Self {
-        SendWindow(bytes.into())
+        SendWindow { left: bytes.into(), most: bytes.into() }
     }
 
     /// How much may be sent now, in bytes. Nothing while the other side has made windows smaller than what is under way.
     pub fn available(self) -> usize {
-        usize::try_from(self.0).unwrap_or(0)
+        usize::try_from(self.left).unwrap_or(0)
     }
 
     /// Takes what is sent. `bytes` is at most [`available`](Self::available).
     pub fn take(&mut self, bytes: usize) {
-        self.0 -= bytes as i64;
+        self.left -= bytes as i64;
     }
 
-    /// Makes the window larger. `stream`: 0 for the connection.
+    /// Makes the window larger. `stream`: 0 for the connection. Returns whether the window is larger than ever; otherwise the other
+    /// side returns what LoadX has sent.
     ///
     /// # Errors
     /// A fault of the stream or of the connection when the window would be too large (RFC 9113, section 6.9.1).
-    pub fn open(&mut self, stream: u32, increment: u32) -> Result<(), Fault> {
-        self.0 += i64::from(increment);
+    pub fn open(&mut self, stream: u32, increment: u32) -> Result<bool, Fault> {
+        self.left += i64::from(increment);
         const REASON: &str = "a window is larger than a window may be";
-        match self.0 > i64::from(WINDOW_MAX) {
+        match self.left > i64::from(WINDOW_MAX) {
             true if stream == 0 => Err(Fault::Connection(Code::FlowControlError, REASON)),
             true => Err(Fault::Stream(stream, Code::FlowControlError, REASON)),
-            false => Ok(()),
+            false => {
+                let is_largest = self.left > self.most;
+                self.most = self.most.max(self.left);
+                Ok(is_largest)
+            }
         }
     }
 
@@ -45,8 +55,10 @@ impl SendWindow {
     /// # Errors
     /// A fault of the connection when the window would be too large.
     pub fn follow(&mut self, former: u32, now: u32) -> Result<(), Fault> {
-        self.0 += i64::from(now) - i64::from(former);
-        match self.0 > i64::from(WINDOW_MAX) {
+        let change = i64::from(now) - i64::from(former);
+        self.left += change;
+        self.most += change;
+        match self.left > i64::from(WINDOW_MAX) {
             true => {
                 let reason = "SETTINGS_INITIAL_WINDOW_SIZE makes a window larger than a window may be";
                 Err(Fault::Connection(Code::FlowControlError, reason))
@@ -92,7 +104,8 @@ impl ReceiveWindow {
     /// has come together: a frame for each piece of content would cost both sides more than the content.
     pub fn pass(&mut self, bytes: usize) -> Option<u32> {
         self.passed += bytes as u32;
-        let is_due = self.passed >= self.target / 2 && self.passed > 0;
+        // Half the window of one stream, also on the connection: streams whose content LoadX holds may leave no more to the others.
+        let is_due = self.passed >= self.target.min(STREAM_WINDOW) / 2 && self.passed > 0;
         is_due.then(|| {
             let increment = std::mem::take(&mut self.passed);
             self.left += increment;
@@ -158,7 +171,7 @@ mod tests {
                 prop_assert_eq!(window.receive(1, piece), Ok(()));
                 if let Some(increment) = window.pass(piece) {
                     prop_assert!(increment > 0);
-                    prop_assert_eq!(sender.open(1, increment), Ok(()));
+                    prop_assert_eq!(sender.open(1, increment), Ok(false), "more than was sent");
                 }
                 prop_assert!(sender.available() <= target as usize);
             }

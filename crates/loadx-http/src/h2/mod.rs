@@ -13,7 +13,7 @@ mod priority;
 pub mod section;
 mod settings;
 
-pub use connection::{Answer, Client, Connection, Event, Role, Scratch, Server, Told};
+pub use connection::{Answer, Client, Connection, Event, Purpose, Role, Scratch, Server, Told};
 pub use fault::{Code, Fault};
 pub use priority::Priority;
 pub use settings::{Setting, Settings};

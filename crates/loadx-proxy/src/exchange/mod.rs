@@ -35,7 +35,7 @@ use crate::sides::{
 use crate::telemetry::{Record, Request};
 use crate::upstream::{h1, h2};
 
-use failure::upload_failure;
+use failure::{client_gone, upload_failure};
 use routing::{Decision, Forwarded};
 
 /// A response that reached the client.
@@ -192,9 +192,15 @@ impl<N: Network, R, W: ResponseSink<PipeOf<N>>> Drop for Exchange<'_, N, R, W> {
     /// Counts and logs an exchange whose task is dropped before its end.
     fn drop(&mut self) {
         if !self.accounted {
-            let status = self.progress.answered.get().unwrap_or(503);
-            let reason = self.worker.sessions.end_reason(self.incoming.plan.listeners[self.incoming.listener].id);
-            self.account(self.worker.clock.now(), status, Ending::BrokenOff, Some(reason));
+            let now = self.worker.clock.now();
+            if let Some(broken) = self.client.response.departed() {
+                self.worker.metrics.borrow_mut().client_aborts += 1;
+                self.account(now, 499, Ending::BrokenOff, Some(&client_gone(&broken).to_string()));
+            } else {
+                let status = self.progress.answered.get().unwrap_or(503);
+                let reason = self.worker.sessions.end_reason(self.incoming.plan.listeners[self.incoming.listener].id);
+                self.account(now, status, Ending::BrokenOff, Some(reason));
+            }
             if self.progress.switched_at.get().is_some() {
                 // A tunnel has no message that a reset would mark as truncated.
                 self.client.response.body().shut();

@@ -196,10 +196,8 @@ impl<R: Role, A: Alarm> Mux<R, A> {
     /// Ends an exchange.
     pub(crate) fn close(&self, number: usize) {
         let state = &mut *self.state.borrow_mut();
-        let lane = state.lanes[number].take().expect("an exchange ends once");
-        if lane.turn != Turn::None {
-            state.waiting -= 1;
-        }
+        let mut lane = state.lanes[number].take().expect("an exchange ends once");
+        lane.leave_turn(&mut state.waiting);
         state.open -= 1;
         if lane.stream > 0 {
             let unread = lane.held + lane.content.map_or(0, |content| content.len());

@@ -36,7 +36,24 @@ pub(super) enum Permission {
     Gone,
 }
 
+impl<A> Lane<A> {
+    /// Notes that the exchange no longer waits. `waiting`: the number of exchanges that wait.
+    pub(super) fn leave_turn(&mut self, waiting: &mut usize) {
+        if std::mem::replace(&mut self.turn, Turn::None) != Turn::None {
+            *waiting -= 1;
+        }
+    }
+}
+
 impl<R: Role, A: Alarm> Mux<R, A> {
+    /// Notes that an exchange no longer wants to send what it waited for: its turn goes to the others.
+    pub(super) fn leave_turn(&self, number: usize) {
+        let State { lanes, waiting, .. } = &mut *self.state.borrow_mut();
+        if let Some(lane) = &mut lanes[number] {
+            lane.leave_turn(waiting);
+        }
+    }
+
     /// Lets exchanges send that wait for that, as long as the output has room: the most urgent first, and of these the one that has
     /// waited longest. Returns whether there is any.
     pub(crate) fn grant(&self) -> bool {
@@ -50,6 +67,8 @@ impl<R: Role, A: Alarm> Mux<R, A> {
         while room > 0 {
             let State { connection, lanes, .. } = &mut *state;
             let waiting = lanes.iter_mut().flatten().filter_map(|lane| match lane.turn {
+                // A turn of a stream that has ended would never be used, and would hold the room of the others.
+                _ if lane.gone.is_some() => None,
                 Turn::Waits { since, needs_window } if !needs_window || connection.sendable(lane.stream) != Some(0) => {
                     Some(((lane.priority.urgency, since), lane))
                 }
@@ -82,13 +101,15 @@ impl<R: Role, A: Alarm> Mux<R, A> {
         let Some(lane) = &mut lanes[number] else { return Permission::Gone };
         // The head opens the stream, and needs no window.
         let sendable = if lane.stream == 0 { Some(0) } else { connection.sendable(lane.stream) };
-        let Some(sendable) = sendable.filter(|_| lane.gone.is_none()) else { return Permission::Gone };
+        let Some(sendable) = sendable.filter(|_| lane.gone.is_none()) else {
+            lane.leave_turn(waiting);
+            return Permission::Gone;
+        };
         let must_wait = match lane.turn {
             _ if wants > 0 && connection.is_stream_shut(lane.stream) => Permission::Window,
             _ if wants > 0 && sendable == 0 => Permission::Turn,
             Turn::Granted(bytes) => {
-                lane.turn = Turn::None;
-                *waiting -= 1;
+                lane.leave_turn(waiting);
                 return Permission::Send(sendable.min(bytes));
             }
             Turn::None if *waiting == 0 && output.room() > 0 => {

@@ -79,6 +79,11 @@ impl<'w, R: Side, A: Alarm, P, H: Heading<R>> BodyWriter<'w, R, A, P, H> {
         self.is_unfinished
     }
 
+    /// How the other side has left, if it has.
+    pub(crate) fn departed(&self) -> Option<Broken> {
+        self.mux.gone(self.number).map(Broken::from)
+    }
+
     /// The message has not begun with what was sent, which was an interim response.
     pub(crate) fn was_interim(&mut self) {
         self.is_unfinished = false;
@@ -104,6 +109,7 @@ impl<'w, R: Side, A: Alarm, P, H: Heading<R>> BodyWriter<'w, R, A, P, H> {
             Permission::Turn if R::DRIVER_LIMITS_TURNS => Poll::Pending,
             Permission::Turn | Permission::Window => {
                 ready!(self.timer.poll_expired(cx, self.patience.wait(self.timer)));
+                self.mux.leave_turn(self.number);
                 Poll::Ready(Err(Broken::TimedOut))
             }
         })

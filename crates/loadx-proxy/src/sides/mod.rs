@@ -95,6 +95,11 @@ pub(crate) trait ResponseSink<P> {
     /// Whether LoadX has sent a part of a response but not all of it.
     fn is_unfinished(&self) -> bool;
 
+    /// How the client has left, if that is known without waiting.
+    fn departed(&self) -> Option<Broken> {
+        None
+    }
+
     /// Ends HTTP framing after a switch to another protocol.
     fn switch(&mut self);
 }

@@ -12,6 +12,9 @@ use crate::plan::{Framed, OriginAction, Plan};
 use crate::stream::SimStream;
 use loadx_proxy::Stream as _;
 
+/// The last stream that a client can open.
+const LAST_STREAM: u32 = (1 << 31) - 1;
+
 const NO_ERROR: u32 = 0;
 const INTERNAL_ERROR: u32 = 2;
 const REFUSED_STREAM: u32 = 7;
@@ -24,6 +27,7 @@ struct Connection {
     exchanges: BTreeMap<u32, Exchange>,
     /// After how many streams the origin ends the connection.
     streams_left: u64,
+    ends_gently: bool,
     /// The last stream that the origin serves, once it has ended the connection.
     last: Option<u32>,
 }
@@ -60,7 +64,15 @@ enum Then {
 }
 
 /// Serves a connection of LoadX.
-pub(crate) async fn serve(stream: SimStream, registry: SharedRegistry, address: SocketAddr, entropy: u64) {
+///
+/// `ends_gently`: whether an origin that ends the connection still serves the requests that are under way.
+pub(crate) async fn serve(
+    stream: SimStream,
+    registry: SharedRegistry,
+    address: SocketAddr,
+    entropy: u64,
+    ends_gently: bool,
+) {
     let mut wire = H2Wire::new(stream);
     // Some origins allow few streams, give small windows, or end their connections soon.
     let streams_max = [1, 2, 100][(entropy % 3) as usize];
@@ -73,7 +85,7 @@ pub(crate) async fn serve(stream: SimStream, registry: SharedRegistry, address: 
     }
     let streams_left = if entropy.is_multiple_of(7) { 1 + entropy / 7 % 4 } else { u64::MAX };
     let exchanges = BTreeMap::new();
-    let mut connection = Connection { wire, registry, address, exchanges, streams_left, last: None };
+    let mut connection = Connection { wire, registry, address, exchanges, streams_left, ends_gently, last: None };
     loop {
         while let Some(frame) = connection.wire.frame() {
             connection.frame(frame);
@@ -189,10 +201,12 @@ impl Connection {
             exchange.responds_at = Some(exchange.response_time());
         }
         self.exchanges.insert(stream, exchange);
-        self.streams_left -= 1;
-        if self.streams_left == 0 {
-            self.last = Some(stream);
-            let goaway = [stream.to_be_bytes(), NO_ERROR.to_be_bytes()].concat();
+        self.streams_left = self.streams_left.saturating_sub(1);
+        if self.streams_left == 0 && self.last.is_none() {
+            // A gentle origin serves every stream, and LoadX ends the connection.
+            let last = if self.ends_gently { LAST_STREAM } else { stream };
+            self.last = Some(stream).filter(|_| !self.ends_gently);
+            let goaway = [last.to_be_bytes(), NO_ERROR.to_be_bytes()].concat();
             self.wire.put(GOAWAY, 0, 0, &goaway);
         }
     }

@@ -40,7 +40,10 @@ pub(crate) const STRAY: &str = "stray";
 pub(crate) enum Version {
     /// HTTP/1.1, inside TLS if there is any.
     Http1(Option<SimTls>),
-    Http2,
+    Http2 {
+        /// Whether an origin that ends a connection still serves the requests that are under way.
+        ends_gently: bool,
+    },
 }
 
 /// Serves at `address` until the task is aborted, which closes the listener.
@@ -52,9 +55,9 @@ pub(crate) async fn serve(net: SimNet, address: SocketAddr, registry: SharedRegi
         let Ok((stream, _)) = poll_fn(|cx| listener.poll_accept(cx)).await else { continue };
         let registry = Rc::clone(&registry);
         let stream = match &version {
-            Version::Http2 => {
+            Version::Http2 { ends_gently } => {
                 connections += 1;
-                tokio::task::spawn_local(h2_origin::serve(stream, registry, address, connections));
+                tokio::task::spawn_local(h2_origin::serve(stream, registry, address, connections, *ends_gently));
                 continue;
             }
             Version::Http1(Some(tls)) => tls.of_origin(&net, stream),

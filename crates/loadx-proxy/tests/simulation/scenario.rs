@@ -320,7 +320,11 @@ impl Scenario {
     fn backend(&mut self, number: usize) -> impl Future<Output = ()> + use<> {
         let address = SocketAddr::from(([10, 0, 1, number as u8], 80));
         let (net, registry, benign) = (self.net.clone(), self.registry.clone(), self.faults != Faults::Any);
-        let version = if self.h2_origins { Version::Http2 } else { Version::Http1(self.tls.clone()) };
+        // An upload that an origin refuses when a part has been sent is lost.
+        let version = match self.h2_origins {
+            true => Version::Http2 { ends_gently: benign },
+            false => Version::Http1(self.tls.clone()),
+        };
         let mut rng = SplitMix64::new(self.rng.next_u64());
         async move {
             loop {

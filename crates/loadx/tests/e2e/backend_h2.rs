@@ -246,6 +246,19 @@ fn web_sockets_reach_backends_as_tunnels() {
 }
 
 #[test]
+fn only_a_get_becomes_a_tunnel() {
+    let origin = backend(&[(CONNECT_PROTOCOL, 1)], |server| {
+        while let Some((stream, request)) = server.request() {
+            assert_eq!((request.asked(":method"), request.asked(":protocol")), (Some("DELETE"), None));
+            server.answer(stream, "200", "deleted");
+        }
+    });
+    let loadx = before(&[&origin]);
+    let response = loadx.client().send(UPGRADE.replace("GET /chat", "DELETE /chat")).response();
+    assert_eq!((response.status, response.text()), (200, "deleted".to_owned()));
+}
+
+#[test]
 fn a_backend_without_tunnels_gets_no_offer() {
     let origin = backend(&[], |server| {
         while let Some((stream, request)) = server.request() {

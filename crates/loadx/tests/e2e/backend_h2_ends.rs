@@ -8,9 +8,11 @@ use std::time::Duration;
 use serde_json::json;
 
 use crate::backend_h2::{before, config};
-use crate::support::h2::code::{CANCEL, REFUSED_STREAM};
+use crate::support::h2::code::{CANCEL, NO_ERROR, REFUSED_STREAM};
 use crate::support::h2::setting::{STREAMS_MAX, WINDOW};
-use crate::support::h2::{DATA, GOAWAY, H2Client, PING, backend, data, frame, headers, reset, settings, window};
+use crate::support::h2::{
+    DATA, GOAWAY, H2Client, HEADERS, PING, POST, backend, data, frame, headers, reset, settings, window,
+};
 use crate::support::{Client, LoadX, Origin, eventually};
 
 /// Starts so many clients that ask for `/` at the same time; each must get `ok`.
@@ -340,4 +342,46 @@ fn a_new_transport_does_not_wait_for_a_connection_of_the_old() {
     loadx.reload(&config(&[&origin], &json!({ "tls": {} })));
     second.get("/");
     assert_eq!(tells.recv_timeout(Duration::from_secs(20)).unwrap(), Some(22), "a record of TLS");
+}
+
+#[test]
+fn an_upload_that_the_response_has_ended_leaves_its_turn_to_the_others() {
+    let origin = backend(&[(WINDOW, 10)], |server| {
+        let Some((stream, _)) = server.head() else { return };
+        // The window is used up, and the upload waits.
+        while server.frame().is_some_and(|came| came.kind != DATA) {}
+        let early = [headers(stream, false, &[(":status", "413")]), data(stream, b"too much", true)];
+        server.send([early.concat(), reset(stream, NO_ERROR)].concat());
+        server.answer_all("ok");
+    });
+    let loadx = before(&[&origin]);
+    // This client takes no content, so that its exchange stays.
+    let mut stalled = H2Client::over(Client::connect(loadx.address), &[(WINDOW, 0)]);
+    stalled.send([headers(1, false, &POST), data(1, &[b'x'; 10_000], false)].concat());
+    stalled.until(|came| came.kind == HEADERS);
+    let mut other = H2Client::connect(loadx.address);
+    assert_eq!(other.get(1, "/").response(1).text(), "ok");
+    assert_eq!(origin.connections(), 1);
+}
+
+#[test]
+fn a_client_that_leaves_an_upload_that_no_backend_takes_is_noticed() {
+    let (told, hears) = channel();
+    let origin = backend(&[(WINDOW, 10)], move |server| {
+        let Some((stream, _)) = server.head() else { return };
+        while server.frame().is_some_and(|came| came.kind != DATA) {}
+        told.send(()).unwrap();
+        assert_eq!(server.reset_of(stream), Some(CANCEL));
+        told.send(()).unwrap();
+        server.answer_all("ok");
+    });
+    let loadx = before(&[&origin]);
+    let mut client = H2Client::connect(loadx.address);
+    client.send([headers(1, false, &POST), data(1, &[b'x'; 10_000], false)].concat());
+    hears.recv().unwrap();
+    client.send(reset(1, CANCEL));
+    hears.recv_timeout(crate::support::PATIENCE).expect("the backend learns of the end");
+    assert_eq!(client.get(3, "/").response(3).text(), "ok");
+    let aborts = || (loadx.metrics()["client_aborts"] == 1).then_some(());
+    eventually("the abort is counted", aborts);
 }

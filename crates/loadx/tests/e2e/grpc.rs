@@ -239,3 +239,20 @@ fn metadata_that_are_too_large_have_a_status() {
     let response = call(&mut H2Client::connect(loadx.address), 1, &[("x", "y"); 101]);
     assert_eq!((response.status(), response.field("grpc-status")), (200, Some("8")));
 }
+
+#[test]
+fn a_status_with_long_details_reaches_the_client() {
+    let details = "x".repeat(12_000);
+    let sent = details.clone();
+    let origin = backend(&[], move |server| {
+        while let Some((stream, request)) = server.request() {
+            let trailers = [("grpc-status", "9"), ("grpc-status-details-bin", sent.as_str())];
+            let head = headers(stream, false, &[(":status", "200"), ("content-type", "application/grpc")]);
+            server.send([head, data(stream, &request.body, false), headers(stream, true, &trailers)].concat());
+        }
+    });
+    let loadx = before(&[&origin], &json!({}));
+    let answer = call(&mut H2Client::connect(loadx.address), 1, &[]);
+    assert_eq!((answer.trailer("grpc-status"), &answer.body[..]), (Some("9"), MESSAGE));
+    assert_eq!(answer.trailer("grpc-status-details-bin"), Some(details.as_str()));
+}

@@ -99,6 +99,36 @@ fn the_exchanges_of_all_streams_are_bounded() {
 }
 
 #[test]
+fn a_request_that_waits_for_room_gets_the_room_of_other_connections() {
+    let (origin, _held) = Origin::with_slow_path();
+    let config = json!({ "workers": 1, "max_connections": 3, "request_timeout": 60 });
+    let loadx = LoadX::with(&[origin.address()], &config);
+    let slow = |stream| headers(stream, true, &[GET[0], GET[1], GET[2], (":path", "/slow")]);
+    let (mut greedy, mut patient) = (H2Client::connect(loadx.address), H2Client::connect(loadx.address));
+    greedy.send([1, 3, 5, 7].map(slow).concat());
+    eventually("the greedy client has all further places", || (origin.requests().len() == 4).then_some(()));
+    // The first request of the connection holds on, so that only room of the other connection can help.
+    patient.send(slow(1));
+    eventually("the patient client has its own place", || (origin.requests().len() == 5).then_some(()));
+    patient.get(3, "/").sync();
+    assert!(!patient.so_far(3).is_complete);
+    drop(greedy);
+    assert_eq!(patient.response(3).status(), 200);
+}
+
+#[test]
+fn a_request_for_which_there_is_no_room_in_time_is_refused() {
+    let (origin, _held) = Origin::with_slow_path();
+    let config = json!({ "workers": 1, "max_connections": 1, "request_timeout": 0.5, "exchange_timeout": 30 });
+    let loadx = LoadX::with(&[origin.address()], &config);
+    let mut client = H2Client::connect(loadx.address);
+    let slow = |stream| headers(stream, true, &[GET[0], GET[1], GET[2], (":path", "/slow")]);
+    client.send([1, 3, 5].map(slow).concat());
+    let refused = client.response(5);
+    assert_eq!((refused.status(), refused.text().contains("has no room")), (503, true), "{refused:?}");
+}
+
+#[test]
 fn a_connection_has_a_largest_number_of_requests() {
     let origin = Origin::answering(OK);
     let loadx = LoadX::with(&[origin.address()], &json!({ "max_requests_per_connection": 3 }));

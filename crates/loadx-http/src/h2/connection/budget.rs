@@ -2,24 +2,26 @@
 
 use std::time::Duration;
 
-/// Credit that comes back with time and with useful work, up to a largest amount.
+/// Credit that comes back with time and with useful work, up to a largest amount of each.
 #[derive(Debug)]
 pub(super) struct Budget {
     credit: u32,
     max: u32,
+    earned_max: u32,
     per_second: u32,
     /// When the time was last counted.
     counted: Duration,
 }
 
 impl Budget {
-    pub(super) fn new(max: u32, per_second: u32) -> Self {
-        Budget { credit: max, max, per_second, counted: Duration::ZERO }
+    /// `max`: the credit at the beginning, and the most that comes back with time. `earned_max`: the most that comes back with work.
+    pub(super) fn new(max: u32, earned_max: u32, per_second: u32) -> Self {
+        Budget { credit: max, max, earned_max, per_second, counted: Duration::ZERO }
     }
 
     /// Notes useful work.
     pub(super) fn earn(&mut self, credit: u32) {
-        self.credit = self.credit.saturating_add(credit).min(self.max);
+        self.credit = self.credit.saturating_add(credit).min(self.earned_max);
     }
 
     /// Takes credit. Returns false if there is not enough. The time is counted only then, so that `now` may be old otherwise.
@@ -30,7 +32,7 @@ impl Budget {
             // What is less than one credit must not be lost.
             if earned >= 1.0 {
                 self.counted = now;
-                self.earn(earned.min(f64::from(self.max)) as u32);
+                self.credit = self.credit.saturating_add(earned as u32).min(self.max);
             }
         }
         let left = self.credit.checked_sub(credit);
@@ -45,7 +47,7 @@ mod tests {
 
     #[test]
     fn credit_comes_back_with_time_and_with_work() {
-        let mut budget = Budget::new(10, 2);
+        let mut budget = Budget::new(10, 20, 2);
         let second = Duration::from_secs;
         assert!((0..10).all(|_| budget.spend(1, second(0))));
         assert!(!budget.spend(1, second(0)));
@@ -56,5 +58,8 @@ mod tests {
         assert!(budget.spend(3, Duration::from_millis(600)));
         assert!(budget.spend(10, second(3_600)));
         assert!(!budget.spend(1, second(3_600)), "no more than the largest amount");
+        budget.earn(100);
+        assert!(budget.spend(20, second(3_600)));
+        assert!(!budget.spend(1, second(3_600)), "no more than can be earned");
     }
 }

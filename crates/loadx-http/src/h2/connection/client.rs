@@ -10,7 +10,9 @@ use crate::h2::fault::{Code, Fault};
 use crate::h2::frame;
 use crate::h2::section::{ResponseSection, SectionFault};
 use crate::h2::settings::Setting;
-use crate::limits::h2::{REQUEST_RESETS_MAX, REQUEST_STREAMS_MAX, RESPONSE_STREAM_WINDOW, SECTION_BYTES_MAX};
+use crate::limits::h2::{
+    RECENT_REQUEST_RESETS, REQUEST_RESETS_MAX, REQUEST_STREAMS_MAX, RESPONSE_STREAM_WINDOW, SECTION_BYTES_MAX,
+};
 
 /// LoadX is the client.
 #[derive(Debug)]
@@ -21,6 +23,17 @@ pub struct Client {
     last_served: Option<u32>,
     /// The number of streams that LoadX has reset.
     resets: u32,
+}
+
+/// What kind of request opens a stream, as far as the response depends on it.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    /// A HEAD.
+    Head,
+    /// An extended CONNECT (RFC 8441).
+    Tunnel,
+    /// Any other request.
+    Other,
 }
 
 /// What a server answers.
@@ -73,8 +86,8 @@ impl Connection<Client> {
     }
 
     /// Opens a stream; `None` if the server allows no more. [`put_section`](Self::put_section) must follow before anything else is
-    /// put: streams must come in the order of their numbers. `to_head`: whether the request is a HEAD.
-    pub fn open(&mut self, to_head: bool) -> Option<u32> {
+    /// put: streams must come in the order of their numbers. `purpose`: what the request asks for.
+    pub fn open(&mut self, purpose: Purpose) -> Option<u32> {
         if self.streams.len() >= self.streams_max() {
             return None;
         }
@@ -82,7 +95,8 @@ impl Connection<Client> {
         self.role.next += 2;
         let mut open = Stream::new(stream, self.peer.window, RESPONSE_STREAM_WINDOW);
         open.awaits_head = true;
-        open.to_head = to_head;
+        open.to_head = purpose == Purpose::Head;
+        open.to_tunnel = purpose == Purpose::Tunnel;
         self.streams.open(open);
         Some(stream)
     }
@@ -112,7 +126,8 @@ impl Connection<Client> {
             && let Some(open) = self.streams.get_mut(stream)
         {
             open.awaits_head = false;
-            open.left = length;
+            // The length of an answer that opens a tunnel means nothing (RFC 9110, section 9.3.6).
+            open.left = length.filter(|_| !(open.to_tunnel && status < 300));
             self.idle_frames.earn(EARNED);
         }
         if ends {
@@ -126,6 +141,8 @@ impl sealed::Sealed for Client {}
 
 impl Role for Client {
     type Told<'e> = Answer<'e>;
+
+    const RECENT_RESETS: usize = RECENT_REQUEST_RESETS;
 
     fn is_idle(&self, stream: u32) -> bool {
         stream.is_multiple_of(2) || stream >= self.next

@@ -20,15 +20,15 @@ use super::hpack::Decoder;
 use super::section::RequestMemory;
 use super::settings::{Setting, Settings};
 use crate::limits::h2::{
-    CONNECTION_WINDOW, FRAME_BYTES_MAX, IDLE_FRAMES_MAX, IDLE_FRAMES_PER_SECOND, RECENT_RESETS, STREAM_FAULTS_MAX,
-    STREAM_FAULTS_PER_SECOND,
+    CONNECTION_WINDOW, FRAME_BYTES_MAX, IDLE_FRAMES_EARNED_MAX, IDLE_FRAMES_MAX, IDLE_FRAMES_PER_SECOND,
+    STREAM_FAULTS_MAX, STREAM_FAULTS_PER_SECOND,
 };
 
 use budget::Budget;
 use receive::Begun;
 use streams::Streams;
 
-pub use client::{Answer, Client};
+pub use client::{Answer, Client, Purpose};
 pub use role::Role;
 pub use server::{Server, Told};
 
@@ -138,8 +138,8 @@ impl<R: Role> Connection<R> {
             send: SendWindow::new(standard.window),
             receive: ReceiveWindow::new(CONNECTION_WINDOW),
             recent_resets: VecDeque::new(),
-            idle_frames: Budget::new(IDLE_FRAMES_MAX, IDLE_FRAMES_PER_SECOND),
-            stream_faults: Budget::new(STREAM_FAULTS_MAX, STREAM_FAULTS_PER_SECOND),
+            idle_frames: Budget::new(IDLE_FRAMES_MAX, IDLE_FRAMES_EARNED_MAX, IDLE_FRAMES_PER_SECOND),
+            stream_faults: Budget::new(STREAM_FAULTS_MAX, STREAM_FAULTS_MAX, STREAM_FAULTS_PER_SECOND),
             has_sent_section: false,
             is_acknowledged: false,
             awaits_pong: false,
@@ -250,7 +250,7 @@ impl<R: Role> Connection<R> {
 
     fn put_reset(&mut self, stream: u32, code: Code, out: &mut Vec<u8>) {
         frame::put_reset(stream, code, out);
-        if self.recent_resets.len() == RECENT_RESETS {
+        if self.recent_resets.len() == R::RECENT_RESETS {
             self.recent_resets.pop_front();
         }
         self.recent_resets.push_back(stream);

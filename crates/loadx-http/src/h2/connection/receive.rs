@@ -1,6 +1,5 @@
 //! Reads the frames of the other side.
 
-use std::ops::ControlFlow;
 use std::time::Duration;
 
 use super::role::Section;
@@ -259,7 +258,11 @@ impl<R: Role> Connection<R> {
 
     /// Decodes a field section that LoadX ignores, because the table needs each field section.
     pub(super) fn skip(&mut self, fragment: &[u8], scratch: &mut Scratch) -> Result<(), Fault> {
-        self.decoder.decode(fragment, &mut scratch.decoded, |_, _| ControlFlow::Continue(())).map_err(unreadable)
+        let Scratch { text, decoded, .. } = scratch;
+        text.clear();
+        // Stops at a section that is far too large, as for the sections that LoadX reads.
+        let mut section = TrailerSection::new(SECTION_BYTES_MAX, text);
+        self.decoder.decode(fragment, decoded, |name, value| section.take(name, value)).map_err(unreadable)
     }
 
     /// Skips a field section of a closed stream.
@@ -331,13 +334,18 @@ impl<R: Role> Connection<R> {
         increment: u32,
         now: Duration,
     ) -> Result<Event<'e, R::Told<'e>>, Fault> {
-        self.idle_frame(1, now)?;
-        if stream == 0 {
-            self.send.open(0, increment)?;
+        // What LoadX has sent may come back in many pieces, long afterwards: the programs of Go return each 4 KiB that they read.
+        let returns = if stream == 0 {
+            !self.send.open(0, increment)?
         } else if let Some(open) = self.streams.get_mut(stream) {
-            open.send.open(stream, increment)?;
+            !open.send.open(stream, increment)?
         } else if self.role.is_idle(stream) {
             return Err(Fault::Connection(Code::ProtocolError, "WINDOW_UPDATE is on a stream that is not open"));
+        } else {
+            false
+        };
+        if !returns {
+            self.idle_frame(1, now)?;
         }
         Ok(Event::Nothing)
     }

@@ -11,6 +11,10 @@ pub trait Role: Sized + sealed::Sealed {
     /// What only this side is told.
     type Told<'e>;
 
+    /// The number of streams that LoadX has reset whose late frames LoadX still ignores.
+    #[doc(hidden)]
+    const RECENT_RESETS: usize;
+
     /// Whether the stream has not been opened yet.
     #[doc(hidden)]
     fn is_idle(&self, stream: u32) -> bool;

@@ -11,7 +11,7 @@ use crate::h2::frame;
 use crate::h2::priority::Priority;
 use crate::h2::section::{Asked, RequestSection, SectionFault};
 use crate::h2::settings::Setting;
-use crate::limits::h2::{SECTION_BYTES_MAX, STREAM_WINDOW, STREAMS_MAX};
+use crate::limits::h2::{RECENT_RESETS, SECTION_BYTES_MAX, STREAM_WINDOW, STREAMS_MAX};
 
 /// LoadX is the server.
 #[derive(Debug)]
@@ -160,6 +160,8 @@ impl sealed::Sealed for Server {}
 
 impl Role for Server {
     type Told<'e> = Told<'e>;
+
+    const RECENT_RESETS: usize = RECENT_RESETS;
 
     fn is_idle(&self, stream: u32) -> bool {
         stream.is_multiple_of(2) || stream > self.last

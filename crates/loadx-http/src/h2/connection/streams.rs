@@ -19,6 +19,8 @@ pub(super) struct Stream {
     pub(super) awaits_head: bool,
     /// Whether the request is a HEAD; never for a stream of a client.
     pub(super) to_head: bool,
+    /// Whether the request asks for a tunnel; never for a stream of a client.
+    pub(super) to_tunnel: bool,
 }
 
 impl Stream {
@@ -32,6 +34,7 @@ impl Stream {
             left: None,
             awaits_head: false,
             to_head: false,
+            to_tunnel: false,
         }
     }
 

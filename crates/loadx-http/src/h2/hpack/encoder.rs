@@ -11,9 +11,9 @@ pub fn put_field(name: &[u8], value: &[u8], out: &mut Vec<u8>) {
     if let Some(index) = named.and_then(|named| fixed::index_with_value(named, value)) {
         return integer::put(index, 7, 0x80, out);
     }
-    // An intermediary must not add secrets to a table (RFC 7541, section 7.1.3).
-    let first = if is_secret(name) { 0x10 } else { 0 };
-    integer::put(named.unwrap_or(0), 4, first, out);
+    // Never indexed: what the sender marked so must be passed on so (RFC 7541, section 6.2.3), and the marks of single fields do not
+    // survive the notation of HTTP/1.1.
+    integer::put(named.unwrap_or(0), 4, 0x10, out);
     if named.is_none() {
         put_string(name, out);
     }
@@ -24,10 +24,6 @@ pub fn put_field(name: &[u8], value: &[u8], out: &mut Vec<u8>) {
 pub fn put_status(status: u16, out: &mut Vec<u8>) {
     let digits = [b'0' + (status / 100 % 10) as u8, b'0' + (status / 10 % 10) as u8, b'0' + (status % 10) as u8];
     put_field(b":status", &digits, out);
-}
-
-fn is_secret(name: &[u8]) -> bool {
-    matches!(name, b"authorization" | b"cookie" | b"proxy-authorization" | b"set-cookie")
 }
 
 fn put_string(text: &[u8], out: &mut Vec<u8>) {
@@ -59,7 +55,7 @@ mod tests {
         assert_eq!(out, [0x88, 0x8d, 0x82]);
         out.clear();
         put_status(418, &mut out);
-        assert_eq!(out, [0x08, 0x03, b'4', b'1', b'8'], "no Huffman code, which would be as long");
+        assert_eq!(out, [0x18, 0x03, b'4', b'1', b'8'], "no Huffman code, which would be as long");
         out.clear();
         put_field(b"authorization", b"x", &mut out);
         assert_eq!(out, [0x1f, 23 - 15, 1, b'x'], "never added to a table");

@@ -4,7 +4,7 @@ use std::io::IoSlice;
 
 use loadx_core::Time;
 use loadx_http::h2::section::put_request;
-use loadx_http::h2::{Answer, Client, Code, Connection, Event, Scratch};
+use loadx_http::h2::{Answer, Client, Code, Connection, Event, Purpose, Scratch};
 
 use super::Asking;
 use crate::buffers::Input;
@@ -43,7 +43,7 @@ pub(super) async fn ask<S: Stream>(stream: &S, asking: &Asking<'_>, request: Req
     while !connection.is_established() {
         probing.exchange(&mut connection, &mut response).await?;
     }
-    let id = connection.open(false).ok_or("it allows no requests in HTTP/2")?;
+    let id = connection.open(Purpose::Other).ok_or("it allows no requests in HTTP/2")?;
     let ends = request.content.is_empty();
     connection.put_section(id, ends, &mut probing.out, |out| {
         put_request(request.head.as_bytes(), request.scheme, None, out);

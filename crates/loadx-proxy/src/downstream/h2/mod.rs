@@ -13,6 +13,7 @@ use std::rc::Rc;
 use std::task::Poll;
 
 use loadx_core::ProxyError;
+use loadx_http::RequestHead;
 use loadx_http::grpc::Status;
 
 use crate::context::Worker;
@@ -23,6 +24,7 @@ use crate::downstream::refusal::start_line;
 use crate::downstream::sessions::Session;
 use crate::exchange;
 use crate::incoming::Incoming;
+use crate::limits::H2_START_LOOK;
 use crate::net::{Network, StreamOf};
 use crate::patience::Patience;
 use crate::sides::{Inbound, OwnResponse, Pace, ResponseSink as _};
@@ -131,11 +133,40 @@ fn serve_streams<N: Network>(desk: Rc<Desk<Job<N>>>) -> Serving {
     })
 }
 
+/// Waits until the stream may be served. Returns what becomes of it then: a request for which there was no room in the time that a
+/// backend has to answer is refused.
+async fn begin<N: Network>(served: &Served<N>, number: usize, timer: &Timer, work: Work) -> Work {
+    let Work::Exchange(incoming) = &work else { return work };
+    let deadline = incoming.began + incoming.plan.process.timeouts.request;
+    while !served.may_begin(number) {
+        let look_at = (timer.now() + H2_START_LOOK).min(deadline);
+        poll_fn(|cx| match served.may_begin(number) {
+            true => Poll::Ready(()),
+            false => timer.poll_expired(cx, look_at),
+        })
+        .await;
+        // Exchanges of other connections have perhaps made room.
+        served.begin_waiting();
+        if timer.now() >= deadline && !served.may_begin(number) {
+            let message = "LoadX has no room for another request on this connection";
+            let error = ProxyError::new(503, "connection_limit_reached", message);
+            return Work::Refusal { error, text: start_of(&incoming.head), is_call: incoming.grpc.is_some() };
+        }
+    }
+    work
+}
+
+/// The beginning of the head of a request, for the log.
+fn start_of(head: &RequestHead) -> Vec<u8> {
+    let host = head.authority();
+    [head.method(), b" ", head.target(), b" HTTP/2\r\nHost: ", host].concat()
+}
+
 /// Serves one stream.
 async fn serve_stream<N: Network>(job: Job<N>) {
     let Job { served, number, timer, wants, work } = job;
-    poll_fn(|_| if served.may_begin(number) { Poll::Ready(()) } else { Poll::Pending }).await;
     let (worker, timer) = (&served.worker, &*timer);
+    let work = begin(&served, number, timer, work).await;
     let patience = match &work {
         Work::Exchange(incoming) => incoming.plan.process.timeouts.request,
         Work::Refusal { .. } => worker.plan().process.timeouts.request,
@@ -148,8 +179,14 @@ async fn serve_stream<N: Network>(job: Job<N>) {
             let mut request = RequestReader::new(&served, number, timer, &pace.from_client, wants.tunnel);
             let inbound =
                 Inbound { origin: &served.origin, request: &mut request, response: &mut response, pace: &pace };
-            // An incomplete response ends with a reset of its stream, whatever the ending.
-            exchange::run(worker, &mut incoming, inbound).await;
+            let mut exchange = pin!(exchange::run(worker, &mut incoming, inbound));
+            // An incomplete response ends with a reset of its stream, whatever the ending. An exchange that still waits when the
+            // client has left waits for a backend that takes no content: it is dropped, and says why.
+            poll_fn(|cx| match exchange.as_mut().poll(cx) {
+                Poll::Pending if served.mux.gone(number).is_none() => Poll::Pending,
+                _ => Poll::Ready(()),
+            })
+            .await;
         }
         Work::Refusal { error, text, is_call } => {
             let id = worker.next_request_id();

@@ -112,6 +112,10 @@ impl<'w, N: Network> ResponseSink<PipeOf<N>> for ResponseWriter<'w, N> {
         self.body.is_unfinished()
     }
 
+    fn departed(&self) -> Option<Broken> {
+        self.body.departed()
+    }
+
     fn switch(&mut self) {
         self.body.tunnel();
     }

@@ -53,14 +53,22 @@ impl<N: Network> Served<N> {
 
     /// Adds an exchange with this number.
     pub(super) fn open(&self, number: usize, stream: u32, priority: Priority, waker: Arc<NumberedWaker>, ends: bool) {
+        // Those that wait come first.
+        self.begin_waiting();
         self.starts.open(number, || self.further());
         self.mux.open(number, stream, priority, waker, ends);
     }
 
     /// Ends an exchange.
     pub(super) fn close(&self, number: usize) {
-        self.starts.close(number, || self.further(), |begins| self.mux.ring(begins));
+        self.starts.close(number);
+        self.begin_waiting();
         self.mux.close(number);
+    }
+
+    /// Begins exchanges that wait, if there is room.
+    pub(super) fn begin_waiting(&self) {
+        self.starts.begin_waiting(|| self.further(), |begins| self.mux.ring(begins));
     }
 
     /// Whether an exchange may begin. An exchange that may not is woken when another exchange of the connection has ended.

@@ -63,7 +63,7 @@ impl Starts {
     /// Adds an exchange with this number. `further`: counts a further exchange of the worker, if there may be one.
     pub(super) fn open(&self, number: usize, further: impl FnOnce() -> Option<Counted>) {
         let State { starts, begun, pending } = &mut *self.state.borrow_mut();
-        let start = Start::beside(*begun, further);
+        let start = if pending.is_empty() { Start::beside(*begun, further) } else { Start::Waits };
         match start {
             Start::Waits => pending.push_back(number),
             Start::First | Start::Further { .. } => *begun += 1,
@@ -79,14 +79,19 @@ impl Starts {
         !matches!(self.state.borrow().starts[number], Some(Start::Waits))
     }
 
-    /// Ends an exchange, and begins those that wait. Calls `begins` with the number of each.
-    pub(super) fn close(&self, number: usize, further: impl Fn() -> Option<Counted>, mut begins: impl FnMut(usize)) {
+    /// Ends an exchange.
+    pub(super) fn close(&self, number: usize) {
         let State { starts, begun, pending } = &mut *self.state.borrow_mut();
         match starts[number].take() {
             // The client may reset a stream before its exchange has begun.
-            None | Some(Start::Waits) => return pending.retain(|waiting| *waiting != number),
+            None | Some(Start::Waits) => pending.retain(|waiting| *waiting != number),
             Some(Start::First | Start::Further { .. }) => *begun -= 1,
         }
+    }
+
+    /// Begins exchanges that wait, if there is room. Calls `begins` with the number of each.
+    pub(super) fn begin_waiting(&self, further: impl Fn() -> Option<Counted>, mut begins: impl FnMut(usize)) {
+        let State { starts, begun, pending } = &mut *self.state.borrow_mut();
         while let Some(number) = pending.front().copied() {
             let start = Start::beside(*begun, &further);
             if let Start::Waits = start {

@@ -6,7 +6,7 @@ use std::task::Poll;
 
 use loadx_core::{Failure, Time};
 use loadx_http::h2::section::put_request;
-use loadx_http::h2::{Client, Connection};
+use loadx_http::h2::{Client, Connection, Purpose};
 use loadx_http::{Changes, FieldSlots, Forwarding, Framing, Parsed, RequestHead, Response, Version, parse_response};
 
 use super::link::Lease;
@@ -76,8 +76,13 @@ pub(crate) struct RequestHeading<'c> {
 
 impl Heading<Client> for RequestHeading<'_> {
     fn put(&self, connection: &mut Connection<Client>, _: u32, ends: bool, text: &[u8], out: &mut Vec<u8>) -> u32 {
-        let Some(stream) = connection.open(self.to_head) else { return 0 };
         let tunnel = self.offer.get().map(|offer| &*offer.protocol);
+        let purpose = match tunnel {
+            Some(_) => Purpose::Tunnel,
+            None if self.to_head => Purpose::Head,
+            None => Purpose::Other,
+        };
+        let Some(stream) = connection.open(purpose) else { return 0 };
         connection.put_section(stream, ends, out, |out| put_request(text, self.scheme, tunnel, out));
         stream
     }
@@ -106,8 +111,9 @@ impl<'c, N: Network> RequestSink<PipeOf<N>> for RequestWriter<'c, N> {
 
     fn head(&mut self, head: &RequestHead, forwarding: &Forwarding<'_>, changes: &Changes<'_>) {
         head.encode(forwarding, changes, &mut self.body.head);
-        // A tunnel has no content (RFC 9110, section 9.3.6): a request with content goes without the offer.
-        let takes_offer = self.takes_tunnels && head.framing() == Framing::Length(0);
+        // A tunnel has no content (RFC 9110, section 9.3.6), and CONNECT replaces the method: a request with content, and one that
+        // is no GET, goes without the offer, which a server may decline (RFC 9110, section 7.8).
+        let takes_offer = self.takes_tunnels && head.framing() == Framing::Length(0) && head.method() == b"GET";
         if let Some(offer) = Offer::of(head).filter(|_| takes_offer) {
             self.body.await_tunnel();
             // A conversation has one request.

@@ -25,7 +25,7 @@ impl Lab {
     }
 
     fn ask(&mut self, method: &str, ends: bool) -> u32 {
-        let stream = self.connection.open(method == "HEAD").unwrap();
+        let stream = self.connection.open(if method == "HEAD" { Purpose::Head } else { Purpose::Other }).unwrap();
         let text = format!("{method} / HTTP/1.1\r\nHost: x.test\r\n\r\n");
         self.connection.put_section(stream, ends, &mut self.out, |out| {
             put_request(text.as_bytes(), b"http", None, out);
@@ -137,7 +137,7 @@ fn the_server_limits_streams_and_ends_the_connection() {
     assert_eq!(lab.connection.streams_max(), 2);
     lab.ask("GET", true);
     lab.ask("GET", true);
-    assert_eq!(lab.connection.open(false), None);
+    assert_eq!(lab.connection.open(Purpose::Other), None);
     lab.feed(&answer(1, true, "200")).unwrap();
     lab.ask("GET", true);
     assert_eq!(lab.feed(&raw(7, 0, 0, b"\0\0\0\x03\0\0\0\0")), Ok(strings(["goaway 3 NO_ERROR"])));
@@ -166,7 +166,7 @@ fn a_connection_with_many_cancelled_requests_opens_no_more() {
         let stream = lab.ask("GET", true);
         lab.connection.finished(stream, 0, &mut lab.out);
     }
-    assert_eq!((lab.connection.streams_max(), lab.connection.open(false)), (0, None));
+    assert_eq!((lab.connection.streams_max(), lab.connection.open(Purpose::Other)), (0, None));
 }
 
 #[test]
@@ -181,4 +181,37 @@ fn a_ping_tells_that_the_server_is_there() {
     assert!(lab.connection.awaits_pong(), "an answer to nothing");
     lab.feed(&pong).unwrap();
     assert!(!lab.connection.awaits_pong());
+}
+
+#[test]
+fn late_answers_to_all_cancelled_requests_are_ignored() {
+    let mut lab = Lab::new();
+    let mut streams = Vec::new();
+    for _ in 0..REQUEST_RESETS_MAX {
+        let stream = lab.ask("GET", true);
+        lab.connection.finished(stream, 0, &mut lab.out);
+        streams.push(stream);
+    }
+    // The server sent these before it knew of any of the resets.
+    for stream in streams {
+        assert_eq!(
+            lab.feed(&[answer(stream, false, "200"), data(stream, b"late", true)].concat()),
+            Ok(vec![]),
+            "{stream}"
+        );
+    }
+}
+
+#[test]
+fn the_length_of_an_answer_that_opens_a_tunnel_means_nothing() {
+    let mut lab = Lab::new();
+    let fields = [(":status", "200"), ("content-length", "0")];
+    let stream = lab.connection.open(Purpose::Tunnel).unwrap();
+    let told = lab.feed(&[headers(stream, false, &fields), data(stream, b"hello", false)].concat());
+    assert_eq!(told, Ok(strings(["1: 200 false", "1: 5 false"])));
+    // A refusal is a response like any other.
+    let stream = lab.connection.open(Purpose::Tunnel).unwrap();
+    let fields = [(":status", "403"), ("content-length", "0")];
+    let told = lab.feed(&[headers(stream, false, &fields), data(stream, b"hello", false)].concat()).unwrap();
+    assert!(told[1].contains("more content than Content-Length"), "{told:?}");
 }
