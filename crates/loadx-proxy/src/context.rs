@@ -48,7 +48,7 @@ pub(crate) struct Worker<N: Network> {
     /// Of each listener that is no more in the present plan and still has clients, the last plan with the listener.
     former_plans: RefCell<Vec<(ListenerId, LocalPlan)>>,
     pub(crate) log: AccessLog,
-    pub(crate) date: Date,
+    date: Date,
     /// The ways to all workers, by index.
     pub(crate) mailboxes: Vec<Mailbox<N>>,
     reports: mpsc::Sender<Report>,
@@ -160,6 +160,11 @@ impl<N: Network> Worker<N> {
     /// The backends of a cluster that are in rotation now.
     pub(crate) fn view(&self, plan: &LocalPlan, cluster: usize) -> LocalView {
         plan.view(cluster, self.shared.version())
+    }
+
+    /// The text of Date now.
+    pub(crate) fn date(&self) -> Rc<str> {
+        self.date.at(self.net.time_of_day())
     }
 
     /// Closes idle connections to backends out of rotation, and those that are too old.

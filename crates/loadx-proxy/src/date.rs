@@ -2,19 +2,20 @@
 
 use std::cell::RefCell;
 use std::rc::Rc;
+use std::time::SystemTime;
 
 use jiff::Timestamp;
 use jiff::fmt::rfc2822::DateTimePrinter;
 
-/// Formats the present time for Date (RFC 9110, section 5.6.7), and caches the text for the present second.
+/// Formats the time of day for Date (RFC 9110, section 5.6.7), and caches the text for the present second.
 #[derive(Debug, Default)]
 pub(crate) struct Date {
     cached: RefCell<Option<(i64, Rc<str>)>>,
 }
 
 impl Date {
-    pub(crate) fn now(&self) -> Rc<str> {
-        let now = Timestamp::now();
+    pub(crate) fn at(&self, now: SystemTime) -> Rc<str> {
+        let now = Timestamp::try_from(now).unwrap_or_default();
         let mut cached = self.cached.borrow_mut();
         match &*cached {
             Some((second, text)) if *second == now.as_second() => Rc::clone(text),
@@ -25,11 +26,6 @@ impl Date {
             }
         }
     }
-}
-
-/// Formats the present time without a cache.
-pub(crate) fn now() -> String {
-    format_date(Timestamp::now())
 }
 
 fn format_date(time: Timestamp) -> String {
@@ -43,6 +39,9 @@ mod tests {
     #[test]
     fn a_date_has_the_format_of_http() {
         assert_eq!(format_date(Timestamp::from_second(784_111_777).unwrap()), "Sun, 06 Nov 1994 08:49:37 GMT");
-        assert_eq!(Date::default().now().len(), now().len());
+        let date = Date::default();
+        let second = |number| SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(number);
+        assert_eq!(&*date.at(second(784_111_777)), "Sun, 06 Nov 1994 08:49:37 GMT");
+        assert_eq!(&*date.at(second(784_111_778)), "Sun, 06 Nov 1994 08:49:38 GMT");
     }
 }

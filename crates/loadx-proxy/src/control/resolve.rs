@@ -98,6 +98,8 @@ impl<N: Network> Control<N> {
                 }
                 let pause = tokio::time::sleep(valid_for.clamp(RESOLVE_INTERVAL_MIN, RESOLVE_INTERVAL_MAX));
                 tokio::select! {
+                    // A random choice would make runs of a simulation differ.
+                    biased;
                     () = pause => {}
                     () = changed.wait() => {}
                 }

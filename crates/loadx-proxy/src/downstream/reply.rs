@@ -4,7 +4,6 @@ use std::io::Write as _;
 
 use loadx_http::{Version, reason_phrase};
 
-use crate::date;
 use crate::sides::OwnResponse;
 
 /// How to write a response.
@@ -17,8 +16,8 @@ pub(crate) struct ReplyOptions {
     pub(crate) to_head: bool,
 }
 
-/// Appends a response to `out`. Returns the number of content bytes.
-pub(crate) fn write_own(own: &OwnResponse<'_>, options: ReplyOptions, out: &mut Vec<u8>) -> u64 {
+/// Appends a response to `out`. `date`: the text of Date. Returns the number of content bytes.
+pub(crate) fn write_own(own: &OwnResponse<'_>, options: ReplyOptions, date: &str, out: &mut Vec<u8>) -> u64 {
     let connection = match (options.persistent, options.version) {
         (_, Version::Http2) | (true, Version::Http11) => "",
         (false, _) => "Connection: close\r\n",
@@ -32,11 +31,10 @@ pub(crate) fn write_own(own: &OwnResponse<'_>, options: ReplyOptions, out: &mut 
     };
     write!(
         out,
-        "HTTP/1.1 {} {}\r\n{kind}{length}{}Date: {}\r\n{connection}\r\n",
+        "HTTP/1.1 {} {}\r\n{kind}{length}{}Date: {date}\r\n{connection}\r\n",
         own.status,
         reason_phrase(own.status),
         own.fields,
-        date::now(),
     )
     .expect("writing to a Vec cannot fail");
     if options.to_head {

@@ -14,6 +14,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::task::{Context, Poll};
+use std::time::SystemTime;
 
 use loadx_core::config::ListenerConfig;
 
@@ -157,6 +158,11 @@ pub trait Network: Clone + Send + 'static {
     fn descriptor(&self, listener: &Self::Listener) -> io::Result<OwnedFd> {
         let _ = listener;
         Err(io::ErrorKind::Unsupported.into())
+    }
+
+    /// The time of day for Date. A simulation has its own, because the length of a compressed Date depends on the digits.
+    fn time_of_day(&self) -> SystemTime {
+        SystemTime::now()
     }
 
     /// The bound address; with the port that the system chose if the port was 0.

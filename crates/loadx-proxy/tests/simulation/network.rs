@@ -7,6 +7,7 @@ use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::{Context, Poll, Waker};
+use std::time::SystemTime;
 
 use loadx_core::Rng as _;
 use loadx_proxy::{Listener, Network, Resolved, Stream as _};
@@ -153,6 +154,10 @@ impl Network for SimNet {
     type Listener = SimListener;
     type Socket = SimSocket;
     type Parcel = SimStream;
+
+    fn time_of_day(&self) -> SystemTime {
+        SystemTime::UNIX_EPOCH
+    }
 
     fn listen(&self, address: SocketAddr, count: usize) -> io::Result<Vec<SimSocket>> {
         let group = Group { queues: (0..count).map(|_| Some(VecDeque::new())).collect(), wakers: vec![None; count] };

@@ -119,7 +119,7 @@ impl<'c, N: Network> ResponseSink<PipeOf<N>> for ResponseWriter<'c, N> {
             self.body.closes_after = !self.persistent;
         }
         self.body.framing = framing.unwrap_or(Framing::Length(0));
-        let date = response.lacks_date().then(|| self.worker.date.now());
+        let date = response.lacks_date().then(|| self.worker.date());
         let answering = Answering {
             version: self.version,
             framing,
@@ -153,7 +153,7 @@ impl<'c, N: Network> ResponseSink<PipeOf<N>> for ResponseWriter<'c, N> {
         self.body.head.clear();
         self.body.framing = Framing::Length(0);
         let options = ReplyOptions { version: self.version, persistent: self.persistent, to_head: self.to_head };
-        let content = write_own(response, options, &mut self.body.head);
+        let content = write_own(response, options, &self.worker.date(), &mut self.body.head);
         self.body.send(END).await?;
         self.body.count_content(content);
         Ok(content)

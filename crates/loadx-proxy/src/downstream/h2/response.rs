@@ -66,7 +66,7 @@ impl<'w, N: Network> ResponseSink<PipeOf<N>> for ResponseWriter<'w, N> {
     }
 
     fn head(&mut self, response: &Response<'_, '_>, changes: &ResponseChanges<'_>) {
-        let date = response.lacks_date().then(|| self.served.worker.date.now());
+        let date = response.lacks_date().then(|| self.served.worker.date());
         let answering = Answering {
             version: Version::Http2,
             framing: None,
@@ -101,7 +101,7 @@ impl<'w, N: Network> ResponseSink<PipeOf<N>> for ResponseWriter<'w, N> {
     async fn own(&mut self, response: &OwnResponse<'_>, _: bool) -> Result<u64, Broken> {
         self.body.head.clear();
         let options = ReplyOptions { version: Version::Http2, persistent: true, to_head: true };
-        write_own(response, options, &mut self.body.head);
+        write_own(response, options, &self.served.worker.date(), &mut self.body.head);
         self.body.heading = ResponseHeading { status: response.status, opens_tunnel: false };
         let content = if self.wants.to_head { b"" } else { &*response.content };
         self.body.send(Piece { content, end: Some(b"") }).await?;
