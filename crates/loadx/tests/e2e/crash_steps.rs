@@ -6,10 +6,11 @@
 use std::io::{BufRead as _, BufReader};
 use std::net::SocketAddr;
 use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::support::{LoadX, Origin, eventually, signal_to};
+use crate::support::{LoadX, Origin, PATIENCE, eventually, signal_to};
 
 const OLD: &str = "HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nold";
 const NEW: &str = "HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nnew";
@@ -45,6 +46,13 @@ impl Drop for Killer {
     fn drop(&mut self) {
         // strace ends by itself with the traced process; otherwise SIGTERM makes strace let go.
         signal_to(self.0.id(), rustix::process::Signal::TERM);
+        // Under load strace has waited for ever for a traced process that was killed at the same moment. The system detaches what a
+        // killed strace traces.
+        let deadline = Instant::now() + PATIENCE;
+        while matches!(self.0.try_wait(), Ok(None)) && Instant::now() < deadline {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        let _ = self.0.kill();
         let _ = self.0.wait();
     }
 }
