@@ -192,16 +192,20 @@ impl<N: Network, R, W: ResponseSink<PipeOf<N>>> Drop for Exchange<'_, N, R, W> {
     /// Counts and logs an exchange whose task is dropped before its end.
     fn drop(&mut self) {
         if !self.accounted {
-            let now = self.worker.clock.now();
-            if let Some(broken) = self.client.response.departed() {
-                self.worker.metrics.borrow_mut().client_aborts += 1;
-                self.account(now, 499, Ending::BrokenOff, Some(&client_gone(&broken).to_string()));
-            } else {
-                let status = self.progress.answered.get().unwrap_or(503);
-                let reason = self.worker.sessions.end_reason(self.incoming.plan.listeners[self.incoming.listener].id);
-                self.account(now, status, Ending::BrokenOff, Some(reason));
-            }
-            if self.progress.switched_at.get().is_some() {
+            let departed = self.client.response.departed().map(|broken| client_gone(&broken).to_string());
+            let is_tunnel = self.progress.switched_at.get().is_some();
+            let status = match departed {
+                // A tunnel keeps its status, however it ends.
+                Some(_) if !is_tunnel => {
+                    self.worker.metrics.borrow_mut().client_aborts += 1;
+                    499
+                }
+                _ => self.progress.answered.get().unwrap_or(503),
+            };
+            let listener = self.incoming.plan.listeners[self.incoming.listener].id;
+            let reason = departed.as_deref().unwrap_or_else(|| self.worker.sessions.end_reason(listener));
+            self.account(self.worker.clock.now(), status, Ending::BrokenOff, Some(reason));
+            if is_tunnel {
                 // A tunnel has no message that a reset would mark as truncated.
                 self.client.response.body().shut();
             }

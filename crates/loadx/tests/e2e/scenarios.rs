@@ -43,11 +43,18 @@ fn normal(line: &str) -> String {
     let line = line.split_whitespace().map(normal_word).collect::<Vec<_>>().join(" ");
     // The system resets a connection that a dying backend had in its backlog, and refuses those that come later.
     match line.split_once("cannot connect: ") {
-        Some((before, reason)) if reason.contains("connection reset") => {
+        Some((before, reasons)) if reasons.split("; ").all(is_refusal) => {
             format!("{before}cannot connect: connection refused")
         }
         _ => line,
     }
+}
+
+/// Whether a reason says that an address of a backend, if the reason names one, has refused or reset the connection.
+fn is_refusal(reason: &str) -> bool {
+    let what = reason.strip_prefix("#:").or_else(|| reason.strip_prefix("[::#]:"));
+    let what = what.map_or(Some(reason), |rest| rest.split_once(": ").map(|(_, what)| what));
+    matches!(what, Some("connection refused" | "connection reset"))
 }
 
 fn normal_word(word: &str) -> String {
@@ -237,5 +244,6 @@ fn numbers_may_differ_and_words_may_not() {
     let down = "WARN backend localhost:8001 is down: cannot connect:";
     let reset = format!("{down} 127.0.0.1:8001: connection reset; [::1]:8001: connection refused");
     assert_eq!(normal(&reset), normal(&format!("{down} connection refused")));
+    assert_ne!(normal(&format!("{reset}; timed out")), normal(&format!("{down} connection refused")));
     assert_eq!(normal("2026-11-22T22:44:17.295161Z  INFO a"), normal("2027-01-02T03:04:05.000001Z INFO a"));
 }

@@ -12,8 +12,7 @@ use std::pin::pin;
 use std::rc::Rc;
 use std::task::Poll;
 
-use loadx_core::ProxyError;
-use loadx_http::RequestHead;
+use loadx_core::{ProxyError, Time};
 use loadx_http::grpc::Status;
 
 use crate::context::Worker;
@@ -133,12 +132,9 @@ fn serve_streams<N: Network>(desk: Rc<Desk<Job<N>>>) -> Serving {
     })
 }
 
-/// Waits until the stream may be served. Returns what becomes of it then: a request for which there was no room in the time that a
-/// backend has to answer is refused.
-async fn begin<N: Network>(served: &Served<N>, number: usize, timer: &Timer, work: Work) -> Work {
-    let Work::Exchange(incoming) = &work else { return work };
-    let deadline = incoming.began + incoming.plan.process.timeouts.request;
-    while !served.may_begin(number) {
+/// Waits until an exchange may begin. Returns false if there was no room until `deadline`.
+async fn may_begin<N: Network>(served: &Served<N>, number: usize, timer: &Timer, deadline: Time) -> bool {
+    loop {
         let look_at = (timer.now() + H2_START_LOOK).min(deadline);
         poll_fn(|cx| match served.may_begin(number) {
             true => Poll::Ready(()),
@@ -147,26 +143,34 @@ async fn begin<N: Network>(served: &Served<N>, number: usize, timer: &Timer, wor
         .await;
         // Exchanges of other connections have perhaps made room.
         served.begin_waiting();
-        if timer.now() >= deadline && !served.may_begin(number) {
-            let message = "LoadX has no room for another request on this connection";
-            let error = ProxyError::new(503, "connection_limit_reached", message);
-            return Work::Refusal { error, text: start_of(&incoming.head), is_call: incoming.grpc.is_some() };
+        let may_begin = served.may_begin(number);
+        if may_begin || timer.now() >= deadline {
+            return may_begin;
         }
     }
-    work
 }
 
-/// The beginning of the head of a request, for the log.
-fn start_of(head: &RequestHead) -> Vec<u8> {
-    let host = head.authority();
-    [head.method(), b" ", head.target(), b" HTTP/2\r\nHost: ", host].concat()
+/// The refusal of a request for which there is no room.
+fn no_room(incoming: &Incoming) -> Work {
+    let error =
+        ProxyError::new(503, "connection_limit_reached", "LoadX has no room for another request on this connection");
+    let head = &incoming.head;
+    let text = [head.method(), b" ", head.target(), b" HTTP/2\r\nHost: ", head.authority()].concat();
+    Work::Refusal { error, text, is_call: incoming.grpc.is_some() }
 }
 
 /// Serves one stream.
 async fn serve_stream<N: Network>(job: Job<N>) {
-    let Job { served, number, timer, wants, work } = job;
+    let Job { served, number, timer, wants, mut work } = job;
     let (worker, timer) = (&served.worker, &*timer);
-    let work = begin(&served, number, timer, work).await;
+    if let Work::Exchange(incoming) = &work
+        && !served.may_begin(number)
+    {
+        let deadline = incoming.began + incoming.plan.process.timeouts.request;
+        if !may_begin(&served, number, timer, deadline).await {
+            work = no_room(incoming);
+        }
+    }
     let patience = match &work {
         Work::Exchange(incoming) => incoming.plan.process.timeouts.request,
         Work::Refusal { .. } => worker.plan().process.timeouts.request,
