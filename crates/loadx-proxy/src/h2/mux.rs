@@ -95,9 +95,9 @@ impl<R: Role, A: Alarm> Mux<R, A> {
         Mux { buffers: Rc::clone(buffers), state: RefCell::new(state) }
     }
 
-    /// Drops what has not been written.
+    /// Drops what has not been written. Nothing is written any more.
     pub(crate) fn discard(&self) {
-        self.state.borrow_mut().output = Output::default();
+        self.state.borrow_mut().output.close();
     }
 
     /// Calls `put` with the state and the output.
@@ -120,10 +120,7 @@ impl<R: Role, A: Alarm> Mux<R, A> {
 
     /// Gives the memory of the output back if nothing waits to be written.
     pub(crate) fn rest(&self) {
-        let output = &mut self.state.borrow_mut().output;
-        if output.len() == 0 {
-            *output = Output::default();
-        }
+        self.state.borrow_mut().output.rest();
     }
 
     /// Whether exchanges wait to send, and there is room.
