@@ -1,11 +1,10 @@
-//! One backend: its description in the config, and the counts of its exchanges.
+//! One backend: its description in the config, and the backend in a view.
 
-use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use crate::BackendId;
+use crate::load::Load;
 
 /// The description of a backend in the config.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -96,54 +95,17 @@ impl Backend {
 
     /// Whether the backend has left its cluster for good. An exchange that began before may still run.
     pub fn has_left(&self) -> bool {
-        self.load.has_left.load(Ordering::Relaxed)
+        self.load.has_left()
     }
 
     /// Whether the drain of the backend is over, so that the exchanges that still run must end.
     pub fn is_cut(&self) -> bool {
-        self.load.is_cut.load(Ordering::Relaxed)
-    }
-}
-
-/// The counts of one backend, which every worker writes. `Load` fills two cache lines (the second because of the
-/// adjacent-line prefetcher), so that a write for one backend does not slow down another backend.
-#[repr(align(128))]
-#[derive(Default)]
-pub(crate) struct Load {
-    in_flight: AtomicU32,
-    /// Written once, by control.
-    has_left: AtomicBool,
-    /// Written by control, at the end of a drain and when a drained backend gets requests again.
-    is_cut: AtomicBool,
-}
-
-impl Load {
-    pub(crate) fn in_flight(&self) -> u32 {
-        self.in_flight.load(Ordering::Relaxed)
+        self.load.is_cut()
     }
 
-    /// Notes that the backend has left its cluster.
-    pub(crate) fn leave(&self) {
-        self.has_left.store(true, Ordering::Relaxed);
-    }
-
-    /// Sets whether the exchanges that still run must end.
-    pub(crate) fn set_cut(&self, is_cut: bool) {
-        self.is_cut.store(is_cut, Ordering::Relaxed);
-    }
-
-    pub(crate) fn begin(&self) {
-        self.in_flight.fetch_add(1, Ordering::Relaxed);
-    }
-
-    pub(crate) fn end(&self) {
-        let before = self.in_flight.fetch_sub(1, Ordering::Relaxed);
-        debug_assert!(before > 0, "an exchange finished twice");
-    }
-}
-
-impl fmt::Debug for Load {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} in flight", self.in_flight())
+    /// Whether control found that the backend no longer answers, so that requests that wait for its response go to another
+    /// backend if that is safe.
+    pub fn is_given_up(&self) -> bool {
+        self.load.is_given_up()
     }
 }

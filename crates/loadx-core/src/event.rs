@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::BackendId;
 
@@ -53,6 +54,22 @@ pub enum Event {
         /// The evidence.
         reason: Arc<str>,
     },
+    /// Control ejected a backend that answers probes and differs from the other backends.
+    OutlierEjected {
+        /// The backend's name.
+        backend: Arc<str>,
+        /// The difference.
+        reason: Arc<str>,
+        /// The duration of the ejection.
+        lasts: Duration,
+    },
+    /// Control admitted a backend that was ejected as an outlier. If probes of the backend fail, it gets no requests yet.
+    Returned {
+        /// The backend's name.
+        backend: Arc<str>,
+        /// Why the ejection ended.
+        reason: Arc<str>,
+    },
     /// The name of a backend resolved to other addresses than before.
     Resolved {
         /// The backend's name.
@@ -72,7 +89,10 @@ pub enum Event {
 impl Event {
     /// Whether the event is a warning: a backend stopped serving, or exchanges were cut.
     pub fn is_warning(&self) -> bool {
-        matches!(self, Event::Ejected { .. } | Event::Unresolved { .. } | Event::Cut { .. })
+        matches!(
+            self,
+            Event::Ejected { .. } | Event::OutlierEjected { .. } | Event::Unresolved { .. } | Event::Cut { .. }
+        )
     }
 }
 
@@ -89,6 +109,10 @@ impl Event {
             }
             Event::Admitted { backend, reason } => write!(f, "backend {backend}{of} is up: {reason}"),
             Event::Ejected { backend, reason } => write!(f, "backend {backend}{of} is down: {reason}"),
+            Event::OutlierEjected { backend, reason, lasts } => {
+                write!(f, "backend {backend}{of} is ejected for {} s: {reason}", lasts.as_secs_f64())
+            }
+            Event::Returned { backend, reason } => write!(f, "backend {backend}{of} is no longer ejected: {reason}"),
             Event::Resolved { backend, addresses } => write!(f, "backend {backend}{of} resolves to {addresses}"),
             Event::Unresolved { backend, reason } => write!(f, "backend {backend}{of} does not resolve: {reason}"),
         }

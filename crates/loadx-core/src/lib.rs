@@ -32,6 +32,7 @@ pub mod config;
 mod event;
 mod health;
 mod ids;
+mod load;
 pub mod plan;
 mod rng;
 pub mod route;
@@ -42,13 +43,14 @@ pub mod trial;
 mod view;
 
 pub use attempt::{
-    AttemptPolicy, Attempts, ConnectFailure, ConnectFailureKind, Failure, GrpcStatuses, ProxyError, Replay,
+    AttemptPolicy, Attempts, BudgetPolicy, ConnectFailure, ConnectFailureKind, Failure, GrpcStatuses, ProxyError,
+    Replay, RetryBudget, RetryPolicy, Stage, Statuses,
 };
 pub use backend::{Backend, BackendSpec};
 pub use balance::{Algorithm, Key, KeyPrefixes, Query};
 pub use cluster::{Cluster, NameAnswer};
 pub use event::{ClusterEvent, Event};
-pub use health::{Accepts, Evidence, HealthPolicy, Observation, Probe, Standing};
+pub use health::{Accepts, Evidence, HealthPolicy, Observation, OutlierPolicy, Probe, Standing};
 pub use ids::{BackendId, ClusterId, Ids, ListenerId};
 pub use rng::{Rng, SplitMix64};
 pub use snapshot::{BackendSnapshot, Snapshot};

@@ -41,6 +41,9 @@ pub struct BackendSnapshot {
     pub addresses: Arc<[SocketAddr]>,
     /// The health of the backend; `None` when its cluster makes no probes.
     pub standing: Option<Standing>,
+    /// The rest of the time for which the backend is ejected as an outlier; `None` when the backend is not ejected, or when its
+    /// probes fail as well.
+    pub ejected: Option<Duration>,
     /// Whether the backend is in rotation.
     pub admitted: bool,
     /// The reason for the standing, as text.
@@ -56,10 +59,11 @@ pub struct BackendSnapshot {
 }
 
 impl BackendSnapshot {
-    /// The state in one word or two: up, down, unproven, not probed or drained.
+    /// The state in one word or two: up, down, unproven, not probed, ejected (as an outlier) or drained.
     pub fn state(&self) -> &'static str {
         match self.standing {
             _ if self.drained => "drained",
+            _ if self.ejected.is_some() => "ejected",
             Some(standing) => standing.as_str(),
             None => "not probed",
         }

@@ -2,13 +2,14 @@
 
 use std::fmt;
 use std::net::IpAddr;
+use std::num::NonZeroU32;
 use std::ops::Deref;
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::backend::Backend;
 use crate::balance::{Balancer, Key, Query};
-use crate::{Evidence, Observation, Time};
+use crate::{Evidence, Observation, RetryBudget, Time};
 
 /// The backends in rotation at one moment, and the algorithm that picks among them.
 ///
@@ -18,6 +19,10 @@ use crate::{Evidence, Observation, Time};
 pub struct View {
     pub(crate) backends: Box<[Backend]>,
     pub(crate) balancer: Balancer,
+    /// The number of failed attempts in a row at one backend that workers report to control; `None`: workers note no
+    /// outcomes.
+    pub(crate) reported_row: Option<NonZeroU32>,
+    pub(crate) budget: Arc<RetryBudget>,
 }
 
 /// The result of a pick.
@@ -69,8 +74,9 @@ pub enum Outcome {
     Answered,
     /// LoadX could not open a connection because of the backend; with the reason, as text for logs.
     ConnectFailed(Arc<str>),
-    /// The backend accepted the connection and then closed it too early, timed out or sent an invalid response.
-    Broke,
+    /// The backend accepted the connection and then closed it too early, was silent for too long or sent an invalid response;
+    /// with the reason, as text for logs.
+    Broke(Arc<str>),
     /// The attempt ended for a reason that says nothing about the backend.
     Cancelled,
 }
@@ -106,6 +112,11 @@ impl View {
         self.balancer.key(client)
     }
 
+    /// The requests of the cluster that may still be sent again.
+    pub fn retry_budget(&self) -> &RetryBudget {
+        &self.budget
+    }
+
     /// The backends in rotation, in the order of the config.
     pub fn backends(&self) -> &[Backend] {
         &self.backends
@@ -122,6 +133,8 @@ pub struct Pick<V: Deref<Target = View>> {
     view: V,
     index: usize,
     at: Time,
+    /// Whether the end of the attempt says something about the backend.
+    is_judged: bool,
 }
 
 impl<V: Deref<Target = View>> Pick<V> {
@@ -134,7 +147,7 @@ impl<V: Deref<Target = View>> Pick<V> {
             return Choice::None(NoBackend::AllTried);
         };
         view.backends[index].load.begin();
-        Choice::Picked(Pick { view, index, at: query.now })
+        Choice::Picked(Pick { view, index, at: query.now, is_judged: false })
     }
 
     /// The picked backend.
@@ -153,18 +166,44 @@ impl<V: Deref<Target = View>> Pick<V> {
     }
 
     /// Ends the attempt. Returns the evidence for control, if there is any.
-    pub fn finish(self, ended: Ended) -> Option<Observation> {
-        match ended.outcome {
-            Outcome::ConnectFailed(reason) => {
-                Some(Observation { began: self.at, evidence: Evidence::ConnectFailed { reason } })
+    pub fn finish(mut self, ended: Ended) -> Option<Observation> {
+        let Ended { outcome, status, first_byte, .. } = ended;
+        self.is_judged = outcome != Outcome::Cancelled;
+        let evidence = match outcome {
+            Outcome::Cancelled => return None,
+            Outcome::Answered if !is_failure(status) => {
+                if self.view.reported_row.is_some() {
+                    self.backend().load.note_success(first_byte);
+                }
+                return None;
             }
-            Outcome::Answered | Outcome::Broke | Outcome::Cancelled => None,
-        }
+            Outcome::Answered => self.in_a_row(|| format!("answered {status}").into())?,
+            Outcome::Broke(reason) => self.in_a_row(|| reason)?,
+            Outcome::ConnectFailed(reason) => {
+                // Without probes, failed connects count like other failures.
+                self.backend().load.note_failure();
+                Evidence::ConnectFailed { reason }
+            }
+        };
+        Some(Observation { began: self.at, evidence })
     }
+
+    /// Counts a failed attempt. Returns evidence if as many attempts in a row have failed as control wants to know of.
+    fn in_a_row(&self, reason: impl FnOnce() -> Arc<str>) -> Option<Evidence> {
+        let reported_row = self.view.reported_row?.get();
+        let count = self.backend().load.note_failure();
+        count.is_multiple_of(reported_row).then(|| Evidence::FailedInARow { count, last: reason() })
+    }
+}
+
+/// Whether a status is a failure of the backend: 500 to 599, without the statuses that say that the backend does not know the
+/// method or the version of the request (501 and 505).
+fn is_failure(status: u16) -> bool {
+    (500..=599).contains(&status) && !matches!(status, 501 | 505)
 }
 
 impl<V: Deref<Target = View>> Drop for Pick<V> {
     fn drop(&mut self) {
-        self.backend().load.end();
+        self.backend().load.end(self.is_judged);
     }
 }

@@ -47,6 +47,8 @@ pub(crate) enum Known {
     XForwardedHost,
     XForwardedPort,
     XForwardedProto,
+    /// X-LoadX-Attempt: LoadX tells its backends the number of an attempt.
+    XLoadXAttempt,
     XRealIp,
     XRequestId,
 }
@@ -73,7 +75,8 @@ impl Known {
             (12, b'm') => (is_token(name, b"max-forwards"), Known::MaxForwards),
             (14, b'c') => (is_token(name, b"content-length"), Known::ContentLength),
             (14, b'h') => (is_token(name, b"http2-settings"), Known::HopByHop),
-            (15, b'x') => (is_token(name, b"x-forwarded-for"), Known::XForwardedFor),
+            (15, b'x') if is_token(name, b"x-forwarded-for") => (true, Known::XForwardedFor),
+            (15, b'x') => (is_token(name, b"x-loadx-attempt"), Known::XLoadXAttempt),
             (16, b'x') if is_token(name, b"x-forwarded-port") => (true, Known::XForwardedPort),
             (16, b'x') => (is_token(name, b"x-forwarded-host"), Known::XForwardedHost),
             (16, b'p') => (is_token(name, b"proxy-connection"), Known::HopByHop),
@@ -97,7 +100,7 @@ fn is_token<const LENGTH: usize>(name: &[u8], lower: &[u8; LENGTH]) -> bool {
 
 /// The names with a dash that a backend may trust: LoadX writes, replaces or removes such a field, reads framing from
 /// it, or leaves its meaning to trusted proxies.
-pub(crate) const TRUSTED: [&str; 18] = [
+pub(crate) const TRUSTED: [&str; 19] = [
     "client-cert",
     "client-cert-chain",
     "content-length",
@@ -114,6 +117,7 @@ pub(crate) const TRUSTED: [&str; 18] = [
     "x-forwarded-host",
     "x-forwarded-port",
     "x-forwarded-proto",
+    "x-loadx-attempt",
     "x-real-ip",
     "x-request-id",
 ];

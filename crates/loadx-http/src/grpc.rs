@@ -33,6 +33,8 @@ impl Status {
     pub const INTERNAL: Status = Status(13);
     /// The server cannot be reached now.
     pub const UNAVAILABLE: Status = Status(14);
+    /// The server lost data.
+    pub const DATA_LOSS: Status = Status(15);
     /// The caller has not shown who it is.
     pub const UNAUTHENTICATED: Status = Status(16);
 
@@ -52,6 +54,15 @@ impl Status {
     /// The name in the specification.
     pub fn name(self) -> &'static str {
         NAMES[usize::from(self.0)]
+    }
+
+    /// The status of HTTP that tells the same about the server; `None` for a status that does not say that the server failed.
+    pub fn as_server_error(self) -> Option<u16> {
+        match self {
+            Status::UNAVAILABLE => Some(503),
+            Status::UNKNOWN | Status::INTERNAL | Status::DATA_LOSS => Some(500),
+            _ => None,
+        }
     }
 
     /// The status of a call that got this status of HTTP, as

@@ -38,8 +38,8 @@ pub(crate) enum Order<N: Network> {
     Log(Option<LogSender>),
     /// Close an idle client connection, if there is one, because a new client waits for a place.
     Shed,
-    /// Wake all exchanges, because the drain of a backend is over and its exchanges must end.
-    EndDrains,
+    /// Wake all exchanges, because some must leave their backend: its drain is over, or control gave the backend up.
+    WakeExchanges,
     /// Free the counts that the worker keeps for these backends and clusters, because they left the plan.
     Forget(Arc<Departed>),
     /// Count the client connections and the tunnels of the worker.

@@ -115,7 +115,7 @@ fn obey<N: Network>(worker: &Rc<Worker<N>>, accepting: &mut Accepting<N>, order:
         Order::CutAll => worker.sessions.cut("cut at the end of the drain after an upgrade"),
         Order::Log(sender) => worker.log.redirect(sender),
         Order::Shed => drop(worker.shed()),
-        Order::EndDrains => worker.sessions.wake_all(),
+        Order::WakeExchanges => worker.sessions.wake_all(),
         Order::Forget(departed) => worker.metrics.borrow_mut().forget(&departed),
         Order::Census(reply) => drop(reply.send(worker.census())),
         Order::Measure(reply) => drop(reply.send(Box::new(worker.measure()))),

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use loadx_core::{
     Attempts, BackendId, Choice, Cluster, ConnectFailure, ConnectFailureKind, Ended, Event as Change, Evidence,
-    Failure, Ids, NameAnswer, Observation, Outcome, Pick, Replay, Time, View,
+    Failure, Ids, NameAnswer, NoBackend, Observation, Outcome, Pick, Replay, Stage, Time, View,
 };
 
 use crate::backend::{Backend, ExchangeNumber};
@@ -35,6 +35,8 @@ enum Event {
         exchange: ExchangeNumber,
         attempt: usize,
     },
+    /// The pause before another round of attempts is over.
+    Again(ExchangeNumber),
     /// The exchange has taken as long as the policy allows.
     TooLong(ExchangeNumber),
     ProbeEnds {
@@ -53,6 +55,8 @@ struct Exchange {
     client: IpAddr,
     arrived: Time,
     attempts: Attempts,
+    /// The status for the last failed attempt.
+    failed_with: Option<u16>,
     pick: Option<Pick<Arc<View>>>,
 }
 
@@ -149,9 +153,10 @@ impl<'s> Run<'s> {
                     self.attempt_failed(exchange, &Failure::Silent);
                 }
             }
+            Event::Again(exchange) => self.attempt(exchange),
             Event::TooLong(exchange) => {
                 if let Some(limit) = self.scenario.attempt.exchange {
-                    self.attempt_failed(exchange, &Failure::TookTooLong { limit, uploading: false });
+                    self.attempt_failed(exchange, &Failure::TookTooLong { limit, stage: Stage::Waiting });
                 }
             }
             Event::ProbeEnds { backend, began } => self.probe_ends(backend, began),
@@ -193,11 +198,11 @@ impl<'s> Run<'s> {
         while self.exchanges.len() < self.scenario.max_connections
             && let Some((number, client, arrived)) = self.unaccepted.pop_front()
         {
-            let attempts = Attempts::new(self.now);
+            let attempts = Attempts::new(self.now, self.scenario.attempt.retry);
             if let Some(deadline) = attempts.exchange_deadline(&self.scenario.attempt) {
                 self.events.push(deadline, Event::TooLong(number));
             }
-            self.exchanges.insert(number, Exchange { client, arrived, attempts, pick: None });
+            self.exchanges.insert(number, Exchange { client, arrived, attempts, failed_with: None, pick: None });
             self.attempt(number);
         }
     }
@@ -211,8 +216,18 @@ impl<'s> Run<'s> {
         let pick = match choice {
             Choice::Picked(pick) => pick,
             Choice::Wait => return self.fail(number, 503),
-            Choice::None(none) => return self.fail(number, none.response().status),
+            Choice::None(NoBackend::AllTried)
+                if let Some(pause) =
+                    exchange.attempts.next_round(&self.cluster.view(), self.chances.entropy(number)) =>
+            {
+                return self.events.push(self.now + pause, Event::Again(number));
+            }
+            Choice::None(none) => {
+                let status = exchange.failed_with.unwrap_or(none.response().status);
+                return self.fail(number, status);
+            }
         };
+        self.retries += u64::from(exchange.attempts.failures() > 0);
         let position = self.positions[&pick.backend().id()];
         let in_flight = pick.backend().in_flight();
         exchange.pick = Some(pick);
@@ -255,16 +270,18 @@ impl<'s> Run<'s> {
         let Some(exchange) = self.exchanges.get_mut(&number) else { return };
         let Some(pick) = exchange.pick.take() else { return };
         let backend = pick.backend().id();
-        let may_go_on = exchange.attempts.failed(backend, failure, REPLAY);
+        let status = failure.response().map_or(499, |error| error.status);
+        exchange.failed_with = Some(status);
+        let view = self.cluster.view();
+        let may_go_on = exchange.attempts.failed(backend, failure, REPLAY, view.retry_budget());
         let ended = Ended::unanswered(failure.outcome(), self.now.since(pick.at()));
         if let Some(observation) = pick.finish(ended) {
             self.observe(backend, &observation);
         }
         if may_go_on {
-            self.retries += 1;
             self.attempt(number);
         } else {
-            self.fail(number, failure.response().map_or(499, |error| error.status));
+            self.fail(number, status);
         }
     }
 
@@ -275,6 +292,9 @@ impl<'s> Run<'s> {
 
     fn control(&mut self) {
         self.control_at = None;
+        for change in self.cluster.look(self.now) {
+            self.tell(change.to_string());
+        }
         for id in self.cluster.tick(self.now) {
             let ends = self.now + PROBE_TIME;
             self.events.push(ends, Event::ProbeEnds { backend: self.positions[&id], began: self.now });

@@ -61,9 +61,18 @@ pub enum Failure {
     Premature,
     /// The drain of the backend was over before the response began.
     DrainOver,
+    /// The connection broke within the first head of a response; with the reason, as text for logs.
+    HeadBrokeOff(String),
     /// The response ended before it was complete; the client may have received a part. With the reason, as text for
     /// logs.
     BrokeOff(String),
+    /// The backend answered with a status after which the config wants another backend asked.
+    Status {
+        /// The status.
+        status: u16,
+    },
+    /// The backend no longer answers anything, as control found, and another backend can be asked.
+    GivenUp,
     /// The backend answered a call of gRPC with a status after which the config wants another backend asked.
     GrpcStatus {
         /// The number of the status.
@@ -75,8 +84,8 @@ pub enum Failure {
     TookTooLong {
         /// The limit of the exchange.
         limit: Duration,
-        /// Whether LoadX was waiting for the client's request body.
-        uploading: bool,
+        /// What LoadX was waiting for.
+        stage: Stage,
     },
     /// The client closed its connection; with the reason, as text for logs.
     ClientGone(String),
@@ -87,6 +96,17 @@ pub enum Failure {
         /// The reason, as text for logs.
         reason: String,
     },
+}
+
+/// What an exchange waits for.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum Stage {
+    /// The client's request body.
+    Uploading,
+    /// The head of the response.
+    Waiting,
+    /// The rest of the response.
+    Downloading,
 }
 
 /// The error response for a failed exchange.
@@ -131,17 +151,23 @@ impl Failure {
             }
             Failure::Connect(_)
             | Failure::DrainOver
+            // Counted already when control gave the backend up.
+            | Failure::GivenUp
+            // The caller reports the status.
+            | Failure::Status { .. }
             // The backend works: it has answered.
             | Failure::GrpcStatus { .. }
-            | Failure::TookTooLong { .. }
+            | Failure::TookTooLong { stage: Stage::Uploading | Stage::Downloading, .. }
             | Failure::ClientGone(_)
             | Failure::ClientBody { .. } => Outcome::Cancelled,
             Failure::Unanswered { .. }
             | Failure::Silent
+            | Failure::TookTooLong { stage: Stage::Waiting, .. }
             | Failure::BadResponse(_)
             | Failure::Unrequested(_)
             | Failure::Premature
-            | Failure::BrokeOff(_) => Outcome::Broke,
+            | Failure::HeadBrokeOff(_)
+            | Failure::BrokeOff(_) => Outcome::Broke(self.to_string().into()),
         }
     }
 
@@ -159,10 +185,12 @@ impl Failure {
             Failure::Unanswered { .. } => (502, "connection_terminated"),
             Failure::Silent => (504, "http_response_timeout"),
             Failure::BadResponse(_) | Failure::Unrequested(_) | Failure::Premature => (502, "http_protocol_error"),
-            Failure::BrokeOff(_) => (502, "http_response_incomplete"),
+            Failure::HeadBrokeOff(_) | Failure::BrokeOff(_) => (502, "http_response_incomplete"),
+            Failure::Status { status } => (*status, "destination_unavailable"),
+            Failure::GivenUp => (504, "http_response_timeout"),
             Failure::DrainOver | Failure::GrpcStatus { .. } => (503, "destination_unavailable"),
-            Failure::TookTooLong { uploading: true, .. } => (408, "http_request_error"),
-            Failure::TookTooLong { uploading: false, .. } => (504, "http_response_timeout"),
+            Failure::TookTooLong { stage: Stage::Uploading, .. } => (408, "http_request_error"),
+            Failure::TookTooLong { .. } => (504, "http_response_timeout"),
             Failure::ClientBody { status, .. } => (*status, "http_request_error"),
         };
         let grpc_status = if let Failure::GrpcStatus { status, .. } = self { Some(*status) } else { None };
@@ -190,7 +218,11 @@ impl fmt::Display for Failure {
             Failure::Premature => f.write_str("the backend sent bytes, or closed the connection, before the request"),
             Failure::DrainOver => f.write_str("the drain of the backend was over before the backend answered"),
             Failure::GrpcStatus { message, .. } => f.write_str(message),
-            Failure::BrokeOff(reason) => write!(f, "the backend's response was truncated: {reason}"),
+            Failure::Status { status } => write!(f, "the backend answered {status}"),
+            Failure::GivenUp => f.write_str("the backend answers nothing any more"),
+            Failure::HeadBrokeOff(reason) | Failure::BrokeOff(reason) => {
+                write!(f, "the backend's response was truncated: {reason}")
+            }
             Failure::TookTooLong { limit, .. } => {
                 write!(f, "the exchange took longer than {} s", limit.as_secs_f64())
             }

@@ -4,13 +4,15 @@
 //! modelled backends.
 
 mod failure;
+mod retry;
 
 use std::ops::Deref;
 use std::time::Duration;
 
-use crate::{BackendId, Choice, Key, Pick, Query, Time, View};
+use crate::{Backend, BackendId, Choice, Key, Pick, Query, Time, View};
 
-pub use failure::{ConnectFailure, ConnectFailureKind, Failure, ProxyError};
+pub use failure::{ConnectFailure, ConnectFailureKind, Failure, ProxyError, Stage};
+pub use retry::{BudgetPolicy, RetryBudget, RetryPolicy, Statuses};
 
 /// How long one exchange and its attempts may take.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
@@ -23,6 +25,8 @@ pub struct AttemptPolicy {
     pub exchange: Option<Duration>,
     /// The statuses of gRPC after which LoadX asks another backend.
     pub retry_grpc: GrpcStatuses,
+    /// When LoadX asks another backend for other reasons.
+    pub retry: RetryPolicy,
 }
 
 /// A set of statuses of gRPC, by their numbers.
@@ -55,7 +59,13 @@ pub struct Replay {
 pub struct Attempts {
     began: Time,
     failed: Vec<BackendId>,
-    resends: usize,
+    /// How many of the failures belong to earlier rounds: their backends may be asked again.
+    forgotten: usize,
+    rounds: u32,
+    resends: u32,
+    /// Whether a backend did not answer in time.
+    has_timed_out: bool,
+    retry: RetryPolicy,
 }
 
 impl Attempts {
@@ -63,15 +73,16 @@ impl Attempts {
     /// most backends of a cluster stopped at the same moment.
     pub const MAX: usize = 16;
 
-    /// The most times that LoadX sends a request again after a backend may have received it.
-    pub const RESENDS_MAX: usize = 2;
-
     /// The state before the first attempt, for an exchange that began at `began`.
-    pub fn new(began: Time) -> Self {
-        Attempts { began, failed: Vec::new(), resends: 0 }
+    pub fn new(began: Time, retry: RetryPolicy) -> Self {
+        Attempts { began, failed: Vec::new(), forgotten: 0, rounds: 0, resends: 0, has_timed_out: false, retry }
     }
 
-    /// Picks the backend for the next attempt. Skips the backends that failed in this exchange.
+    /// The mean pause before the second round, in which backends are asked that have failed already; it doubles with each
+    /// further round. A backend that has just reset a connection is often there again a moment later.
+    const PAUSE: Duration = Duration::from_millis(25);
+
+    /// Picks the backend for the next attempt. Skips the backends that failed in this round.
     pub fn choose<V: Deref<Target = View>>(
         &self,
         view: V,
@@ -79,17 +90,27 @@ impl Attempts {
         entropy: u64,
         key: Option<Key>,
     ) -> Choice<Pick<V>> {
-        Pick::choose(view, &Query { now, entropy, key, tried: &self.failed })
+        Pick::choose(view, &Query { now, entropy, key, tried: self.failed_now() })
     }
 
-    /// Whether an attempt at this backend failed.
-    pub fn has_failed_at(&self, backend: BackendId) -> bool {
-        self.failed.contains(&backend)
+    /// The backends that failed in this round.
+    fn failed_now(&self) -> &[BackendId] {
+        &self.failed[self.forgotten..]
     }
 
-    /// Whether a request that a backend may have seen may still be sent again.
-    pub fn has_resends_left(&self) -> bool {
-        self.resends < Self::RESENDS_MAX && self.failed.len() + 1 < Self::MAX
+    /// Begins another round, after every backend of `view` has failed in this round and a further attempt is allowed. Returns how
+    /// long to wait before the next pick: a time between half of the mean and one and a half, by `entropy`, so that the requests
+    /// that failed together do not come again together. `None` if there are no more rounds; none follows a backend that did not
+    /// answer in time, because the client has waited long enough.
+    pub fn next_round(&mut self, view: &View, entropy: u64) -> Option<Duration> {
+        if self.rounds >= self.retry.resends_max || self.has_timed_out || view.backends().is_empty() {
+            return None;
+        }
+        self.rounds += 1;
+        // The backend that failed last is asked again only if there is no other.
+        self.forgotten = self.failed.len() - usize::from(view.backends().len() > 1);
+        let part = 0.5 + (entropy >> 11) as f64 / (1_u64 << 53) as f64;
+        Some((Self::PAUSE * (1 << (self.rounds - 1))).mul_f64(part))
     }
 
     /// The number of failed attempts.
@@ -107,36 +128,77 @@ impl Attempts {
         silent_since + policy.response
     }
 
-    /// Records that the attempt at `backend` failed. Returns whether LoadX may try another backend.
-    pub fn failed(&mut self, backend: BackendId, failure: &Failure, replay: Replay) -> bool {
-        self.failed.push(backend);
-        self.failed.len() < Self::MAX && self.may_resend(failure, replay)
+    /// Whether the request may go to another backend of `view` than the present one, if the present attempt is given up: the
+    /// request is whole and may be sent again, another backend has not failed yet, and the limit of this exchange is not
+    /// reached.
+    pub fn has_other(&self, view: &View, present: BackendId, replay: Replay) -> bool {
+        let is_other = |backend: &Backend| backend.id() != present && !self.failed_now().contains(&backend.id());
+        replay.whole && self.has_resends_left() && view.backends().iter().any(is_other)
     }
 
-    /// Whether the request may be sent again after `failure`, to any backend, the same one included. Counts the
-    /// resend when the failed backend may have seen the request.
-    pub fn may_resend(&mut self, failure: &Failure, replay: Replay) -> bool {
-        if failure.left_no_trace() {
-            // A backend of HTTP/2 can refuse a request of which LoadX has sent, and no longer has, a part of the content.
-            return replay.whole;
+    /// Whether a request with this method may be sent again after a backend may have acted on it.
+    pub fn is_repeatable(&self, replay: Replay) -> bool {
+        replay.idempotent || self.retry.non_idempotent
+    }
+
+    /// The statuses with which a response need not be passed on.
+    pub fn retried_statuses(&self) -> Statuses {
+        self.retry.statuses
+    }
+
+    fn has_resends_left(&self) -> bool {
+        self.resends < self.retry.resends_max && self.failed.len() + 1 < Self::MAX
+    }
+
+    /// Records that the attempt at `backend` failed. Returns whether LoadX may try another backend.
+    pub fn failed(&mut self, backend: BackendId, failure: &Failure, replay: Replay, budget: &RetryBudget) -> bool {
+        self.failed.push(backend);
+        if self.failed.len() >= Self::MAX || !replay.whole {
+            return false;
         }
-        let repeatable = replay.whole
+        if failure.left_no_trace() {
+            return true;
+        }
+        let was_late = self.has_timed_out;
+        self.has_timed_out |= *failure == Failure::Silent;
+        let allowed = self.resends < self.retry.resends_max
             && match failure {
-                Failure::Unanswered { .. } | Failure::DrainOver => replay.idempotent,
-                // The config says that such calls may be made again.
-                Failure::GrpcStatus { .. } => true,
+                // The budget was asked when the response was not passed on.
+                Failure::GrpcStatus { .. } | Failure::Status { .. } => true,
+                // Control ends these attempts, so that they happen no more often than an ejection or a drain.
+                Failure::GivenUp | Failure::DrainOver => self.is_repeatable(replay),
+                // One further backend gets the time of a response; a third would make the client wait too long.
+                Failure::Silent if was_late => false,
+                Failure::Silent | Failure::Unanswered { .. } | Failure::HeadBrokeOff(_) | Failure::BadResponse(_) => {
+                    self.is_repeatable(replay) && budget.take()
+                }
                 _ => false,
             };
-        let allowed = repeatable && self.resends < Self::RESENDS_MAX;
-        self.resends += usize::from(allowed);
+        self.resends += u32::from(allowed);
         allowed
     }
+
+    /// Whether the request may be sent to the same backend again on a new connection, because the backend has most likely
+    /// closed an idle connection without a look at the request.
+    pub fn may_resend(&mut self, failure: &Failure, replay: Replay) -> bool {
+        // A backend of HTTP/2 can refuse a request of which LoadX has sent, and no longer has, a part of the content.
+        if failure.left_no_trace() || !replay.whole {
+            return replay.whole;
+        }
+        let is_unanswered = matches!(failure, Failure::Unanswered { .. });
+        let allowed = is_unanswered && replay.idempotent && self.resends < Self::RENEWALS_MAX;
+        self.resends += u32::from(allowed);
+        allowed
+    }
+
+    /// The most times that a request is sent again because an idle connection was closed.
+    const RENEWALS_MAX: u32 = 2;
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Ids;
+    use crate::{Algorithm, BackendSpec, Cluster, HealthPolicy, Ids};
 
     const IDEMPOTENT: Replay = Replay { idempotent: true, whole: true };
 
@@ -150,8 +212,10 @@ mod tests {
 
     /// Records each of `failures` at another backend; returns whether a further attempt is allowed after each failure.
     fn allowed(failures: impl IntoIterator<Item = Failure>, replay: Replay) -> Vec<bool> {
-        let (mut ids, mut attempts) = (Ids::default(), Attempts::new(Time::ZERO));
-        failures.into_iter().map(|failure| attempts.failed(ids.backend(), &failure, replay)).collect()
+        let retry = RetryPolicy::default();
+        let (mut ids, mut attempts) = (Ids::default(), Attempts::new(Time::ZERO, retry));
+        let budget = RetryBudget::new(&retry.budget);
+        failures.into_iter().map(|failure| attempts.failed(ids.backend(), &failure, replay, &budget)).collect()
     }
 
     #[test]
@@ -189,10 +253,70 @@ mod tests {
     }
 
     #[test]
-    fn a_silent_backend_or_a_broken_response_ends_the_exchange() {
-        let ends = [Failure::Silent, Failure::BrokeOff("reset".to_owned()), Failure::ClientGone("left".to_owned())];
-        for failure in ends {
+    fn a_silent_backend_or_an_invalid_head_lets_another_backend_answer() {
+        let failures = [Failure::Silent, Failure::BadResponse("no HTTP".to_owned())];
+        assert_eq!(allowed(failures, IDEMPOTENT), [true, true]);
+        let late = [Failure::Silent, Failure::Silent];
+        assert_eq!(allowed(late, IDEMPOTENT), [true, false], "the client has waited long enough");
+        let post = Replay { idempotent: false, whole: true };
+        assert_eq!(allowed([Failure::Silent], post), [false]);
+    }
+
+    #[test]
+    fn backends_that_failed_are_asked_again_after_a_pause_if_there_are_no_others() {
+        let mut cluster = Cluster::new(Algorithm::RoundRobin, HealthPolicy::default());
+        let mut ids = Ids::default();
+        let specs = |ports: &[u16]| ports.iter().map(|port| BackendSpec::new("127.0.0.1", *port)).collect();
+        for ports in [&[1][..], &[1, 2]] {
+            cluster.update(Time::ZERO, specs(ports), &mut ids);
+            let view = cluster.view();
+            let mut attempts = Attempts::new(Time::ZERO, RetryPolicy::default());
+            let (mut pauses, mut asked) = (Vec::new(), Vec::new());
+            loop {
+                match attempts.choose(&*view, Time::ZERO, 0, None) {
+                    Choice::Picked(pick) => {
+                        let id = pick.backend().id();
+                        asked.push(pick.index());
+                        if !attempts.failed(id, &refused(), IDEMPOTENT, view.retry_budget()) {
+                            break;
+                        }
+                    }
+                    _ => match attempts.next_round(&view, 1 << 63) {
+                        Some(pause) => pauses.push(pause.as_millis()),
+                        None => break,
+                    },
+                }
+            }
+            assert_eq!(pauses, [25, 50]);
+            let expected: &[usize] = if ports.len() == 1 { &[0, 0, 0] } else { &[0, 1, 0, 1] };
+            assert_eq!(asked, expected, "the backend that failed last waits for the next round");
+        }
+    }
+
+    #[test]
+    fn a_broken_response_ends_the_exchange() {
+        for failure in [Failure::BrokeOff("reset".to_owned()), Failure::ClientGone("left".to_owned())] {
             assert_eq!(allowed([failure], IDEMPOTENT), [false]);
+        }
+    }
+
+    #[test]
+    fn no_request_that_a_backend_may_have_seen_is_sent_again_without_a_budget() {
+        let retry = RetryPolicy { budget: BudgetPolicy { percent: 0, per_second_min: 0 }, ..RetryPolicy::default() };
+        let (mut ids, mut attempts) = (Ids::default(), Attempts::new(Time::ZERO, retry));
+        let budget = RetryBudget::new(&retry.budget);
+        assert!(!attempts.failed(ids.backend(), &unanswered(), IDEMPOTENT, &budget));
+        assert!(attempts.failed(ids.backend(), &refused(), IDEMPOTENT, &budget), "no backend has seen the request");
+    }
+
+    #[test]
+    fn only_the_config_lets_a_request_run_twice() {
+        let post = Replay { idempotent: false, whole: true };
+        let retry = RetryPolicy { non_idempotent: true, ..RetryPolicy::default() };
+        for (retry, expected) in [(retry, true), (RetryPolicy::default(), false), (RetryPolicy::off(), false)] {
+            let mut attempts = Attempts::new(Time::ZERO, retry);
+            let budget = RetryBudget::new(&retry.budget);
+            assert_eq!(attempts.failed(Ids::default().backend(), &unanswered(), post, &budget), expected);
         }
     }
 }

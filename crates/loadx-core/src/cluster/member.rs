@@ -4,8 +4,10 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use super::Leaving;
-use crate::backend::{Backend, Load};
+use crate::backend::Backend;
 use crate::health::Health;
+use crate::health::outlier::{Ejections, Tally};
+use crate::load::Load;
 use crate::{BackendId, BackendSnapshot, BackendSpec, Event, Standing, Time};
 
 /// The answer of DNS for a name.
@@ -30,6 +32,9 @@ pub(super) struct Member {
     /// Whether the last DNS answer had no address.
     leads_nowhere: bool,
     pub(super) health: Health,
+    /// What the counts of the last seconds say, beside those of the other backends.
+    pub(super) tally: Tally,
+    pub(super) ejections: Ejections,
     pub(super) load: Arc<Load>,
 }
 
@@ -43,13 +48,18 @@ impl Member {
             leads_nowhere: false,
             spec,
             health: Health::new(now),
+            tally: Tally::default(),
+            ejections: Ejections::default(),
             load: Arc::default(),
         }
     }
 
     /// Whether the backend gets requests.
     pub(super) fn admitted(&self) -> bool {
-        !self.spec.drain && self.health.standing() != Standing::Down && self.unreachable().is_none()
+        !self.spec.drain
+            && self.health.standing() != Standing::Down
+            && self.ejections.present().is_none()
+            && self.unreachable().is_none()
     }
 
     /// When the next probe of the backend is due; `None` without an address or while a probe runs.
@@ -132,6 +142,8 @@ impl Member {
 
     /// The state for status pages; `is_probed`: whether the cluster makes probes.
     pub(super) fn snapshot(&self, now: Time, is_probed: bool) -> BackendSnapshot {
+        // Failed probes weigh more: the end of the ejection would not admit the backend.
+        let ejection = self.ejections.present().filter(|_| self.health.standing() != Standing::Down);
         BackendSnapshot {
             id: self.id,
             name: Arc::clone(&self.spec.name),
@@ -141,13 +153,15 @@ impl Member {
             drained: self.spec.drain,
             addresses: Arc::clone(&self.addresses),
             standing: is_probed.then(|| self.health.standing()),
+            ejected: ejection.map(|ejection| ejection.until.since(now)),
             admitted: self.admitted(),
-            reason: match self.unreachable() {
-                Some(reason) => format!("does not resolve: {reason}").into(),
-                None if is_probed => Arc::clone(self.health.reason()),
-                None => "probes are off".into(),
+            reason: match (self.unreachable(), ejection) {
+                (Some(reason), _) => format!("does not resolve: {reason}").into(),
+                (None, Some(ejection)) => Arc::clone(&ejection.reason),
+                (None, None) if is_probed => Arc::clone(self.health.reason()),
+                (None, None) => "probes are off".into(),
             },
-            since: now.since(self.health.since()),
+            since: now.since(ejection.map_or(self.health.since(), |ejection| ejection.since)),
             in_flight: self.load.in_flight(),
             last_probe: self.health.last_probe().map(|at| now.since(at)),
             probe_took: self.health.probe_took(),

@@ -3,16 +3,20 @@
 //! A cluster has one writer, control. A [`View`] publishes its decisions.
 
 mod member;
+mod outliers;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
+use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::backend::{Backend, Load};
+use crate::backend::Backend;
 use crate::balance::{Algorithm, BalancerFactory};
+use crate::load::Load;
 use crate::{
-    BackendId, BackendSpec, Event, HealthPolicy, Ids, Observation, Probe, Rng, Snapshot, Standing, Time, View,
+    BackendId, BackendSpec, BudgetPolicy, Event, Evidence, HealthPolicy, Ids, Observation, Probe, RetryBudget, Rng,
+    Snapshot, Standing, Time, View,
 };
 
 use member::Member;
@@ -34,6 +38,10 @@ pub struct Cluster {
     view_is_stale: bool,
     /// The backends that began to leave and whose drains nobody has taken over.
     leaving: Vec<Leaving>,
+    /// When the counts of the backends were last looked at.
+    looked: Time,
+    budget: Arc<RetryBudget>,
+    budget_policy: BudgetPolicy,
 }
 
 /// A backend that gets no new requests, because the backend was removed or is drained.
@@ -48,7 +56,10 @@ impl Cluster {
     /// A cluster without backends; [`update`](Cluster::update) adds them.
     pub fn new(algorithm: Algorithm, policy: HealthPolicy) -> Self {
         let mut factory = BalancerFactory::new(algorithm);
-        let view = Arc::new(View { balancer: factory.balancer(&[]), backends: Box::default() });
+        let (balancer, reported_row) = (factory.balancer(&[]), reported_row(&policy));
+        let budget_policy = BudgetPolicy::default();
+        let budget = Arc::new(RetryBudget::new(&budget_policy));
+        let view = Arc::new(View { balancer, backends: Box::default(), reported_row, budget: Arc::clone(&budget) });
         Cluster {
             policy,
             members: Vec::new(),
@@ -58,6 +69,9 @@ impl Cluster {
             view,
             view_is_stale: false,
             leaving: Vec::new(),
+            looked: Time::ZERO,
+            budget,
+            budget_policy,
         }
     }
 
@@ -66,7 +80,8 @@ impl Cluster {
         if std::mem::take(&mut self.view_is_stale) {
             let backends: Box<[Backend]> =
                 self.members.iter().filter(|member| member.admitted()).map(Member::backend).collect();
-            self.view = Arc::new(View { balancer: self.factory.balancer(&backends), backends });
+            let (balancer, reported_row) = (self.factory.balancer(&backends), reported_row(&self.policy));
+            self.view = Arc::new(View { balancer, backends, reported_row, budget: Arc::clone(&self.budget) });
         }
         Arc::clone(&self.view)
     }
@@ -77,8 +92,8 @@ impl Cluster {
     }
 
     /// Changes the algorithm and the health policy. The health of the backends stays, unless the policy makes no probes:
-    /// then every backend gets requests.
-    pub fn reconfigure(&mut self, algorithm: Algorithm, policy: HealthPolicy) {
+    /// then every backend gets requests. Without outliers in the policy, ejected outliers get requests again.
+    pub fn reconfigure(&mut self, now: Time, algorithm: Algorithm, policy: HealthPolicy) {
         if algorithm != self.factory.algorithm() {
             self.factory = BalancerFactory::new(algorithm);
             self.view_is_stale = true;
@@ -86,9 +101,21 @@ impl Cluster {
         if policy != self.policy {
             for member in &mut self.members {
                 member.health.reconfigure(&policy);
+                if policy.outliers.is_none() && member.ejections.present().is_some() {
+                    member.end_ejection(now);
+                }
             }
-            self.view_is_stale |= policy.probe == Probe::Off;
+            self.view_is_stale |= policy.probe == Probe::Off || policy.outliers != self.policy.outliers;
             self.policy = policy;
+        }
+    }
+
+    /// Changes how many requests of the cluster may be sent again. Another policy begins with a budget of its own.
+    pub fn set_retry_budget(&mut self, policy: BudgetPolicy) {
+        if policy != self.budget_policy {
+            self.budget = Arc::new(RetryBudget::new(&policy));
+            self.budget_policy = policy;
+            self.view_is_stale = true;
         }
     }
 
@@ -152,10 +179,9 @@ impl Cluster {
         observation: &Observation,
         rng: &mut impl Rng,
     ) -> Option<Event> {
-        if self.policy.probe == Probe::Off {
-            // Without probes nothing would admit an ejected backend again. A refused connection costs a retry each
-            // time.
-            return None;
+        if self.policy.probe == Probe::Off || matches!(observation.evidence, Evidence::FailedInARow { .. }) {
+            // Without probes nothing would admit a backend again that one refused connection ejected.
+            return self.judge_row(now, id, observation);
         }
         let policy = self.policy.clone();
         let (before, event) = self.change(id, |member| {
@@ -200,9 +226,9 @@ impl Cluster {
         Some(result)
     }
 
-    /// When the next call of [`tick`](Cluster::tick) is due; `None` if no probe is scheduled.
+    /// When the next call of [`tick`](Cluster::tick) or [`look`](Cluster::look) is due; `None` if neither has anything to do.
     pub fn next_deadline(&self) -> Option<Time> {
-        self.due.first().map(|(at, _)| *at)
+        self.due.first().map(|(at, _)| *at).into_iter().chain(self.next_look()).min()
     }
 
     /// The backends to probe now. The caller must call [`observe`](Cluster::observe) once for each.
@@ -246,6 +272,11 @@ fn probe_due(policy: &HealthPolicy, member: &Member) -> Option<Time> {
     member.probe_due().filter(|_| policy.probe != Probe::Off)
 }
 
+/// The number of failed attempts in a row of which workers tell control.
+fn reported_row(policy: &HealthPolicy) -> Option<NonZeroU32> {
+    policy.outliers.as_ref().and_then(|outliers| NonZeroU32::new(outliers.in_a_row))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -270,6 +301,13 @@ mod tests {
         fn shows(&mut self, port: u16, now: Time, evidence: Evidence) -> Option<Event> {
             let id = self.id(port);
             self.cluster.observe(now, id, &Observation { began: now, evidence }, &mut self.rng)
+        }
+
+        /// Leaves probes as the only thing with a deadline.
+        fn looks_at_nothing(&mut self) {
+            let policy = HealthPolicy { outliers: None, ..HealthPolicy::default() };
+            self.cluster.reconfigure(Time::ZERO, Algorithm::RoundRobin, policy);
+            self.cluster.set_retry_budget(BudgetPolicy { percent: 0, per_second_min: 0 });
         }
 
         fn id(&self, port: u16) -> BackendId {
@@ -330,7 +368,7 @@ mod tests {
         let expected = Observation { began: at(4), evidence: Evidence::ConnectFailed { reason: "no route".into() } };
         assert_eq!(pick(Outcome::ConnectFailed("no route".into())), Some(expected));
         assert_eq!(pick(Outcome::Answered), None);
-        assert_eq!(pick(Outcome::Broke), None);
+        assert_eq!(pick(Outcome::Broke("reset".into())), None);
     }
 
     #[test]
@@ -341,7 +379,7 @@ mod tests {
         let second = view.pick(&query(at(0))).picked().unwrap();
         assert_eq!(view.backends()[0].in_flight(), 2);
         drop(first);
-        second.finish(Ended::unanswered(Outcome::Broke, Duration::from_secs(1)));
+        second.finish(Ended::unanswered(Outcome::Broke("reset".into()), Duration::from_secs(1)));
         assert_eq!(view.backends()[0].in_flight(), 0);
     }
 
@@ -396,15 +434,16 @@ mod tests {
         fixture.cluster.tick(at(0));
         fixture.shows(2, at(0), refused());
         assert_eq!(fixture.serving(), [1]);
-        let off = HealthPolicy { probe: Probe::Off, ..HealthPolicy::default() };
-        fixture.cluster.reconfigure(Algorithm::RoundRobin, off);
+        fixture.looks_at_nothing();
+        let off = HealthPolicy { probe: Probe::Off, outliers: None, ..HealthPolicy::default() };
+        fixture.cluster.reconfigure(at(1), Algorithm::RoundRobin, off);
         fixture.update(at(1), &[1, 2]);
         assert_eq!(fixture.serving(), [1, 2]);
         let snapshot = fixture.cluster.snapshot(at(1));
         let shown = snapshot.backends.iter().map(|backend| (backend.standing, &*backend.reason));
         assert_eq!(shown.collect::<Vec<_>>(), [(None, "probes are off"); 2]);
         assert_eq!(fixture.cluster.next_deadline(), None);
-        fixture.cluster.reconfigure(Algorithm::RoundRobin, HealthPolicy::default());
+        fixture.cluster.reconfigure(at(2), Algorithm::RoundRobin, HealthPolicy::default());
         fixture.update(at(2), &[1, 2]);
         assert_eq!(fixture.cluster.tick(at(2)).len(), 2, "the probe that ran when probes went off is forgotten");
     }
@@ -412,6 +451,7 @@ mod tests {
     #[test]
     fn probes_are_due_at_start_and_taken_once() {
         let mut fixture = Fixture::new(&[1, 2]);
+        fixture.looks_at_nothing();
         assert_eq!(fixture.cluster.next_deadline(), Some(Time::ZERO));
         assert_eq!(fixture.cluster.tick(Time::ZERO).len(), 2);
         assert_eq!(fixture.cluster.tick(Time::ZERO).len(), 0);

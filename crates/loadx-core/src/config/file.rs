@@ -3,6 +3,7 @@
 //! The reader, the JSON Schema and the defaults use this list.
 
 use super::reader::At;
+use super::resilience_file::FileResilience;
 use super::routing_file::{FileAdmin, FileBackend, FileCluster, FileListener, FileRoute};
 use super::routing_values::ProtocolWord;
 use super::table::Table;
@@ -34,6 +35,8 @@ file_object! {
             routes: Vec<At<FileRoute>>,
             /// Named sets of backends; instead of backend_servers.
             clusters: Table<FileCluster>,
+            /// What LoadX does when backends fail: standard, off, or an object with settings. Without this key: standard.
+            resilience: FileResilience,
             /// How operators reach the admin API and `loadx ctl`.
             admin: FileAdmin,
             /// The path of health probes; with this key, a status of 200 to 399 is healthy. Without this key: /health,

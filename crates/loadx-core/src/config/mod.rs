@@ -19,6 +19,8 @@ mod file;
 mod listeners;
 mod model;
 mod reader;
+mod resilience;
+mod resilience_file;
 mod routing;
 mod routing_file;
 mod routing_values;

@@ -334,6 +334,7 @@ impl Timeouts {
             response: self.request,
             exchange: self.exchange,
             retry_grpc: <_>::default(),
+            retry: <_>::default(),
         }
     }
 }

@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 
 use super::Faults;
 use super::reader::{At, Node, Problem, Read};
+use super::resilience_file::FileResilience;
 use super::routing_values::{
     Address, GrpcStatusWord, HealthWord, HostField, HostPattern, MethodName, ProtocolWord, ProxyWord, RedirectStatus,
     ResolveWord, SchemeWord, SplitWord,
@@ -217,6 +218,9 @@ file_object! {
             request_timeout: Seconds,
             /// TLS to the backends: true, or an object with settings. Without this key: no TLS.
             tls: FileBackendTlsEntry,
+            /// What LoadX does when backends fail: standard, off, or an object with settings. Without this key: resilience of
+            /// the file.
+            resilience: FileResilience,
         }
         default {
             /// The version of the PROXY protocol in which LoadX tells the backends the client's address, at the beginning of

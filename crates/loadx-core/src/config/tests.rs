@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::route::{Action, PathRule};
-use crate::{Accepts, Algorithm, Probe};
+use crate::{Accepts, Algorithm, OutlierPolicy, Probe, RetryPolicy};
 
 const SEED: &str = include_str!("../../../../config.json");
 
@@ -404,4 +404,39 @@ fn local_names_are_those_that_no_public_authority_signs() {
     for name in ["example.com", "internal.example.com", "notlocalhost", "myinternal", "web", ""] {
         assert!(!is_local_name(name), "{name}");
     }
+}
+
+#[test]
+fn resilience_is_a_word_or_an_object_and_a_cluster_may_have_its_own() {
+    let text = r#"{
+  "resilience": "off",
+  "clusters": {
+    "a": { "backends": ["h:1"] },
+    "b": { "backends": ["h:1"], "resilience": "standard" },
+    "c": { "backends": ["h:1"], "resilience": { "outliers": "off", "retries": { "statuses": [503], "max": 1 } } },
+    "d": { "backends": ["h:1"], "resilience": { "outliers": { "failures_in_a_row": 3, "slow_factor": 0 } } }
+  },
+  "routes": [{ "cluster": "a" }]
+}"#;
+    let config = parse(text).unwrap();
+    let of = |index: usize| (&config.clusters[index].health.outliers, config.clusters[index].attempt.retry);
+    let standard = (&Some(OutlierPolicy::default()), RetryPolicy::default());
+    assert_eq!(of(0), (&None, RetryPolicy::off()));
+    assert_eq!(of(1), standard);
+    let (outliers, retry) = of(2);
+    assert_eq!((outliers, retry.resends_max, retry.statuses.iter().collect()), (&None, 1, vec![503]));
+    let changed = OutlierPolicy { in_a_row: 3, slow_factor: None, ..OutlierPolicy::default() };
+    assert_eq!(of(3), (&Some(changed), RetryPolicy::default()));
+    assert_eq!(
+        faults(r#"{"backend_servers": [{"host": "h", "port": 1}], "resilience": "standart"}"#),
+        [r#"1:63: "resilience" cannot be "standart" | did you mean "standard"?"#]
+    );
+    let parts = r#"{"outliers": {"ejection_time": 400}, "retries": 3}"#;
+    assert_eq!(
+        faults(&format!(r#"{{"backend_servers": [{{"host": "h", "port": 1}}], "resilience": {parts}}}"#)),
+        [
+            r#"1:76: "max_ejection_time" is shorter than "ejection_time" | raise "max_ejection_time", or remove it"#,
+            r#"1:111: "retries" must be "off" or an object, not 3 | write "off" or an object"#
+        ]
+    );
 }

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use super::checker::Checker;
 use super::file::FileConfig;
 use super::reader::{At, Place, Problem, Typed as _};
+use super::resilience::Resilience;
 use super::routing::{Names, route_to_the_only_cluster};
 use super::routing_file::{FileBackendEntry, FileCluster, FileHealth, FileRoute};
 use super::routing_values::{GrpcStatusWord, HealthWord, ProtocolWord, ProxyWord, ResolveWord};
@@ -116,14 +117,15 @@ impl Checker<'_> {
                     .iter()
                     .map(|entry| (entry.place, FileBackendEntry::Object(entry.value.clone())))
                     .collect();
+                let resilience = self.resilience(None, file.resilience.as_ref());
                 vec![ClusterConfig {
                     name: "default".into(),
                     algorithm: file.algorithm,
                     backends: self.backends("backend_servers", servers.place, &backends),
                     resolve_each: false,
-                    health: health(file, None),
+                    health: health(file, None, &resilience),
                     health_keys: HealthKeys::default(),
-                    attempt: timeouts(file).attempt(),
+                    attempt: AttemptPolicy { retry: resilience.retry, ..timeouts(file).attempt() },
                     transport: BackendTransport {
                         tls: file.backend_tls.as_ref().and_then(|tls| self.backend_tls(tls)),
                         proxy_protocol: None,
@@ -175,13 +177,14 @@ impl Checker<'_> {
             typed.backends.value.iter().map(|entry| (entry.place, entry.value.clone())).collect();
         let default = timeouts(file).attempt();
         let span = |seconds: &Option<At<Seconds>>| seconds.as_ref().map(|seconds| seconds.value.duration());
+        let resilience = self.resilience(typed.resilience.as_ref(), file.resilience.as_ref());
         let health_of_cluster = typed.health.as_ref().map(|health| &health.value);
         ClusterConfig {
             name: name.value.as_str().into(),
             algorithm: typed.algorithm.as_ref().map_or(file.algorithm, |algorithm| algorithm.value),
             backends: self.backends("backends", typed.backends.place, &backends),
             resolve_each: typed.resolve == ResolveWord::Each,
-            health: health(file, health_of_cluster),
+            health: health(file, health_of_cluster, &resilience),
             health_keys: HealthKeys {
                 own_interval: health_of_cluster.is_some_and(|health| health.interval.is_some()),
                 own_timeout: health_of_cluster.is_some_and(|health| health.timeout.is_some()),
@@ -191,6 +194,7 @@ impl Checker<'_> {
                 response: span(&typed.request_timeout).unwrap_or(default.response),
                 exchange: default.exchange,
                 retry_grpc: retry_grpc(&typed.retry_grpc),
+                retry: resilience.retry,
             },
             transport: BackendTransport {
                 tls: typed.tls.as_ref().and_then(|tls| self.backend_tls(tls)),
@@ -285,7 +289,7 @@ fn protocol(typed: ProtocolWord) -> BackendProtocol {
     }
 }
 
-fn health(file: &FileConfig, typed: Option<&FileHealth>) -> HealthPolicy {
+fn health(file: &FileConfig, typed: Option<&FileHealth>, resilience: &Resilience) -> HealthPolicy {
     let span =
         |seconds: Option<&At<Seconds>>, default: Seconds| seconds.map_or(default, |typed| typed.value).duration();
     let count =
@@ -314,6 +318,7 @@ fn health(file: &FileConfig, typed: Option<&FileHealth>) -> HealthPolicy {
         rise: count(typed.and_then(|typed| typed.rise.as_ref()), file.health_check_rise),
         fall: count(typed.and_then(|typed| typed.fall.as_ref()), file.health_check_fall),
         probe,
+        outliers: resilience.outliers.clone(),
     }
 }
 

@@ -256,6 +256,17 @@ impl Desired {
         member.events(is_only, event).pop()
     }
 
+    /// Compares the backends of each cluster; see [`Cluster::look`].
+    pub fn look(&mut self, now: Time) -> Vec<ClusterEvent> {
+        let is_only = self.clusters.len() == 1;
+        let mut events = Vec::new();
+        for member in &mut self.clusters {
+            let news = member.cluster.look(now);
+            events.extend(member.events(is_only, news));
+        }
+        events
+    }
+
     /// Applies an answer of DNS.
     pub fn resolved(&mut self, now: Time, id: BackendId, answer: NameAnswer) -> Vec<ClusterEvent> {
         let Some(position) = self.owners.get(&id).copied() else { return Vec::new() };
@@ -295,8 +306,8 @@ impl Desired {
         self.clusters.iter().map(|member| member.cluster.ids().count()).sum()
     }
 
-    /// When the next call of [`tick`](Desired::tick) or [`end_drains`](Desired::end_drains) is due; `None` if no probe is
-    /// scheduled and no backend is drained.
+    /// When the next call of [`tick`](Desired::tick), [`look`](Desired::look) or [`end_drains`](Desired::end_drains) is due;
+    /// `None` if none of them has anything to do.
     pub fn next_deadline(&self) -> Option<Time> {
         let probes = self.clusters.iter().filter_map(|member| member.cluster.next_deadline());
         probes.chain(self.drains.next_deadline()).min()
@@ -355,9 +366,10 @@ impl Member {
     }
 
     fn update(&mut self, now: Time, typed: &ClusterConfig, ids: &mut Ids) -> Vec<Event> {
-        self.cluster.reconfigure(typed.algorithm, typed.health.clone());
+        self.cluster.reconfigure(now, typed.algorithm, typed.health.clone());
         self.health = Arc::new(typed.health.clone());
         self.attempt = typed.attempt;
+        self.cluster.set_retry_budget(typed.attempt.retry.budget);
         if *self.transport != typed.transport {
             self.transport = Arc::new(typed.transport.clone());
         }

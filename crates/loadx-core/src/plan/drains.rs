@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::backend::Load;
 use crate::cluster::Leaving;
+use crate::load::Load;
 use crate::{BackendId, ClusterEvent, Event, Time};
 
 /// The drains that have not ended.

@@ -30,6 +30,7 @@ const FORWARDING: Forwarding<'static> = Forwarding {
     forwarded: true,
     client_certificate: None,
     request_id_line: None,
+    attempt: None,
 };
 
 /// A request head is refused, or the backend gets a head with the same meaning.

@@ -27,6 +27,8 @@ pub struct Forwarding<'f> {
     pub client_certificate: Option<&'f [u8]>,
     /// The field line X-Request-Id with its CR LF; `None` leaves the field unchanged.
     pub request_id_line: Option<&'f [u8]>,
+    /// The number of the attempt, for X-LoadX-Attempt; `None` adds no such field.
+    pub attempt: Option<usize>,
 }
 
 /// The changes that a route makes to a request. The default changes nothing.
@@ -71,6 +73,9 @@ impl RequestHead {
         }
         if !changes.removes(b"x-request-id") {
             out.extend_from_slice(forwarding.request_id_line.unwrap_or_default());
+        }
+        if let Some(attempt) = forwarding.attempt {
+            put(out, "X-LoadX-Attempt", attempt.to_string().as_bytes());
         }
         out.extend_from_slice(changes.added);
         self.put_hop(out);

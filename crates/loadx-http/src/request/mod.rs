@@ -247,6 +247,8 @@ impl RequestHead {
                 Known::ClientCert => self.claims.certificate.add(index),
                 // From a trusted peer too: no proxy has a use for the field, and not every one takes it from a stranger.
                 Known::Proxy => hop.dropped.add(index),
+                // The number of attempts of this hop; a client's number would mislead the backend.
+                Known::XLoadXAttempt => hop.dropped.add(index),
                 Known::XForwardedHost => self.claims.host.add(index),
                 Known::XForwardedProto => self.claims.proto.add(index),
                 Known::XRequestId => self.claims.request_id.add(index),

@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime};
 
 use loadx_core::plan::{ClusterSnapshot, DrainSnapshot};
 use loadx_core::route::Endpoint;
-use loadx_core::{Attempts, BackendSnapshot, HealthPolicy, ListenerId, Time};
+use loadx_core::{Attempts, BackendSnapshot, HealthPolicy, ListenerId, RetryPolicy, Time};
 use serde_json::{Value, json};
 use tokio::sync::{Mutex, oneshot};
 
@@ -300,6 +300,7 @@ fn describe(cluster: &str, backend: &BackendSnapshot, counts: &Shard) -> Value {
         "state": backend.state(),
         "reason": &*backend.reason,
         "since_seconds": seconds(backend.since),
+        "ejected_seconds_left": backend.ejected.map(seconds),
         "addresses": backend.addresses.iter().map(ToString::to_string).collect::<Vec<_>>(),
         "active_connections": backend.in_flight,
         "total_requests": counted.map_or(0, |counts| counts.requests),
@@ -364,7 +365,7 @@ fn bounds() -> Value {
         ("spare_buffers_per_worker", limits::SPARE_BUFFERS_MAX as u64),
         ("idle_connections_per_backend_and_worker", limits::IDLE_PER_BACKEND_MAX as u64),
         ("tries", Attempts::MAX as u64),
-        ("resends", Attempts::RESENDS_MAX as u64),
+        ("resends", u64::from(RetryPolicy::RESENDS_MAX)),
         ("cooling_connections_per_backend_and_worker", limits::COOLING_PER_BACKEND_MAX as u64),
         ("rest_after_ms", limits::REST_AFTER.as_millis() as u64),
         ("interim_responses", limits::INTERIM_RESPONSES_MAX as u64),

@@ -107,6 +107,7 @@ pub(crate) async fn run<N: Network>(mut parts: Parts<N>) -> OpenLog {
     };
     loop {
         control.end_drains();
+        control.look();
         control.start_probes();
         let deadline = control.desired.next_deadline();
         tokio::select! {
@@ -279,9 +280,23 @@ impl<N: Network> Control<N> {
             return;
         }
         self.tell(&over);
+        self.wake_exchanges();
+    }
+
+    /// Compares the backends, and lets requests leave the backends that no longer answer.
+    fn look(&mut self) {
+        let events = self.desired.look(self.clock.now());
+        if events.iter().any(|event| matches!(event.event, Event::OutlierEjected { .. })) {
+            self.wake_exchanges();
+        }
+        self.tell(&events);
+        self.publish_views();
+    }
+
+    fn wake_exchanges(&self) {
         for mailbox in &self.mailboxes {
             // A worker that ended has no exchanges.
-            let _ = mailbox.send(Order::EndDrains);
+            let _ = mailbox.send(Order::WakeExchanges);
         }
     }
 

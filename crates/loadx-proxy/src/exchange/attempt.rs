@@ -5,9 +5,10 @@ use std::pin::{Pin, pin};
 use std::task::Poll;
 
 use loadx_core::config::BackendProtocol;
-use loadx_core::{Backend, Failure, Time};
+use loadx_core::{Backend, Failure, Stage, Time};
 use loadx_http::{BodyFault, Changes, Forwarding, RequestHead};
 
+use super::alternative::Alternative;
 use super::download::Download;
 use super::failure::{Sent, client_gone, unanswered, upload_failure};
 use super::routing::Forwarded;
@@ -36,7 +37,14 @@ where
         let at = self.worker.clock.instant(deadline);
         match tokio::time::timeout_at(at, self.attempt_while_served(backend)).await {
             Ok(attempt) => attempt,
-            Err(_) => Err(Failure::TookTooLong { limit, uploading: self.client.pace.from_client.is_waiting() }),
+            Err(_) => {
+                let stage = match (self.client.pace.from_client.is_waiting(), self.progress.answered.get()) {
+                    (true, _) => Stage::Uploading,
+                    (false, None) => Stage::Waiting,
+                    (false, Some(_)) => Stage::Downloading,
+                };
+                Err(Failure::TookTooLong { limit, stage })
+            }
         }
     }
 
@@ -88,8 +96,9 @@ where
     /// Sends the head together with the content that has already arrived. Content that must wait for the backend is left to
     /// [`relay_both`](Self::relay_both), because the response need not wait for the content.
     pub(super) async fn send(&mut self, request: &mut impl RequestSink<PipeOf<N>>) -> Result<(), Failure> {
-        let Exchange { incoming, forwarded, client: Inbound { request: from_client, pace, .. }, progress, .. } = self;
-        encode(incoming, forwarded, |head, forwarding, changes| {
+        let Exchange { incoming, forwarded, tries, progress, .. } = self;
+        let Inbound { request: from_client, pace, .. } = &mut self.client;
+        encode(incoming, forwarded, *tries, |head, forwarding, changes| {
             request.head(head, forwarding, changes);
         });
         let (source, sink) = (from_client.body(), request.body());
@@ -119,8 +128,10 @@ where
         request: &mut impl RequestSink<PipeOf<N>>,
         response: &mut impl ResponseSource<PipeOf<N>>,
     ) -> Result<(u16, bool), Failure> {
-        let retried = self.retried_statuses();
-        let Exchange { worker, incoming, client, policy, progress, .. } = self;
+        let replay = self.replay();
+        let Exchange { worker, incoming, client, policy, progress, served_by, attempts, forwarded, .. } = self;
+        let served_by = served_by.as_ref().expect("an attempt follows a pick");
+        let view = || worker.view(&incoming.plan, forwarded.cluster);
         let Inbound { request: from_client, response: to_client, pace, .. } = client;
         let download = Download {
             incoming,
@@ -130,7 +141,7 @@ where
             client: *to_client,
             pipes: &worker.pipes,
             silence: policy.response,
-            retried,
+            alternative: Alternative::new(served_by, attempts, replay, policy.retry_grpc, &view),
         };
         // After the upload, only a departure of the client concerns this exchange.
         let client_side = pin!(async {
@@ -163,7 +174,7 @@ where
         let piece = source.piece();
         let (content, trailers) = (piece.content.to_vec(), piece.end.unwrap_or_default().to_vec());
         let mut head = Vec::new();
-        encode(self.incoming, &self.forwarded, |request, forwarding, changes| {
+        encode(self.incoming, &self.forwarded, 1, |request, forwarding, changes| {
             request.encode(forwarding, changes, &mut head);
         });
         mirror::ask_to_close(&mut head);
@@ -184,7 +195,14 @@ where
 }
 
 /// Calls `write` with the head of a request, the fields that LoadX adds, and the changes of the route.
-fn encode(incoming: &Incoming, forwarded: &Forwarded, write: impl FnOnce(&RequestHead, &Forwarding<'_>, &Changes<'_>)) {
+///
+/// `attempt`: the number of the attempt, from 1.
+fn encode(
+    incoming: &Incoming,
+    forwarded: &Forwarded,
+    attempt: usize,
+    write: impl FnOnce(&RequestHead, &Forwarding<'_>, &Changes<'_>),
+) {
     let signature = &incoming.plan.process.signature;
     let mut line = request_id::EMPTY_LINE;
     let forwarding = Forwarding {
@@ -195,6 +213,7 @@ fn encode(incoming: &Incoming, forwarded: &Forwarded, write: impl FnOnce(&Reques
         forwarded: signature.forwarded,
         client_certificate: incoming.tls.as_ref().and_then(|tls| tls.client_certificate.as_deref()),
         request_id_line: Some(incoming.id.line(&mut line)),
+        attempt: (attempt > 1).then_some(attempt),
     };
     write(&incoming.head, &forwarding, &forwarded.changes(incoming));
 }

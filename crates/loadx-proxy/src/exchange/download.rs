@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
-use loadx_core::{Failure, GrpcStatuses};
+use loadx_core::{Failure, Time};
 use loadx_http::Response;
 use loadx_http::grpc::{self, Status};
 use percent_encoding::percent_decode;
 
+use super::alternative::Alternative;
 use super::failure::client_gone;
 use super::{Progress, routing};
 use crate::incoming::Incoming;
@@ -26,8 +27,7 @@ pub(super) struct Download<'d, P, A, W> {
     pub(super) pipes: &'d Pipes<P>,
     /// The longest silence of the backend before its response.
     pub(super) silence: Duration,
-    /// The statuses of gRPC with which a response is not passed on.
-    pub(super) retried: GrpcStatuses,
+    pub(super) alternative: Alternative<'d>,
 }
 
 /// The properties of a response head that the exchange needs.
@@ -52,7 +52,7 @@ impl<P, A: ResponseSource<P>, W: ResponseSink<P>> Download<'_, P, A, W> {
                 return Err(Failure::Unrequested("opened no tunnel, with a status that means an open one in HTTP/2"));
             }
             if !head.is_interim {
-                self.progress.head_at.set(Some(self.pace.timer.latest()));
+                self.progress.head_at.set(Some(self.pace.timer.now()));
                 self.body(&head).await?;
                 return Ok((head.status, false));
             }
@@ -77,9 +77,13 @@ impl<P, A: ResponseSource<P>, W: ResponseSink<P>> Download<'_, P, A, W> {
 
     /// Waits for a response head and encodes the head for the client.
     async fn head(&mut self, added: &[u8]) -> Result<Head, Failure> {
-        let Download { incoming, progress, pace, response, client, silence, .. } = self;
+        let Download { incoming, progress, pace, response, client, silence, alternative, .. } = self;
         // The backend's time starts when LoadX has sent all received bytes, and stops while LoadX waits for the client.
+        // Control wakes all exchanges when a backend is given up.
         let deadline = || {
+            if alternative.ends_waiting(progress) {
+                return Time::ZERO;
+            }
             let began = if pace.from_client.is_waiting() { pace.timer.now() } else { progress.silent_since.get() };
             began + *silence
         };
@@ -104,7 +108,10 @@ impl<P, A: ResponseSource<P>, W: ResponseSink<P>> Download<'_, P, A, W> {
             });
             Head { status: response.status(), is_interim: response.is_interim(), switches, grpc }
         };
-        response.head(deadline, take).await
+        response.head(deadline, take).await.map_err(|failure| match failure {
+            Failure::Silent if alternative.ends_waiting(progress) => Failure::GivenUp,
+            failure => failure,
+        })
     }
 
     /// Sends the head together with the part of the body that has arrived, then relays the rest.
@@ -112,13 +119,18 @@ impl<P, A: ResponseSource<P>, W: ResponseSink<P>> Download<'_, P, A, W> {
         let source = self.response.body();
         source.decode_buffered().map_err(|fault| Failure::BrokeOff(fault.as_str().to_owned()))?;
         if let Some((status, message)) = &head.grpc
-            && self.retried.contains(status.number())
             && source.is_complete()
             && source.piece().content.is_empty()
-            // Only this attempt has had the messages that were relayed since it began.
-            && !self.progress.began_upload.get()
+            && self.alternative.replaces_grpc_status(status.number(), self.progress)
         {
             return Err(Failure::GrpcStatus { status: status.number(), message: message.clone() });
+        }
+        if self.alternative.replaces_status(head.status, self.progress) {
+            if source.is_complete() {
+                // The connection can be used again.
+                source.consume();
+            }
+            return Err(Failure::Status { status: head.status });
         }
         self.progress.answered.set(Some(head.status));
         let outcome = self.send_body().await;

@@ -5,7 +5,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use loadx_core::config::BackendProtocol;
-use loadx_core::{Attempts, Backend, Choice, Ended, Outcome};
+use loadx_core::{Attempts, Backend, Choice, Ended, Outcome, RetryPolicy};
 use loadx_http::{Framing, Response};
 
 use crate::buffers::Input;
@@ -63,7 +63,8 @@ async fn send_copy<N: Network>(worker: &Rc<Worker<N>>, copy: &Copy) {
     let cluster = &copy.plan.clusters[copy.cluster];
     let began = worker.clock.now();
     let view = worker.view(&copy.plan, copy.cluster);
-    let Choice::Picked(pick) = Attempts::new(began).choose(view.clone(), began, copy.entropy, None) else {
+    let Choice::Picked(pick) = Attempts::new(began, RetryPolicy::off()).choose(view.clone(), began, copy.entropy, None)
+    else {
         worker.metrics.borrow_mut().record_copy(cluster, None, None, Duration::ZERO);
         return;
     };
@@ -79,7 +80,8 @@ async fn send_copy<N: Network>(worker: &Rc<Worker<N>>, copy: &Copy) {
     let took = worker.clock.now().since(began);
     worker.metrics.borrow_mut().record_copy(cluster, Some(pick.backend()), status, took);
     let id = pick.backend().id();
-    if let Some(observation) = pick.finish(Ended::unanswered(outcome, took)) {
+    let ended = Ended { outcome, status: status.unwrap_or_default(), first_byte: took, took };
+    if let Some(observation) = pick.finish(ended) {
         worker.report(id, observation);
     }
 }
@@ -105,7 +107,7 @@ async fn exchange_over_h1<N: Network>(
     writer.framing = copy.framing;
     writer.head.extend_from_slice(&copy.head);
     if writer.send(Piece { content: &copy.content, end: Some(&copy.trailers) }).await.is_err() {
-        return (Outcome::Broke, None);
+        return (unanswered(), None);
     }
     let mut input = Input::default();
     let mut left = MIRROR_RESPONSE_BYTES_MAX;
@@ -118,11 +120,15 @@ async fn exchange_over_h1<N: Network>(
                 left = left.saturating_sub(count);
                 input.consume(count);
             }
-            Err(_) => return (Outcome::Broke, None),
+            Err(_) => return (unanswered(), None),
         }
     }
     let status = line.status();
-    (if status.is_some() { Outcome::Answered } else { Outcome::Broke }, status)
+    (if status.is_some() { Outcome::Answered } else { unanswered() }, status)
+}
+
+fn unanswered() -> Outcome {
+    Outcome::Broke("no complete response to the copy of a request".into())
 }
 
 /// Returns the outcome, and the status of the response if there was a response. `backend`: the position of the backend in the view.
@@ -149,7 +155,7 @@ async fn attempt_over_h2<N: Network>(
     let (mut request, mut response) = conversation.halves(&parts);
     request.text(&copy.head);
     if request.body().send(Piece { content: &copy.content, end: Some(&copy.trailers) }).await.is_err() {
-        return (Outcome::Broke, None);
+        return (unanswered(), None);
     }
     let status = loop {
         // The copy as a whole has a limit.
@@ -162,7 +168,7 @@ async fn attempt_over_h2<N: Network>(
     let mut left = MIRROR_RESPONSE_BYTES_MAX;
     while left > 0 && !response.body().is_consumed() {
         if response.body().next().await.is_err() {
-            return (Outcome::Broke, Some(status));
+            return (unanswered(), Some(status));
         }
         left = left.saturating_sub(response.body().consume());
     }

@@ -4,6 +4,7 @@
 //! An exchange is independent of the HTTP version: it uses the traits of `sides`. The drivers of the versions decide
 //! whether connections stay open.
 
+mod alternative;
 mod attempt;
 mod download;
 mod failure;
@@ -18,8 +19,7 @@ use std::cell::Cell;
 use std::rc::Rc;
 
 use loadx_core::{
-    AttemptPolicy, Attempts, Backend, Choice, Ended, Failure, GrpcStatuses, NoBackend, Outcome, Pick, ProxyError,
-    Replay, Time,
+    AttemptPolicy, Attempts, Backend, Choice, Ended, Failure, NoBackend, Outcome, Pick, ProxyError, Replay, Time,
 };
 
 use loadx_http::grpc::Status;
@@ -155,7 +155,7 @@ where
         policy,
         forwarded,
         incoming,
-        attempts: Attempts::new(began),
+        attempts: Attempts::new(began, policy.retry),
         tries: 0,
         served_by: None,
         accounted: false,
@@ -243,7 +243,17 @@ where
             let pick = match self.attempts.choose(view.clone(), now, self.incoming.id.bits(), key) {
                 Choice::Picked(pick) => pick,
                 Choice::Wait => return Err(Unserved::Error(NoBackend::NoneAdmitted.response())),
-                Choice::None(none) => return Err(last.map_or_else(|| Unserved::Error(none.response()), Unserved::from)),
+                Choice::None(none) => {
+                    let pause = match none {
+                        NoBackend::AllTried => self.attempts.next_round(&view, self.incoming.id.bits()),
+                        NoBackend::NoneAdmitted => None,
+                    };
+                    let Some(pause) = pause else {
+                        return Err(last.map_or_else(|| Unserved::Error(none.response()), Unserved::from));
+                    };
+                    tokio::time::sleep(pause).await;
+                    continue;
+                }
             };
             let backend = pick.backend();
             let id = backend.id();
@@ -266,7 +276,9 @@ where
             match attempt {
                 Ok(answer) => return Ok(answer),
                 Err(failure) => {
-                    if !self.attempts.failed(id, &failure, self.replay()) {
+                    let replay = self.replay();
+                    let served_by = self.served_by.as_ref().expect("an attempt follows a pick");
+                    if !self.attempts.failed(id, &failure, replay, served_by.view.retry_budget()) {
                         return Err(failure.into());
                     }
                     tracing::debug!(request = %self.incoming.id, "trying another backend: {failure}");
@@ -279,29 +291,22 @@ where
     /// The result of the attempt for the health and the counts of its backend.
     fn ended(&self, pick: &Pick<LocalView>, attempt: &Result<Answer<N>, Failure>, now: Time) -> Ended {
         let took = now.since(pick.at());
+        let first_byte = || self.progress.head_at.get().map_or(took, |at| at.since(pick.at()));
+        let answered = |status| Ended { outcome: Outcome::Answered, status, first_byte: first_byte(), took };
         match attempt {
-            Err(failure) => Ended::unanswered(failure.outcome(), took),
             Ok(answer) => {
-                let first_byte = self.progress.head_at.get().map_or(took, |at| at.since(pick.at()));
-                Ended { outcome: Outcome::Answered, status: answer.status, first_byte, took }
+                let of_call = self.progress.grpc.get().and_then(Status::as_server_error);
+                answered(of_call.unwrap_or(answer.status))
             }
+            Err(Failure::Status { status }) => answered(*status),
+            Err(Failure::GrpcStatus { status, .. }) => answered(Status::of(*status).as_server_error().unwrap_or(200)),
+            Err(failure) => Ended::unanswered(failure.outcome(), took),
         }
     }
 
     /// Whether a retry of the request is safe and possible.
     fn replay(&self) -> Replay {
         Replay { idempotent: self.incoming.head.idempotent(), whole: !self.progress.began_upload.get() }
-    }
-
-    /// The statuses of gRPC with which a response is not passed on, because another backend can be asked.
-    fn retried_statuses(&self) -> GrpcStatuses {
-        let none = GrpcStatuses::default();
-        let Some(served_by) = self.served_by.as_ref().filter(|_| self.policy.retry_grpc != none) else { return none };
-        let here = served_by.backend().id();
-        let is_other = |backend: &Backend| backend.id() != here && !self.attempts.has_failed_at(backend.id());
-        let may_retry =
-            self.replay().whole && self.attempts.has_resends_left() && served_by.view.backends().iter().any(is_other);
-        if may_retry { self.policy.retry_grpc } else { none }
     }
 
     /// Sends an error response after a failure, if the client can still get one. Counts and logs the exchange.

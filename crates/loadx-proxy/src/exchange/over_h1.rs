@@ -61,11 +61,12 @@ where
             to_head: self.incoming.head.is_head(),
         });
         self.send(&mut request).await?;
-        let (status, switches) = self.relay_both(&mut request, &mut response).await?;
-        let reusable = response.leaves_connection() && self.progress.upload_done.get();
+        let relayed = self.relay_both(&mut request, &mut response).await;
+        let is_over = matches!(relayed, Ok(_) | Err(Failure::Status { .. }));
+        let reusable = is_over && response.leaves_connection() && self.progress.upload_done.get();
         drop((request, response));
         let now = timer.now();
-        if switches {
+        if let Ok((status, true)) = relayed {
             return Ok(Answer {
                 status,
                 switched: Some(Switched::Http1(Box::new(conversation))),
@@ -75,6 +76,6 @@ where
         if reusable {
             conversation.keep(&worker.pool, backend.id(), now);
         }
-        Ok(Answer { status, switched: None, tunnel: TunnelEnd::Closed })
+        relayed.map(|(status, _)| Answer { status, switched: None, tunnel: TunnelEnd::Closed })
     }
 }

@@ -147,13 +147,16 @@ impl<S: Stream> ResponseReader<'_, S> {
 
     /// The failure when the backend's connection broke after `seen` bytes of a head.
     fn broken(&self, broken: &Broken, seen: usize) -> Failure {
-        if self.heads > 0 || seen > 0 {
-            return Failure::BrokeOff(match broken {
-                Broken::Closed => "the response head is incomplete".to_owned(),
-                broken => broken.to_string(),
-            });
+        let reason = || match broken {
+            Broken::Closed => "the response head is incomplete".to_owned(),
+            broken => broken.to_string(),
+        };
+        match (self.heads, seen) {
+            (0, 0) => Failure::Unanswered { reason: broken.to_string(), unsent: false },
+            (0, _) => Failure::HeadBrokeOff(reason()),
+            // The client has the interim response, which says that this backend works on the request.
+            _ => Failure::BrokeOff(reason()),
         }
-        Failure::Unanswered { reason: broken.to_string(), unsent: false }
     }
 }
 

@@ -9,6 +9,8 @@
 
 mod client;
 mod conditions;
+mod failing_backends;
+mod failures;
 mod h2_client;
 mod h2_origin;
 mod h2_silence;

@@ -301,6 +301,9 @@ impl Scenario {
                 config["tls"] = json!({ "auto": ["sim"] });
             }
         }
+        // So many requests fail at the same moment here that the budget would decide on most of them.
+        let retries = json!({ "budget_percent": 100, "budget_per_second": 1_000 });
+        config["resilience"] = json!({ "retries": retries });
         if self.faults == Faults::Any {
             let mut set = |key: &str, value: u64| {
                 if self.rng.below(4) == 0 {
@@ -405,7 +408,7 @@ impl Scenario {
         let registry = self.registry.borrow();
         let plan = &registry.plans[&id];
         let seen = registry.seen.get(&id).copied().unwrap_or(0);
-        let most = if plan.is_idempotent() { 1 + loadx_core::Attempts::RESENDS_MAX } else { 1 };
+        let most = if plan.is_idempotent() { 1 + loadx_core::RetryPolicy::default().resends_max as usize } else { 1 };
         assert!(seen <= most, "seed {}: {} backends saw {plan:?}", self.seed, seen);
         if verdict == Verdict::Complete {
             assert!(seen > 0);
@@ -414,7 +417,9 @@ impl Scenario {
             let known = [408, 413, 502, 503, 504];
             assert!(known.contains(&status), "{status} for {plan:?}");
         }
-        if self.faults != Faults::Any {
+        // LoadX asks another backend after a 500, and the other one may speak before it is asked.
+        let replaced = plan.status == 500 && verdict == Verdict::Error(502);
+        if self.faults != Faults::Any && !replaced {
             assert_eq!(
                 verdict,
                 Verdict::Complete,

@@ -149,7 +149,7 @@ pub(crate) struct BackendState {
     pub(crate) address: String,
     /// The name of the backend.
     pub(crate) name: String,
-    /// The state: up, down, unproven, not probed or drained.
+    /// The state: up, down, unproven, not probed, ejected (as an outlier) or drained.
     pub(crate) state: String,
     /// The reason for the state.
     pub(crate) reason: String,

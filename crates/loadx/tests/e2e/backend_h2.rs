@@ -51,7 +51,8 @@ fn each_case_of_a_backend_meets_its_rule() {
             let _ = told.send(found);
             while server.frame().is_some() {}
         });
-        let loadx = before(&[&origin]);
+        // The backend answers one request.
+        let loadx = LoadX::of(&config(&[&origin], &json!({ "resilience": "off" })));
         let mut client = loadx.client();
         client.get("/");
         let mut response = client.try_response();

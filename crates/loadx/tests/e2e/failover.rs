@@ -144,3 +144,84 @@ fn a_silent_backend_is_504() {
     assert_eq!(response.json()["error"], "http_response_timeout");
     assert_eq!(origin.requests().len(), 1, "the backend may work on the request: no other backend gets it");
 }
+
+/// Answers 500 to every request but probes.
+fn failing() -> Origin {
+    Origin::start(|connection| {
+        while let Some(request) = connection.request() {
+            let status = if request.starts_with("GET /health ") { "200 OK" } else { "500 Internal Server Error" };
+            connection.send(format!("HTTP/1.1 {status}\r\nContent-Length: 2\r\n\r\nno"));
+        }
+    })
+}
+
+#[test]
+fn a_backend_that_answers_500_is_ejected_and_clients_get_the_answers_of_another() {
+    let (failing, good) = (failing(), Origin::answering(OK));
+    let loadx = LoadX::with(&[failing.address(), good.address()], &json!({ "workers": 1 }));
+    for _ in 0..20 {
+        assert_eq!(loadx.get("/").text(), "ok");
+    }
+    let backend = &loadx.status()["backends"][0];
+    assert_eq!((&backend["state"], &backend["healthy"]), (&json!("ejected"), &json!(false)));
+    assert_eq!(backend["reason"], "5 requests in a row failed, the last: answered 500");
+    assert!(backend["ejected_seconds_left"].as_f64().unwrap() <= 10.0, "{backend}");
+    loadx.wait_for_log("is ejected for 10 s: 5 requests in a row failed, the last: answered 500");
+    let sent: Vec<String> = failing.requests().into_iter().filter(|request| !request.contains("/health ")).collect();
+    assert_eq!(sent.len(), 5);
+    let again: Vec<String> =
+        good.requests().into_iter().filter(|request| request.contains("X-LoadX-Attempt: 2")).collect();
+    assert_eq!(again.len(), 5, "the backend learns that the request comes again");
+    assert_eq!(loadx.metrics()["retries"], 5);
+}
+
+#[test]
+fn a_500_is_passed_on_when_no_other_backend_may_answer() {
+    let (first, second) = (failing(), failing());
+    let loadx = LoadX::with(&[first.address(), second.address()], &json!({ "workers": 1 }));
+    let response = loadx.get("/");
+    assert_eq!(
+        (response.status, response.text().as_str()),
+        (500, "no"),
+        "the response of the backend, not LoadX's own"
+    );
+    let mut client = loadx.client();
+    let response =
+        client.send("POST / HTTP/1.1\r\nHost: a\r\nX-LoadX-Attempt: 9\r\nContent-Length: 0\r\n\r\n").response();
+    assert_eq!(response.status, 500);
+    let all = [first.requests(), second.requests()].concat();
+    let posts: Vec<&String> = all.iter().filter(|request| request.starts_with("POST")).collect();
+    assert_eq!(posts.len(), 1, "a POST is not sent again");
+    assert!(!posts[0].to_lowercase().contains("x-loadx-attempt"), "the number of a client is removed");
+}
+
+#[test]
+fn a_connection_that_breaks_within_the_head_of_a_response_lets_another_backend_answer() {
+    let breaking = Origin::start(|connection| {
+        connection.request();
+        connection.send("HTTP/1.1 200 OK\r\nContent-");
+        connection.reset();
+    });
+    let good = Origin::answering(OK);
+    let settings = json!({ "workers": 1, "health_check_interval": 3600 });
+    let loadx = LoadX::with(&[breaking.address(), good.address()], &settings);
+    for _ in 0..4 {
+        assert_eq!(loadx.get("/").text(), "ok");
+    }
+}
+
+#[test]
+fn the_config_decides_what_is_sent_again() {
+    let (first, second) = (failing(), Origin::answering(OK));
+    let post = "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nhi";
+    let with = |resilience| {
+        let settings = json!({ "workers": 1, "resilience": resilience });
+        LoadX::with(&[first.address(), second.address()], &settings)
+    };
+    let loadx = with(json!({ "retries": { "non_idempotent": true } }));
+    assert_eq!(loadx.client().send(post).response().status, 200);
+    let failed_of = |loadx: &LoadX, count| (0..count).filter(|_| loadx.get("/").status == 500).count();
+    assert_eq!(failed_of(&with(json!({ "retries": { "statuses": [404] } })), 4), 2);
+    assert_eq!(failed_of(&with(json!({ "retries": { "budget_percent": 0, "budget_per_second": 0 } })), 4), 2);
+    assert_eq!(failed_of(&with(json!("off")), 20), 10, "nothing is ejected");
+}

@@ -172,6 +172,7 @@ fn encode(head: &[u8], times: u32) {
             forwarded: false,
             client_certificate: None,
             request_id_line: None,
+            attempt: None,
         };
         black_box(&request).encode(&forwarding, &Changes::default(), &mut out);
         black_box(&out);

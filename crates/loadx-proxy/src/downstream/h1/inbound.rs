@@ -131,6 +131,8 @@ impl<'c, N: Network> ResponseSink<PipeOf<N>> for ResponseWriter<'c, N> {
             replaced: changes.replaced,
             added: changes.added,
         };
+        // The head of a response that was not passed on may be there.
+        self.body.head.clear();
         response.encode(&answering, &mut self.body.head);
     }
 

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use super::resilience;
 use super::words::{limit, percent, quote, seconds};
 use super::{Effects, Entry, settings};
 use crate::config::{BackendProtocol, BackendTls, ClusterConfig, ProxyVersion};
@@ -33,6 +34,8 @@ fn cluster_entry(cluster: &ClusterConfig, drain: &str) -> Entry {
             ("timeouts.response", seconds(cluster.attempt.response)),
             ("timeouts.exchange", limit(cluster.attempt.exchange)),
             ("retry_grpc", retry_grpc(cluster.attempt.retry_grpc)),
+            ("resilience.retries", resilience::retries(&cluster.attempt.retry)),
+            ("resilience.outliers", resilience::outliers(health.outliers.as_ref())),
             ("tls", tls(cluster.transport.tls.as_ref())),
             ("proxy_protocol", proxy_protocol(cluster.transport.proxy_protocol).to_owned()),
             ("protocol", protocol(cluster.transport.protocol).to_owned()),

@@ -3,6 +3,7 @@
 mod action;
 mod cluster;
 mod process;
+mod resilience;
 mod route;
 mod tls;
 pub(super) mod words;

@@ -2,12 +2,18 @@
 //!
 //! There are two kinds of evidence. *Probes* run on a schedule; several bad probes in a row eject the backend, and
 //! several good probes admit it. A *failed connect* of a request ejects the backend at once; probes admit it again.
+//!
+//! Beside this state, [`outlier`] compares the backends of a cluster by the outcomes of requests.
+
+pub(crate) mod outlier;
 
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::{Rng, Time};
+
+pub use outlier::OutlierPolicy;
 
 /// How LoadX probes backends and decides on their health.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,6 +28,8 @@ pub struct HealthPolicy {
     pub fall: u32,
     /// The kind of probe. Default: a GET of `/health`; any status below 500 is healthy.
     pub probe: Probe,
+    /// How LoadX finds backends that fail more requests, or take longer, than the other backends; `None` means not at all.
+    pub outliers: Option<OutlierPolicy>,
 }
 
 /// The kind of probe.
@@ -89,6 +97,7 @@ impl Default for HealthPolicy {
             rise: 2,
             fall: 3,
             probe: Probe::default(),
+            outliers: Some(OutlierPolicy::default()),
         }
     }
 }
@@ -125,7 +134,7 @@ pub struct Observation {
     pub evidence: Evidence,
 }
 
-/// The result of a probe, or of the connect of a request.
+/// The result of a probe, of the connect of a request, or of several requests.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Evidence {
     /// The probe got a healthy answer.
@@ -148,6 +157,13 @@ pub enum Evidence {
         /// The reason, as text for logs.
         reason: Arc<str>,
     },
+    /// Several requests in a row failed after LoadX had connected.
+    FailedInARow {
+        /// The number of failed requests.
+        count: u32,
+        /// How the last of them failed, as text for logs.
+        last: Arc<str>,
+    },
 }
 
 impl fmt::Display for Evidence {
@@ -158,6 +174,7 @@ impl fmt::Display for Evidence {
             Evidence::ProbeFailed { reason } => write!(f, "failed: {reason}"),
             Evidence::ProbeImpossible { reason } => write!(f, "could not be made: {reason}"),
             Evidence::ConnectFailed { reason } => write!(f, "cannot connect: {reason}"),
+            Evidence::FailedInARow { count, last } => write!(f, "{count} requests in a row failed: {last}"),
         }
     }
 }
@@ -234,6 +251,8 @@ impl Health {
             }
             Evidence::ProbeImpossible { .. } => self.probed(now, policy, rng),
             Evidence::ConnectFailed { reason } => self.refuse(now, observation.began, reason),
+            // The cluster compares the backend with the others.
+            Evidence::FailedInARow { .. } => {}
         }
         debug_assert!(self.dissent < policy.rise.max(policy.fall), "dissent outlived its verdict");
         self.standing != before

@@ -1,0 +1,79 @@
+//! Makes the policies for failing backends of the keys of `resilience`.
+
+use super::checker::Checker;
+use super::reader::{At, Problem};
+use super::resilience_file::{FileOutliers, FileResilience, FileResilienceKeys, FileRetries, OrOff};
+use crate::{BudgetPolicy, OutlierPolicy, RetryPolicy, Statuses};
+
+/// What LoadX does when the backends of a cluster fail.
+#[derive(Clone, Debug)]
+pub(super) struct Resilience {
+    pub(super) outliers: Option<OutlierPolicy>,
+    pub(super) retry: RetryPolicy,
+}
+
+impl Checker<'_> {
+    /// The policies of a cluster: its own key, or the key of the file.
+    pub(super) fn resilience(
+        &mut self,
+        of_cluster: Option<&At<FileResilience>>,
+        of_file: Option<&At<FileResilience>>,
+    ) -> Resilience {
+        match of_cluster.or(of_file).map(|typed| &typed.value) {
+            None | Some(FileResilience::Standard) => {
+                Resilience { outliers: Some(OutlierPolicy::default()), retry: RetryPolicy::default() }
+            }
+            Some(FileResilience::Off) => Resilience { outliers: None, retry: RetryPolicy::off() },
+            Some(FileResilience::Object(keys)) => self.resilience_keys(keys),
+        }
+    }
+
+    fn resilience_keys(&mut self, keys: &FileResilienceKeys) -> Resilience {
+        let outliers = match keys.outliers.as_ref().map(|typed| (typed, &typed.value)) {
+            None => Some(OutlierPolicy::default()),
+            Some((_, OrOff::Off)) => None,
+            Some((at, OrOff::Object(typed))) => {
+                if typed.max_ejection_time.0 < typed.ejection_time.0 {
+                    let message = "\"max_ejection_time\" is shorter than \"ejection_time\"";
+                    self.fault(at.place, Problem::new(message, "raise \"max_ejection_time\", or remove it"));
+                }
+                Some(outliers(typed))
+            }
+        };
+        let retry = match keys.retries.as_ref().map(|typed| &typed.value) {
+            None => RetryPolicy::default(),
+            Some(OrOff::Off) => RetryPolicy::off(),
+            Some(OrOff::Object(typed)) => retries(typed),
+        };
+        Resilience { outliers, retry }
+    }
+}
+
+fn outliers(typed: &FileOutliers) -> OutlierPolicy {
+    OutlierPolicy {
+        in_a_row: typed.failures_in_a_row.0 as u32,
+        attempts_min: typed.min_requests.0 as u32,
+        slow_factor: Some(typed.slow_factor.0 as u32).filter(|factor| *factor > 0),
+        ejection: typed.ejection_time.duration(),
+        ejection_max: typed.max_ejection_time.duration(),
+        out_percent_max: typed.max_out_percent.0 as u32,
+    }
+}
+
+fn retries(typed: &FileRetries) -> RetryPolicy {
+    let default = RetryPolicy::default();
+    let statuses = typed.statuses.as_ref().map_or(default.statuses, |typed| {
+        let mut statuses = Statuses::default();
+        typed.value.iter().for_each(|status| statuses.add(status.value.0 as u16));
+        statuses
+    });
+    RetryPolicy {
+        statuses,
+        resends_max: typed.max.0 as u32,
+        non_idempotent: typed.non_idempotent,
+        budget: BudgetPolicy {
+            percent: typed.budget_percent.0 as u32,
+            per_second_min: typed.budget_per_second.0 as u32,
+        },
+    }
+}
