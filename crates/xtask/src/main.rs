@@ -1,14 +1,17 @@
-//! Measurements of the speed of LoadX: `cargo xtask COMMAND`.
+//! Measurements of LoadX: `cargo xtask COMMAND`.
 
 mod counts;
+mod faults;
+mod machine;
 mod peers;
+mod processes;
 
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
 #[derive(Debug, Parser)]
-#[command(name = "cargo xtask", about = "Measurements of the speed of LoadX")]
+#[command(name = "cargo xtask", about = "Measurements of LoadX")]
 struct Arguments {
     #[command(subcommand)]
     command: Command,
@@ -18,11 +21,16 @@ struct Arguments {
 enum Command {
     /// Measure LoadX beside nginx, HAProxy and bare relays, in turn, in one run
     Peers(peers::PeersArguments),
+    /// Break backends in a dozen ways behind LoadX, nginx, HAProxy and Envoy, and tell what clients notice
+    Faults(faults::FaultsArguments),
     /// Count the instructions of the hot path, and report changes
     Counts(counts::CountsArguments),
     /// Run one operation, for `counts`
     #[command(hide = true)]
     CountCase(counts::CaseArguments),
+    /// Run a backend that can be broken, for `faults`
+    #[command(hide = true)]
+    FaultBackend(faults::BackendArguments),
     /// Run a bare relay, for `peers`
     #[command(hide = true)]
     Floor(peers::FloorArguments),
@@ -36,6 +44,8 @@ fn main() -> ExitCode {
         Command::Peers(arguments) => peers::run(&arguments),
         Command::Counts(arguments) => counts::run(&arguments),
         Command::CountCase(arguments) => counts::run_case(&arguments),
+        Command::Faults(arguments) => faults::run(&arguments),
+        Command::FaultBackend(arguments) => faults::backend(&arguments).map_err(Into::into),
         Command::Floor(arguments) => peers::floor(&arguments).map_err(Into::into),
     };
     match outcome {

@@ -10,7 +10,7 @@ use std::process::Command;
 use rustix::process::Signal;
 
 use super::floor::Means;
-use super::processes::Process;
+use crate::processes::Process;
 
 /// A measured program.
 #[derive(Clone, Debug, PartialEq, Eq)]

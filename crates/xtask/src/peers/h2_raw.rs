@@ -17,8 +17,8 @@ use loadx_http::h2::{Code, Setting};
 use super::PeersArguments;
 use super::contender::Contender;
 use super::lab::{LOAD_PROCESSOR, Lab, Running, Stage};
-use super::processes;
 use crate::Trouble;
+use crate::processes;
 
 /// The connections and streams of the measurement of memory.
 const HELD: usize = 1_000;

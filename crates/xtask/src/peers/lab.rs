@@ -11,10 +11,10 @@ use super::case::Case;
 use super::contender::{Contender, Setup, Variant};
 use super::load::{Load, Manner, Work};
 use super::origin;
-use super::processes::{self, Process};
 use super::report::Sample;
 use super::tls::Identity;
 use crate::Trouble;
+use crate::processes::{self, Process};
 
 const PROXY_PROCESSOR: &str = "0";
 pub(super) const LOAD_PROCESSOR: usize = 1;

@@ -122,7 +122,7 @@ impl Load {
         let shared = Arc::clone(&counters);
         let (stop, stopped) = oneshot::channel();
         let thread = std::thread::Builder::new().name("load".to_owned()).spawn(move || {
-            super::processes::pin(processor)?;
+            crate::processes::pin(processor)?;
             carry_out(work, shared, stopped)
         })?;
         Ok(Load { counters, stop, thread })

@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 use std::io::{self, ErrorKind, Read as _, Write as _};
 
-use super::processes::wait;
+use crate::processes::wait;
 use loadx_http::{BodyDecoder, ChunkPrefix, LAST_CHUNK, Parsed, RequestHead};
 use mio::net::{TcpListener, TcpStream};
 use mio::{Events, Interest, Poll, Token};

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use super::processes::Used;
+use crate::processes::Used;
 
 /// The result of one contender in one round of one case.
 #[derive(Clone, Debug)]

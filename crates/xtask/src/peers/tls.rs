@@ -16,9 +16,9 @@ use rustls::{ClientConfig, ClientConnection, HandshakeKind, RootCertStore, Strea
 use super::PeersArguments;
 use super::contender::Contender;
 use super::lab::{LOAD_PROCESSOR, Lab, Running, Stage};
-use super::processes;
 use super::report::{Column, Comparison, HEADER, Sample, Spread};
 use crate::Trouble;
+use crate::processes;
 
 /// The name in the certificates; wrk asks for the name of its URL.
 pub(super) const NAME: &str = "localhost";

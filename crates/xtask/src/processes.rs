@@ -9,14 +9,14 @@ use mio::{Events, Poll};
 use rustix::thread::{CpuSet, sched_setaffinity};
 
 /// Binds the calling thread to one processor.
-pub(super) fn pin(processor: usize) -> io::Result<()> {
+pub(crate) fn pin(processor: usize) -> io::Result<()> {
     let mut set = CpuSet::new();
     set.set(processor);
     Ok(sched_setaffinity(None, &set)?)
 }
 
 /// Waits for events; repeats the wait after a signal.
-pub(super) fn wait(poll: &mut Poll, events: &mut Events, limit: Option<Duration>) -> io::Result<()> {
+pub(crate) fn wait(poll: &mut Poll, events: &mut Events, limit: Option<Duration>) -> io::Result<()> {
     match poll.poll(events, limit) {
         Err(error) if error.kind() == io::ErrorKind::Interrupted => {
             events.clear();
@@ -28,26 +28,26 @@ pub(super) fn wait(poll: &mut Poll, events: &mut Events, limit: Option<Duration>
 
 /// The CPU time of processes, in seconds.
 #[derive(Copy, Clone, Debug, Default)]
-pub(super) struct Used {
-    pub(super) user: f64,
-    pub(super) system: f64,
+pub(crate) struct Used {
+    pub(crate) user: f64,
+    pub(crate) system: f64,
 }
 
 impl Used {
-    pub(super) fn since(self, before: Used) -> Used {
+    pub(crate) fn since(self, before: Used) -> Used {
         Used { user: self.user - before.user, system: self.system - before.system }
     }
 }
 
 /// A started process and its children. Dropping it ends the processes.
 #[derive(Debug)]
-pub(super) struct Process {
+pub(crate) struct Process {
     child: Child,
 }
 
 impl Process {
     /// Starts `command` on these processors.
-    pub(super) fn start(command: &Command, processors: &str) -> io::Result<Process> {
+    pub(crate) fn start(command: &Command, processors: &str) -> io::Result<Process> {
         let mut pinned = Command::new("taskset");
         pinned.arg("--cpu-list").arg(processors).arg(command.get_program()).args(command.get_args());
         pinned.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
@@ -63,11 +63,11 @@ impl Process {
     }
 
     /// Sends a signal to the first of the processes.
-    pub(super) fn signal(&self, signal: rustix::process::Signal) -> io::Result<()> {
+    pub(crate) fn signal(&self, signal: rustix::process::Signal) -> io::Result<()> {
         Ok(rustix::process::kill_process(rustix::process::Pid::from_child(&self.child), signal)?)
     }
 
-    pub(super) fn used(&self) -> Used {
+    pub(crate) fn used(&self) -> Used {
         let ticks_per_second = rustix::param::clock_ticks_per_second() as f64;
         let mut used = Used::default();
         for pid in self.pids() {
@@ -83,12 +83,12 @@ impl Process {
     }
 
     /// The resident memory that the processes do not share, in bytes.
-    pub(super) fn resident(&self) -> u64 {
+    pub(crate) fn resident(&self) -> u64 {
         self.resident_with(&[])
     }
 
     /// The same, with further processes.
-    pub(super) fn resident_with(&self, others: &[u32]) -> u64 {
+    pub(crate) fn resident_with(&self, others: &[u32]) -> u64 {
         let of = |pid: &u32| -> u64 {
             let rollup = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap_or_default();
             let private = rollup.lines().filter(|line| line.starts_with("Private_"));
@@ -102,7 +102,7 @@ impl Process {
     }
 
     /// Counts the system calls of the processes during `work`, by name.
-    pub(super) fn trace<T>(&self, work: impl FnOnce() -> io::Result<T>) -> io::Result<(T, Vec<(String, u64)>)> {
+    pub(crate) fn trace<T>(&self, work: impl FnOnce() -> io::Result<T>) -> io::Result<(T, Vec<(String, u64)>)> {
         let mut strace = Command::new("strace");
         strace.args(["-f", "-c", "-U", "name,calls"]);
         for pid in self.pids() {
