@@ -24,6 +24,7 @@
 
 #![forbid(unsafe_code)]
 
+mod admit;
 mod attempt;
 mod backend;
 mod balance;
@@ -42,6 +43,7 @@ mod time;
 pub mod trial;
 mod view;
 
+pub use admit::{Gate, LimitPolicy, Place, Turn};
 pub use attempt::{
     AttemptPolicy, Attempts, BudgetPolicy, ConnectFailure, ConnectFailureKind, Failure, GrpcStatuses, ProxyError,
     Replay, RetryBudget, RetryPolicy, Stage, Statuses,

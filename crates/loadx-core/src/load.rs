@@ -14,6 +14,8 @@ pub(crate) struct Load {
     counts: AtomicU64,
     /// The sum of [`log_scale`] of the times to the head of each response that was no failure. Wraps around.
     slowness: AtomicU64,
+    /// The most exchanges in flight, by control; 0 for no limit.
+    limit: AtomicU32,
     /// The failed attempts. Wraps around.
     failed: AtomicU32,
     /// The failed attempts since the last attempt that was no failure.
@@ -84,17 +86,37 @@ impl Load {
         self.is_given_up.store(is_given_up, Ordering::Relaxed);
     }
 
-    pub(crate) fn begin(&self) {
-        self.counts.fetch_add(1, Ordering::Relaxed);
+    /// Sets the most exchanges in flight; `None` for no limit.
+    pub(crate) fn set_limit(&self, limit: Option<u32>) {
+        self.limit.store(limit.unwrap_or(0), Ordering::Relaxed);
+    }
+
+    /// The most exchanges in flight; `None` for no limit.
+    pub(crate) fn limit(&self) -> Option<u32> {
+        Some(self.limit.load(Ordering::Relaxed)).filter(|limit| *limit > 0)
+    }
+
+    /// Counts an attempt as in flight. Returns false, and counts nothing, if the backend is at its limit.
+    ///
+    /// In one order with [`end`](Self::end) and with the count of requests that wait (`Gate`), so that a request that begins to
+    /// wait while the last attempt ends is not forgotten.
+    pub(crate) fn begin(&self) -> bool {
+        let limit = self.limit.load(Ordering::Relaxed);
+        let before = self.counts.fetch_add(1, Ordering::SeqCst) as u32;
+        let begins = limit == 0 || before < limit;
+        if !begins {
+            self.counts.fetch_sub(1, Ordering::SeqCst);
+        }
+        begins
     }
 
     /// Counts an attempt as no longer in flight; `is_judged`: whether its end says something about the backend.
     pub(crate) fn end(&self, is_judged: bool) {
         // Adding ENDED and subtracting 1 in one step: the low half is at least 1, so that nothing is borrowed.
         let before = if is_judged {
-            self.counts.fetch_add(ENDED - 1, Ordering::Relaxed)
+            self.counts.fetch_add(ENDED - 1, Ordering::SeqCst)
         } else {
-            self.counts.fetch_sub(1, Ordering::Relaxed)
+            self.counts.fetch_sub(1, Ordering::SeqCst)
         };
         debug_assert!(before as u32 > 0, "an exchange finished twice");
     }
@@ -155,18 +177,30 @@ mod tests {
     #[test]
     fn the_two_halves_of_the_counts_do_not_mix() {
         let load = Load::default();
-        (0..3).for_each(|_| load.begin());
+        (0..3).for_each(|_| assert!(load.begin()));
         load.end(true);
         load.end(false);
         assert_eq!(load.totals(), Totals { in_flight: 1, ended: 1, ..Totals::default() });
         for _ in 0..3 {
-            load.begin();
+            assert!(load.begin());
             load.end(true);
         }
         assert_eq!(load.totals(), Totals { in_flight: 1, ended: 4, ..Totals::default() });
         load.counts.store((u64::from(u32::MAX) << 32) + 1, Ordering::Relaxed);
         load.end(true);
         assert_eq!(load.totals(), Totals::default(), "the count of ended attempts wraps around alone");
+    }
+
+    #[test]
+    fn a_limit_is_never_passed() {
+        let load = Load::default();
+        load.set_limit(Some(2));
+        assert_eq!([load.begin(), load.begin(), load.begin()], [true, true, false]);
+        assert_eq!(load.in_flight(), 2);
+        load.end(true);
+        assert!(load.begin());
+        load.set_limit(None);
+        assert!(load.begin());
     }
 
     #[test]

@@ -11,6 +11,8 @@ use crate::{Algorithm, BackendId, Standing};
 pub struct Snapshot {
     /// The algorithm of the cluster.
     pub algorithm: Algorithm,
+    /// The requests that wait because every backend is at its limit.
+    pub waiting: usize,
     /// The backends, in the order of the config.
     pub backends: Vec<BackendSnapshot>,
 }
@@ -52,6 +54,8 @@ pub struct BackendSnapshot {
     pub since: Duration,
     /// The number of exchanges in flight.
     pub in_flight: u32,
+    /// The most exchanges in flight; `None` for no limit.
+    pub limit: Option<u32>,
     /// The time since the last probe ended; `None` before the first.
     pub last_probe: Option<Duration>,
     /// The duration of the last good probe; `None` before the first.

@@ -7,6 +7,7 @@ use std::ops::Deref;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::admit::Gate;
 use crate::backend::Backend;
 use crate::balance::{Balancer, Key, Query};
 use crate::{Evidence, Observation, RetryBudget, Time};
@@ -23,6 +24,7 @@ pub struct View {
     /// outcomes.
     pub(crate) reported_row: Option<NonZeroU32>,
     pub(crate) budget: Arc<RetryBudget>,
+    pub(crate) gate: Arc<Gate>,
 }
 
 /// The result of a pick.
@@ -30,8 +32,8 @@ pub struct View {
 pub enum Choice<P> {
     /// A backend was picked; its count of exchanges in flight is one higher.
     Picked(P),
-    /// Every backend is at its limit; pick again when an exchange has finished. No algorithm returns this before
-    /// backends have limits.
+    /// Every backend that this exchange has not tried is at its limit; pick again when an exchange has finished. See
+    /// [`View::gate`].
     Wait,
     /// No backend can be picked.
     None(NoBackend),
@@ -54,6 +56,8 @@ pub enum NoBackend {
     NoneAdmitted,
     /// This exchange has tried every backend in rotation.
     AllTried,
+    /// Every backend in rotation is at its limit, and the exchange cannot wait, or has waited long enough.
+    AtLimit,
 }
 
 impl fmt::Display for NoBackend {
@@ -61,6 +65,7 @@ impl fmt::Display for NoBackend {
         f.write_str(match self {
             NoBackend::NoneAdmitted => "no backend is in rotation",
             NoBackend::AllTried => "the request failed at every backend in rotation",
+            NoBackend::AtLimit => "every backend is at its limit, and too many requests wait; try again later",
         })
     }
 }
@@ -112,6 +117,11 @@ impl View {
         self.balancer.key(client)
     }
 
+    /// The requests that wait because every backend is at its limit.
+    pub fn gate(&self) -> &Arc<Gate> {
+        &self.gate
+    }
+
     /// The requests of the cluster that may still be sent again.
     pub fn retry_budget(&self) -> &RetryBudget {
         &self.budget
@@ -146,13 +156,34 @@ impl<V: Deref<Target = View>> Pick<V> {
         let Some(index) = view.balancer.choose(&view.backends, query) else {
             return Choice::None(NoBackend::AllTried);
         };
-        view.backends[index].load.begin();
-        Choice::Picked(Pick { view, index, at: query.now, is_judged: false })
+        if view.backends[index].load.begin() {
+            return Choice::Picked(Pick { view, index, at: query.now, is_judged: false });
+        }
+        Self::choose_below_limit(view, index, query)
+    }
+
+    /// Chooses among the other backends, because the one at `full` is at its limit.
+    #[cold]
+    fn choose_below_limit(view: V, full: usize, query: &Query<'_>) -> Choice<Self> {
+        let mut tried = query.tried.to_vec();
+        tried.push(view.backends[full].id());
+        while let Some(index) = view.balancer.choose(&view.backends, &Query { tried: &tried, ..*query }) {
+            if view.backends[index].load.begin() {
+                return Choice::Picked(Pick { view, index, at: query.now, is_judged: false });
+            }
+            tried.push(view.backends[index].id());
+        }
+        Choice::Wait
     }
 
     /// The picked backend.
     pub fn backend(&self) -> &Backend {
         &self.view.backends[self.index]
+    }
+
+    /// The view of the pick.
+    pub fn view(&self) -> &V {
+        &self.view
     }
 
     /// The position of the backend in [`View::backends`].
@@ -205,5 +236,8 @@ fn is_failure(status: u16) -> bool {
 impl<V: Deref<Target = View>> Drop for Pick<V> {
     fn drop(&mut self) {
         self.backend().load.end(self.is_judged);
+        if self.view.gate.is_busy() {
+            self.view.gate.release();
+        }
     }
 }

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use loadx_core::{Algorithm, AttemptPolicy, BackendSpec, HealthPolicy};
+use loadx_core::{Algorithm, AttemptPolicy, BackendSpec, HealthPolicy, LimitPolicy};
 
 /// The most requests of a run: some minutes of computing time.
 const REQUESTS_MAX: f64 = 50_000_000.0;
@@ -17,6 +17,8 @@ pub struct Scenario {
     pub health: HealthPolicy,
     /// The time limits of attempts and exchanges.
     pub attempt: AttemptPolicy,
+    /// The requests at the same time at each backend, and the queue for the others.
+    pub limits: LimitPolicy,
     /// The most client connections at the same time; further requests wait. Each request has its own connection.
     pub max_connections: usize,
     /// The backends.

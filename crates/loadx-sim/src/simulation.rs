@@ -3,11 +3,13 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use loadx_core::{
     Attempts, BackendId, Choice, Cluster, ConnectFailure, ConnectFailureKind, Ended, Event as Change, Evidence,
-    Failure, Ids, NameAnswer, NoBackend, Observation, Outcome, Pick, Replay, Stage, Time, View,
+    Failure, Ids, Key, KeyPrefixes, NameAnswer, NoBackend, Observation, Outcome, Pick, Place, Replay, Stage, Time,
+    Turn, View,
 };
 
 use crate::backend::{Backend, ExchangeNumber};
@@ -37,6 +39,8 @@ enum Event {
     },
     /// The pause before another round of attempts is over.
     Again(ExchangeNumber),
+    /// The time of an exchange in the queue may be over.
+    QueueTime,
     /// The exchange has taken as long as the policy allows.
     TooLong(ExchangeNumber),
     ProbeEnds {
@@ -58,6 +62,8 @@ struct Exchange {
     /// The status for the last failed attempt.
     failed_with: Option<u16>,
     pick: Option<Pick<Arc<View>>>,
+    /// Whether the exchange has been in the queue and has its turn.
+    has_turn: bool,
 }
 
 /// Simulates `scenario`.
@@ -70,7 +76,9 @@ pub fn simulate(scenario: &Scenario) -> Result<Report, ScenarioError> {
     while let Some((now, event)) = run.events.pop() {
         run.now = now;
         run.happen(event);
+        run.take_turns();
         run.accept();
+        run.take_turns();
         if run.is_over() {
             break;
         }
@@ -91,6 +99,8 @@ struct Run<'s> {
     backends: Vec<Backend>,
     /// The exchanges under way, by number.
     exchanges: BTreeMap<ExchangeNumber, Exchange>,
+    /// The exchanges that wait for a backend below its limit, in the order of their arrival.
+    queued: Vec<(ExchangeNumber, Arc<Place>)>,
     /// Requests that wait for a client connection, because the limit of open connections is reached.
     unaccepted: VecDeque<(ExchangeNumber, IpAddr, Time)>,
     arriving: bool,
@@ -104,6 +114,8 @@ struct Run<'s> {
 impl<'s> Run<'s> {
     fn new(scenario: &'s Scenario) -> Self {
         let mut cluster = Cluster::new(scenario.algorithm, scenario.health.clone());
+        cluster.set_retry_budget(scenario.attempt.retry.budget);
+        cluster.set_limits(&scenario.limits);
         let specs = scenario.backends.iter().map(|backend| backend.spec.clone()).collect();
         cluster.update(Time::ZERO, specs, &mut Ids::default());
         let ids: Vec<BackendId> = cluster.ids().collect();
@@ -129,6 +141,7 @@ impl<'s> Run<'s> {
             control_at: Some(Time::ZERO),
             backends: scenario.backends.iter().cloned().map(Backend::new).collect(),
             exchanges: BTreeMap::new(),
+            queued: Vec::new(),
             unaccepted: VecDeque::new(),
             arriving: true,
             requests: 0,
@@ -154,6 +167,8 @@ impl<'s> Run<'s> {
                 }
             }
             Event::Again(exchange) => self.attempt(exchange),
+            // `take_turns` looks at every exchange in the queue.
+            Event::QueueTime => {}
             Event::TooLong(exchange) => {
                 if let Some(limit) = self.scenario.attempt.exchange {
                     self.attempt_failed(exchange, &Failure::TookTooLong { limit, stage: Stage::Waiting });
@@ -202,7 +217,8 @@ impl<'s> Run<'s> {
             if let Some(deadline) = attempts.exchange_deadline(&self.scenario.attempt) {
                 self.events.push(deadline, Event::TooLong(number));
             }
-            self.exchanges.insert(number, Exchange { client, arrived, attempts, failed_with: None, pick: None });
+            self.exchanges
+                .insert(number, Exchange { client, arrived, attempts, failed_with: None, pick: None, has_turn: false });
             self.attempt(number);
         }
     }
@@ -212,10 +228,18 @@ impl<'s> Run<'s> {
         let Some(exchange) = self.exchanges.get_mut(&number) else { return };
         let view = self.cluster.view();
         let key = view.key(exchange.client);
+        let is_first = exchange.attempts.failures() == 0;
+        if is_first && !exchange.has_turn && view.gate().is_busy() {
+            return self.wait(number);
+        }
         let choice = exchange.attempts.choose(view, self.now, self.chances.entropy(number), key);
         let pick = match choice {
             Choice::Picked(pick) => pick,
-            Choice::Wait => return self.fail(number, 503),
+            Choice::Wait if is_first => return self.wait(number),
+            Choice::Wait => {
+                let status = exchange.failed_with.unwrap_or(NoBackend::AtLimit.response().status);
+                return self.fail(number, status);
+            }
             Choice::None(NoBackend::AllTried)
                 if let Some(pause) =
                     exchange.attempts.next_round(&self.cluster.view(), self.chances.entropy(number)) =>
@@ -241,6 +265,48 @@ impl<'s> Run<'s> {
         self.events.push(silent_at, Event::Silent { exchange: number, attempt });
         if self.backends[position].arrive(number, in_flight) {
             self.serve(position, number);
+        }
+    }
+
+    /// Puts an exchange into the queue.
+    fn wait(&mut self, number: ExchangeNumber) {
+        let Some(exchange) = self.exchanges.get(&number) else { return };
+        let view = self.cluster.view();
+        let client = Key::from_ip(exchange.client, KeyPrefixes::default());
+        match view.gate().enter(self.now, client) {
+            Some(place) => {
+                self.events.push(view.gate().deadline(&place), Event::QueueTime);
+                self.queued.push((number, place));
+            }
+            None => self.fail(number, NoBackend::AtLimit.response().status),
+        }
+    }
+
+    /// Lets the exchanges go on that have their turn, and refuses those that have waited long enough.
+    fn take_turns(&mut self) {
+        let mut context = Context::from_waker(Waker::noop());
+        let mut index = 0;
+        while let Some((number, place)) = self.queued.get(index) {
+            let (number, gate) = (*number, Arc::clone(self.cluster.view().gate()));
+            let turn = match place.poll(&mut context) {
+                Poll::Pending if self.now < gate.deadline(place) => None,
+                Poll::Pending => Some(Turn::Refused),
+                Poll::Ready(turn) => Some(turn),
+            };
+            let Some(turn) = turn else {
+                index += 1;
+                continue;
+            };
+            let (_, place) = self.queued.remove(index);
+            if turn == Turn::Refused || self.now > gate.deadline(&place) {
+                gate.leave(&place);
+                self.fail(number, NoBackend::AtLimit.response().status);
+            } else if let Some(exchange) = self.exchanges.get_mut(&number) {
+                exchange.has_turn = true;
+                self.attempt(number);
+            }
+            // A turn may have passed to an exchange before this one.
+            index = 0;
         }
     }
 

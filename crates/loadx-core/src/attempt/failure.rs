@@ -98,6 +98,9 @@ pub enum Failure {
     },
 }
 
+/// The shortest time of Retry-After. A queue that was overloaded for a moment is empty a second later.
+const RETRY_AFTER_SECONDS: u32 = 1;
+
 /// What an exchange waits for.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub enum Stage {
@@ -120,12 +123,14 @@ pub struct ProxyError {
     pub message: String,
     /// The number of the status of gRPC, if it does not follow from the rest.
     pub grpc_status: Option<u8>,
+    /// The seconds after which the client may try again, for Retry-After (RFC 9110, section 10.2.3).
+    pub retry_after: Option<u32>,
 }
 
 impl ProxyError {
     /// Makes an error response from its status, its error type and its message.
     pub fn new(status: u16, kind: &'static str, message: impl Into<String>) -> Self {
-        ProxyError { status, kind, message: message.into(), grpc_status: None }
+        ProxyError { status, kind, message: message.into(), grpc_status: None, retry_after: None }
     }
 }
 
@@ -236,6 +241,14 @@ impl std::error::Error for Failure {}
 impl NoBackend {
     /// The error response when LoadX could not make an attempt.
     pub fn response(self) -> ProxyError {
-        ProxyError::new(503, "destination_unavailable", self.to_string())
+        match self {
+            NoBackend::NoneAdmitted | NoBackend::AllTried => {
+                ProxyError::new(503, "destination_unavailable", self.to_string())
+            }
+            NoBackend::AtLimit => {
+                let error = ProxyError::new(503, "connection_limit_reached", self.to_string());
+                ProxyError { retry_after: Some(RETRY_AFTER_SECONDS), ..error }
+            }
+        }
     }
 }

@@ -41,6 +41,11 @@ impl Key {
         })
     }
 
+    /// The key of a client that a field of the request names.
+    pub fn from_bytes(name: &[u8]) -> Self {
+        Key(stable_hash::of_bytes(name))
+    }
+
     /// The key as 64 evenly distributed bits.
     pub fn bits(self) -> u64 {
         self.0

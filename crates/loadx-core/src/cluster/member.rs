@@ -163,6 +163,7 @@ impl Member {
             },
             since: now.since(ejection.map_or(self.health.since(), |ejection| ejection.since)),
             in_flight: self.load.in_flight(),
+            limit: self.load.limit(),
             last_probe: self.health.last_probe().map(|at| now.since(at)),
             probe_took: self.health.probe_took(),
         }

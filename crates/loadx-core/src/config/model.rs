@@ -10,7 +10,7 @@ use ipnet::IpNet;
 
 use super::{ClientRules, LogField, LogFormat};
 use crate::route::Route;
-use crate::{Algorithm, AttemptPolicy, BackendSpec, HealthPolicy};
+use crate::{Algorithm, AttemptPolicy, BackendSpec, HealthPolicy, LimitPolicy};
 
 /// The validated config.
 #[derive(Clone, Debug, PartialEq)]
@@ -186,6 +186,8 @@ pub struct ClusterConfig {
     pub health_keys: HealthKeys,
     /// The timeouts of attempts.
     pub attempt: AttemptPolicy,
+    /// The requests at the same time at the backends.
+    pub limits: LimitPolicy,
     /// What exchanges find on connections to the backends.
     pub transport: BackendTransport,
 }

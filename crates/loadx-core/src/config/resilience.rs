@@ -2,14 +2,15 @@
 
 use super::checker::Checker;
 use super::reader::{At, Problem};
-use super::resilience_file::{FileOutliers, FileResilience, FileResilienceKeys, FileRetries, OrOff};
-use crate::{BudgetPolicy, OutlierPolicy, RetryPolicy, Statuses};
+use super::resilience_file::{FileLimits, FileOutliers, FileResilience, FileResilienceKeys, FileRetries, OrOff};
+use crate::{BudgetPolicy, LimitPolicy, OutlierPolicy, RetryPolicy, Statuses};
 
 /// What LoadX does when the backends of a cluster fail.
 #[derive(Clone, Debug)]
 pub(super) struct Resilience {
     pub(super) outliers: Option<OutlierPolicy>,
     pub(super) retry: RetryPolicy,
+    pub(super) limits: LimitPolicy,
 }
 
 impl Checker<'_> {
@@ -21,9 +22,12 @@ impl Checker<'_> {
     ) -> Resilience {
         match of_cluster.or(of_file).map(|typed| &typed.value) {
             None | Some(FileResilience::Standard) => {
-                Resilience { outliers: Some(OutlierPolicy::default()), retry: RetryPolicy::default() }
+                let outliers = Some(OutlierPolicy::default());
+                Resilience { outliers, retry: RetryPolicy::default(), limits: LimitPolicy::default() }
             }
-            Some(FileResilience::Off) => Resilience { outliers: None, retry: RetryPolicy::off() },
+            Some(FileResilience::Off) => {
+                Resilience { outliers: None, retry: RetryPolicy::off(), limits: LimitPolicy::default() }
+            }
             Some(FileResilience::Object(keys)) => self.resilience_keys(keys),
         }
     }
@@ -45,7 +49,8 @@ impl Checker<'_> {
             Some(OrOff::Off) => RetryPolicy::off(),
             Some(OrOff::Object(typed)) => retries(typed),
         };
-        Resilience { outliers, retry }
+        let limits = keys.limits.as_ref().map(|typed| limits(&typed.value)).unwrap_or_default();
+        Resilience { outliers, retry, limits }
     }
 }
 
@@ -57,6 +62,15 @@ fn outliers(typed: &FileOutliers) -> OutlierPolicy {
         ejection: typed.ejection_time.duration(),
         ejection_max: typed.max_ejection_time.duration(),
         out_percent_max: typed.max_out_percent.0 as u32,
+    }
+}
+
+fn limits(typed: &FileLimits) -> LimitPolicy {
+    LimitPolicy {
+        per_backend: Some(typed.requests_per_backend.value.0 as u32),
+        queue: typed.queue.0 as usize,
+        queue_time: typed.queue_time.duration(),
+        client_field: typed.fair_by.as_ref().map(|field| field.value.0.to_ascii_lowercase().into()),
     }
 }
 

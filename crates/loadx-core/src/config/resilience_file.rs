@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::Faults;
 use super::reader::{At, Node, Problem, Read, nearest};
-use super::values::{Seconds, Whole};
+use super::values::{Seconds, Token, Whole};
 
 /// `resilience`: a word, or an object.
 #[derive(Clone, Debug)]
@@ -30,6 +30,8 @@ file_object! {
             outliers: OrOff<FileOutliers>,
             /// When LoadX sends a request to another backend; or "off": only requests that no backend has seen.
             retries: OrOff<FileRetries>,
+            /// How many requests a backend gets at the same time, and what happens to the others. Without this key: no limits.
+            limits: FileLimits,
         }
         default {}
     }
@@ -81,6 +83,31 @@ file_object! {
             budget_percent: Whole<0, 100> = Whole(20),
             /// The number of requests that LoadX may send again each second, however few requests there are.
             budget_per_second: Whole<0, 1_000_000> = Whole(3),
+        }
+    }
+}
+
+file_object! {
+    /// How many requests a backend gets at the same time, and what happens to the others.
+    FileLimits {
+        required {
+            /// The most requests at the same time at one backend of weight 1, tunnels included; so many times the weight at
+            /// others. Further requests wait in the queue of the cluster.
+            requests_per_backend: Whole<1, 1_000_000>,
+        }
+        optional {
+            /// The field of a request that tells clients apart, such as X-Api-Key, for their turns in the queue. Without this key:
+            /// the client's address.
+            fair_by: Token,
+        }
+        default {
+            /// The most requests that wait; when the queue is full, the client with the most waiting requests loses its oldest one,
+            /// which gets 503 with Retry-After.
+            queue: Whole<0, 1_000_000> = Whole(1_000),
+            /// The longest time in the queue, in seconds; then the request gets 503 with Retry-After. When the oldest
+            /// request has always been waiting for over 50 ms for 100 ms, the longest time is 50 ms and the newest is first, until
+            /// none waits.
+            queue_time: Seconds = Seconds(1.0),
         }
     }
 }

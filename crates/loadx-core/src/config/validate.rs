@@ -126,6 +126,7 @@ impl Checker<'_> {
                     health: health(file, None, &resilience),
                     health_keys: HealthKeys::default(),
                     attempt: AttemptPolicy { retry: resilience.retry, ..timeouts(file).attempt() },
+                    limits: resilience.limits,
                     transport: BackendTransport {
                         tls: file.backend_tls.as_ref().and_then(|tls| self.backend_tls(tls)),
                         proxy_protocol: None,
@@ -196,6 +197,7 @@ impl Checker<'_> {
                 retry_grpc: retry_grpc(&typed.retry_grpc),
                 retry: resilience.retry,
             },
+            limits: resilience.limits,
             transport: BackendTransport {
                 tls: typed.tls.as_ref().and_then(|tls| self.backend_tls(tls)),
                 proxy_protocol: match typed.proxy_protocol {

@@ -39,6 +39,7 @@ struct Member {
     expansion: Expansion,
     health: Arc<HealthPolicy>,
     attempt: AttemptPolicy,
+    client_field: Option<Arc<str>>,
     transport: Arc<BackendTransport>,
 }
 
@@ -236,6 +237,7 @@ impl Desired {
             let view = member.cluster.view();
             if !Arc::ptr_eq(&view, &member.view.load()) {
                 member.view.store(view);
+                member.cluster.release_waiting();
                 changed = true;
             }
         }
@@ -361,6 +363,7 @@ impl Member {
             expansion: Expansion::default(),
             health: Arc::new(typed.health.clone()),
             attempt: typed.attempt,
+            client_field: typed.limits.client_field.clone(),
             transport: Arc::new(typed.transport.clone()),
         }
     }
@@ -370,6 +373,8 @@ impl Member {
         self.health = Arc::new(typed.health.clone());
         self.attempt = typed.attempt;
         self.cluster.set_retry_budget(typed.attempt.retry.budget);
+        self.cluster.set_limits(&typed.limits);
+        self.client_field.clone_from(&typed.limits.client_field);
         if *self.transport != typed.transport {
             self.transport = Arc::new(typed.transport.clone());
         }
@@ -389,6 +394,7 @@ impl Member {
             name: Arc::clone(&self.name),
             view: Arc::clone(&self.view),
             attempt: self.attempt,
+            client_field: self.client_field.clone(),
             transport: Arc::clone(&self.transport),
         })
     }

@@ -79,6 +79,8 @@ pub struct ClusterSlot {
     pub view: Arc<ArcSwap<View>>,
     /// The time limits of attempts.
     pub attempt: AttemptPolicy,
+    /// The field, in lower case, that tells clients apart in the queue; `None`: their addresses.
+    pub client_field: Option<Arc<str>>,
     /// What lies between TCP and HTTP on connections to the backends. Plans share the value while the config stays the same:
     /// a connection that was opened with another value is not reused.
     pub transport: Arc<BackendTransport>,

@@ -14,6 +14,7 @@ mod over_h2;
 mod own;
 mod routing;
 mod tunnel;
+mod turn;
 
 use std::cell::Cell;
 use std::rc::Rc;
@@ -236,17 +237,22 @@ where
         let timer = self.client.pace.timer;
         let mut last: Option<Failure> = None;
         loop {
-            let view = self.worker.view(&self.incoming.plan, self.forwarded.cluster);
             // The first pick follows the head at once, so that the clock need not be read again.
-            let now = if last.is_none() { self.incoming.began } else { timer.now() };
-            let key = view.key(self.incoming.client);
-            let pick = match self.attempts.choose(view.clone(), now, self.incoming.id.bits(), key) {
+            let choice = match last {
+                None => self.first_pick().await?,
+                Some(_) => self.choose(&self.view(), timer.now()),
+            };
+            let pick = match choice {
                 Choice::Picked(pick) => pick,
-                Choice::Wait => return Err(Unserved::Error(NoBackend::NoneAdmitted.response())),
+                Choice::Wait | Choice::None(NoBackend::AtLimit) => {
+                    // A retry does not wait: it would take the turn of a request that nobody has served yet.
+                    let error = last.map_or_else(|| Unserved::Error(NoBackend::AtLimit.response()), Unserved::from);
+                    return Err(error);
+                }
                 Choice::None(none) => {
                     let pause = match none {
-                        NoBackend::AllTried => self.attempts.next_round(&view, self.incoming.id.bits()),
-                        NoBackend::NoneAdmitted => None,
+                        NoBackend::AllTried => self.attempts.next_round(&self.view(), self.incoming.id.bits()),
+                        NoBackend::NoneAdmitted | NoBackend::AtLimit => None,
                     };
                     let Some(pause) = pause else {
                         return Err(last.map_or_else(|| Unserved::Error(none.response()), Unserved::from));
@@ -258,7 +264,7 @@ where
             let backend = pick.backend();
             let id = backend.id();
             self.tries += 1;
-            self.served_by = Some(ServedBy { index: pick.index(), view });
+            self.served_by = Some(ServedBy { index: pick.index(), view: pick.view().clone() });
             let mut attempt = match self.attempts.exchange_deadline(&self.policy) {
                 None => self.attempt_while_served(backend).await,
                 Some(deadline) => self.attempt_until(backend, deadline).await,
@@ -286,6 +292,15 @@ where
                 }
             }
         }
+    }
+
+    /// The backends that are in rotation now.
+    fn view(&self) -> LocalView {
+        self.worker.view(&self.incoming.plan, self.forwarded.cluster)
+    }
+
+    fn choose(&self, view: &LocalView, now: Time) -> Choice<Pick<LocalView>> {
+        self.attempts.choose(view.clone(), now, self.incoming.id.bits(), view.key(self.incoming.client))
     }
 
     /// The result of the attempt for the health and the counts of its backend.

@@ -30,8 +30,11 @@ impl<'o> OwnResponse<'o> {
             "status": error.status,
             "request_id": id.to_string(),
         });
-        let fields =
+        let mut fields =
             format!("Cache-Control: no-store\r\nProxy-Status: LoadX; error={}\r\nX-Request-Id: {id}\r\n", error.kind);
+        if let Some(seconds) = error.retry_after {
+            fields.push_str(&format!("Retry-After: {seconds}\r\n"));
+        }
         let content = Cow::Owned(format!("{content}\n").into_bytes());
         OwnResponse { status: error.status, content_type: JSON, fields, content }
     }

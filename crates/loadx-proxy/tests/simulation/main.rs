@@ -17,6 +17,7 @@ mod h2_silence;
 mod h2_wire;
 mod network;
 mod origin;
+mod overload;
 mod plan;
 mod scenario;
 mod stream;

@@ -21,6 +21,7 @@ fn scenario(algorithm: Algorithm, backends: usize, parallel: usize, rate: f64) -
             retry_grpc: <_>::default(),
             retry: <_>::default(),
         },
+        limits: <_>::default(),
         max_connections: usize::MAX,
         backends: (0..backends).map(model).collect(),
         rate,
@@ -169,4 +170,21 @@ fn demand_above_capacity_gives_a_warning() {
     );
     let enough = Scenario { duration: Duration::from_secs(2), ..scenario(Algorithm::RoundRobin, 2, 1, 150.0) };
     assert!(simulate(&enough).unwrap().warnings.is_empty());
+}
+
+#[test]
+fn requests_beyond_the_limits_wait_in_turn_or_are_refused() {
+    let mut crowded = Scenario { duration: Duration::from_secs(20), ..scenario(Algorithm::RoundRobin, 3, 10, 1_800.0) };
+    for backend in &mut crowded.backends {
+        (backend.distribution, backend.service) = (Service::Fixed, Duration::from_millis(50));
+    }
+    crowded.limits.per_backend = Some(10);
+    let report = simulate(&crowded).unwrap();
+    let served = report.requests - report.failed;
+    assert!(served > 600 * 20 * 95 / 100, "{served} were served");
+    assert_eq!(report.failures, BTreeMap::from([(503, report.failed)]));
+    assert!(report.backends.iter().all(|backend| backend.most_at_once == 10));
+    assert!(report.latency.p99 < Duration::from_millis(150), "{:?}", report.latency.p99);
+    let calm = Scenario { rate: 300.0, ..crowded };
+    assert_eq!(simulate(&calm).unwrap().failed, 0);
 }

@@ -132,6 +132,7 @@ impl SimArguments {
             algorithm: self.algorithm.unwrap_or(cluster.algorithm),
             health: cluster.health.clone(),
             attempt: cluster.attempt,
+            limits: cluster.limits.clone(),
             max_connections: config.max_connections,
             outages: outages.collect::<Result<_, Trouble>>()?,
             backends,

@@ -8,6 +8,7 @@ use crate::h2_cases;
 use crate::support::loadx;
 
 const CONFIG: &str = include_str!("../../../../docs/config.md");
+const FAILURES: &str = include_str!("../../../../docs/failures.md");
 const HTTP: &str = include_str!("../../../../docs/http.md");
 const HTTP2: &str = include_str!("../../../../docs/http2.md");
 const HTTPS: &str = include_str!("../../../../docs/https.md");
@@ -56,7 +57,7 @@ fn every_config_in_the_documents_is_good() {
     let directory = tempfile::TempDir::new().unwrap();
     let path = directory.path().join("config.json");
     let mut seen = 0;
-    for document in [CONFIG, HTTPS, README, ROUTING] {
+    for document in [CONFIG, FAILURES, HTTPS, README, ROUTING] {
         for block in
             document.split("```json\n").chain(document.split("```jsonc\n")).filter(|block| block.starts_with('{'))
         {

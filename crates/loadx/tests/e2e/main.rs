@@ -37,6 +37,7 @@ mod h2_judges;
 mod help;
 mod http;
 mod lifecycle;
+mod limits;
 mod logs;
 mod one_meaning;
 mod options;

@@ -1,7 +1,7 @@
 //! What LoadX does when the backends of a cluster fail.
 
 use super::words::{list, seconds};
-use crate::{OutlierPolicy, RetryPolicy};
+use crate::{LimitPolicy, OutlierPolicy, RetryPolicy};
 
 pub(super) fn outliers(policy: Option<&OutlierPolicy>) -> String {
     let Some(policy) = policy else { return "off".to_owned() };
@@ -31,4 +31,11 @@ pub(super) fn retries(policy: &RetryPolicy) -> String {
         policy.budget.percent,
         policy.budget.per_second_min
     )
+}
+
+pub(super) fn limits(policy: &LimitPolicy) -> String {
+    let Some(per_backend) = policy.per_backend else { return "none".to_owned() };
+    let clients = policy.client_field.as_deref().unwrap_or("address");
+    let queue_time = seconds(policy.queue_time);
+    format!("{per_backend} requests per backend; {} wait for {queue_time} at most, in turns by {clients}", policy.queue)
 }

@@ -1,0 +1,78 @@
+//! Limits of the requests at the same time, and the queue.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use serde_json::json;
+
+use crate::support::{LoadX, Origin, eventually};
+
+/// An origin that takes 2 ms for a response, and the most requests that it had at the same time.
+fn counting() -> (Origin, Arc<AtomicUsize>) {
+    let (now, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+    let told = Arc::clone(&most);
+    let origin = Origin::start(move |connection| {
+        while connection.request().is_some() {
+            most.fetch_max(now.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+            std::thread::sleep(Duration::from_millis(2));
+            now.fetch_sub(1, Ordering::SeqCst);
+            connection.send("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok");
+        }
+    });
+    (origin, told)
+}
+
+#[test]
+fn a_backend_never_gets_more_than_its_limit_and_no_waiting_request_is_forgotten() {
+    let (first, second) = (counting(), counting());
+    // All requests of the load come from one address, and wait for as long as the load takes.
+    let limits = json!({ "requests_per_backend": 2, "queue": 1_000, "queue_time": 3_600 });
+    let settings = json!({
+        "workers": 2, "enable_logging": false, "resilience": { "limits": limits }, "health_check_interval": 3_600,
+    });
+    let loadx = LoadX::with(&[first.0.address(), second.0.address()], &settings);
+    // A short queue that never ends is no overload: no request waits for 50 ms.
+    let results = loadx.bench(2_000, 12, "/").results();
+    assert_eq!(results["failed"], 0, "{results}");
+    for (_, most) in [&first, &second] {
+        let most = most.load(Ordering::SeqCst);
+        assert!(most <= 2, "{most} requests at the same time");
+    }
+    let status = loadx.status();
+    assert_eq!(status["backends"][0]["limit"], 2);
+    assert_eq!(status["clusters"]["default"]["waiting_requests"], 0);
+}
+
+#[test]
+fn a_request_beyond_limit_and_queue_gets_503_with_retry_after() {
+    let origin = Origin::start(|connection| {
+        connection.request();
+        connection.hold();
+    });
+    let limits = json!({ "requests_per_backend": 1, "queue": 1, "queue_time": 3_600 });
+    let settings = json!({
+        "workers": 1, "resilience": { "limits": limits },
+        "clusters": { "web": { "backends": [origin.address().to_string()], "health": { "probe": "off" } } },
+        "proxy_port": 0, "proxy_host": "127.0.0.1",
+    });
+    let loadx = LoadX::of(&settings);
+    let waiting = || loadx.status()["clusters"]["web"]["waiting_requests"].as_u64().unwrap();
+    let mut running = loadx.client();
+    running.get("/");
+    eventually("a request runs", || (loadx.status()["backends"][0]["active_connections"] == 1).then_some(()));
+    let mut waits = loadx.client();
+    waits.get("/");
+    eventually("a request waits", || (waiting() == 1).then_some(()));
+    // The queue is full: the oldest request of the client gives way.
+    let mut last = loadx.client();
+    last.get("/");
+    let refused = waits.response();
+    assert_eq!((refused.status, refused.field("retry-after")), (503, Some("1")));
+    assert_eq!(refused.json()["error"], "connection_limit_reached");
+    assert_eq!(waiting(), 1);
+    // A client that leaves takes no place.
+    drop(last);
+    drop(running);
+    eventually("the clients have left", || (loadx.status()["backends"][0]["active_connections"] == 0).then_some(()));
+}
