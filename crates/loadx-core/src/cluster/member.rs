@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use super::Leaving;
+use super::ramp::Ramp;
 use crate::backend::Backend;
 use crate::health::Health;
 use crate::health::outlier::{Ejections, Tally};
@@ -35,6 +36,7 @@ pub(super) struct Member {
     /// What the counts of the last seconds say, beside those of the other backends.
     pub(super) tally: Tally,
     pub(super) ejections: Ejections,
+    pub(super) ramp: Ramp,
     pub(super) load: Arc<Load>,
 }
 
@@ -50,6 +52,7 @@ impl Member {
             health: Health::new(now),
             tally: Tally::default(),
             ejections: Ejections::default(),
+            ramp: Ramp::new(),
             load: Arc::default(),
         }
     }

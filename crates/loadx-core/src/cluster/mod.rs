@@ -4,6 +4,7 @@
 
 mod member;
 mod outliers;
+mod ramp;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
@@ -12,7 +13,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::admit::{Gate, LimitPolicy};
-use crate::backend::Backend;
 use crate::balance::{Algorithm, BalancerFactory};
 use crate::load::Load;
 use crate::{
@@ -86,8 +86,7 @@ impl Cluster {
     /// The view that workers pick from. One call makes at most one new view for all changes since the last call.
     pub fn view(&mut self) -> Arc<View> {
         if std::mem::take(&mut self.view_is_stale) {
-            let backends: Box<[Backend]> =
-                self.members.iter().filter(|member| member.admitted()).map(Member::backend).collect();
+            let backends = self.backends_in_rotation();
             let (balancer, reported_row) = (self.factory.balancer(&backends), reported_row(&self.policy));
             let (budget, gate) = (Arc::clone(&self.budget), Arc::clone(&self.gate));
             self.view = Arc::new(View { balancer, backends, reported_row, budget, gate });

@@ -12,7 +12,8 @@ impl Cluster {
     /// When the next call of [`look`](Cluster::look) is due; `None` if there is nothing to compare, and no other backend to which a
     /// request could be sent again.
     pub(super) fn next_look(&self) -> Option<Time> {
-        let has_use = self.policy.outliers.is_some() || self.budget_policy.percent > 0;
+        let has_use =
+            self.policy.outliers.is_some() || self.budget_policy.percent > 0 || self.policy.slow_start.is_some();
         (has_use && self.members.len() > 1).then_some(self.looked + OutlierPolicy::INTERVAL)
     }
 
@@ -28,6 +29,7 @@ impl Cluster {
         }
         let attempts = self.members.iter().map(|member| u64::from(member.tally.ended_now())).sum();
         self.budget.give(attempts, &self.budget_policy);
+        self.raise_shares(now);
         let events = self.compare(now);
         self.view_is_stale |= !events.is_empty();
         events

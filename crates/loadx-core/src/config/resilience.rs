@@ -1,5 +1,7 @@
 //! Makes the policies for failing backends of the keys of `resilience`.
 
+use std::time::Duration;
+
 use super::checker::Checker;
 use super::reader::{At, Problem};
 use super::resilience_file::{FileLimits, FileOutliers, FileResilience, FileResilienceKeys, FileRetries, OrOff};
@@ -11,6 +13,7 @@ pub(super) struct Resilience {
     pub(super) outliers: Option<OutlierPolicy>,
     pub(super) retry: RetryPolicy,
     pub(super) limits: LimitPolicy,
+    pub(super) slow_start: Option<Duration>,
 }
 
 impl Checker<'_> {
@@ -23,11 +26,14 @@ impl Checker<'_> {
         match of_cluster.or(of_file).map(|typed| &typed.value) {
             None | Some(FileResilience::Standard) => {
                 let outliers = Some(OutlierPolicy::default());
-                Resilience { outliers, retry: RetryPolicy::default(), limits: LimitPolicy::default() }
+                Resilience { outliers, retry: RetryPolicy::default(), limits: LimitPolicy::default(), slow_start: None }
             }
-            Some(FileResilience::Off) => {
-                Resilience { outliers: None, retry: RetryPolicy::off(), limits: LimitPolicy::default() }
-            }
+            Some(FileResilience::Off) => Resilience {
+                outliers: None,
+                retry: RetryPolicy::off(),
+                limits: LimitPolicy::default(),
+                slow_start: None,
+            },
             Some(FileResilience::Object(keys)) => self.resilience_keys(keys),
         }
     }
@@ -50,7 +56,8 @@ impl Checker<'_> {
             Some(OrOff::Object(typed)) => retries(typed),
         };
         let limits = keys.limits.as_ref().map(|typed| limits(&typed.value)).unwrap_or_default();
-        Resilience { outliers, retry, limits }
+        let slow_start = keys.slow_start.as_ref().map(|typed| typed.value.duration());
+        Resilience { outliers, retry, limits, slow_start }
     }
 }
 

@@ -32,6 +32,9 @@ file_object! {
             retries: OrOff<FileRetries>,
             /// How many requests a backend gets at the same time, and what happens to the others. Without this key: no limits.
             limits: FileLimits,
+            /// The time, in seconds, in which a backend that joins or returns gets from a tenth of its share to its whole share.
+            /// Without this key: its whole share at once.
+            slow_start: Seconds,
         }
         default {}
     }

@@ -321,6 +321,7 @@ fn health(file: &FileConfig, typed: Option<&FileHealth>, resilience: &Resilience
         fall: count(typed.and_then(|typed| typed.fall.as_ref()), file.health_check_fall),
         probe,
         outliers: resilience.outliers.clone(),
+        slow_start: resilience.slow_start,
     }
 }
 

@@ -30,6 +30,9 @@ pub struct HealthPolicy {
     pub probe: Probe,
     /// How LoadX finds backends that fail more requests, or take longer, than the other backends; `None` means not at all.
     pub outliers: Option<OutlierPolicy>,
+    /// How long a backend that enters rotation needs to get its whole share; `None`: it gets its share at once. Default `None`,
+    /// because most servers are ready when they answer probes.
+    pub slow_start: Option<Duration>,
 }
 
 /// The kind of probe.
@@ -98,6 +101,7 @@ impl Default for HealthPolicy {
             fall: 3,
             probe: Probe::default(),
             outliers: Some(OutlierPolicy::default()),
+            slow_start: None,
         }
     }
 }

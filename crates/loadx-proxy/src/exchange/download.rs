@@ -52,7 +52,6 @@ impl<P, A: ResponseSource<P>, W: ResponseSink<P>> Download<'_, P, A, W> {
                 return Err(Failure::Unrequested("opened no tunnel, with a status that means an open one in HTTP/2"));
             }
             if !head.is_interim {
-                self.progress.head_at.set(Some(self.pace.timer.now()));
                 self.body(&head).await?;
                 return Ok((head.status, false));
             }
@@ -118,6 +117,10 @@ impl<P, A: ResponseSource<P>, W: ResponseSink<P>> Download<'_, P, A, W> {
     async fn body(&mut self, head: &Head) -> Result<(), Failure> {
         let source = self.response.body();
         source.decode_buffered().map_err(|fault| Failure::BrokeOff(fault.as_str().to_owned()))?;
+        if !source.is_complete() {
+            // The end of a response that is complete with its head is near enough: the clock is read there.
+            self.progress.head_at.set(Some(self.pace.timer.now()));
+        }
         if let Some((status, message)) = &head.grpc
             && source.is_complete()
             && source.piece().content.is_empty()

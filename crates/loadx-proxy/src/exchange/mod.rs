@@ -93,7 +93,7 @@ struct Progress {
     upload_done: Cell<bool>,
     /// The status of the response, once LoadX has begun to send it to the client.
     answered: Cell<Option<u16>>,
-    /// When the head of the final response arrived.
+    /// When the head of the final response arrived; `None` for a response that is complete with its head.
     head_at: Cell<Option<Time>>,
     /// When the connections switched to another protocol.
     switched_at: Cell<Option<Time>>,
@@ -264,6 +264,7 @@ where
             let backend = pick.backend();
             let id = backend.id();
             self.tries += 1;
+            self.progress.head_at.set(None);
             self.served_by = Some(ServedBy { index: pick.index(), view: pick.view().clone() });
             let mut attempt = match self.attempts.exchange_deadline(&self.policy) {
                 None => self.attempt_while_served(backend).await,

@@ -60,6 +60,8 @@ impl Hole {
 
 impl Drop for Hole {
     fn drop(&mut self) {
+        // The interface would leave some time after its namespace, and the next measurement needs its name.
+        let _ = ip("link del faults0");
         let _ = ip(&format!("netns del {}", self.name));
     }
 }

@@ -36,6 +36,7 @@ fn cluster_entry(cluster: &ClusterConfig, drain: &str) -> Entry {
             ("retry_grpc", retry_grpc(cluster.attempt.retry_grpc)),
             ("resilience.retries", resilience::retries(&cluster.attempt.retry)),
             ("resilience.limits", resilience::limits(&cluster.limits)),
+            ("resilience.slow_start", limit(health.slow_start)),
             ("resilience.outliers", resilience::outliers(health.outliers.as_ref())),
             ("tls", tls(cluster.transport.tls.as_ref())),
             ("proxy_protocol", proxy_protocol(cluster.transport.proxy_protocol).to_owned()),
