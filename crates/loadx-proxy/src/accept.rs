@@ -2,6 +2,7 @@
 
 use std::cell::Cell;
 use std::future::poll_fn;
+use std::net::IpAddr;
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
@@ -12,6 +13,7 @@ use tokio::sync::{Notify, OwnedSemaphorePermit, oneshot};
 use tokio::task::{JoinHandle, spawn_local};
 use tokio::time::Instant;
 
+use crate::client_counts::{CountedClient, Entering};
 use crate::context::Worker;
 use crate::downstream::arrival;
 use crate::limits::{ACCEPT_BACKLOG, ACCEPT_PAUSE, ACCEPT_QUIET};
@@ -133,6 +135,7 @@ async fn accept<N: Network>(
     open: oneshot::Sender<()>,
 ) {
     let mut failures = AcceptFailures::default();
+    let mut crowds = Crowds::default();
     let mut waiting = Vec::new();
     loop {
         let mut silent_at = None;
@@ -162,6 +165,11 @@ async fn accept<N: Network>(
                 if !failures.is_empty() {
                     failures.end(worker.clock.now());
                 }
+                let Some(client) = enter(&worker, id, peer.ip().to_canonical()) else {
+                    worker.metrics.borrow_mut().refused_connections += 1;
+                    crowds.note(peer.ip(), worker.clock.now());
+                    continue;
+                };
                 let permit = tokio::select! {
                     biased;
                     permit = permit(&worker) => permit,
@@ -171,7 +179,7 @@ async fn accept<N: Network>(
                     }
                 };
                 worker.metrics.borrow_mut().connections += 1;
-                place_client(&worker, stream, Accepted { peer, listener: id }, permit);
+                place_client(&worker, stream, Accepted { peer, listener: id }, (permit, client.keep()));
             }
             Err(error) => {
                 // Out of descriptors or memory, or the client left the queue. Trying again at once would spin.
@@ -194,7 +202,7 @@ async fn accept<N: Network>(
         let permit = permit(&worker).await;
         worker.metrics.borrow_mut().connections += 1;
         // Not by another worker: the others may be stopping, too.
-        let place = worker.shared.place(worker.index, permit);
+        let place = worker.shared.place(worker.index, permit, None);
         serve(&worker, stream, Accepted { peer, listener: id }, place);
         worker.waiting.set(worker.waiting.get() - 1);
     }
@@ -258,6 +266,40 @@ impl AcceptFailures {
     }
 }
 
+/// Counts a connection of an address. `None` if the address has as many connections as one address may have. The peers that
+/// speak for many clients are not counted: trusted proxies, and peers that tell the client's address in the PROXY protocol.
+fn enter<N: Network>(worker: &Worker<N>, listener: ListenerId, address: IpAddr) -> Option<Entering<'_>> {
+    let clients = &worker.shared.clients;
+    let Some((plan, position)) = worker.plan_for(listener) else { return Some(clients.uncounted()) };
+    let speaks_for_many = plan.process.trusts(address)
+        || plan.listeners[position].proxy_protocol.iter().any(|network| network.contains(&address));
+    match plan.process.connections_per_client.most(address).filter(|_| !speaks_for_many) {
+        None => Some(clients.uncounted()),
+        Some(most) => clients.enter(address, most),
+    }
+}
+
+/// Connections beyond the limit of their address. The log tells of them once in [`ACCEPT_QUIET`].
+#[derive(Default)]
+struct Crowds {
+    count: u64,
+    quiet_until: Time,
+}
+
+impl Crowds {
+    fn note(&mut self, address: IpAddr, now: Time) {
+        self.count += 1;
+        if now >= self.quiet_until {
+            tracing::warn!(
+                "{address} has as many connections as one address may have (max_connections_per_client); LoadX has closed \
+                 further ones at once: {} of all addresses since the last such line",
+                self.count
+            );
+            *self = Crowds { count: 0, quiet_until: now + ACCEPT_QUIET };
+        }
+    }
+}
+
 /// Waits for a place among all client connections. When there is none, an idle one has to go; and
 /// while somebody waits, connections end with their exchange.
 async fn permit<N: Network>(worker: &Worker<N>) -> OwnedSemaphorePermit {
@@ -279,7 +321,7 @@ fn place_client<N: Network>(
     worker: &Rc<Worker<N>>,
     stream: N::Stream,
     accepted: Accepted,
-    permit: OwnedSemaphorePermit,
+    (permit, client): (OwnedSemaphorePermit, Option<CountedClient>),
 ) {
     let loads = &worker.shared.loads;
     let mine = loads[worker.index].connections();
@@ -289,7 +331,7 @@ fn place_client<N: Network>(
     // of an eighth is left alone, so that handing over stays rare.
     let here = mine <= theirs + theirs / 8;
     // Counted at once, so that the next client finds the count as it will be.
-    let place = worker.shared.place(if here { worker.index } else { least }, permit);
+    let place = worker.shared.place(if here { worker.index } else { least }, permit, client);
     if here {
         return serve(worker, stream, accepted, place);
     }

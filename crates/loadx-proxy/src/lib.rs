@@ -10,6 +10,7 @@
 mod accept;
 mod address;
 mod buffers;
+mod client_counts;
 mod clock;
 mod context;
 mod control;

@@ -11,6 +11,7 @@ use loadx_core::View;
 use loadx_core::plan::{ClusterSlot, Plan};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use crate::client_counts::{ClientCounts, CountedClient};
 use crate::tls::{TlsBackends, TlsListeners};
 
 /// What one running proxy shares among its threads.
@@ -22,6 +23,8 @@ pub(crate) struct Shared {
     /// and views: one load a request.
     version: CachePadded,
     pub(crate) places: Places,
+    /// Client connections, by address.
+    pub(crate) clients: ClientCounts,
     /// TLS of the listeners.
     pub(crate) tls: TlsListeners,
     /// TLS to the backends.
@@ -41,6 +44,7 @@ impl Shared {
             tls,
             tls_to_backends,
             places: Places::new(plan.process.max_connections),
+            clients: ClientCounts::default(),
             plan: ArcSwap::new(plan),
             version: CachePadded::default(),
             loads: (0..workers).map(|_| Default::default()).collect(),
@@ -204,11 +208,16 @@ impl Drop for Awaiting<'_> {
 pub(crate) struct Place {
     shared: Arc<Shared>,
     worker: usize,
+    /// The count of the client's address, if the address is counted.
+    client: Option<CountedClient>,
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
         self.shared.loads[self.worker].0.fetch_sub(1, Ordering::Relaxed);
+        if let Some(client) = self.client {
+            self.shared.clients.leave(client);
+        }
         self.shared.places.give_back();
     }
 }
@@ -226,10 +235,15 @@ impl WorkerLoad {
 
 impl Shared {
     /// Takes up a place for a client of `worker`, for as long as it lives.
-    pub(crate) fn place(self: &Arc<Self>, worker: usize, permit: OwnedSemaphorePermit) -> Place {
+    pub(crate) fn place(
+        self: &Arc<Self>,
+        worker: usize,
+        permit: OwnedSemaphorePermit,
+        client: Option<CountedClient>,
+    ) -> Place {
         // Given back by hand, which saves every client at rest half of what a permit takes.
         permit.forget();
         self.loads[worker].0.fetch_add(1, Ordering::Relaxed);
-        Place { shared: Arc::clone(self), worker }
+        Place { shared: Arc::clone(self), worker, client }
     }
 }

@@ -57,6 +57,10 @@ file_object! {
             /// The largest request body, in bytes; LoadX refuses a larger body with 413. Without this key: no limit,
             /// because LoadX forwards bodies while they arrive.
             max_body_size: Whole<0, 9_007_199_254_740_991>,
+            /// The largest number of connections of one client address (of IPv6: of one network of 64 bits) at the same time; LoadX
+            /// closes further ones at once. Trusted proxies and peers of the PROXY protocol have no such limit. Without this
+            /// key: half of max_connections, so that one address cannot take all, and no limit for loopback addresses.
+            max_connections_per_client: Whole<1, 10_000_000>,
             /// The name that LoadX adds to Via in requests and responses. Without this key: no Via, because some
             /// servers answer differently to a request with Via; nginx does not compress the response.
             via: Token,

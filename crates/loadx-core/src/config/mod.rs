@@ -39,8 +39,8 @@ pub use client_certificates::{ClientCertificates, ClientRule, ClientRules};
 pub use fault::{Fault, Faults};
 pub use model::{
     AccessLogConfig, AcmeChallenge, AcmeConfig, AdminConfig, AdminSocket, BackendProtocol, BackendTls,
-    BackendTransport, CertificateFiles, ClientLimits, ClusterConfig, Config, HealthKeys, HostPort, ListenerConfig,
-    ProxyVersion, Signature, Timeouts, TlsConfig, TlsProfile, TokenSource,
+    BackendTransport, CertificateFiles, ClientLimits, ClusterConfig, Config, ConnectionsPerClient, HealthKeys,
+    HostPort, ListenerConfig, ProxyVersion, Signature, Timeouts, TlsConfig, TlsProfile, TokenSource,
 };
 pub use tls::is_local_name;
 pub use values::{LogField, LogFormat};

@@ -25,6 +25,8 @@ pub struct Config {
     pub workers: Option<usize>,
     /// The largest number of client connections at the same time, over all workers.
     pub max_connections: usize,
+    /// The largest number of connections of one client address at the same time.
+    pub connections_per_client: ConnectionsPerClient,
     /// The timeouts of requests, connections and the shutdown.
     pub timeouts: Timeouts,
     /// The limits of one client.
@@ -45,6 +47,25 @@ pub struct Config {
     pub acme: AcmeConfig,
     /// The folder with the certificates that LoadX gets itself; `None` means a folder in the state directory.
     pub certificate_folder: Option<PathBuf>,
+}
+
+/// The largest number of connections of one client address at the same time.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum ConnectionsPerClient {
+    /// For all addresses: the config says so.
+    Of(u32),
+    /// For addresses beyond this machine: half of all places, so that one address cannot take all.
+    Half(u32),
+}
+
+impl ConnectionsPerClient {
+    /// The limit of an address; `None` for no limit.
+    pub fn most(self, address: IpAddr) -> Option<u32> {
+        match self {
+            ConnectionsPerClient::Of(most) => Some(most),
+            ConnectionsPerClient::Half(most) => Some(most).filter(|_| !address.is_loopback()),
+        }
+    }
 }
 
 /// How LoadX gets certificates for public names (ACME, RFC 8555).

@@ -11,8 +11,8 @@ use super::routing_file::{FileBackendEntry, FileCluster, FileHealth, FileRoute};
 use super::routing_values::{GrpcStatusWord, HealthWord, ProtocolWord, ProxyWord, ResolveWord};
 use super::values::{LogField, Seconds, Whole};
 use super::{
-    AccessLogConfig, BackendProtocol, BackendTransport, ClientLimits, ClusterConfig, Config, Faults, HealthKeys,
-    HostPort, ListenerConfig, ProxyVersion, Signature, Timeouts,
+    AccessLogConfig, BackendProtocol, BackendTransport, ClientLimits, ClusterConfig, Config, ConnectionsPerClient,
+    Faults, HealthKeys, HostPort, ListenerConfig, ProxyVersion, Signature, Timeouts,
 };
 use crate::{Accepts, AttemptPolicy, BackendSpec, GrpcStatuses, HealthPolicy, Probe};
 
@@ -67,6 +67,10 @@ impl Checker<'_> {
             clusters,
             workers: file.workers.map(|workers| workers.value.0 as usize),
             max_connections: file.max_connections.0 as usize,
+            connections_per_client: match &file.max_connections_per_client {
+                Some(typed) => ConnectionsPerClient::Of(typed.value.0 as u32),
+                None => ConnectionsPerClient::Half((file.max_connections.0 as u32).div_ceil(2)),
+            },
             timeouts,
             client_limits: ClientLimits {
                 requests_per_connection: file.max_requests_per_connection.0,

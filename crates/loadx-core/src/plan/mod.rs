@@ -15,7 +15,7 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use ipnet::IpNet;
 
-use crate::config::{BackendTransport, ClientLimits, ClientRules, Config, Signature, Timeouts};
+use crate::config::{BackendTransport, ClientLimits, ClientRules, Config, ConnectionsPerClient, Signature, Timeouts};
 use crate::route::RouteTable;
 use crate::{AttemptPolicy, ClusterId, ListenerId, View};
 
@@ -103,6 +103,8 @@ pub struct ProcessPolicy {
     pub metrics: bool,
     /// The most client connections at the same time, over all workers.
     pub max_connections: usize,
+    /// The most connections of one client address.
+    pub connections_per_client: ConnectionsPerClient,
 }
 
 impl ProcessPolicy {
@@ -115,6 +117,7 @@ impl ProcessPolicy {
             endpoints_allow: config.endpoints_allow.clone(),
             metrics: config.metrics,
             max_connections: config.max_connections,
+            connections_per_client: config.connections_per_client,
         }
     }
 

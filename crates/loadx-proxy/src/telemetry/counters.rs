@@ -43,6 +43,8 @@ pub(crate) struct Shard {
     /// Copies that got no response.
     pub(crate) mirrors_failed: u64,
     pub(crate) connections: u64,
+    /// Client connections that were closed because their address had too many.
+    pub(crate) refused_connections: u64,
     pub(crate) handshakes: HandshakeCounts,
     pub(crate) h2: H2Counts,
     /// Connections that were closed because they did not begin with the client's address in the PROXY protocol.
@@ -119,6 +121,7 @@ impl Shard {
             mirrors_skipped: 0,
             mirrors_failed: 0,
             connections: 0,
+            refused_connections: 0,
             handshakes: HandshakeCounts::default(),
             h2: H2Counts::default(),
             proxy_header_faults: 0,
@@ -225,6 +228,7 @@ impl Shard {
         self.mirrors_skipped += other.mirrors_skipped;
         self.mirrors_failed += other.mirrors_failed;
         self.connections += other.connections;
+        self.refused_connections += other.refused_connections;
         self.handshakes.add(&other.handshakes);
         self.h2.add(&other.h2);
         self.proxy_header_faults += other.proxy_header_faults;

@@ -83,6 +83,7 @@ impl Shard {
             "mirrors_skipped": self.mirrors_skipped,
             "mirrors_failed": self.mirrors_failed,
             "client_connections": self.connections,
+            "refused_connections": self.refused_connections,
             "tls_handshakes": self.handshakes.to_json(),
             "http2": self.h2.to_json(),
             "proxy_protocol_faults": self.proxy_header_faults,

@@ -76,3 +76,24 @@ fn a_request_beyond_limit_and_queue_gets_503_with_retry_after() {
     drop(running);
     eventually("the clients have left", || (loadx.status()["backends"][0]["active_connections"] == 0).then_some(()));
 }
+
+#[test]
+fn a_client_address_gets_no_more_than_its_connections() {
+    let origin = Origin::answering("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok");
+    let settings = json!({ "workers": 2, "max_connections_per_client": 3 });
+    let loadx = LoadX::with(&[origin.address()], &settings);
+    let mut clients: Vec<_> = (0..3).map(|_| loadx.client()).collect();
+    for client in &mut clients {
+        assert_eq!(client.get("/").response().text(), "ok");
+    }
+    let mut further = loadx.client();
+    further.get("/");
+    assert!(further.try_response().is_err(), "the connection is closed without a response");
+    loadx.wait_for_log("127.0.0.1 has as many connections as one address may have (max_connections_per_client)");
+    drop(clients.pop());
+    eventually("a place comes free", || {
+        let mut client = loadx.client();
+        client.get("/");
+        client.try_response().ok().map(|response| assert_eq!(response.text(), "ok"))
+    });
+}

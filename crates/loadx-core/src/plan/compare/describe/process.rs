@@ -2,7 +2,9 @@
 
 use super::words::{limit, list, networks, quote, seconds};
 use super::{Effects, Entry, settings};
-use crate::config::{AccessLogConfig, AdminConfig, AdminSocket, Config, LogField, LogFormat, TokenSource};
+use crate::config::{
+    AccessLogConfig, AdminConfig, AdminSocket, Config, ConnectionsPerClient, LogField, LogFormat, TokenSource,
+};
 use crate::plan::compare::Part;
 
 const NEXT_REQUEST: &str = "holds from the next request on";
@@ -65,7 +67,7 @@ fn times(config: &Config) -> [Entry; 7] {
     ]
 }
 
-fn limits(config: &Config) -> [Entry; 5] {
+fn limits(config: &Config) -> [Entry; 6] {
     let limits = &config.client_limits;
     let body_max = limits.body_max.map_or_else(|| "none".to_owned(), |bytes| format!("{bytes} bytes"));
     [
@@ -73,6 +75,14 @@ fn limits(config: &Config) -> [Entry; 5] {
             "max_connections",
             config.max_connections.to_string(),
             "connected clients stay; LoadX accepts new clients below the new limit",
+        ),
+        setting(
+            "max_connections_per_client",
+            match config.connections_per_client {
+                ConnectionsPerClient::Of(most) => most.to_string(),
+                ConnectionsPerClient::Half(most) => format!("half of the places ({most}), not for loopback addresses"),
+            },
+            "connected clients stay; the limit holds for new connections",
         ),
         setting("max_requests_per_connection", limits.requests_per_connection.to_string(), NEXT_REQUEST),
         setting("max_connection_age", limit(limits.connection_age), NEXT_REQUEST),
