@@ -103,6 +103,17 @@ impl Backend {
         self.load.is_cut()
     }
 
+    /// Notes that the head of a response has come before the end of the response, so that a long response or a tunnel does not
+    /// look like silence.
+    pub fn note_head(&self) {
+        self.load.note_head();
+    }
+
+    /// Whether the backend is at its limit of requests at the same time.
+    pub(crate) fn is_full(&self) -> bool {
+        self.load.is_full()
+    }
+
     /// Whether control found that the backend no longer answers, so that requests that wait for its response go to another
     /// backend if that is safe.
     pub fn is_given_up(&self) -> bool {

@@ -43,7 +43,7 @@ mod time;
 pub mod trial;
 mod view;
 
-pub use admit::{Gate, LimitPolicy, Place, Turn};
+pub use admit::{Entered, Gate, LimitPolicy, Place, Turn};
 pub use attempt::{
     AttemptPolicy, Attempts, BudgetPolicy, ConnectFailure, ConnectFailureKind, Failure, GrpcStatuses, ProxyError,
     Replay, RetryBudget, RetryPolicy, Stage, Statuses,

@@ -16,6 +16,8 @@ pub(crate) struct Load {
     slowness: AtomicU64,
     /// The most exchanges in flight, by control; 0 for no limit.
     limit: AtomicU32,
+    /// The heads that came before the ends of their exchanges. Wraps around.
+    heads: AtomicU32,
     /// The failed attempts. Wraps around.
     failed: AtomicU32,
     /// The failed attempts since the last attempt that was no failure.
@@ -36,6 +38,7 @@ const ENDED: u64 = 1 << 32;
 pub(crate) struct Totals {
     pub(crate) in_flight: u32,
     pub(crate) ended: u32,
+    pub(crate) heads: u32,
     pub(crate) failed: u32,
     pub(crate) slowness: u64,
 }
@@ -50,6 +53,7 @@ impl Load {
         Totals {
             in_flight: counts as u32,
             ended: (counts / ENDED) as u32,
+            heads: self.heads.load(Ordering::Relaxed),
             failed: self.failed.load(Ordering::Relaxed),
             slowness: self.slowness.load(Ordering::Relaxed),
         }
@@ -102,12 +106,23 @@ impl Load {
     /// wait while the last attempt ends is not forgotten.
     pub(crate) fn begin(&self) -> bool {
         let limit = self.limit.load(Ordering::Relaxed);
-        let before = self.counts.fetch_add(1, Ordering::SeqCst) as u32;
-        let begins = limit == 0 || before < limit;
-        if !begins {
-            self.counts.fetch_sub(1, Ordering::SeqCst);
+        if limit == 0 {
+            self.counts.fetch_add(1, Ordering::SeqCst);
+            return true;
         }
-        begins
+        // Never beyond the limit, not even for a moment: another request would find the backend at its limit, and wait.
+        let begin = |counts: u64| ((counts as u32) < limit).then(|| counts + 1);
+        self.counts.fetch_update(Ordering::SeqCst, Ordering::SeqCst, begin).is_ok()
+    }
+
+    /// Whether the backend is at its limit.
+    pub(crate) fn is_full(&self) -> bool {
+        self.limit().is_some_and(|limit| self.in_flight() >= limit)
+    }
+
+    /// Notes that the head of a response has come whose content is still to come, or that opens a tunnel.
+    pub(crate) fn note_head(&self) {
+        self.heads.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Counts an attempt as no longer in flight; `is_judged`: whether its end says something about the backend.

@@ -4,6 +4,7 @@
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::hash::{BuildHasherDefault, Hasher};
 use std::net::IpAddr;
 use std::num::NonZeroU64;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -21,7 +22,28 @@ pub(crate) struct ClientCounts {
 
 #[derive(Debug, Default)]
 #[repr(align(128))]
-struct Shard(Mutex<HashMap<NonZeroU64, u32>>);
+struct Shard(Mutex<Counts>);
+
+type Counts = HashMap<NonZeroU64, u32, BuildHasherDefault<KeyHasher>>;
+
+/// Takes a key for its own hash: keys are evenly distributed bits.
+#[derive(Default)]
+struct KeyHasher(u64);
+
+impl Hasher for KeyHasher {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        // Not called for a number of 64 bits.
+        bytes.iter().for_each(|byte| self.0 = self.0.rotate_left(8) ^ u64::from(*byte));
+    }
+
+    fn write_u64(&mut self, key: u64) {
+        self.0 = key;
+    }
+}
 
 /// What identifies the address of a counted connection: a network of 64 bits of IPv6 counts as one address.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
@@ -79,8 +101,9 @@ impl ClientCounts {
         }
     }
 
-    fn shard(&self, client: CountedClient) -> MutexGuard<'_, HashMap<NonZeroU64, u32>> {
-        let shard = &self.shards[client.0.get() as usize % SHARDS];
+    fn shard(&self, client: CountedClient) -> MutexGuard<'_, Counts> {
+        // The map uses the low bits and the highest.
+        let shard = &self.shards[(client.0.get() >> 32) as usize % SHARDS];
         shard.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

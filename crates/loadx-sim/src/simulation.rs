@@ -7,9 +7,9 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use loadx_core::{
-    Attempts, BackendId, Choice, Cluster, ConnectFailure, ConnectFailureKind, Ended, Event as Change, Evidence,
-    Failure, Ids, Key, KeyPrefixes, NameAnswer, NoBackend, Observation, Outcome, Pick, Place, Replay, Stage, Time,
-    Turn, View,
+    Attempts, BackendId, Choice, Cluster, ConnectFailure, ConnectFailureKind, Ended, Entered, Event as Change,
+    Evidence, Failure, Ids, Key, KeyPrefixes, NameAnswer, NoBackend, Observation, Outcome, Pick, Place, Replay, Stage,
+    Time, Turn, View,
 };
 
 use crate::backend::{Backend, ExchangeNumber};
@@ -64,6 +64,8 @@ struct Exchange {
     pick: Option<Pick<Arc<View>>>,
     /// Whether the exchange has been in the queue and has its turn.
     has_turn: bool,
+    /// When the exchange first entered the queue.
+    waits_since: Option<Time>,
 }
 
 /// Simulates `scenario`.
@@ -217,8 +219,18 @@ impl<'s> Run<'s> {
             if let Some(deadline) = attempts.exchange_deadline(&self.scenario.attempt) {
                 self.events.push(deadline, Event::TooLong(number));
             }
-            self.exchanges
-                .insert(number, Exchange { client, arrived, attempts, failed_with: None, pick: None, has_turn: false });
+            self.exchanges.insert(
+                number,
+                Exchange {
+                    client,
+                    arrived,
+                    attempts,
+                    failed_with: None,
+                    pick: None,
+                    has_turn: false,
+                    waits_since: None,
+                },
+            );
             self.attempt(number);
         }
     }
@@ -270,11 +282,12 @@ impl<'s> Run<'s> {
 
     /// Puts an exchange into the queue.
     fn wait(&mut self, number: ExchangeNumber) {
-        let Some(exchange) = self.exchanges.get(&number) else { return };
+        let Some(exchange) = self.exchanges.get_mut(&number) else { return };
         let view = self.cluster.view();
         let client = Key::from_ip(exchange.client, KeyPrefixes::default());
-        match view.gate().enter(self.now, client) {
-            Some(place) => {
+        let since = *exchange.waits_since.get_or_insert(self.now);
+        match view.gate().enter(self.now, client, since) {
+            Some(Entered { place, .. }) => {
                 self.events.push(view.gate().deadline(&place), Event::QueueTime);
                 self.queued.push((number, place));
             }

@@ -17,7 +17,7 @@ use crate::{Key, Time};
 pub struct Gate {
     /// The longest time in the queue, in nanoseconds.
     queue_time: AtomicU64,
-    /// How many requests wait, or did not wait long ago.
+    /// How many requests wait. Raised under the lock, lowered by whoever ends a wait.
     waiting: AtomicUsize,
     /// Whether the queue gives short times and serves the newest first, until it is empty.
     is_overloaded: AtomicBool,
@@ -84,6 +84,11 @@ impl Ticket for Arc<Place> {
 }
 
 impl Place {
+    /// When the request began to wait.
+    pub fn since(&self) -> Time {
+        self.since
+    }
+
     fn new(since: Time) -> Self {
         Place { state: AtomicU8::new(WAITS), waker: Mutex::new(Waker::noop().clone()), since }
     }
@@ -103,9 +108,13 @@ impl Place {
     fn change(&self, state: u8) -> bool {
         let changed = self.state.compare_exchange(WAITS, state, Ordering::AcqRel, Ordering::Acquire).is_ok();
         if changed {
-            self.waker.lock().unwrap_or_else(PoisonError::into_inner).wake_by_ref();
+            self.wake();
         }
         changed
+    }
+
+    fn wake(&self) {
+        self.waker.lock().unwrap_or_else(PoisonError::into_inner).wake_by_ref();
     }
 }
 
@@ -154,32 +163,40 @@ impl Gate {
         self.line.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn note(&self, line: &Line) {
-        self.waiting.store(line.queue.len(), Ordering::SeqCst);
-        if line.queue.is_empty() {
+    /// Ends the wait at a place. Returns whether it waited.
+    fn settle(&self, place: &Place, state: u8) -> bool {
+        let waited = place.change(state);
+        if waited && self.waiting.fetch_sub(1, Ordering::SeqCst) == 1 {
             self.is_overloaded.store(false, Ordering::Relaxed);
         }
+        waited
     }
 
-    /// Puts a request into the queue. `None` if there is no room.
-    pub fn enter(&self, now: Time, client: Key) -> Option<Arc<Place>> {
-        let place = Arc::new(Place::new(now));
+    /// Puts a request into the queue, which began to wait at `since`: now, or when it first entered the queue. A request that had
+    /// its turn in vain (`since` is before now) is the first of its client again. `None` if there is no room.
+    ///
+    /// The request must try to pick once more if it is the only one that waits ([`Entered::is_first`]): the last attempt may have
+    /// ended before the request was in the queue. A request behind another need not, because the other one has.
+    pub fn enter(&self, now: Time, client: Key, since: Time) -> Option<Entered> {
+        let place = Arc::new(Place::new(since));
         let mut line = self.line();
-        if line.look(now) {
-            self.is_overloaded.store(true, Ordering::Relaxed);
+        let begins_overload = line.look(now) && !self.is_overloaded.swap(true, Ordering::Relaxed);
+        let live = self.waiting.fetch_add(1, Ordering::SeqCst);
+        let (pushed, is_first) = (line.queue.push(client, Arc::clone(&place), since < now, live), live == 0);
+        if let Pushed::Refused(_) = pushed {
+            self.settle(&place, REFUSED);
+            return None;
         }
-        let pushed = line.queue.push(client, Arc::clone(&place));
         line.arrivals.push_back(Arc::clone(&place));
-        self.note(&line);
-        drop(line);
-        match pushed {
-            Pushed::Waits => Some(place),
-            Pushed::InsteadOf(other) => {
-                other.change(REFUSED);
-                Some(place)
-            }
-            Pushed::Refused(_) => None,
+        if begins_overload {
+            // Those who wait learn that they have less time.
+            line.arrivals.iter().for_each(|place| place.wake());
         }
+        drop(line);
+        if let Pushed::InsteadOf(other) = pushed {
+            self.settle(&other, REFUSED);
+        }
+        Some(Entered { place, is_first })
     }
 
     /// Lets the next request go, because an attempt has ended.
@@ -188,27 +205,129 @@ impl Gate {
         let mut line = self.line();
         // A place may stop to wait between the look of the queue and the change.
         while let Some(place) = line.queue.pop(newest_first) {
-            if place.change(GOES) {
+            if self.settle(&place, GOES) {
                 break;
             }
         }
-        self.note(&line);
     }
 
     /// Lets all requests go that wait: they pick, or wait again.
     pub(crate) fn release_all(&self) {
         let mut line = self.line();
         while let Some(place) = line.queue.pop(false) {
-            place.change(GOES);
+            self.settle(&place, GOES);
         }
-        self.note(&line);
     }
 
     /// Ends the wait of a request that is out of time or whose client has left. A turn that the request got at this moment goes to
     /// the next.
     pub fn leave(&self, place: &Place) {
-        if !place.change(LEFT) && place.state.load(Ordering::Acquire) == GOES {
+        if !self.settle(place, LEFT) && place.state.load(Ordering::Acquire) == GOES {
             self.release();
         }
+    }
+}
+
+/// A request in the queue.
+#[derive(Debug)]
+pub struct Entered {
+    /// Its place.
+    pub place: Arc<Place>,
+    /// Whether no other request waits.
+    pub is_first: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicU32;
+    use std::task::Wake;
+
+    use super::*;
+    use crate::KeyPrefixes;
+
+    fn gate(queue: usize) -> Gate {
+        let limits = LimitPolicy { queue, queue_time: Duration::from_secs(5), ..LimitPolicy::default() };
+        Gate::new(&limits)
+    }
+
+    fn client() -> Key {
+        Key::from_ip([192, 0, 2, 1].into(), KeyPrefixes::default())
+    }
+
+    fn at(millis: u64) -> Time {
+        Time::ZERO + Duration::from_millis(millis)
+    }
+
+    struct Counter(AtomicU32);
+
+    impl Wake for Counter {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::SeqCst);
+        }
+    }
+
+    fn enter(gate: &Gate, millis: u64) -> Entered {
+        gate.enter(at(millis), client(), at(millis)).unwrap()
+    }
+
+    #[test]
+    fn a_request_behind_one_that_has_left_must_pick_again() {
+        let gate = gate(10);
+        let gone = enter(&gate, 0);
+        assert!(gone.is_first && gate.is_busy());
+        assert!(!enter(&gate, 0).is_first);
+        gate.release_all();
+        let gone = enter(&gate, 1);
+        gate.leave(&gone.place);
+        assert!(!gate.is_busy(), "a request that has left does not wait");
+        assert!(enter(&gate, 2).is_first, "nobody else would see that a backend is free");
+    }
+
+    #[test]
+    fn a_turn_passes_on_when_its_request_leaves() {
+        let gate = gate(10);
+        let (first, second) = (enter(&gate, 0), enter(&gate, 0));
+        gate.release();
+        gate.leave(&first.place);
+        let mut context = Context::from_waker(Waker::noop());
+        assert_eq!(second.place.poll(&mut context), Poll::Ready(Turn::Go));
+        assert_eq!(gate.waiting(), 0);
+    }
+
+    #[test]
+    fn refused_requests_leave_nothing_behind() {
+        let gate = gate(0);
+        for number in 0..1_000 {
+            assert!(gate.enter(at(number), client(), at(number)).is_none());
+        }
+        assert!(gate.line().arrivals.is_empty() && !gate.is_busy() && !gate.is_overloaded());
+    }
+
+    #[test]
+    fn a_request_that_waits_again_has_no_more_time() {
+        let gate = gate(10);
+        let entered = enter(&gate, 0);
+        gate.release();
+        let again = gate.enter(at(100), client(), entered.place.since()).unwrap();
+        assert_eq!(gate.deadline(&again.place), at(5_000));
+    }
+
+    #[test]
+    fn overload_begins_after_a_lasting_wait_and_those_who_wait_learn_of_it() {
+        let gate = gate(1_000);
+        let counter = Arc::new(Counter(AtomicU32::new(0)));
+        let waker = Waker::from(Arc::clone(&counter));
+        let oldest = enter(&gate, 0);
+        assert!(oldest.place.poll(&mut Context::from_waker(&waker)).is_pending());
+        for millis in (10..=150).step_by(10) {
+            enter(&gate, millis);
+        }
+        assert!(!gate.is_overloaded(), "over 50 ms for 100 ms, and not longer");
+        enter(&gate, 151);
+        assert!(gate.is_overloaded());
+        assert_eq!(counter.0.load(Ordering::SeqCst), 1);
+        assert_eq!(gate.deadline(&oldest.place), at(50));
+        gate.release_all();
+        assert!(!gate.is_overloaded());
     }
 }

@@ -5,7 +5,7 @@ mod queue;
 
 use std::time::Duration;
 
-pub use gate::{Gate, Place, Turn};
+pub use gate::{Entered, Gate, Place, Turn};
 use queue::{Pushed, Queue, Ticket};
 
 /// The limits of a cluster.

@@ -48,19 +48,14 @@ impl<T: Ticket> Queue<T> {
         self.len
     }
 
-    /// Whether there are no tickets.
-    pub(crate) fn is_empty(&self) -> bool {
-        self.len == 0
-    }
-
     /// Changes how many tickets may wait. Those that wait stay.
     pub(crate) fn set_max(&mut self, max: usize) {
         self.max = max;
     }
 
-    /// Adds a ticket of a client.
-    pub(crate) fn push(&mut self, client: Key, ticket: T) -> Pushed<T> {
-        if self.len >= self.max {
+    /// Adds a ticket of a client: the last, or the first of the client. `waiting`: how many tickets wait, of all that were pushed.
+    pub(crate) fn push(&mut self, client: Key, ticket: T, is_first: bool, waiting: usize) -> Pushed<T> {
+        if self.len >= self.max && waiting < self.len {
             self.forget_departed();
         }
         let evicted = if self.len >= self.max {
@@ -75,7 +70,11 @@ impl<T: Ticket> Queue<T> {
         if tickets.is_empty() {
             self.turns.push_back(client.bits());
         }
-        tickets.push_back(ticket);
+        if is_first {
+            tickets.push_front(ticket);
+        } else {
+            tickets.push_back(ticket);
+        }
         self.len += 1;
         evicted.map_or(Pushed::Waits, Pushed::InsteadOf)
     }
@@ -103,9 +102,9 @@ impl<T: Ticket> Queue<T> {
         None
     }
 
-    /// The client with the most tickets.
+    /// The client with the most tickets; of equals, the one whose turn is last.
     fn fattest(&self) -> Option<u64> {
-        self.clients.iter().max_by_key(|(_, tickets)| tickets.len()).map(|(client, _)| *client)
+        self.turns.iter().copied().max_by_key(|client| self.clients.get(client).map_or(0, VecDeque::len))
     }
 
     fn take_oldest(&mut self, client: u64) -> Option<T> {
@@ -151,14 +150,15 @@ mod tests {
     fn queue(max: usize, tickets: &[(u8, u32)]) -> Queue<Numbered> {
         let mut queue = Queue::new(max);
         for (of, number) in tickets {
-            assert_eq!(queue.push(client(*of), Numbered(*number, true)), Pushed::Waits);
+            let waiting = queue.len();
+            assert_eq!(queue.push(client(*of), Numbered(*number, true), false, waiting), Pushed::Waits);
         }
         queue
     }
 
     fn all(mut queue: Queue<Numbered>, newest_first: bool) -> Vec<u32> {
         let all = std::iter::from_fn(|| queue.pop(newest_first).map(|ticket| ticket.0)).collect();
-        assert!(queue.is_empty() && queue.clients.is_empty() && queue.turns.is_empty());
+        assert!(queue.len() == 0 && queue.clients.is_empty() && queue.turns.is_empty());
         all
     }
 
@@ -172,8 +172,8 @@ mod tests {
     #[test]
     fn a_full_queue_takes_from_the_client_with_most() {
         let mut queue = queue(4, &[(1, 1), (1, 2), (1, 3), (2, 4)]);
-        assert_eq!(queue.push(client(3), Numbered(5, true)), Pushed::InsteadOf(Numbered(1, true)));
-        assert_eq!(queue.push(client(1), Numbered(6, true)), Pushed::InsteadOf(Numbered(2, true)));
+        assert_eq!(queue.push(client(3), Numbered(5, true), false, 4), Pushed::InsteadOf(Numbered(1, true)));
+        assert_eq!(queue.push(client(1), Numbered(6, true), false, 4), Pushed::InsteadOf(Numbered(2, true)));
         assert_eq!(queue.len(), 4);
         assert_eq!(all(queue, false), [3, 4, 5, 6]);
     }
@@ -181,16 +181,23 @@ mod tests {
     #[test]
     fn tickets_that_no_longer_wait_take_no_room_and_no_turn() {
         let mut queue = queue(3, &[(1, 1)]);
-        queue.push(client(1), Numbered(2, false));
-        queue.push(client(2), Numbered(3, false));
-        assert_eq!(queue.push(client(2), Numbered(4, true)), Pushed::Waits);
-        queue.push(client(2), Numbered(5, false));
+        queue.push(client(1), Numbered(2, false), false, 1);
+        queue.push(client(2), Numbered(3, false), false, 1);
+        assert_eq!(queue.push(client(2), Numbered(4, true), false, 1), Pushed::Waits);
+        queue.push(client(2), Numbered(5, false), false, 2);
         assert_eq!(all(queue, true), [1, 4]);
+    }
+
+    #[test]
+    fn a_ticket_that_comes_again_is_the_first_of_its_client() {
+        let mut queue = queue(4, &[(1, 1), (2, 2)]);
+        queue.push(client(1), Numbered(3, true), true, 2);
+        assert_eq!(all(queue, false), [3, 2, 1]);
     }
 
     #[test]
     fn a_queue_without_room_refuses() {
         let mut queue = Queue::new(0);
-        assert_eq!(queue.push(client(1), Numbered(1, true)), Pushed::Refused(Numbered(1, true)));
+        assert_eq!(queue.push(client(1), Numbered(1, true), false, 0), Pushed::Refused(Numbered(1, true)));
     }
 }

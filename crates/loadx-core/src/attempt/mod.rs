@@ -82,6 +82,9 @@ impl Attempts {
     /// further round. A backend that has just reset a connection is often there again a moment later.
     const PAUSE: Duration = Duration::from_millis(25);
 
+    /// The longest mean pause.
+    const PAUSE_MAX: Duration = Duration::from_millis(250);
+
     /// Picks the backend for the next attempt. Skips the backends that failed in this round.
     pub fn choose<V: Deref<Target = View>>(
         &self,
@@ -110,7 +113,7 @@ impl Attempts {
         // The backend that failed last is asked again only if there is no other.
         self.forgotten = self.failed.len() - usize::from(view.backends().len() > 1);
         let part = 0.5 + (entropy >> 11) as f64 / (1_u64 << 53) as f64;
-        Some((Self::PAUSE * (1 << (self.rounds - 1))).mul_f64(part))
+        Some((Self::PAUSE * (1 << (self.rounds - 1).min(8))).min(Self::PAUSE_MAX).mul_f64(part))
     }
 
     /// The number of failed attempts.
@@ -129,10 +132,12 @@ impl Attempts {
     }
 
     /// Whether the request may go to another backend of `view` than the present one, if the present attempt is given up: the
-    /// request is whole and may be sent again, another backend has not failed yet, and the limit of this exchange is not
+    /// request is whole and may be sent again, another backend below its limit has not failed yet, and the limit of this exchange is not
     /// reached.
     pub fn has_other(&self, view: &View, present: BackendId, replay: Replay) -> bool {
-        let is_other = |backend: &Backend| backend.id() != present && !self.failed_now().contains(&backend.id());
+        let is_other = |backend: &Backend| {
+            backend.id() != present && !self.failed_now().contains(&backend.id()) && !backend.is_full()
+        };
         replay.whole && self.has_resends_left() && view.backends().iter().any(is_other)
     }
 
@@ -198,7 +203,7 @@ impl Attempts {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Algorithm, BackendSpec, Cluster, HealthPolicy, Ids};
+    use crate::{Algorithm, BackendSpec, Cluster, HealthPolicy, Ids, LimitPolicy};
 
     const IDEMPOTENT: Replay = Replay { idempotent: true, whole: true };
 
@@ -291,6 +296,39 @@ mod tests {
             let expected: &[usize] = if ports.len() == 1 { &[0, 0, 0] } else { &[0, 1, 0, 1] };
             assert_eq!(asked, expected, "the backend that failed last waits for the next round");
         }
+    }
+
+    #[test]
+    fn a_backend_at_its_limit_is_no_other_backend() {
+        let mut cluster = Cluster::new(Algorithm::RoundRobin, HealthPolicy::default());
+        let limits = LimitPolicy { per_backend: Some(1), ..LimitPolicy::default() };
+        cluster.set_limits(&limits);
+        let specs = [1, 2].map(|port| BackendSpec::new("127.0.0.1", port)).to_vec();
+        cluster.update(Time::ZERO, specs, &mut Ids::default());
+        let view = cluster.view();
+        let attempts = Attempts::new(Time::ZERO, RetryPolicy::default());
+        let first = attempts.choose(&*view, Time::ZERO, 0, None).picked().unwrap();
+        assert!(attempts.has_other(&view, first.backend().id(), IDEMPOTENT));
+        let _second = attempts.choose(&*view, Time::ZERO, 0, None).picked().unwrap();
+        assert!(!attempts.has_other(&view, first.backend().id(), IDEMPOTENT));
+        assert_eq!(attempts.choose(&*view, Time::ZERO, 0, None).picked().map(|pick| pick.index()), None);
+    }
+
+    #[test]
+    fn pauses_have_a_bound() {
+        let mut cluster = Cluster::new(Algorithm::RoundRobin, HealthPolicy::default());
+        cluster.update(Time::ZERO, vec![BackendSpec::new("127.0.0.1", 1)], &mut Ids::default());
+        let view = cluster.view();
+        let retry = RetryPolicy { resends_max: 10, ..RetryPolicy::default() };
+        let mut attempts = Attempts::new(Time::ZERO, retry);
+        let mut ids = Ids::default();
+        let budget = RetryBudget::new(&retry.budget);
+        let pauses = std::iter::from_fn(|| {
+            attempts.failed(ids.backend(), &refused(), IDEMPOTENT, &budget);
+            attempts.next_round(&view, u64::MAX)
+        });
+        let longest = pauses.max().unwrap();
+        assert!(longest < Duration::from_millis(376), "{longest:?}");
     }
 
     #[test]

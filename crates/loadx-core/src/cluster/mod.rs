@@ -41,6 +41,8 @@ pub struct Cluster {
     leaving: Vec<Leaving>,
     /// When the counts of the backends were last looked at.
     looked: Time,
+    /// Whether a backend has left rotation since then, so that ejected ones may be needed.
+    has_lost: bool,
     budget: Arc<RetryBudget>,
     budget_policy: BudgetPolicy,
     gate: Arc<Gate>,
@@ -76,6 +78,7 @@ impl Cluster {
             view_is_stale: false,
             leaving: Vec::new(),
             looked: Time::ZERO,
+            has_lost: false,
             budget,
             budget_policy,
             gate,
@@ -182,7 +185,13 @@ impl Cluster {
         let due = self.members.iter().filter_map(|member| Some((probe_due(&self.policy, member)?, member.id)));
         self.due = due.collect();
         self.view_is_stale = true;
+        self.note_loss();
         events
+    }
+
+    /// Notes that a backend may have left rotation.
+    fn note_loss(&mut self) {
+        self.has_lost = self.members.iter().any(|member| member.ejections.present().is_some());
     }
 
     /// The backends that began to leave since the last call.
@@ -219,6 +228,7 @@ impl Cluster {
         // A view does not distinguish unproven from up.
         if before == Standing::Down || matches!(event, Event::Ejected { .. }) {
             self.view_is_stale = true;
+            self.note_loss();
         }
         Some(event)
     }

@@ -9,12 +9,16 @@ use crate::health::outlier::{Fault, OutlierPolicy, Tally, worst};
 use crate::{BackendId, Event, Evidence, Observation, Standing, Time};
 
 impl Cluster {
-    /// When the next call of [`look`](Cluster::look) is due; `None` if there is nothing to compare, and no other backend to which a
-    /// request could be sent again.
+    /// When the next call of [`look`](Cluster::look) is due; `None` if there is nothing to do.
     pub(super) fn next_look(&self) -> Option<Time> {
-        let has_use =
-            self.policy.outliers.is_some() || self.budget_policy.percent > 0 || self.policy.slow_start.is_some();
-        (has_use && self.members.len() > 1).then_some(self.looked + OutlierPolicy::INTERVAL)
+        if self.has_lost {
+            return Some(Time::ZERO);
+        }
+        let budget = &self.budget_policy;
+        let has_use = self.policy.outliers.is_some()
+            || budget.percent + budget.per_second_min > 0
+            || self.members.iter().any(|member| member.ejections.present().is_some() || !member.ramp.is_over());
+        (has_use && !self.members.is_empty()).then_some(self.looked + OutlierPolicy::INTERVAL)
     }
 
     /// Looks at the attempts of the last second: compares the backends, ejects the worst outlier, admits the outliers whose
@@ -22,6 +26,13 @@ impl Cluster {
     pub fn look(&mut self, now: Time) -> Vec<Event> {
         if self.next_look().is_none_or(|at| at > now) {
             return Vec::new();
+        }
+        if std::mem::take(&mut self.has_lost) && now < self.looked + OutlierPolicy::INTERVAL {
+            // Not yet a second of counts, but perhaps too few backends.
+            let policy = self.policy.outliers.clone();
+            let events = policy.map(|policy| self.end_ejections(now, &policy)).unwrap_or_default();
+            self.view_is_stale |= !events.is_empty();
+            return events;
         }
         self.looked = now;
         for member in &mut self.members {

@@ -42,7 +42,7 @@ impl Ramp {
         std::mem::replace(&mut self.tenths, tenths) != tenths
     }
 
-    fn is_over(&self) -> bool {
+    pub(super) fn is_over(&self) -> bool {
         self.tenths == WHOLE
     }
 }
@@ -128,5 +128,26 @@ mod tests {
             }
             assert_eq!(last, 55, "the whole share after nine seconds");
         }
+    }
+
+    #[test]
+    fn a_backend_that_is_alone_has_its_whole_share_when_another_joins_later() {
+        let policy =
+            HealthPolicy { slow_start: Some(Duration::from_secs(3)), outliers: None, ..HealthPolicy::default() };
+        let mut cluster = Cluster::new(Algorithm::RoundRobin, policy);
+        let (mut ids, spec) = (Ids::default(), |port| BackendSpec::new("127.0.0.1", port));
+        cluster.update(at(0), vec![spec(1)], &mut ids);
+        cluster.view();
+        for second in 1..6 {
+            cluster.look(at(second));
+            cluster.view();
+        }
+        cluster.update(at(6), vec![spec(1), spec(2)], &mut ids);
+        assert_eq!(shares(&mut cluster), [100, 10]);
+        let at_once = HealthPolicy { slow_start: None, outliers: None, ..HealthPolicy::default() };
+        cluster.reconfigure(at(6), Algorithm::RoundRobin, at_once);
+        cluster.update(at(6), vec![spec(1), spec(2)], &mut ids);
+        cluster.look(at(7));
+        assert_eq!(shares(&mut cluster), [55, 55], "without slow start no share stays small");
     }
 }

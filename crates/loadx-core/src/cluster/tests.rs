@@ -42,6 +42,14 @@ impl Fixture {
     }
 }
 
+/// A cluster that does nothing but probe.
+fn only_probing() -> Cluster {
+    let policy = HealthPolicy { outliers: None, ..HealthPolicy::default() };
+    let mut cluster = Cluster::new(Algorithm::RoundRobin, policy);
+    cluster.set_retry_budget(BudgetPolicy { percent: 0, per_second_min: 0 });
+    cluster
+}
+
 fn specs(ports: &[u16]) -> Vec<BackendSpec> {
     ports.iter().map(|port| BackendSpec::new("127.0.0.1", *port)).collect()
 }
@@ -133,7 +141,7 @@ fn a_backend_that_left_is_neither_probed_nor_judged() {
 
 #[test]
 fn a_name_serves_once_it_resolves_and_keeps_its_addresses_when_dns_fails() {
-    let mut cluster = Cluster::new(Algorithm::RoundRobin, HealthPolicy::default());
+    let mut cluster = only_probing();
     cluster.update(Time::ZERO, vec![BackendSpec::new("app", 80)], &mut Ids::default());
     let id = cluster.ids().next().unwrap();
     assert!(cluster.resolved(id, NameAnswer::Nowhere("no such host".into())).is_some());
@@ -181,7 +189,7 @@ fn probes_are_due_at_start_and_taken_once() {
 
 #[test]
 fn a_name_without_addresses_does_not_keep_addresses_that_another_server_may_use_now() {
-    let mut cluster = Cluster::new(Algorithm::RoundRobin, HealthPolicy::default());
+    let mut cluster = only_probing();
     cluster.update(Time::ZERO, vec![BackendSpec::new("app", 80)], &mut Ids::default());
     let id = cluster.ids().next().unwrap();
     let there = || NameAnswer::Addresses(["10.0.0.1:80".parse().unwrap()].into());

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::checker::Checker;
-use super::reader::{At, Problem};
+use super::reader::{At, Problem, Typed as _};
 use super::resilience_file::{FileLimits, FileOutliers, FileResilience, FileResilienceKeys, FileRetries, OrOff};
 use crate::{BudgetPolicy, LimitPolicy, OutlierPolicy, RetryPolicy, Statuses};
 
@@ -43,7 +43,8 @@ impl Checker<'_> {
             None => Some(OutlierPolicy::default()),
             Some((_, OrOff::Off)) => None,
             Some((at, OrOff::Object(typed))) => {
-                if typed.max_ejection_time.0 < typed.ejection_time.0 {
+                let has_max = typed.place_of("max_ejection_time").is_some();
+                if has_max && typed.max_ejection_time.0 < typed.ejection_time.0 {
                     let message = "\"max_ejection_time\" is shorter than \"ejection_time\"";
                     self.fault(at.place, Problem::new(message, "raise \"max_ejection_time\", or remove it"));
                 }
@@ -67,7 +68,7 @@ fn outliers(typed: &FileOutliers) -> OutlierPolicy {
         attempts_min: typed.min_requests.0 as u32,
         slow_factor: Some(typed.slow_factor.0 as u32).filter(|factor| *factor > 0),
         ejection: typed.ejection_time.duration(),
-        ejection_max: typed.max_ejection_time.duration(),
+        ejection_max: typed.max_ejection_time.duration().max(typed.ejection_time.duration()),
         out_percent_max: typed.max_out_percent.0 as u32,
     }
 }

@@ -431,12 +431,12 @@ fn resilience_is_a_word_or_an_object_and_a_cluster_may_have_its_own() {
         faults(r#"{"backend_servers": [{"host": "h", "port": 1}], "resilience": "standart"}"#),
         [r#"1:63: "resilience" cannot be "standart" | did you mean "standard"?"#]
     );
-    let parts = r#"{"outliers": {"ejection_time": 400}, "retries": 3}"#;
+    let parts = r#"{"outliers": {"ejection_time": 400, "max_ejection_time": 300}, "retries": 3}"#;
     assert_eq!(
         faults(&format!(r#"{{"backend_servers": [{{"host": "h", "port": 1}}], "resilience": {parts}}}"#)),
         [
             r#"1:76: "max_ejection_time" is shorter than "ejection_time" | raise "max_ejection_time", or remove it"#,
-            r#"1:111: "retries" must be "off" or an object, not 3 | write "off" or an object"#
+            r#"1:137: "retries" must be "off" or an object, not 3 | write "off" or an object"#
         ]
     );
 }

@@ -84,9 +84,9 @@ pub(crate) struct Tally {
     slowness: f64,
     /// The attempts that ended between the last two looks.
     ended_now: u32,
-    /// The attempts that were in flight when an attempt last ended.
+    /// The attempts that were in flight when a head last came or an attempt last ended.
     in_flight_then: u32,
-    /// The looks since an attempt last ended.
+    /// The looks since then.
     silent_looks: u32,
 }
 
@@ -99,7 +99,7 @@ impl Tally {
         self.ended = self.ended * REMAINS + f64::from(ended);
         self.failed = self.failed * REMAINS + f64::from(failed);
         self.slowness = self.slowness * REMAINS + slowness as f64;
-        if ended > 0 || totals.in_flight == 0 {
+        if ended > 0 || totals.heads != self.last.heads || totals.in_flight == 0 {
             (self.silent_looks, self.in_flight_then) = (0, totals.in_flight);
         } else {
             self.silent_looks = self.silent_looks.saturating_add(1);
@@ -127,7 +127,7 @@ impl Tally {
         self.slowness / (self.ended - self.failed).max(1.0)
     }
 
-    /// The attempts that began since an attempt last ended and have not ended.
+    /// The attempts that began since a head last came or an attempt last ended, and have not ended.
     fn unanswered(&self) -> u32 {
         self.last.in_flight.saturating_sub(self.in_flight_then)
     }

@@ -29,6 +29,11 @@ impl<'a> Alternative<'a> {
         Alternative { present: served_by.backend(), budget, attempts, replay, grpc_statuses, view }
     }
 
+    /// See [`Backend::note_head`].
+    pub(super) fn note_head(&self) {
+        self.present.note_head();
+    }
+
     /// Whether another backend can be asked now: only the present attempt has the content that was relayed since the attempt
     /// began.
     fn exists(&self, progress: &Progress) -> bool {

@@ -68,10 +68,17 @@ impl<P, A: ResponseSource<P>, W: ResponseSink<P>> Download<'_, P, A, W> {
                 self.pace.from_client.release();
             }
             if head.switches {
+                self.head_comes_first();
                 self.progress.answered.set(Some(head.status));
                 return Ok((head.status, true));
             }
         }
+    }
+
+    /// Notes that the head has come long before the end of the response.
+    fn head_comes_first(&self) {
+        self.progress.head_at.set(Some(self.pace.timer.now()));
+        self.alternative.note_head();
     }
 
     /// Waits for a response head and encodes the head for the client.
@@ -117,10 +124,12 @@ impl<P, A: ResponseSource<P>, W: ResponseSink<P>> Download<'_, P, A, W> {
     async fn body(&mut self, head: &Head) -> Result<(), Failure> {
         let source = self.response.body();
         source.decode_buffered().map_err(|fault| Failure::BrokeOff(fault.as_str().to_owned()))?;
-        if !source.is_complete() {
+        let is_complete = source.is_complete();
+        if !is_complete {
             // The end of a response that is complete with its head is near enough: the clock is read there.
-            self.progress.head_at.set(Some(self.pace.timer.now()));
+            self.head_comes_first();
         }
+        let source = self.response.body();
         if let Some((status, message)) = &head.grpc
             && source.is_complete()
             && source.piece().content.is_empty()

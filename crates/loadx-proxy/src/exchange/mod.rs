@@ -18,9 +18,10 @@ mod turn;
 
 use std::cell::Cell;
 use std::rc::Rc;
+use std::time::Duration;
 
 use loadx_core::{
-    AttemptPolicy, Attempts, Backend, Choice, Ended, Failure, NoBackend, Outcome, Pick, ProxyError, Replay, Time,
+    AttemptPolicy, Attempts, Backend, Choice, Ended, Failure, NoBackend, Outcome, Pick, ProxyError, Replay, Stage, Time,
 };
 
 use loadx_http::grpc::Status;
@@ -238,14 +239,15 @@ where
         let mut last: Option<Failure> = None;
         loop {
             // The first pick follows the head at once, so that the clock need not be read again.
-            let choice = match last {
-                None => self.first_pick().await?,
+            let choice = match &last {
+                None => self.pick_or_wait(self.incoming.began).await?,
+                Some(failure) if failure.left_no_trace() => self.pick_or_wait(timer.now()).await?,
+                // A retry does not wait: it would take the turn of a request that nobody has served yet.
                 Some(_) => self.choose(&self.view(), timer.now()),
             };
             let pick = match choice {
                 Choice::Picked(pick) => pick,
                 Choice::Wait | Choice::None(NoBackend::AtLimit) => {
-                    // A retry does not wait: it would take the turn of a request that nobody has served yet.
                     let error = last.map_or_else(|| Unserved::Error(NoBackend::AtLimit.response()), Unserved::from);
                     return Err(error);
                 }
@@ -257,7 +259,7 @@ where
                     let Some(pause) = pause else {
                         return Err(last.map_or_else(|| Unserved::Error(none.response()), Unserved::from));
                     };
-                    tokio::time::sleep(pause).await;
+                    self.pause(pause).await?;
                     continue;
                 }
             };
@@ -295,6 +297,22 @@ where
         }
     }
 
+    /// Waits before another round of attempts. Fails when the client leaves, or when the time of the exchange is over.
+    async fn pause(&mut self, pause: Duration) -> Result<(), Unserved> {
+        let now = self.client.pace.timer.now();
+        let deadline = self.attempts.exchange_deadline(&self.policy);
+        if let (Some(deadline), Some(limit)) = (deadline, self.policy.exchange)
+            && deadline <= now + pause
+        {
+            return Err(Failure::TookTooLong { limit, stage: Stage::Waiting }.into());
+        }
+        let sleep = Box::pin(async {
+            tokio::time::sleep(pause).await;
+            Ok(())
+        });
+        self.unless_client_leaves(sleep).await.map_err(Unserved::from)
+    }
+
     /// The backends that are in rotation now.
     fn view(&self) -> LocalView {
         self.worker.view(&self.incoming.plan, self.forwarded.cluster)
@@ -316,6 +334,8 @@ where
             }
             Err(Failure::Status { status }) => answered(*status),
             Err(Failure::GrpcStatus { status, .. }) => answered(Status::of(*status).as_server_error().unwrap_or(200)),
+            // The exchange had used most of its time before this attempt.
+            Err(Failure::TookTooLong { limit, .. }) if took * 2 < *limit => Ended::unanswered(Outcome::Cancelled, took),
             Err(failure) => Ended::unanswered(failure.outcome(), took),
         }
     }

@@ -4,7 +4,7 @@ use std::future::poll_fn;
 use std::sync::Arc;
 use std::task::Poll;
 
-use loadx_core::{Choice, Failure, Gate, Key, KeyPrefixes, Pick, Place, Turn};
+use loadx_core::{Choice, Entered, Failure, Gate, Key, KeyPrefixes, Pick, Place, Stage, Time, Turn};
 
 use super::{Exchange, NoBackend, Unserved};
 use crate::net::{Network, PipeOf};
@@ -33,46 +33,56 @@ where
     R: RequestSource<PipeOf<N>>,
     W: ResponseSink<PipeOf<N>>,
 {
-    /// Picks the backend for the first attempt. Waits if every backend is at its limit, and behind others that wait.
-    pub(super) async fn first_pick(&mut self) -> Result<Choice<Pick<LocalView>>, Unserved> {
+    /// Picks the backend for an attempt of a request that no backend has seen. Waits if every backend is at its limit, and behind
+    /// others that wait.
+    pub(super) async fn pick_or_wait(&mut self, now: Time) -> Result<Choice<Pick<LocalView>>, Unserved> {
         let view = self.view();
-        let is_behind = view.gate().is_busy();
-        if !is_behind {
-            match self.choose(&view, self.incoming.began) {
+        if !view.gate().is_busy() {
+            match self.choose(&view, now) {
                 Choice::Wait => {}
                 choice => return Ok(choice),
             }
         }
         // In a box, so that an exchange that need not wait takes no memory for this.
-        Box::pin(self.pick_in_turn(is_behind)).await
+        Box::pin(self.pick_in_turn()).await
     }
 
-    /// `is_behind`: whether others wait, so that the exchange must not pick before its turn.
-    async fn pick_in_turn(&mut self, mut is_behind: bool) -> Result<Choice<Pick<LocalView>>, Unserved> {
+    async fn pick_in_turn(&mut self) -> Result<Choice<Pick<LocalView>>, Unserved> {
         let gate = Arc::clone(self.view().gate());
         let client = self.queue_key();
         let crowded = || Unserved::Error(NoBackend::AtLimit.response());
+        let since = self.client.pace.timer.now();
         loop {
             let timer = self.client.pace.timer;
-            let Some(place) = gate.enter(timer.now(), client) else { return Err(crowded()) };
+            let Some(Entered { place, is_first }) = gate.enter(timer.now(), client, since) else {
+                return Err(crowded());
+            };
             let mut waiting = Waiting { gate: Arc::clone(&gate), place, has_picked: false };
-            if !std::mem::replace(&mut is_behind, false) {
-                // An exchange may have ended before this one was in the queue.
+            if is_first {
                 match self.choose(&self.view(), timer.latest()) {
                     Choice::Wait => {}
                     choice => return Ok(choice),
                 }
             }
+            let exchange_deadline = self.attempts.exchange_deadline(&self.policy);
+            let deadline = |place: &Place| {
+                let of_queue = gate.deadline(place);
+                exchange_deadline.map_or(of_queue, |of_exchange| of_exchange.min(of_queue))
+            };
             let turn = poll_fn(|cx| match waiting.place.poll(cx) {
                 Poll::Ready(turn) => Poll::Ready(Ok(turn)),
-                Poll::Pending => timer.poll_expired(cx, gate.deadline(&waiting.place)).map(|()| Ok(Turn::Refused)),
+                Poll::Pending => timer.poll_expired(cx, deadline(&waiting.place)).map(|()| Ok(Turn::Refused)),
             });
             let turn = self.unless_client_leaves(turn).await.map_err(|failure: Failure| Unserved::from(failure))?;
-            if turn == Turn::Refused || self.client.pace.timer.now() > gate.deadline(&waiting.place) {
+            let now = self.client.pace.timer.now();
+            if let Some(limit) = self.policy.exchange.filter(|_| exchange_deadline.is_some_and(|at| now >= at)) {
+                return Err(Failure::TookTooLong { limit, stage: Stage::Waiting }.into());
+            }
+            if turn == Turn::Refused || now > gate.deadline(&waiting.place) {
                 return Err(crowded());
             }
             waiting.has_picked = true;
-            match self.choose(&self.view(), self.client.pace.timer.latest()) {
+            match self.choose(&self.view(), now) {
                 // Another exchange was quicker.
                 Choice::Wait => {}
                 choice => return Ok(choice),

@@ -119,8 +119,11 @@ fn a_request_that_waits_for_room_gets_the_room_of_other_connections() {
 #[test]
 fn a_request_for_which_there_is_no_room_in_time_is_refused() {
     let (origin, _held) = Origin::with_slow_path();
-    let config = json!({ "workers": 1, "max_connections": 1, "request_timeout": 0.5, "exchange_timeout": 30 });
-    let loadx = LoadX::with(&[origin.address()], &config);
+    // The backend has more time, so that the first requests give up no room.
+    let loadx = LoadX::of(&json!({
+        "proxy_host": "127.0.0.1", "proxy_port": 0, "workers": 1, "max_connections": 1, "request_timeout": 0.5,
+        "clusters": { "web": { "backends": [origin.address().to_string()], "request_timeout": 600 } },
+    }));
     let mut client = H2Client::connect(loadx.address);
     let slow = |stream| headers(stream, true, &[GET[0], GET[1], GET[2], (":path", "/slow")]);
     client.send([1, 3, 5].map(slow).concat());

@@ -121,7 +121,8 @@ fn outliers_return_when_too_few_other_backends_are_left() {
     let id = fixture.id(1);
     fixture.cluster.observe(fixture.now(), id, &refused, &mut SplitMix64::new(0));
     assert_eq!(fixture.serving(), [3]);
-    fixture.look();
+    let events = fixture.cluster.look(fixture.now());
+    fixture.told.extend(events.iter().map(ToString::to_string));
     assert_eq!(fixture.told(), ["backend b2 is no longer ejected: too few other backends are left"]);
     assert_eq!(fixture.serving(), [2, 3]);
 }
@@ -212,4 +213,28 @@ fn the_budget_of_retries_follows_the_requests() {
     while view.retry_budget().take() {}
     fixture.serve(103, broken(&[]));
     assert_eq!(std::iter::from_fn(|| view.retry_budget().take().then_some(())).count(), 20);
+}
+
+#[test]
+fn an_ejected_backend_that_becomes_the_only_one_gets_requests() {
+    let mut fixture = Fixture::new(2, HealthPolicy::default());
+    fixture.serve(10, broken(&[2]));
+    assert_eq!(fixture.serving(), [1]);
+    let id = fixture.id(2);
+    let left = vec![fixture.cluster.spec(id).unwrap().clone()];
+    fixture.cluster.update(fixture.now(), left, &mut Ids::default());
+    assert_eq!(fixture.serving(), [0; 0]);
+    assert!(fixture.cluster.next_look().unwrap() <= fixture.now());
+    fixture.cluster.look(fixture.now());
+    assert_eq!(fixture.serving(), [2]);
+}
+
+#[test]
+fn the_budget_of_a_single_backend_is_filled_too() {
+    let mut fixture = Fixture::new(1, HealthPolicy { outliers: None, ..HealthPolicy::default() });
+    fixture.cluster.set_retry_budget(BudgetPolicy { percent: 0, per_second_min: 2 });
+    let view = fixture.cluster.view();
+    while view.retry_budget().take() {}
+    fixture.look();
+    assert!(view.retry_budget().take());
 }

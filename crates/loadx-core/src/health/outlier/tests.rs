@@ -6,7 +6,8 @@ fn after(seconds: u32, ended: u32, failed: u32, time: Duration) -> Tally {
     let mut tally = Tally::default();
     for second in 1..=seconds {
         let slowness = u64::from(second * (ended - failed)) * log_scale(time);
-        tally.look(Totals { in_flight: 0, ended: second * ended, failed: second * failed, slowness });
+        let (ended, failed) = (second * ended, second * failed);
+        tally.look(Totals { ended, failed, slowness, ..Totals::default() });
     }
     tally
 }
@@ -62,7 +63,7 @@ fn small_differences_of_time_are_none() {
 fn a_few_very_long_requests_do_not_make_a_backend_slow() {
     let mut tally = Tally::default();
     let slowness = 88 * log_scale(10 * MS) + 2 * log_scale(Duration::from_secs(60));
-    tally.look(Totals { in_flight: 0, ended: 90, failed: 0, slowness });
+    tally.look(Totals { ended: 90, slowness, ..Totals::default() });
     assert_eq!(found(&[after(3, 30, 0, 10 * MS), tally, after(3, 30, 0, 10 * MS)]), None);
 }
 
@@ -93,6 +94,14 @@ fn long_tunnels_are_no_silence() {
     for _ in 0..20 {
         tally.look(Totals { in_flight: 52, ended: 1, ..Totals::default() });
     }
+    assert_eq!(found(&[after(3, 30, 0, MS), tally, after(3, 30, 0, MS)]), None);
+}
+
+#[test]
+fn heads_without_ends_are_no_silence() {
+    let mut tally = Tally::default();
+    tally.look(Totals { in_flight: 80, heads: 80, ..Totals::default() });
+    (0..5).for_each(|_| tally.look(Totals { in_flight: 80, heads: 80, ..Totals::default() }));
     assert_eq!(found(&[after(3, 30, 0, MS), tally, after(3, 30, 0, MS)]), None);
 }
 
