@@ -86,6 +86,9 @@ impl HealthPolicy {
     /// shorter. The first probes come sooner, because most outages are restarts.
     pub const DOUBT_INTERVAL: Duration = Duration::from_secs(1);
 
+    /// The time within which a second failed connect shows that a backend comes and goes.
+    pub const FLAPS_WITHIN: Duration = Duration::from_secs(10);
+
     /// The time to the next probe, after `probes` probes since the standing changed: 0.25 s, 0.5 s, then 1 s each.
     fn doubt_interval(&self, probes: u32) -> Duration {
         self.interval.min(Self::DOUBT_INTERVAL / (4 >> probes.min(2)))
@@ -193,6 +196,10 @@ pub(crate) struct Health {
     dissent: u32,
     /// Whether a failed connect of a request ejected the backend.
     refused: bool,
+    /// When a failed connect last ejected the backend.
+    refused_at: Option<Time>,
+    /// Whether failed connects ejected the backend twice within [`HealthPolicy::FLAPS_WITHIN`].
+    flaps: bool,
     probes_since_turn: u32,
     schedule: ProbeSchedule,
     last_probe: Option<Time>,
@@ -214,6 +221,8 @@ impl Health {
             reason: "not probed yet".into(),
             dissent: 0,
             refused: false,
+            refused_at: None,
+            flaps: false,
             probes_since_turn: 0,
             schedule: ProbeSchedule::Due(now),
             last_probe: None,
@@ -241,8 +250,9 @@ impl Health {
         match &observation.evidence {
             Evidence::ProbePassed { status } => {
                 self.probe_took = Some(now.since(observation.began));
-                // Only failed connects speak against the backend, so one good probe is enough.
-                let rise = if self.refused { 1 } else { policy.rise };
+                // Only failed connects speak against the backend, so one good probe is enough; a backend that comes and goes
+                // has to pass as many as after failed probes.
+                let rise = if self.refused && !self.flaps { 1 } else { policy.rise };
                 self.weigh(now, Standing::Up, rise, || match status {
                     0 => "probe connected".into(),
                     status => format!("probe answered {status}").into(),
@@ -283,6 +293,8 @@ impl Health {
         }
         self.turn(now, Standing::Down, format!("cannot connect: {reason}").into());
         self.refused = true;
+        let former = self.refused_at.replace(now);
+        self.flaps = former.is_some_and(|former| now.since(former) < HealthPolicy::FLAPS_WITHIN);
         if self.schedule != ProbeSchedule::Running {
             self.schedule = ProbeSchedule::Due(now);
         }
@@ -436,6 +448,20 @@ mod tests {
         assert!(soon < Duration::from_millis(300), "{soon:?}");
         assert!(patient.passes(at(6)));
         assert_eq!(patient.health.standing(), Standing::Up);
+    }
+
+    #[test]
+    fn a_backend_that_comes_and_goes_needs_more_good_probes() {
+        let mut patient = Patient::new();
+        let refused = || Evidence::ConnectFailed { reason: "connection refused".into() };
+        patient.passes(at(0));
+        patient.shows(at(5), refused());
+        assert!(patient.passes(at(6)), "after the first time one good probe is enough");
+        patient.shows(at(7), refused());
+        assert!(!patient.passes(at(8)));
+        assert!(patient.passes(at(9)));
+        patient.shows(at(30), refused());
+        assert!(patient.passes(at(31)), "the former time is long ago");
     }
 
     #[test]
