@@ -17,7 +17,7 @@ use crate::{Key, Time};
 pub struct Gate {
     /// The longest time in the queue, in nanoseconds.
     queue_time: AtomicU64,
-    /// How many requests wait. Raised under the lock, lowered by whoever ends a wait.
+    /// The number of requests that wait. `enter` raises the number under the lock; `settle` lowers the number, without the lock.
     waiting: AtomicUsize,
     /// Whether the queue gives short times and serves the newest first, until it is empty.
     is_overloaded: AtomicBool,
@@ -155,7 +155,7 @@ impl Gate {
 
     /// Whether requests have been waiting for so long that the queue gives short times and serves the newest first, until it is
     /// empty.
-    pub fn is_overloaded(&self) -> bool {
+    fn is_overloaded(&self) -> bool {
         self.is_overloaded.load(Ordering::Relaxed)
     }
 
@@ -189,7 +189,7 @@ impl Gate {
         }
         line.arrivals.push_back(Arc::clone(&place));
         if begins_overload {
-            // Those who wait learn that they have less time.
+            // The waiting requests learn that they have less time.
             line.arrivals.iter().for_each(|place| place.wake());
         }
         drop(line);

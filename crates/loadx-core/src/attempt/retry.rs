@@ -1,7 +1,6 @@
 //! Which requests LoadX sends again, and how many of them.
 
 use std::sync::atomic::{AtomicI64, Ordering};
-use std::time::Duration;
 
 /// When LoadX asks another backend after a backend may have seen the request.
 ///
@@ -90,9 +89,6 @@ pub struct RetryBudget {
 }
 
 impl RetryBudget {
-    /// The time between two times that control gives.
-    pub const INTERVAL: Duration = Duration::from_secs(1);
-
     /// How many seconds of giving are kept while nothing is taken: when a backend stops, all requests that wait for the backend
     /// are sent again at the same moment.
     const SECONDS_KEPT: i64 = 10;

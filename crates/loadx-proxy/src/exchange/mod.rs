@@ -21,7 +21,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use loadx_core::{
-    AttemptPolicy, Attempts, Backend, Choice, Ended, Failure, NoBackend, Outcome, Pick, ProxyError, Replay, Stage, Time,
+    AttemptPolicy, Attempts, Backend, Choice, Ended, Failure, NoBackend, Outcome, Pick, ProxyError, Replay, Time,
 };
 
 use loadx_http::grpc::Status;
@@ -256,7 +256,7 @@ where
                         NoBackend::AllTried => self.attempts.next_round(&self.view(), self.incoming.id.bits()),
                         NoBackend::NoneAdmitted | NoBackend::AtLimit => None,
                     };
-                    let Some(pause) = pause else {
+                    let Some(pause) = pause.filter(|pause| self.has_time_for(*pause)) else {
                         return Err(last.map_or_else(|| Unserved::Error(none.response()), Unserved::from));
                     };
                     self.pause(pause).await?;
@@ -297,15 +297,14 @@ where
         }
     }
 
-    /// Waits before another round of attempts. Fails when the client leaves, or when the time of the exchange is over.
+    /// Whether the time of the exchange lasts longer than a pause that begins now.
+    fn has_time_for(&self, pause: Duration) -> bool {
+        let ends = self.client.pace.timer.now() + pause;
+        self.attempts.exchange_deadline(&self.policy).is_none_or(|deadline| ends < deadline)
+    }
+
+    /// Waits before another round of attempts. Fails when the client leaves.
     async fn pause(&mut self, pause: Duration) -> Result<(), Unserved> {
-        let now = self.client.pace.timer.now();
-        let deadline = self.attempts.exchange_deadline(&self.policy);
-        if let (Some(deadline), Some(limit)) = (deadline, self.policy.exchange)
-            && deadline <= now + pause
-        {
-            return Err(Failure::TookTooLong { limit, stage: Stage::Waiting }.into());
-        }
         let sleep = Box::pin(async {
             tokio::time::sleep(pause).await;
             Ok(())

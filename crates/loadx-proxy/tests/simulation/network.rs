@@ -67,6 +67,11 @@ impl SimNet {
         self.inner().greetings.insert(address, greeting.as_bytes().to_vec());
     }
 
+    /// Whether connections to an address begin with bytes from the acceptor.
+    pub(crate) fn greets(&self) -> bool {
+        !self.inner().greetings.is_empty()
+    }
+
     /// Both ends of another connection, which no listener accepts.
     pub(crate) fn pair(&self, locals: [SocketAddr; 2]) -> [SimStream; 2] {
         let id = {

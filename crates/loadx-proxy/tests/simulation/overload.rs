@@ -2,7 +2,7 @@
 //!
 //! Three backends serve ten requests at a time, each in 50 ms: 600 requests per second.
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::rc::Rc;
@@ -114,14 +114,13 @@ async fn request(net: &SimNet, from: SocketAddr) -> (u16, bool) {
 async fn backend(net: SimNet, at: SocketAddr) {
     let listener = net.adopt(net.listen(at, 1).unwrap().remove(0)).unwrap();
     let places = Rc::new(Semaphore::new(PARALLEL));
-    let most = Rc::new(Cell::new(0));
     loop {
         let Ok((stream, _)) = poll_fn(|cx| listener.poll_accept(cx)).await else { continue };
-        tokio::task::spawn_local(serve(Wire::new(stream), Rc::clone(&places), Rc::clone(&most)));
+        tokio::task::spawn_local(serve(Wire::new(stream), Rc::clone(&places)));
     }
 }
 
-async fn serve(mut wire: Wire, places: Rc<Semaphore>, _most: Rc<Cell<usize>>) -> Result<(), End> {
+async fn serve(mut wire: Wire, places: Rc<Semaphore>) -> Result<(), End> {
     loop {
         wire.head().await?;
         let place = places.acquire().await.unwrap();
