@@ -37,6 +37,11 @@ impl BackendSpec {
         authority(&self.host, self.port)
     }
 
+    /// The host of the backend with another port.
+    pub fn authority_at(&self, port: u16) -> String {
+        authority(&self.host, port)
+    }
+
     /// The addresses known without DNS: one for an IP address, `None` for a name.
     pub fn literal_addresses(&self) -> Option<Arc<[SocketAddr]>> {
         let ip = self.host.trim_start_matches('[').trim_end_matches(']').parse().ok()?;

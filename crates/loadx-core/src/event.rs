@@ -70,6 +70,16 @@ pub enum Event {
         /// Why the ejection ended.
         reason: Arc<str>,
     },
+    /// No request gets a backend, because most requests failed.
+    BreakerOpened {
+        /// The share of failures, and the time.
+        reason: Arc<str>,
+    },
+    /// Requests get backends again.
+    BreakerClosed {
+        /// The share of failures.
+        reason: Arc<str>,
+    },
     /// The name of a backend resolved to other addresses than before.
     Resolved {
         /// The backend's name.
@@ -91,7 +101,11 @@ impl Event {
     pub fn is_warning(&self) -> bool {
         matches!(
             self,
-            Event::Ejected { .. } | Event::OutlierEjected { .. } | Event::Unresolved { .. } | Event::Cut { .. }
+            Event::Ejected { .. }
+                | Event::OutlierEjected { .. }
+                | Event::BreakerOpened { .. }
+                | Event::Unresolved { .. }
+                | Event::Cut { .. }
         )
     }
 }
@@ -113,6 +127,8 @@ impl Event {
                 write!(f, "backend {backend}{of} is ejected for {} s: {reason}", lasts.as_secs_f64())
             }
             Event::Returned { backend, reason } => write!(f, "backend {backend}{of} is no longer ejected: {reason}"),
+            Event::BreakerOpened { reason } => write!(f, "the circuit breaker{of} is open: {reason}"),
+            Event::BreakerClosed { reason } => write!(f, "the circuit breaker{of} is closed again: {reason}"),
             Event::Resolved { backend, addresses } => write!(f, "backend {backend}{of} resolves to {addresses}"),
             Event::Unresolved { backend, reason } => write!(f, "backend {backend}{of} does not resolve: {reason}"),
         }

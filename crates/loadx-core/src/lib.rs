@@ -43,16 +43,19 @@ mod time;
 pub mod trial;
 mod view;
 
-pub use admit::{Entered, Gate, LimitPolicy, Place, Turn};
+pub use admit::{BackendLimit, Entered, Gate, LimitPolicy, Place, Turn};
 pub use attempt::{
-    AttemptPolicy, Attempts, BudgetPolicy, ConnectFailure, ConnectFailureKind, Failure, GrpcStatuses, ProxyError,
-    Replay, RetryBudget, RetryPolicy, Stage, Statuses,
+    AttemptPolicy, Attempts, BudgetPolicy, ConnectFailure, ConnectFailureKind, Failure, GrpcStatuses, HedgeClock,
+    HedgePolicy, ProxyError, Replay, RetryBudget, RetryPolicy, Stage, Statuses,
 };
 pub use backend::{Backend, BackendSpec};
 pub use balance::{Algorithm, Key, KeyPrefixes, Query};
 pub use cluster::{Cluster, NameAnswer};
 pub use event::{ClusterEvent, Event};
-pub use health::{Accepts, Evidence, HealthPolicy, Observation, OutlierPolicy, Probe, Standing};
+pub use health::{
+    BreakerPolicy, Evidence, HealthPolicy, HttpProbe, Observation, OutlierPolicy, Probe, ProbeMethod, Standing,
+    StatusRanges,
+};
 pub use ids::{BackendId, ClusterId, Ids, ListenerId};
 pub use rng::{Rng, SplitMix64};
 pub use snapshot::{BackendSnapshot, Snapshot};

@@ -11,8 +11,14 @@ use crate::{Algorithm, BackendId, Standing};
 pub struct Snapshot {
     /// The algorithm of the cluster.
     pub algorithm: Algorithm,
-    /// The requests that wait because every backend is at its limit.
+    /// The requests that wait because every backend, or the cluster, is at its limit.
     pub waiting: usize,
+    /// The exchanges in flight; `None` unless the cluster has a limit.
+    pub in_flight: Option<u32>,
+    /// The most exchanges in flight at all backends; `None` for no limit.
+    pub limit: Option<u32>,
+    /// The state of the circuit breaker: closed, open or trying; `None` without one.
+    pub breaker: Option<&'static str>,
     /// The backends, in the order of the config.
     pub backends: Vec<BackendSnapshot>,
 }

@@ -7,10 +7,10 @@ use std::ops::Deref;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::admit::Gate;
+use crate::admit::{Gate, Guards, Held};
 use crate::backend::Backend;
 use crate::balance::{Balancer, Key, Query};
-use crate::{Evidence, Observation, RetryBudget, Time};
+use crate::{Evidence, HedgeClock, Observation, RetryBudget, Time};
 
 /// The backends in rotation at one moment, and the algorithm that picks among them.
 ///
@@ -23,8 +23,12 @@ pub struct View {
     /// The number of failed attempts in a row at one backend that workers report to control; `None`: workers note no
     /// outcomes.
     pub(crate) reported_row: Option<NonZeroU32>,
+    /// Whether control looks at the outcomes of attempts.
+    pub(crate) notes_outcomes: bool,
     pub(crate) budget: Arc<RetryBudget>,
     pub(crate) gate: Arc<Gate>,
+    pub(crate) guards: Option<Guards>,
+    pub(crate) hedge: Option<Arc<HedgeClock>>,
 }
 
 /// The result of a pick.
@@ -56,8 +60,10 @@ pub enum NoBackend {
     NoneAdmitted,
     /// This exchange has tried every backend in rotation.
     AllTried,
-    /// Every backend in rotation is at its limit, and the exchange cannot wait, or has waited long enough.
+    /// Every backend in rotation, or the cluster, is at its limit, and the exchange cannot wait, or has waited long enough.
     AtLimit,
+    /// The circuit breaker of the cluster is open.
+    BreakerOpen,
 }
 
 impl fmt::Display for NoBackend {
@@ -66,6 +72,9 @@ impl fmt::Display for NoBackend {
             NoBackend::NoneAdmitted => "no backend is in rotation",
             NoBackend::AllTried => "the request failed at every backend in rotation",
             NoBackend::AtLimit => "every backend is at its limit, and too many requests wait; try again later",
+            NoBackend::BreakerOpen => {
+                "most requests to the backends failed, and no request gets a backend; try again later"
+            }
         })
     }
 }
@@ -79,9 +88,13 @@ pub enum Outcome {
     Answered,
     /// LoadX could not open a connection because of the backend; with the reason, as text for logs.
     ConnectFailed(Arc<str>),
+    /// The backend, or the way to it, did not answer while LoadX opened a connection; with the reason, as text for logs.
+    ConnectTimedOut(Arc<str>),
     /// The backend accepted the connection and then closed it too early, was silent for too long or sent an invalid response;
     /// with the reason, as text for logs.
     Broke(Arc<str>),
+    /// Another backend, which got the request as well, answered first.
+    Overtaken,
     /// The attempt ended for a reason that says nothing about the backend.
     Cancelled,
 }
@@ -112,6 +125,49 @@ impl View {
         Pick::choose(self, query)
     }
 
+    /// Chooses a backend below its limit and counts an attempt there. Returns the position of the backend.
+    fn begin(&self, query: &Query<'_>) -> Choice<usize> {
+        if self.backends.is_empty() {
+            return Choice::None(NoBackend::NoneAdmitted);
+        }
+        let Some(index) = self.balancer.choose(&self.backends, query) else {
+            return Choice::None(NoBackend::AllTried);
+        };
+        if self.backends[index].load.begin() {
+            return Choice::Picked(index);
+        }
+        self.begin_below_limit(index, query)
+    }
+
+    /// Chooses among the other backends, because the one at `full` is at its limit.
+    #[cold]
+    fn begin_below_limit(&self, full: usize, query: &Query<'_>) -> Choice<usize> {
+        let mut tried = query.tried.to_vec();
+        tried.push(self.backends[full].id());
+        while let Some(index) = self.balancer.choose(&self.backends, &Query { tried: &tried, ..*query }) {
+            if self.backends[index].load.begin() {
+                return Choice::Picked(index);
+            }
+            tried.push(self.backends[index].id());
+        }
+        Choice::Wait
+    }
+
+    /// Chooses a backend if the limit and the circuit breaker of the cluster allow the attempt.
+    fn begin_behind(&self, guards: &Guards, query: &Query<'_>) -> Choice<usize> {
+        match guards.begin() {
+            Ok(()) => {
+                let choice = self.begin(query);
+                if !matches!(choice, Choice::Picked(_)) {
+                    guards.end();
+                }
+                choice
+            }
+            Err(Held::Full) => Choice::Wait,
+            Err(Held::Open) => Choice::None(NoBackend::BreakerOpen),
+        }
+    }
+
     /// The key of a client's address; `None` when the algorithm of this view does not use the address.
     pub fn key(&self, client: IpAddr) -> Option<Key> {
         self.balancer.key(client)
@@ -125,6 +181,11 @@ impl View {
     /// The requests of the cluster that may still be sent again.
     pub fn retry_budget(&self) -> &RetryBudget {
         &self.budget
+    }
+
+    /// The time after which a second backend gets a request, if the cluster hedges.
+    pub fn hedge(&self) -> Option<&HedgeClock> {
+        self.hedge.as_deref()
     }
 
     /// The backends in rotation, in the order of the config.
@@ -150,30 +211,15 @@ pub struct Pick<V: Deref<Target = View>> {
 impl<V: Deref<Target = View>> Pick<V> {
     /// Chooses a backend of `view` for one attempt and counts the attempt as in flight.
     pub fn choose(view: V, query: &Query<'_>) -> Choice<Self> {
-        if view.backends.is_empty() {
-            return Choice::None(NoBackend::NoneAdmitted);
-        }
-        let Some(index) = view.balancer.choose(&view.backends, query) else {
-            return Choice::None(NoBackend::AllTried);
+        let chosen = match &view.guards {
+            None => view.begin(query),
+            Some(guards) => view.begin_behind(guards, query),
         };
-        if view.backends[index].load.begin() {
-            return Choice::Picked(Pick { view, index, at: query.now, is_judged: false });
+        match chosen {
+            Choice::Picked(index) => Choice::Picked(Pick { view, index, at: query.now, is_judged: false }),
+            Choice::Wait => Choice::Wait,
+            Choice::None(none) => Choice::None(none),
         }
-        Self::choose_below_limit(view, index, query)
-    }
-
-    /// Chooses among the other backends, because the one at `full` is at its limit.
-    #[cold]
-    fn choose_below_limit(view: V, full: usize, query: &Query<'_>) -> Choice<Self> {
-        let mut tried = query.tried.to_vec();
-        tried.push(view.backends[full].id());
-        while let Some(index) = view.balancer.choose(&view.backends, &Query { tried: &tried, ..*query }) {
-            if view.backends[index].load.begin() {
-                return Choice::Picked(Pick { view, index, at: query.now, is_judged: false });
-            }
-            tried.push(view.backends[index].id());
-        }
-        Choice::Wait
     }
 
     /// The picked backend.
@@ -199,21 +245,32 @@ impl<V: Deref<Target = View>> Pick<V> {
     /// Ends the attempt. Returns the evidence for control, if there is any.
     pub fn finish(mut self, ended: Ended) -> Option<Observation> {
         let Ended { outcome, status, first_byte, .. } = ended;
-        self.is_judged = outcome != Outcome::Cancelled;
+        self.is_judged = !matches!(outcome, Outcome::Cancelled | Outcome::Overtaken);
         let evidence = match outcome {
             Outcome::Cancelled => return None,
+            Outcome::Overtaken => {
+                self.view.hedge.iter().for_each(|hedge| hedge.note_late());
+                return None;
+            }
             Outcome::Answered if !is_failure(status) => {
-                if self.view.reported_row.is_some() {
+                if self.view.notes_outcomes {
                     self.backend().load.note_success(first_byte);
+                }
+                if let Some(hedge) = &self.view.hedge {
+                    hedge.note(first_byte);
                 }
                 return None;
             }
             Outcome::Answered => self.in_a_row(|| format!("answered {status}").into())?,
             Outcome::Broke(reason) => self.in_a_row(|| reason)?,
+            // Without probes, failed connects count like other failures.
             Outcome::ConnectFailed(reason) => {
-                // Without probes, failed connects count like other failures.
                 self.backend().load.note_failure();
                 Evidence::ConnectFailed { reason }
+            }
+            Outcome::ConnectTimedOut(reason) => {
+                self.backend().load.note_failure();
+                Evidence::ConnectTimedOut { reason }
             }
         };
         Some(Observation { began: self.at, evidence })
@@ -221,8 +278,11 @@ impl<V: Deref<Target = View>> Pick<V> {
 
     /// Counts a failed attempt. Returns evidence if as many attempts in a row have failed as control wants to know of.
     fn in_a_row(&self, reason: impl FnOnce() -> Arc<str>) -> Option<Evidence> {
-        let reported_row = self.view.reported_row?.get();
+        if !self.view.notes_outcomes {
+            return None;
+        }
         let count = self.backend().load.note_failure();
+        let reported_row = self.view.reported_row?.get();
         count.is_multiple_of(reported_row).then(|| Evidence::FailedInARow { count, last: reason() })
     }
 }
@@ -236,6 +296,9 @@ fn is_failure(status: u16) -> bool {
 impl<V: Deref<Target = View>> Drop for Pick<V> {
     fn drop(&mut self) {
         self.backend().load.end(self.is_judged);
+        if let Some(guards) = &self.view.guards {
+            guards.end();
+        }
         if self.view.gate.is_busy() {
             self.view.gate.release();
         }

@@ -9,17 +9,17 @@ use std::task::{Context, Poll, Waker};
 
 use loadx_core::{ListenerId, Time};
 use tokio::sync::mpsc::error::SendError;
-use tokio::sync::{Notify, OwnedSemaphorePermit, oneshot};
+use tokio::sync::{Notify, oneshot};
 use tokio::task::{JoinHandle, spawn_local};
 use tokio::time::Instant;
 
 use crate::client_counts::{CountedClient, Entering};
 use crate::context::Worker;
 use crate::downstream::arrival;
-use crate::limits::{ACCEPT_BACKLOG, ACCEPT_PAUSE, ACCEPT_QUIET};
+use crate::limits::{ACCEPT_BACKLOG, ACCEPT_PAUSE, ACCEPT_QUIET, SPARE_AFTER};
 use crate::messages::{Accepted, Order};
 use crate::net::{Listener as _, Network};
-use crate::shared::Place;
+use crate::shared::{Claim, Place};
 
 /// The sockets on which a worker accepts clients.
 pub(crate) struct Accepting<N: Network> {
@@ -136,6 +136,7 @@ async fn accept<N: Network>(
 ) {
     let mut failures = AcceptFailures::default();
     let mut crowds = Crowds::default();
+    let mut full = Full::default();
     let mut waiting = Vec::new();
     loop {
         let mut silent_at = None;
@@ -170,20 +171,22 @@ async fn accept<N: Network>(
                     crowds.note(peer.ip(), worker.clock.now());
                     continue;
                 };
-                let permit = tokio::select! {
+                let claim = tokio::select! {
                     biased;
-                    permit = permit(&worker) => permit,
+                    claim = claim(&worker, &mut full) => claim,
                     () = end.notified() => {
                         waiting.push((stream, peer));
                         break;
                     }
                 };
                 worker.metrics.borrow_mut().connections += 1;
-                place_client(&worker, stream, Accepted { peer, listener: id }, (permit, client.keep()));
+                place_client(&worker, stream, Accepted { peer, listener: id }, (claim, client.keep()));
             }
             Err(error) => {
                 // Out of descriptors or memory, or the client left the queue. Trying again at once would spin.
                 failures.note(&error, worker.clock.now());
+                // An idle client is worth less than one that waits.
+                worker.shed();
                 tokio::time::sleep(ACCEPT_PAUSE).await;
             }
         }
@@ -199,10 +202,10 @@ async fn accept<N: Network>(
     drop((listener, open));
     worker.waiting.set(worker.waiting.get() + waiting.len());
     for (stream, peer) in waiting {
-        let permit = permit(&worker).await;
+        let claim = Claim::Regular(regular(&worker).await);
         worker.metrics.borrow_mut().connections += 1;
         // Not by another worker: the others may be stopping, too.
-        let place = worker.shared.place(worker.index, permit, None);
+        let place = worker.shared.place(worker.index, claim, None);
         serve(&worker, stream, Accepted { peer, listener: id }, place);
         worker.waiting.set(worker.waiting.get() - 1);
     }
@@ -300,9 +303,54 @@ impl Crowds {
     }
 }
 
+/// Since when all places are taken, as far as the clients of one listener found.
+#[derive(Default)]
+struct Full {
+    since: Option<Time>,
+    quiet_until: Time,
+}
+
+impl Full {
+    fn tell(&mut self, now: Time) {
+        if now >= self.quiet_until {
+            self.quiet_until = now + ACCEPT_QUIET;
+            tracing::warn!(
+                "all places for clients are taken (max_connections), and none has come free for {} s: further clients get 503, \
+                 status endpoints aside",
+                SPARE_AFTER.as_secs()
+            );
+        }
+    }
+}
+
+/// Waits for a place, and takes a spare one when none has come free for [`SPARE_AFTER`].
+async fn claim<N: Network>(worker: &Worker<N>, full: &mut Full) -> Claim {
+    let places = &worker.shared.places;
+    if let Some(permit) = places.try_take() {
+        full.since = None;
+        return Claim::Regular(permit);
+    }
+    let spare_from = *full.since.get_or_insert_with(|| worker.clock.now()) + SPARE_AFTER;
+    let spare = async {
+        tokio::time::sleep_until(worker.clock.instant(spare_from)).await;
+        places.take_spare().await
+    };
+    tokio::select! {
+        biased;
+        permit = regular(worker) => {
+            full.since = None;
+            Claim::Regular(permit)
+        }
+        permit = spare => {
+            full.tell(worker.clock.now());
+            Claim::Spare(permit)
+        }
+    }
+}
+
 /// Waits for a place among all client connections. When there is none, an idle one has to go; and
 /// while somebody waits, connections end with their exchange.
-async fn permit<N: Network>(worker: &Worker<N>) -> OwnedSemaphorePermit {
+async fn regular<N: Network>(worker: &Worker<N>) -> tokio::sync::OwnedSemaphorePermit {
     let places = &worker.shared.places;
     if let Some(permit) = places.try_take() {
         return permit;
@@ -321,7 +369,7 @@ fn place_client<N: Network>(
     worker: &Rc<Worker<N>>,
     stream: N::Stream,
     accepted: Accepted,
-    (permit, client): (OwnedSemaphorePermit, Option<CountedClient>),
+    (claim, client): (Claim, Option<CountedClient>),
 ) {
     let loads = &worker.shared.loads;
     let mine = loads[worker.index].connections();
@@ -331,7 +379,7 @@ fn place_client<N: Network>(
     // of an eighth is left alone, so that handing over stays rare.
     let here = mine <= theirs + theirs / 8;
     // Counted at once, so that the next client finds the count as it will be.
-    let place = worker.shared.place(if here { worker.index } else { least }, permit, client);
+    let place = worker.shared.place(if here { worker.index } else { least }, claim, client);
     if here {
         return serve(worker, stream, accepted, place);
     }

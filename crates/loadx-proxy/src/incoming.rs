@@ -39,6 +39,8 @@ pub(crate) struct Incoming {
     pub(crate) grpc: Option<Call>,
     /// The position of the matched route in the plan.
     pub(crate) route: Option<usize>,
+    /// Whether the client has a spare place, and gets nothing but status endpoints.
+    pub(crate) is_spare: bool,
 }
 
 impl Incoming {
@@ -75,6 +77,7 @@ impl Incoming {
             grpc: Call::of(&head),
             head,
             route: None,
+            is_spare: false,
             plan,
         })
     }

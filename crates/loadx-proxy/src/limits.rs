@@ -162,6 +162,14 @@ pub const EVENTS_PER_POLL_MAX: usize = 8_192;
 /// The most connections that wait to be accepted, per worker. The kernel's limit applies too.
 pub const ACCEPT_BACKLOG: i32 = 4_096;
 
+/// The places for clients beyond `max_connections`, so that the status endpoints answer, and other clients get 503, when all
+/// places are taken.
+pub const SPARE_PLACES: usize = 16;
+
+/// For how long no place came free before clients get spare places. A place that comes free sooner is worth waiting for; a
+/// lingering close ([`LINGER`]) is sooner.
+pub const SPARE_AFTER: Duration = Duration::from_secs(3);
+
 /// How long a worker waits after a failed accept, for example for lack of file descriptors.
 pub const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 

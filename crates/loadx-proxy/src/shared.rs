@@ -12,6 +12,7 @@ use loadx_core::plan::{ClusterSlot, Plan};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::client_counts::{ClientCounts, CountedClient};
+use crate::limits::SPARE_PLACES;
 use crate::tls::{TlsBackends, TlsListeners};
 
 /// What one running proxy shares among its threads.
@@ -148,11 +149,27 @@ pub(crate) struct Places {
     surplus: AtomicUsize,
     /// Clients that were accepted and wait for a place.
     awaited: AtomicUsize,
+    /// Places beyond the limit, for clients that would have to wait long.
+    spare: Arc<Semaphore>,
+}
+
+/// A place that a client takes.
+#[derive(Debug)]
+pub(crate) enum Claim {
+    /// One of the places for clients.
+    Regular(OwnedSemaphorePermit),
+    /// One of the places beyond the limit: the client gets a status endpoint, or 503.
+    Spare(OwnedSemaphorePermit),
 }
 
 impl Places {
     pub(crate) fn new(count: usize) -> Self {
-        Places { free: Arc::new(Semaphore::new(count)), surplus: AtomicUsize::new(0), awaited: AtomicUsize::new(0) }
+        Places {
+            free: Arc::new(Semaphore::new(count)),
+            surplus: AtomicUsize::new(0),
+            awaited: AtomicUsize::new(0),
+            spare: Arc::new(Semaphore::new(SPARE_PLACES)),
+        }
     }
 
     /// Changes how many places there are. Clients that are connected stay connected, also beyond the new number.
@@ -182,6 +199,11 @@ impl Places {
         Arc::clone(&self.free).acquire_owned().await.expect("the places are never closed")
     }
 
+    /// The next spare place.
+    pub(crate) async fn take_spare(&self) -> OwnedSemaphorePermit {
+        Arc::clone(&self.spare).acquire_owned().await.expect("the places are never closed")
+    }
+
     /// Counts a waiting client, as long as the guard lives.
     pub(crate) fn wait(&self) -> Awaiting<'_> {
         self.awaited.fetch_add(1, Ordering::Relaxed);
@@ -207,18 +229,29 @@ impl Drop for Awaiting<'_> {
 #[derive(Debug)]
 pub(crate) struct Place {
     shared: Arc<Shared>,
-    worker: usize,
+    worker: u32,
+    is_spare: bool,
     /// The count of the client's address, if the address is counted.
     client: Option<CountedClient>,
 }
 
+impl Place {
+    /// Whether the client gets nothing but status endpoints.
+    pub(crate) fn is_spare(&self) -> bool {
+        self.is_spare
+    }
+}
+
 impl Drop for Place {
     fn drop(&mut self) {
-        self.shared.loads[self.worker].0.fetch_sub(1, Ordering::Relaxed);
+        self.shared.loads[self.worker as usize].0.fetch_sub(1, Ordering::Relaxed);
         if let Some(client) = self.client {
             self.shared.clients.leave(client);
         }
-        self.shared.places.give_back();
+        match self.is_spare {
+            false => self.shared.places.give_back(),
+            true => self.shared.places.spare.add_permits(1),
+        }
     }
 }
 
@@ -235,15 +268,12 @@ impl WorkerLoad {
 
 impl Shared {
     /// Takes up a place for a client of `worker`, for as long as it lives.
-    pub(crate) fn place(
-        self: &Arc<Self>,
-        worker: usize,
-        permit: OwnedSemaphorePermit,
-        client: Option<CountedClient>,
-    ) -> Place {
+    pub(crate) fn place(self: &Arc<Self>, worker: usize, claim: Claim, client: Option<CountedClient>) -> Place {
+        let is_spare = matches!(claim, Claim::Spare(_));
+        let (Claim::Regular(permit) | Claim::Spare(permit)) = claim;
         // Given back by hand, which saves every client at rest half of what a permit takes.
         permit.forget();
         self.loads[worker].0.fetch_add(1, Ordering::Relaxed);
-        Place { shared: Arc::clone(self), worker, client }
+        Place { shared: Arc::clone(self), worker: worker as u32, is_spare, client }
     }
 }

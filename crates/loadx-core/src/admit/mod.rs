@@ -1,20 +1,25 @@
 //! Which requests begin at once, wait, or are refused, when the backends of a cluster are at their limits.
 
+mod adaptive;
 mod gate;
+mod guards;
 mod queue;
 
 use std::time::Duration;
 
+pub(crate) use adaptive::Adaptive;
 pub use gate::{Entered, Gate, Place, Turn};
+pub(crate) use guards::{Guards, Held, Total};
 use queue::{Pushed, Queue, Ticket};
 
 /// The limits of a cluster.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LimitPolicy {
-    /// The most requests at the same time at one backend of weight 1, and so many times the weight at others; `None` means no
-    /// limit.
-    pub per_backend: Option<u32>,
-    /// The most requests that wait when all backends are at their limit. Default 1,000.
+    /// The most requests at the same time at one backend; `None` means no limit. Default `None`.
+    pub per_backend: Option<BackendLimit>,
+    /// The most requests at the same time at all backends of the cluster; `None` means no limit. Default `None`.
+    pub per_cluster: Option<u32>,
+    /// The most requests that wait when the backends or the cluster are at their limits. Default 1,000.
     pub queue: usize,
     /// The longest time in the queue. Default 1 s: people wait so long without a second click.
     pub queue_time: Duration,
@@ -22,9 +27,24 @@ pub struct LimitPolicy {
     pub client_field: Option<std::sync::Arc<str>>,
 }
 
+/// The most requests at the same time at one backend.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum BackendLimit {
+    /// So many at a backend of weight 1, and so many times the weight at others.
+    Fixed(u32),
+    /// As many as the backend works on without making them wait, found from the times of its responses.
+    Adaptive,
+}
+
 impl Default for LimitPolicy {
     fn default() -> Self {
-        LimitPolicy { per_backend: None, queue: 1_000, queue_time: Duration::from_secs(1), client_field: None }
+        LimitPolicy {
+            per_backend: None,
+            per_cluster: None,
+            queue: 1_000,
+            queue_time: Duration::from_secs(1),
+            client_field: None,
+        }
     }
 }
 

@@ -73,6 +73,8 @@ pub enum Failure {
     },
     /// The backend no longer answers anything, as control found, and another backend can be asked.
     GivenUp,
+    /// Another backend, which got the request as well, answered first.
+    Overtaken,
     /// The backend answered a call of gRPC with a status after which the config wants another backend asked.
     GrpcStatus {
         /// The number of the status.
@@ -132,6 +134,13 @@ impl ProxyError {
     pub fn new(status: u16, kind: &'static str, message: impl Into<String>) -> Self {
         ProxyError { status, kind, message: message.into(), grpc_status: None, retry_after: None }
     }
+
+    /// The error response for a client beyond the largest number of client connections.
+    pub fn crowded() -> Self {
+        let message = "LoadX has as many clients as it may have; try again later";
+        let error = ProxyError::new(503, "connection_limit_reached", message);
+        ProxyError { retry_after: Some(RETRY_AFTER_SECONDS), ..error }
+    }
 }
 
 impl fmt::Display for ProxyError {
@@ -151,6 +160,10 @@ impl Failure {
     /// The outcome of the attempt for the health and the counts of the backend.
     pub fn outcome(&self) -> Outcome {
         match self {
+            Failure::Overtaken => Outcome::Overtaken,
+            Failure::Connect(failure) if failure.kind == ConnectFailureKind::TimedOut => {
+                Outcome::ConnectTimedOut(Arc::clone(&failure.reason))
+            }
             Failure::Connect(failure) if failure.kind != ConnectFailureKind::Local => {
                 Outcome::ConnectFailed(Arc::clone(&failure.reason))
             }
@@ -192,7 +205,7 @@ impl Failure {
             Failure::BadResponse(_) | Failure::Unrequested(_) | Failure::Premature => (502, "http_protocol_error"),
             Failure::HeadBrokeOff(_) | Failure::BrokeOff(_) => (502, "http_response_incomplete"),
             Failure::Status { status } => (*status, "destination_unavailable"),
-            Failure::GivenUp => (504, "http_response_timeout"),
+            Failure::GivenUp | Failure::Overtaken => (504, "http_response_timeout"),
             Failure::DrainOver | Failure::GrpcStatus { .. } => (503, "destination_unavailable"),
             Failure::TookTooLong { stage: Stage::Uploading, .. } => (408, "http_request_error"),
             Failure::TookTooLong { .. } => (504, "http_response_timeout"),
@@ -224,6 +237,7 @@ impl fmt::Display for Failure {
             Failure::DrainOver => f.write_str("the drain of the backend was over before the backend answered"),
             Failure::GrpcStatus { message, .. } => f.write_str(message),
             Failure::Status { status } => write!(f, "the backend answered {status}"),
+            Failure::Overtaken => f.write_str("another backend answered first"),
             Failure::GivenUp => f.write_str("the backend answers nothing any more"),
             Failure::HeadBrokeOff(reason) | Failure::BrokeOff(reason) => {
                 write!(f, "the backend's response was truncated: {reason}")
@@ -245,7 +259,7 @@ impl NoBackend {
             NoBackend::NoneAdmitted | NoBackend::AllTried => {
                 ProxyError::new(503, "destination_unavailable", self.to_string())
             }
-            NoBackend::AtLimit => {
+            NoBackend::AtLimit | NoBackend::BreakerOpen => {
                 let error = ProxyError::new(503, "connection_limit_reached", self.to_string());
                 ProxyError { retry_after: Some(RETRY_AFTER_SECONDS), ..error }
             }

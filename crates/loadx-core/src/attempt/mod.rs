@@ -4,6 +4,7 @@
 //! modelled backends.
 
 mod failure;
+mod hedge;
 mod retry;
 
 use std::ops::Deref;
@@ -12,6 +13,7 @@ use std::time::Duration;
 use crate::{Backend, BackendId, Choice, Key, Pick, Query, Time, View};
 
 pub use failure::{ConnectFailure, ConnectFailureKind, Failure, ProxyError, Stage};
+pub use hedge::{HedgeClock, HedgePolicy};
 pub use retry::{BudgetPolicy, RetryBudget, RetryPolicy, Statuses};
 
 /// How long one exchange and its attempts may take.
@@ -55,7 +57,7 @@ pub struct Replay {
 }
 
 /// The attempts of one exchange so far.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Attempts {
     began: Time,
     failed: Vec<BackendId>,
@@ -94,6 +96,26 @@ impl Attempts {
         key: Option<Key>,
     ) -> Choice<Pick<V>> {
         Pick::choose(view, &Query { now, entropy, key, tried: self.failed_now() })
+    }
+
+    /// Picks the backend for a second attempt beside the one at `present`.
+    pub fn choose_beside<V: Deref<Target = View>>(
+        &self,
+        view: V,
+        now: Time,
+        entropy: u64,
+        key: Option<Key>,
+        present: BackendId,
+    ) -> Choice<Pick<V>> {
+        let mut tried = self.failed_now().to_vec();
+        tried.push(present);
+        Pick::choose(view, &Query { now, entropy, key, tried: &tried })
+    }
+
+    /// Records that another backend answered before `backend`. The budget was asked before that backend got the request.
+    pub fn overtaken(&mut self, backend: BackendId) {
+        self.failed.push(backend);
+        self.resends += 1;
     }
 
     /// The backends that failed in this round.
@@ -301,7 +323,7 @@ mod tests {
     #[test]
     fn a_backend_at_its_limit_is_no_other_backend() {
         let mut cluster = Cluster::new(Algorithm::RoundRobin, HealthPolicy::default());
-        let limits = LimitPolicy { per_backend: Some(1), ..LimitPolicy::default() };
+        let limits = LimitPolicy { per_backend: Some(crate::BackendLimit::Fixed(1)), ..LimitPolicy::default() };
         cluster.set_limits(&limits);
         let specs = [1, 2].map(|port| BackendSpec::new("127.0.0.1", port)).to_vec();
         cluster.update(Time::ZERO, specs, &mut Ids::default());

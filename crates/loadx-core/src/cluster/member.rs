@@ -5,11 +5,12 @@ use std::sync::Arc;
 
 use super::Leaving;
 use super::ramp::Ramp;
+use crate::admit::Adaptive;
 use crate::backend::Backend;
 use crate::health::Health;
 use crate::health::outlier::{Ejections, Tally};
 use crate::load::Load;
-use crate::{BackendId, BackendSnapshot, BackendSpec, Event, Standing, Time};
+use crate::{BackendId, BackendSnapshot, BackendSpec, Event, HealthPolicy, Standing, Time};
 
 /// The answer of DNS for a name.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,22 +39,25 @@ pub(super) struct Member {
     pub(super) ejections: Ejections,
     pub(super) ramp: Ramp,
     pub(super) load: Arc<Load>,
+    /// What finds the limit, if the limits of the cluster are adaptive.
+    pub(super) adaptive: Option<Adaptive>,
 }
 
 impl Member {
     /// A backend that has just joined.
-    pub(super) fn new(id: BackendId, spec: BackendSpec, now: Time) -> Self {
+    pub(super) fn new(id: BackendId, spec: BackendSpec, now: Time, policy: &HealthPolicy) -> Self {
         Member {
             id,
             addresses: spec.literal_addresses().unwrap_or_default(),
             unresolved: None,
             leads_nowhere: false,
             spec,
-            health: Health::new(now),
+            health: Health::new(now, policy),
             tally: Tally::default(),
             ejections: Ejections::default(),
             ramp: Ramp::new(),
             load: Arc::default(),
+            adaptive: None,
         }
     }
 

@@ -2,6 +2,7 @@
 //!
 //! A cluster has one writer, control. A [`View`] publishes its decisions.
 
+mod admission;
 mod member;
 mod outliers;
 mod ramp;
@@ -12,12 +13,13 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::admit::{Gate, LimitPolicy};
+use crate::admit::{BackendLimit, Gate, LimitPolicy, Total};
 use crate::balance::{Algorithm, BalancerFactory};
+use crate::health::breaker::Breaker;
 use crate::load::Load;
 use crate::{
-    BackendId, BackendSpec, BudgetPolicy, Event, Evidence, HealthPolicy, Ids, Observation, Probe, RetryBudget, Rng,
-    Snapshot, Standing, Time, View,
+    BackendId, BackendSpec, BudgetPolicy, Event, Evidence, HealthPolicy, HedgeClock, HedgePolicy, Ids, Observation,
+    Probe, RetryBudget, Rng, Snapshot, Standing, Time, View,
 };
 
 use member::Member;
@@ -47,6 +49,10 @@ pub struct Cluster {
     budget_policy: BudgetPolicy,
     gate: Arc<Gate>,
     limits: LimitPolicy,
+    /// The exchanges in flight, while the cluster has a limit.
+    total: Option<Arc<Total>>,
+    breaker: Option<Breaker>,
+    hedge: Option<Arc<HedgeClock>>,
 }
 
 /// A backend that gets no new requests, because the backend was removed or is drained.
@@ -67,7 +73,18 @@ impl Cluster {
         let limits = LimitPolicy::default();
         let gate = Arc::new(Gate::new(&limits));
         let (backends, of_view) = (Box::default(), (Arc::clone(&budget), Arc::clone(&gate)));
-        let view = Arc::new(View { balancer, backends, reported_row, budget: of_view.0, gate: of_view.1 });
+        let (budget_of_view, gate_of_view) = of_view;
+        let view = View {
+            balancer,
+            backends,
+            reported_row,
+            notes_outcomes: true,
+            budget: budget_of_view,
+            gate: gate_of_view,
+            guards: None,
+            hedge: None,
+        };
+        let view = Arc::new(view);
         Cluster {
             policy,
             members: Vec::new(),
@@ -83,6 +100,9 @@ impl Cluster {
             budget_policy,
             gate,
             limits,
+            total: None,
+            breaker: None,
+            hedge: None,
         }
     }
 
@@ -92,7 +112,13 @@ impl Cluster {
             let backends = self.backends_in_rotation();
             let (balancer, reported_row) = (self.factory.balancer(&backends), reported_row(&self.policy));
             let (budget, gate) = (Arc::clone(&self.budget), Arc::clone(&self.gate));
-            self.view = Arc::new(View { balancer, backends, reported_row, budget, gate });
+            let guards = self.guards();
+            let hedge = self.hedge.clone();
+            let notes_outcomes = self.policy.outliers.is_some()
+                || self.policy.breaker.is_some()
+                || self.limits.per_backend == Some(BackendLimit::Adaptive);
+            self.view =
+                Arc::new(View { balancer, backends, reported_row, notes_outcomes, budget, gate, guards, hedge });
         }
         Arc::clone(&self.view)
     }
@@ -116,7 +142,9 @@ impl Cluster {
                     member.end_ejection(now);
                 }
             }
-            self.view_is_stale |= policy.probe == Probe::Off || policy.outliers != self.policy.outliers;
+            self.view_is_stale |= policy.probe == Probe::Off
+                || policy.outliers != self.policy.outliers
+                || policy.breaker != self.policy.breaker;
             self.policy = policy;
         }
     }
@@ -130,11 +158,11 @@ impl Cluster {
         }
     }
 
-    /// Changes the limits of the cluster. Call [`update`](Cluster::update) afterwards, which applies them to the backends.
-    pub fn set_limits(&mut self, limits: &LimitPolicy) {
-        if *limits != self.limits {
-            self.limits = limits.clone();
-            self.gate.set_policy(limits);
+    /// Changes when a second backend gets a request. Another policy begins to learn the times anew.
+    pub fn set_hedging(&mut self, policy: Option<HedgePolicy>) {
+        if policy != self.hedge.as_ref().map(|hedge| hedge.policy()) {
+            self.hedge = policy.map(|policy| Arc::new(HedgeClock::new(policy)));
+            self.view_is_stale = true;
         }
     }
 
@@ -165,7 +193,7 @@ impl Cluster {
                 None => {
                     let id = ids.backend();
                     events.push(Event::Added { id, backend: Arc::clone(&spec.name) });
-                    Member::new(id, spec, now)
+                    Member::new(id, spec, now, &self.policy)
                 }
             };
             self.members.push(member);
@@ -178,9 +206,7 @@ impl Cluster {
             }
             events.push(Event::Removed { id: member.id, backend: member.spec.name });
         }
-        for member in &self.members {
-            member.load.set_limit(self.limits.per_backend.map(|limit| limit.saturating_mul(member.spec.weight)));
-        }
+        self.limit_backends();
         self.positions = self.members.iter().enumerate().map(|(position, member)| (member.id, position)).collect();
         let due = self.members.iter().filter_map(|member| Some((probe_due(&self.policy, member)?, member.id)));
         self.due = due.collect();
@@ -222,6 +248,10 @@ impl Cluster {
         let (before, event) = self.change(id, |member| {
             let before = member.health.standing();
             let changed = member.health.observe(now, observation, &policy, rng);
+            if changed {
+                let is_down = member.health.standing() == Standing::Down;
+                member.load.set_given_up(is_down && observation.evidence.is_silence());
+            }
             (before, changed.then(|| member.standing_event()))
         })?;
         let event = event?;
@@ -299,7 +329,14 @@ impl Cluster {
     pub fn snapshot(&self, now: Time) -> Snapshot {
         let is_probed = self.policy.probe != Probe::Off;
         let backends = self.members.iter().map(|member| member.snapshot(now, is_probed)).collect();
-        Snapshot { algorithm: self.factory.algorithm(), waiting: self.gate.waiting(), backends }
+        Snapshot {
+            algorithm: self.factory.algorithm(),
+            waiting: self.gate.waiting(),
+            in_flight: self.total.as_ref().map(|total| total.in_flight()),
+            limit: self.limits.per_cluster,
+            breaker: self.breaker.as_ref().map(Breaker::state),
+            backends,
+        }
     }
 }
 

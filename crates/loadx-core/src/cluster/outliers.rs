@@ -1,10 +1,11 @@
 //! What control does once a second for a cluster: ejects the outliers, admits them again, and gives the budget of retries its
-//! share.
+//! share. The limits and the circuit breaker follow in [`admission`](super::admission).
 
 use std::sync::Arc;
 
 use super::Cluster;
 use super::member::Member;
+use crate::admit::BackendLimit;
 use crate::health::outlier::{Fault, OutlierPolicy, Tally, worst};
 use crate::{BackendId, Event, Evidence, Observation, Standing, Time};
 
@@ -16,6 +17,8 @@ impl Cluster {
         }
         let budget = &self.budget_policy;
         let has_use = self.policy.outliers.is_some()
+            || self.policy.breaker.is_some()
+            || self.limits.per_backend == Some(BackendLimit::Adaptive)
             || budget.percent + budget.per_second_min > 0
             || self.members.iter().any(|member| member.ejections.present().is_some() || !member.ramp.is_over());
         (has_use && !self.members.is_empty()).then_some(self.looked + OutlierPolicy::INTERVAL)
@@ -41,8 +44,10 @@ impl Cluster {
         let attempts = self.members.iter().map(|member| u64::from(member.tally.ended_now())).sum();
         self.budget.give(attempts, &self.budget_policy);
         self.raise_shares(now);
-        let events = self.compare(now);
+        self.adapt_limits();
+        let mut events = self.compare(now);
         self.view_is_stale |= !events.is_empty();
+        events.extend(self.look_at_breaker(now));
         events
     }
 
@@ -116,7 +121,9 @@ impl Cluster {
         let (count, last) = match &observation.evidence {
             Evidence::FailedInARow { count, last } => (*count, last),
             // Without probes, nothing but the count of failures tells whether a backend is gone.
-            Evidence::ConnectFailed { reason } => (member.load.failed_in_a_row(), reason),
+            Evidence::ConnectFailed { reason } | Evidence::ConnectTimedOut { reason } => {
+                (member.load.failed_in_a_row(), reason)
+            }
             _ => return None,
         };
         if count < policy.in_a_row {

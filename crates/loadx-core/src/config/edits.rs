@@ -58,7 +58,7 @@ impl Checker<'_> {
     }
 
     /// Whether a route may change the field. Only LoadX writes fields that frame a message or belong to one connection.
-    fn may_edit(&mut self, name: &str, place: Place) -> bool {
+    pub(super) fn may_edit(&mut self, name: &str, place: Place) -> bool {
         const OWN: [&str; 10] = [
             "connection",
             "content-length",

@@ -16,6 +16,8 @@ mod edits;
 mod environment;
 mod fault;
 mod file;
+mod health;
+mod health_file;
 mod listeners;
 mod model;
 mod reader;

@@ -4,8 +4,12 @@ use std::time::Duration;
 
 use super::checker::Checker;
 use super::reader::{At, Problem, Typed as _};
-use super::resilience_file::{FileLimits, FileOutliers, FileResilience, FileResilienceKeys, FileRetries, OrOff};
-use crate::{BudgetPolicy, LimitPolicy, OutlierPolicy, RetryPolicy, Statuses};
+use super::resilience_file::{
+    FileBreaker, FileLimits, FileOutliers, FileResilience, FileResilienceKeys, FileRetries, OrOff, WholeOrAuto,
+};
+use crate::{
+    BackendLimit, BreakerPolicy, BudgetPolicy, HedgePolicy, LimitPolicy, OutlierPolicy, RetryPolicy, Statuses,
+};
 
 /// What LoadX does when the backends of a cluster fail.
 #[derive(Clone, Debug)]
@@ -14,6 +18,19 @@ pub(super) struct Resilience {
     pub(super) retry: RetryPolicy,
     pub(super) limits: LimitPolicy,
     pub(super) slow_start: Option<Duration>,
+    pub(super) breaker: Option<BreakerPolicy>,
+}
+
+impl Resilience {
+    fn off() -> Self {
+        Resilience {
+            outliers: None,
+            retry: RetryPolicy::off(),
+            limits: LimitPolicy::default(),
+            slow_start: None,
+            breaker: None,
+        }
+    }
 }
 
 impl Checker<'_> {
@@ -24,16 +41,12 @@ impl Checker<'_> {
         of_file: Option<&At<FileResilience>>,
     ) -> Resilience {
         match of_cluster.or(of_file).map(|typed| &typed.value) {
-            None | Some(FileResilience::Standard) => {
-                let outliers = Some(OutlierPolicy::default());
-                Resilience { outliers, retry: RetryPolicy::default(), limits: LimitPolicy::default(), slow_start: None }
-            }
-            Some(FileResilience::Off) => Resilience {
-                outliers: None,
-                retry: RetryPolicy::off(),
-                limits: LimitPolicy::default(),
-                slow_start: None,
+            None | Some(FileResilience::Standard) => Resilience {
+                outliers: Some(OutlierPolicy::default()),
+                retry: RetryPolicy::default(),
+                ..Resilience::off()
             },
+            Some(FileResilience::Off) => Resilience::off(),
             Some(FileResilience::Object(keys)) => self.resilience_keys(keys),
         }
     }
@@ -56,9 +69,29 @@ impl Checker<'_> {
             Some(OrOff::Off) => RetryPolicy::off(),
             Some(OrOff::Object(typed)) => retries(typed),
         };
-        let limits = keys.limits.as_ref().map(|typed| limits(&typed.value)).unwrap_or_default();
+        let limits = keys.limits.as_ref().map(|typed| self.limits(typed)).unwrap_or_default();
+        let breaker = keys.breaker.as_ref().map(|typed| breaker(&typed.value));
         let slow_start = keys.slow_start.as_ref().map(|typed| typed.value.duration());
-        Resilience { outliers, retry, limits, slow_start }
+        Resilience { outliers, retry, limits, slow_start, breaker }
+    }
+
+    fn limits(&mut self, at: &At<FileLimits>) -> LimitPolicy {
+        let typed = &at.value;
+        let has_limit = ["requests_per_backend", "requests"].iter().any(|key| typed.place_of(key).is_some());
+        if !has_limit {
+            let message = "\"limits\" has neither \"requests_per_backend\" nor \"requests\": nothing is limited";
+            self.fault(at.place, Problem::new(message, "add \"requests_per_backend\": \"auto\", or a number"));
+        }
+        LimitPolicy {
+            per_backend: typed.requests_per_backend.as_ref().map(|limit| match limit.value {
+                WholeOrAuto::Whole(limit) => BackendLimit::Fixed(limit),
+                WholeOrAuto::Auto => BackendLimit::Adaptive,
+            }),
+            per_cluster: typed.requests.as_ref().map(|limit| limit.value.0 as u32),
+            queue: typed.queue.0 as usize,
+            queue_time: typed.queue_time.duration(),
+            client_field: typed.fair_by.as_ref().map(|field| field.value.0.to_ascii_lowercase().into()),
+        }
     }
 }
 
@@ -73,12 +106,11 @@ fn outliers(typed: &FileOutliers) -> OutlierPolicy {
     }
 }
 
-fn limits(typed: &FileLimits) -> LimitPolicy {
-    LimitPolicy {
-        per_backend: Some(typed.requests_per_backend.value.0 as u32),
-        queue: typed.queue.0 as usize,
-        queue_time: typed.queue_time.duration(),
-        client_field: typed.fair_by.as_ref().map(|field| field.value.0.to_ascii_lowercase().into()),
+fn breaker(typed: &FileBreaker) -> BreakerPolicy {
+    BreakerPolicy {
+        failed_percent: typed.failed_percent.0 as u32,
+        attempts_min: typed.min_requests.0 as u32,
+        open: typed.open_time.duration(),
     }
 }
 
@@ -97,5 +129,9 @@ fn retries(typed: &FileRetries) -> RetryPolicy {
             percent: typed.budget_percent.0 as u32,
             per_second_min: typed.budget_per_second.0 as u32,
         },
+        hedge: typed.hedge.as_ref().map(|typed| HedgePolicy {
+            percentile: typed.value.percentile.0 as u8,
+            delay_min: typed.value.min_delay.duration(),
+        }),
     }
 }

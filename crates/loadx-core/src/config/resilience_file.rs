@@ -1,5 +1,6 @@
 //! The keys of `resilience`: what LoadX does when backends fail.
 
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::Faults;
@@ -30,6 +31,8 @@ file_object! {
             outliers: OrOff<FileOutliers>,
             /// When LoadX sends a request to another backend; or "off": only requests that no backend has seen.
             retries: OrOff<FileRetries>,
+            /// When no request gets a backend, because most requests fail at all of them. Without this key: never.
+            breaker: FileBreaker,
             /// How many requests a backend gets at the same time, and what happens to the others. Without this key: no limits.
             limits: FileLimits,
             /// The time, in seconds, in which a backend that joins or returns gets from a tenth of its share to its whole share.
@@ -72,6 +75,8 @@ file_object! {
     FileRetries {
         required {}
         optional {
+            /// When a second backend gets a request that the first one has not answered yet. Without this key: never.
+            hedge: FileHedge,
             /// The statuses after which LoadX asks another backend, as LoadX does after a connection that broke before the response,
             /// an invalid head, or no response in time. Without this key: 500, 502, 503 and 504.
             statuses: Vec<At<Whole<400, 599>>>,
@@ -91,14 +96,30 @@ file_object! {
 }
 
 file_object! {
+    /// When a second backend gets a request that the first one has not answered yet.
+    FileHedge {
+        required {}
+        optional {}
+        default {
+            /// The share of the responses of the cluster, in percent, that begin before a second backend gets the request.
+            percentile: Whole<50, 99> = Whole(95),
+            /// The shortest time before a second backend gets the request, in seconds.
+            min_delay: Seconds = Seconds(0.01),
+        }
+    }
+}
+
+file_object! {
     /// How many requests a backend gets at the same time, and what happens to the others.
     FileLimits {
-        required {
-            /// The most requests at the same time at one backend of weight 1, tunnels included; so many times the weight at
-            /// others. Further requests wait in the queue of the cluster.
-            requests_per_backend: Whole<1, 1_000_000>,
-        }
+        required {}
         optional {
+            /// The most requests at the same time at one backend of weight 1, tunnels included; so many times the weight at
+            /// others. Further requests wait in the queue of the cluster. With "auto", LoadX finds the number for each backend
+            /// from the times of its responses. Without this key: no limit.
+            requests_per_backend: WholeOrAuto,
+            /// The most requests at the same time at all backends of the cluster, tunnels included. Without this key: no limit.
+            requests: Whole<1, 1_000_000>,
             /// The field of a request that tells clients apart, such as X-Api-Key, for their turns in the queue. Without this key:
             /// the client's address.
             fair_by: Token,
@@ -112,6 +133,72 @@ file_object! {
             /// none waits.
             queue_time: Seconds = Seconds(1.0),
         }
+    }
+}
+
+file_object! {
+    /// When no request gets a backend, because most requests fail at all of them: clients get 503 with Retry-After.
+    FileBreaker {
+        required {}
+        optional {}
+        default {
+            /// The share of failed requests in the last five seconds or so, in percent, from which on no request gets a backend.
+            failed_percent: Whole<1, 100> = Whole(50),
+            /// The number of requests in the last five seconds or so below which all requests get backends.
+            min_requests: Whole<1, 1_000_000> = Whole(20),
+            /// For how long no request gets a backend, in seconds. Then five requests a second try whether the backends have
+            /// recovered.
+            open_time: Seconds = Seconds(5.0),
+        }
+    }
+}
+
+/// A whole number, or "auto".
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub(super) enum WholeOrAuto {
+    Whole(u32),
+    Auto,
+}
+
+impl Serialize for WholeOrAuto {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            WholeOrAuto::Whole(number) => serializer.serialize_u32(*number),
+            WholeOrAuto::Auto => serializer.serialize_str("auto"),
+        }
+    }
+}
+
+impl Read for WholeOrAuto {
+    fn schema() -> Value {
+        json!({ "anyOf": [{ "type": "integer", "minimum": 1, "maximum": 1_000_000 }, { "enum": ["auto"] }] })
+    }
+
+    fn read(node: Node<'_>, faults: &mut Faults) -> Option<Self> {
+        #[derive(Deserialize)]
+        #[serde(untagged)]
+        enum Typed {
+            Number(serde_json::Number),
+            Text(String),
+        }
+        let wanted = "a whole number from 1 to 1000000, or \"auto\"";
+        let typed = node.scalar(faults, wanted)?;
+        let read = match &typed {
+            Typed::Number(number) => number
+                .as_u64()
+                .filter(|number| (1..=1_000_000).contains(number))
+                .map(|number| WholeOrAuto::Whole(number as u32)),
+            Typed::Text(text) => (text == "auto").then_some(WholeOrAuto::Auto),
+        };
+        if read.is_none() {
+            let typed = match typed {
+                Typed::Number(number) => number.to_string(),
+                Typed::Text(text) => format!("\"{text}\""),
+            };
+            let message = format!("{} must be {wanted}, not {typed}", node.title());
+            node.fault(faults, Problem::new(message, format!("write {wanted}")));
+        }
+        read
     }
 }
 

@@ -3,11 +3,12 @@
 use serde_json::{Value, json};
 
 use super::Faults;
+use super::health_file::FileHealth;
 use super::reader::{At, Node, Problem, Read};
 use super::resilience_file::FileResilience;
 use super::routing_values::{
-    Address, GrpcStatusWord, HealthWord, HostField, HostPattern, MethodName, ProtocolWord, ProxyWord, RedirectStatus,
-    ResolveWord, SchemeWord, SplitWord,
+    Address, GrpcStatusWord, HostField, HostPattern, MethodName, ProtocolWord, ProxyWord, RedirectStatus, ResolveWord,
+    SchemeWord, SplitWord,
 };
 use super::table::Table;
 use super::tls_file::{FileBackendTlsEntry, FileTls};
@@ -235,33 +236,6 @@ file_object! {
             retry_grpc: Vec<At<GrpcStatusWord>> = Vec::new(),
             /// Whether all addresses of a name are one backend (one), or each address is a backend (each).
             resolve: ResolveWord = ResolveWord::One,
-        }
-    }
-}
-
-file_object! {
-    /// How LoadX probes the backends of a cluster.
-    FileHealth {
-        required {}
-        optional {
-            /// The path of probes; with this key, a status of 200 to 399 is healthy. Without this key:
-            /// health_check_path of the file.
-            path: TargetPath,
-            /// The service of gRPC that probes ask about. Without this key: the whole server.
-            service: Text,
-            /// Seconds between two probes of a backend.
-            interval: Seconds,
-            /// The longest time of a probe, in seconds.
-            timeout: Seconds,
-            /// The number of good probes in a row after which LoadX admits a backend.
-            rise: Whole<1, 100>,
-            /// The number of bad probes in a row after which LoadX ejects a backend.
-            fall: Whole<1, 100>,
-        }
-        default {
-            /// The kind of probe: a GET (http), the health check of gRPC, grpc.health.v1 (grpc), only a connection (tcp), or
-            /// no probes (off).
-            probe: HealthWord = HealthWord::Http,
         }
     }
 }

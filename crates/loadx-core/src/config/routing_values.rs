@@ -54,6 +54,24 @@ fn word<T: Copy>(node: Node<'_>, faults: &mut Faults, words: &[(&str, T)]) -> Op
 }
 
 words! {
+    /// The method of a probe.
+    ProbeMethodWord {
+        Get = "GET",
+        Head = "HEAD",
+        Options = "OPTIONS",
+        Post = "POST",
+    }
+}
+
+words! {
+    /// Whether a backend gets requests before its first probe.
+    StartWord {
+        Up = "up",
+        Down = "down",
+    }
+}
+
+words! {
     /// The kind of a probe.
     HealthWord {
         Http = "http",

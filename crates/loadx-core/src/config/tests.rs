@@ -1,10 +1,12 @@
 //! Valid and invalid config files.
 
+mod resilience;
+
 use std::time::Duration;
 
 use super::*;
 use crate::route::{Action, PathRule};
-use crate::{Accepts, Algorithm, OutlierPolicy, Probe, RetryPolicy};
+use crate::{Algorithm, HttpProbe, OutlierPolicy, Probe, RetryPolicy};
 
 const SEED: &str = include_str!("../../../../config.json");
 
@@ -217,7 +219,7 @@ fn many_listeners_routes_and_clusters() {
     let [first, second] = &config.clusters[..] else { panic!("{:?}", config.clusters) };
     assert_eq!((first.backends.len(), first.resolve_each), (2, true));
     assert_eq!(first.health.interval, Duration::from_secs(2));
-    assert_eq!(first.health.probe, Probe::Get { path: "/healthz".into(), accepts: Accepts::Success });
+    assert_eq!(first.health.probe, Probe::Http(Box::new(HttpProbe::get("/healthz"))));
     assert_eq!((first.attempt.response, second.attempt.response), (Duration::from_secs(7), Duration::from_secs(1)));
     assert_eq!(second.health.probe, Probe::Connect);
     assert_eq!((&*second.backends[0].host, second.backends[0].port), ("::1", 8001));

@@ -5,16 +5,15 @@ use std::collections::BTreeSet;
 use super::checker::Checker;
 use super::file::FileConfig;
 use super::reader::{At, Place, Problem, Typed as _};
-use super::resilience::Resilience;
 use super::routing::{Names, route_to_the_only_cluster};
-use super::routing_file::{FileBackendEntry, FileCluster, FileHealth, FileRoute};
-use super::routing_values::{GrpcStatusWord, HealthWord, ProtocolWord, ProxyWord, ResolveWord};
-use super::values::{LogField, Seconds, Whole};
+use super::routing_file::{FileBackendEntry, FileCluster, FileRoute};
+use super::routing_values::{GrpcStatusWord, ProtocolWord, ProxyWord, ResolveWord};
+use super::values::{LogField, Seconds};
 use super::{
     AccessLogConfig, BackendProtocol, BackendTransport, ClientLimits, ClusterConfig, Config, ConnectionsPerClient,
     Faults, HealthKeys, HostPort, ListenerConfig, ProxyVersion, Signature, Timeouts,
 };
-use crate::{Accepts, AttemptPolicy, BackendSpec, GrpcStatuses, HealthPolicy, Probe};
+use crate::{AttemptPolicy, BackendSpec, GrpcStatuses};
 
 /// The largest number of backends in one config: LoadX probes every backend, and the views contain every backend.
 pub(super) const BACKENDS_MAX: usize = 20_000;
@@ -127,7 +126,7 @@ impl Checker<'_> {
                     algorithm: file.algorithm,
                     backends: self.backends("backend_servers", servers.place, &backends),
                     resolve_each: false,
-                    health: health(file, None, &resilience),
+                    health: self.health(file, None, ProtocolWord::Http1, &resilience),
                     health_keys: HealthKeys::default(),
                     attempt: AttemptPolicy { retry: resilience.retry, ..timeouts(file).attempt() },
                     limits: resilience.limits,
@@ -172,9 +171,6 @@ impl Checker<'_> {
             let help = "remove \"proxy_protocol\": backends have the client's address in X-Forwarded-For";
             self.fault(name.place, Problem::new(message, help));
         }
-        if let Some(health) = &typed.health {
-            self.health_keys(&health.value, typed.protocol, health.place);
-        }
         if name.value.is_empty() || name.value.chars().any(char::is_control) {
             self.fault(name.place, Problem::new("a cluster has no name", "write a name such as \"web\""));
         }
@@ -184,12 +180,13 @@ impl Checker<'_> {
         let span = |seconds: &Option<At<Seconds>>| seconds.as_ref().map(|seconds| seconds.value.duration());
         let resilience = self.resilience(typed.resilience.as_ref(), file.resilience.as_ref());
         let health_of_cluster = typed.health.as_ref().map(|health| &health.value);
+        let health = self.health(file, typed.health.as_ref(), typed.protocol, &resilience);
         ClusterConfig {
             name: name.value.as_str().into(),
             algorithm: typed.algorithm.as_ref().map_or(file.algorithm, |algorithm| algorithm.value),
             backends: self.backends("backends", typed.backends.place, &backends),
             resolve_each: typed.resolve == ResolveWord::Each,
-            health: health(file, health_of_cluster, &resilience),
+            health,
             health_keys: HealthKeys {
                 own_interval: health_of_cluster.is_some_and(|health| health.interval.is_some()),
                 own_timeout: health_of_cluster.is_some_and(|health| health.timeout.is_some()),
@@ -211,18 +208,6 @@ impl Checker<'_> {
                 },
                 protocol: protocol(typed.protocol),
             },
-        }
-    }
-
-    fn health_keys(&mut self, typed: &FileHealth, protocol: ProtocolWord, place: Place) {
-        let is_grpc = typed.probe == HealthWord::Grpc;
-        if is_grpc && protocol != ProtocolWord::Http2 {
-            let message = "the probe \"grpc\" needs HTTP/2 to the backends";
-            self.fault(place, Problem::new(message, "add \"protocol\": \"h2\" to the cluster"));
-        }
-        if let (false, Some(service)) = (is_grpc, &typed.service) {
-            let message = "\"service\" names a service of gRPC, and the probe is another";
-            self.fault(service.place, Problem::new(message, "add \"probe\": \"grpc\", or remove \"service\""));
         }
     }
 
@@ -292,40 +277,6 @@ fn protocol(typed: ProtocolWord) -> BackendProtocol {
     match typed {
         ProtocolWord::Http1 => BackendProtocol::Http1,
         ProtocolWord::Http2 => BackendProtocol::Http2,
-    }
-}
-
-fn health(file: &FileConfig, typed: Option<&FileHealth>, resilience: &Resilience) -> HealthPolicy {
-    let span =
-        |seconds: Option<&At<Seconds>>, default: Seconds| seconds.map_or(default, |typed| typed.value).duration();
-    let count =
-        |count: Option<&At<Whole<1, 100>>>, default: Whole<1, 100>| count.map_or(default, |typed| typed.value).0 as u32;
-    let path = typed.and_then(|typed| typed.path.as_ref()).or(file.health_check_path.as_ref());
-    let probe = match typed.map_or(HealthWord::Http, |typed| typed.probe) {
-        HealthWord::Off => Probe::Off,
-        HealthWord::Grpc => {
-            let service = typed.and_then(|typed| typed.service.as_ref());
-            Probe::Grpc { service: service.map_or_else(|| "".into(), |service| service.value.0.as_str().into()) }
-        }
-        HealthWord::Tcp => Probe::Connect,
-        HealthWord::Http => match path {
-            Some(path) => Probe::Get { path: path.value.0.as_str().into(), accepts: Accepts::Success },
-            None => Probe::default(),
-        },
-    };
-    let interval = span(typed.and_then(|typed| typed.interval.as_ref()), file.health_check_interval);
-    let timeout = span(typed.and_then(|typed| typed.timeout.as_ref()), file.health_check_timeout);
-    // A short interval without a timeout also shortens the timeout: probes of one backend never overlap.
-    let own_timeout =
-        typed.is_some_and(|typed| typed.timeout.is_some()) || file.place_of("health_check_timeout").is_some();
-    HealthPolicy {
-        interval,
-        timeout: if own_timeout { timeout } else { timeout.min(interval) },
-        rise: count(typed.and_then(|typed| typed.rise.as_ref()), file.health_check_rise),
-        fall: count(typed.and_then(|typed| typed.fall.as_ref()), file.health_check_fall),
-        probe,
-        outliers: resilience.outliers.clone(),
-        slow_start: resilience.slow_start,
     }
 }
 

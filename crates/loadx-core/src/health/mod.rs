@@ -5,7 +5,9 @@
 //!
 //! Beside this state, [`outlier`] compares the backends of a cluster by the outcomes of requests.
 
+pub(crate) mod breaker;
 pub(crate) mod outlier;
+mod probe;
 
 use std::fmt;
 use std::sync::Arc;
@@ -13,13 +15,18 @@ use std::time::Duration;
 
 use crate::{Rng, Time};
 
+pub use breaker::BreakerPolicy;
 pub use outlier::OutlierPolicy;
+pub use probe::{HttpProbe, Probe, ProbeMethod, StatusRanges};
 
 /// How LoadX probes backends and decides on their health.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HealthPolicy {
     /// The time between two probes of a backend without contrary evidence; jittered by a tenth. Default 30 s.
     pub interval: Duration,
+    /// The time between two probes of a backend with contrary evidence or out of rotation, unless `interval` is shorter.
+    /// The first probes come sooner, because most outages are restarts. Default 1 s.
+    pub fast_interval: Duration,
     /// The longest time of a probe, connecting included. Default 5 s.
     pub timeout: Duration,
     /// The number of good probes in a row that admit a backend. Default 2.
@@ -28,70 +35,29 @@ pub struct HealthPolicy {
     pub fall: u32,
     /// The kind of probe. Default: a GET of `/health`; any status below 500 is healthy.
     pub probe: Probe,
+    /// The port of probes; `None`: the port of the backend.
+    pub port: Option<u16>,
+    /// Whether a backend gets requests before its first probe. Default true, because waiting for probes at start would
+    /// refuse traffic.
+    pub starts_up: bool,
     /// How LoadX finds backends that fail more requests, or take longer, than the other backends; `None` means not at all.
     pub outliers: Option<OutlierPolicy>,
+    /// When no request gets a backend, because most requests fail; `None`: never. Default `None`, because some success is more
+    /// than none.
+    pub breaker: Option<BreakerPolicy>,
     /// How long a backend that enters rotation needs to get its whole share; `None`: it gets its share at once. Default `None`,
     /// because most servers are ready when they answer probes.
     pub slow_start: Option<Duration>,
 }
 
-/// The kind of probe.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Probe {
-    /// Sends a GET request.
-    Get {
-        /// The request target.
-        path: Arc<str>,
-        /// The statuses that count as healthy.
-        accepts: Accepts,
-    },
-    /// Asks the health check of gRPC (grpc.health.v1); healthy if it says SERVING.
-    Grpc {
-        /// The service to ask about; an empty name means the whole server.
-        service: Arc<str>,
-    },
-    /// Opens a connection and closes it.
-    Connect,
-    /// No probes: every backend counts as healthy, and a failed connect ejects no backend.
-    Off,
-}
-
-impl Default for Probe {
-    fn default() -> Self {
-        Probe::Get { path: "/health".into(), accepts: Accepts::AnyAnswer }
-    }
-}
-
-/// The statuses that count as healthy.
-#[derive(Copy, Clone, Debug, PartialEq, Eq)]
-pub enum Accepts {
-    /// 200 to 399: the config names the path of the probe.
-    Success,
-    /// Any status below 500: the config names no path, and an application without /health answers 404.
-    AnyAnswer,
-}
-
-impl Accepts {
-    /// Whether a status counts as healthy.
-    pub fn status(self, status: u16) -> bool {
-        match self {
-            Accepts::Success => (200..=399).contains(&status),
-            Accepts::AnyAnswer => status < 500,
-        }
-    }
-}
-
 impl HealthPolicy {
-    /// The time between two probes of a backend with contrary evidence or out of rotation, unless `interval` is
-    /// shorter. The first probes come sooner, because most outages are restarts.
-    pub const DOUBT_INTERVAL: Duration = Duration::from_secs(1);
-
     /// The time within which a second failed connect shows that a backend comes and goes.
     pub const FLAPS_WITHIN: Duration = Duration::from_secs(10);
 
-    /// The time to the next probe, after `probes` probes since the standing changed: 0.25 s, 0.5 s, then 1 s each.
+    /// The time to the next probe, after `probes` probes since the standing changed: a quarter of the fast interval, half
+    /// of it, then the fast interval.
     fn doubt_interval(&self, probes: u32) -> Duration {
-        self.interval.min(Self::DOUBT_INTERVAL / (4 >> probes.min(2)))
+        self.interval.min(self.fast_interval / (4 >> probes.min(2)))
     }
 }
 
@@ -99,11 +65,15 @@ impl Default for HealthPolicy {
     fn default() -> Self {
         HealthPolicy {
             interval: Duration::from_secs(30),
+            fast_interval: Duration::from_secs(1),
             timeout: Duration::from_secs(5),
             rise: 2,
             fall: 3,
             probe: Probe::default(),
+            port: None,
+            starts_up: true,
             outliers: Some(OutlierPolicy::default()),
+            breaker: None,
             slow_start: None,
         }
     }
@@ -154,13 +124,23 @@ pub enum Evidence {
         /// The reason, as text for logs.
         reason: Arc<str>,
     },
+    /// The probe got no answer in time: nothing at all may come from the backend any more.
+    ProbeTimedOut {
+        /// The reason, as text for logs.
+        reason: Arc<str>,
+    },
     /// LoadX could not make the probe, because it lacked a resource. Says nothing about the backend.
     ProbeImpossible {
         /// The reason, as text for logs.
         reason: Arc<str>,
     },
-    /// The connect of a request failed: refused, timed out, unreachable.
+    /// The connect of a request failed: refused, unreachable.
     ConnectFailed {
+        /// The reason, as text for logs.
+        reason: Arc<str>,
+    },
+    /// The connect of a request timed out: nothing at all may come from the backend any more.
+    ConnectTimedOut {
         /// The reason, as text for logs.
         reason: Arc<str>,
     },
@@ -173,14 +153,24 @@ pub enum Evidence {
     },
 }
 
+impl Evidence {
+    /// Whether nothing came from the backend, so that requests that wait for it may wait in vain. A backend that refuses
+    /// connections may still answer what it has.
+    pub(crate) fn is_silence(&self) -> bool {
+        matches!(self, Evidence::ProbeTimedOut { .. } | Evidence::ConnectTimedOut { .. })
+    }
+}
+
 impl fmt::Display for Evidence {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Evidence::ProbePassed { status: 0 } => f.write_str("connected"),
             Evidence::ProbePassed { status } => write!(f, "answered {status}"),
-            Evidence::ProbeFailed { reason } => write!(f, "failed: {reason}"),
+            Evidence::ProbeFailed { reason } | Evidence::ProbeTimedOut { reason } => write!(f, "failed: {reason}"),
             Evidence::ProbeImpossible { reason } => write!(f, "could not be made: {reason}"),
-            Evidence::ConnectFailed { reason } => write!(f, "cannot connect: {reason}"),
+            Evidence::ConnectFailed { reason } | Evidence::ConnectTimedOut { reason } => {
+                write!(f, "cannot connect: {reason}")
+            }
             Evidence::FailedInARow { count, last } => write!(f, "{count} requests in a row failed: {last}"),
         }
     }
@@ -204,6 +194,8 @@ pub(crate) struct Health {
     schedule: ProbeSchedule,
     last_probe: Option<Time>,
     probe_took: Option<Duration>,
+    /// Whether the backend gets no requests because it has had no probe yet.
+    awaits_first: bool,
 }
 
 /// When the next probe is due. `Running` prevents a second probe while a probe runs.
@@ -214,11 +206,14 @@ enum ProbeSchedule {
 }
 
 impl Health {
-    pub(crate) fn new(now: Time) -> Self {
+    /// The health of a new backend; `policy` decides whether the backend gets requests before its first probe.
+    pub(crate) fn new(now: Time, policy: &HealthPolicy) -> Self {
+        let awaits_first = !policy.starts_up && policy.probe != Probe::Off;
         Health {
-            standing: Standing::Unproven,
+            standing: if awaits_first { Standing::Down } else { Standing::Unproven },
             since: now,
             reason: "not probed yet".into(),
+            awaits_first,
             dissent: 0,
             refused: false,
             refused_at: None,
@@ -234,6 +229,7 @@ impl Health {
     pub(crate) fn inherit(&mut self, now: Time, standing: Standing, reason: &Arc<str>, wait: Duration) {
         (self.standing, self.reason) = (standing, Arc::clone(reason));
         self.since = now;
+        self.awaits_first = false;
         let wait = if standing == Standing::Up { wait } else { Duration::ZERO };
         self.schedule = ProbeSchedule::Due(now + wait);
     }
@@ -259,12 +255,14 @@ impl Health {
                 });
                 self.probed(now, policy, rng);
             }
-            Evidence::ProbeFailed { reason } => {
+            Evidence::ProbeFailed { reason } | Evidence::ProbeTimedOut { reason } => {
                 self.weigh(now, Standing::Down, policy.fall, || format!("probe failed: {reason}").into());
                 self.probed(now, policy, rng);
             }
             Evidence::ProbeImpossible { .. } => self.probed(now, policy, rng),
-            Evidence::ConnectFailed { reason } => self.refuse(now, observation.began, reason),
+            Evidence::ConnectFailed { reason } | Evidence::ConnectTimedOut { reason } => {
+                self.refuse(now, observation.began, reason);
+            }
             // The cluster compares the backend with the others.
             Evidence::FailedInARow { .. } => {}
         }
@@ -276,11 +274,12 @@ impl Health {
     fn weigh(&mut self, now: Time, verdict: Standing, needed: u32, reason: impl FnOnce() -> Arc<str>) {
         if self.standing == verdict {
             self.dissent = 0;
+            self.awaits_first = false;
             self.reason = reason();
             return;
         }
         self.dissent += 1;
-        if self.standing == Standing::Unproven || self.dissent >= needed {
+        if self.standing == Standing::Unproven || self.awaits_first || self.dissent >= needed {
             self.turn(now, verdict, reason());
         }
     }
@@ -306,17 +305,22 @@ impl Health {
         self.reason = reason;
         self.dissent = 0;
         self.refused = false;
+        self.awaits_first = false;
         self.probes_since_turn = 0;
     }
 
     /// Schedules the next probe after a probe ended: soon while the evidence contradicts the standing or the backend is
     /// out of rotation, so that LoadX detects a failure or a recovery without waiting for a long interval.
+    ///
+    /// The first probes of many backends come together. The second ones come at times spread over the interval, and from then
+    /// on the probes of the backends keep a steady pace.
     fn probed(&mut self, now: Time, policy: &HealthPolicy, rng: &mut impl Rng) {
-        self.last_probe = Some(now);
+        let is_first = self.last_probe.replace(now).is_none();
         let firm = self.standing == Standing::Up && self.dissent == 0;
         let pause = if firm { policy.interval } else { policy.doubt_interval(self.probes_since_turn) };
         self.probes_since_turn = self.probes_since_turn.saturating_add(1);
-        self.schedule = ProbeSchedule::Due(now + rng.jitter(pause));
+        let pause = if firm && is_first { pause.mul_f64(rng.unit()) } else { rng.jitter(pause) };
+        self.schedule = ProbeSchedule::Due(now + pause);
     }
 
     /// Applies another policy. Limits the count of contrary probes, so that probes under the former policy do not
@@ -387,7 +391,11 @@ mod tests {
 
     impl Patient {
         fn new() -> Self {
-            Patient { health: Health::new(Time::ZERO), policy: HealthPolicy::default(), rng: SplitMix64::new(7) }
+            Patient {
+                health: Health::new(Time::ZERO, &HealthPolicy::default()),
+                policy: HealthPolicy::default(),
+                rng: SplitMix64::new(7),
+            }
         }
 
         fn shows(&mut self, now: Time, evidence: Evidence) -> bool {
@@ -489,7 +497,8 @@ mod tests {
     fn contrary_evidence_shortens_the_probe_interval() {
         let mut patient = Patient::new();
         patient.passes(at(0));
-        let pause = patient.health.probe_due().unwrap().since(at(0));
+        patient.passes(at(10));
+        let pause = patient.health.probe_due().unwrap().since(at(10));
         assert!(pause >= Duration::from_secs(27) && pause <= Duration::from_secs(33), "{pause:?}");
         patient.fails(at(30));
         let pause = patient.health.probe_due().unwrap().since(at(30));
@@ -497,8 +506,54 @@ mod tests {
     }
 
     #[test]
+    fn probes_that_began_together_keep_a_steady_pace() {
+        let (policy, mut rng) = (HealthPolicy::default(), SplitMix64::new(3));
+        let mut due: Vec<Health> = (0..300).map(|_| Health::new(at(0), &policy)).collect();
+        // The probes of each second, from the third minute on.
+        let mut probes = vec![0; 300];
+        for second in 0..300 {
+            for health in due.iter_mut().filter(|health| health.probe_due().is_some_and(|due| due <= at(second))) {
+                let evidence = Evidence::ProbePassed { status: 200 };
+                health.observe(at(second), &Observation { began: at(second), evidence }, &policy, &mut rng);
+                probes[second as usize] += 1;
+            }
+        }
+        assert_eq!(probes[0], 300, "all backends are looked at at once");
+        let most = probes[120..].iter().max().unwrap();
+        assert!(*most <= 30, "300 backends in 30 s, and {most} in one second");
+    }
+
+    #[test]
+    fn a_backend_that_starts_down_needs_one_good_probe() {
+        let policy = HealthPolicy { starts_up: false, ..HealthPolicy::default() };
+        let mut rng = SplitMix64::new(7);
+        let mut health = Health::new(at(0), &policy);
+        assert_eq!(health.standing(), Standing::Down);
+        let probe = |evidence| Observation { began: at(1), evidence };
+        assert!(health.observe(at(1), &probe(Evidence::ProbePassed { status: 200 }), &policy, &mut rng));
+        assert_eq!(health.standing(), Standing::Up);
+        let mut health = Health::new(at(0), &policy);
+        health.observe(at(1), &probe(Evidence::ProbeFailed { reason: "status 500".into() }), &policy, &mut rng);
+        health.observe(at(1), &probe(Evidence::ProbePassed { status: 200 }), &policy, &mut rng);
+        assert_eq!(health.standing(), Standing::Down, "after a bad probe it needs as many as any other");
+    }
+
+    #[test]
+    fn the_fast_interval_is_of_the_policy() {
+        let mut patient = Patient::new();
+        patient.policy.fast_interval = Duration::from_secs(8);
+        patient.passes(at(0));
+        patient.fails(at(10));
+        for second in [20, 30, 40, 50, 60] {
+            patient.fails(at(second));
+        }
+        let pause = patient.health.probe_due().unwrap().since(at(60));
+        assert!((Duration::from_secs(7)..Duration::from_secs(9)).contains(&pause), "{pause:?}");
+    }
+
+    #[test]
     fn no_second_probe_starts_while_one_runs() {
-        let mut health = Health::new(at(0));
+        let mut health = Health::new(at(0), &HealthPolicy::default());
         assert!(health.take_probe(at(0)));
         assert!(!health.take_probe(at(100)));
         assert_eq!(health.probe_due(), None);

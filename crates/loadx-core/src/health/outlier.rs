@@ -82,8 +82,10 @@ pub(crate) struct Tally {
     ended: f64,
     failed: f64,
     slowness: f64,
-    /// The attempts that ended between the last two looks.
+    /// The attempts that ended between the last two looks, those of them that failed, and the sum of the times of the others.
     ended_now: u32,
+    failed_now: u32,
+    slowness_now: u64,
     /// The attempts that were in flight when a head last came or an attempt last ended.
     in_flight_then: u32,
     /// The looks since then.
@@ -104,7 +106,7 @@ impl Tally {
         } else {
             self.silent_looks = self.silent_looks.saturating_add(1);
         }
-        self.ended_now = ended;
+        (self.ended_now, self.failed_now, self.slowness_now) = (ended, failed, slowness);
         self.last = totals;
     }
 
@@ -116,6 +118,17 @@ impl Tally {
     /// The attempts that ended between the last two looks.
     pub(crate) fn ended_now(&self) -> u32 {
         self.ended_now
+    }
+
+    /// The attempts that failed between the last two looks.
+    pub(crate) fn failed_now(&self) -> u32 {
+        self.failed_now
+    }
+
+    /// The attempts that were no failures between the last two looks, and the sum of the times to the heads of their responses on
+    /// the logarithmic scale.
+    pub(crate) fn successes_now(&self) -> (u32, u64) {
+        (self.ended_now.saturating_sub(self.failed_now), self.slowness_now)
     }
 
     fn share_of_failures(&self) -> f64 {

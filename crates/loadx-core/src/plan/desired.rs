@@ -335,7 +335,11 @@ impl Desired {
                 };
                 let policy = Arc::clone(&member.health);
                 let (tls_name, transport) = (Arc::clone(&spec.tls_name), Arc::clone(&member.transport));
-                probes.push(ProbeToRun { id, policy, authority: spec.authority(), addresses, tls_name, transport });
+                let (authority, addresses) = match policy.port {
+                    None => (spec.authority(), addresses),
+                    Some(port) => (spec.authority_at(port), at_port(&addresses, port)),
+                };
+                probes.push(ProbeToRun { id, policy, authority, addresses, tls_name, transport });
             }
         }
         probes
@@ -350,6 +354,15 @@ impl Desired {
         };
         self.clusters.iter().map(snapshot).collect()
     }
+}
+
+/// The addresses with another port.
+fn at_port(addresses: &[SocketAddr], port: u16) -> Arc<[SocketAddr]> {
+    let at_port = |mut address: SocketAddr| {
+        address.set_port(port);
+        address
+    };
+    addresses.iter().copied().map(at_port).collect()
 }
 
 impl Member {
@@ -373,6 +386,7 @@ impl Member {
         self.health = Arc::new(typed.health.clone());
         self.attempt = typed.attempt;
         self.cluster.set_retry_budget(typed.attempt.retry.budget);
+        self.cluster.set_hedging(typed.attempt.retry.hedge);
         self.cluster.set_limits(&typed.limits);
         self.client_field.clone_from(&typed.limits.client_field);
         if *self.transport != typed.transport {

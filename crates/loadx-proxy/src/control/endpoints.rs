@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime};
 
 use loadx_core::plan::{ClusterSnapshot, DrainSnapshot};
 use loadx_core::route::Endpoint;
-use loadx_core::{Attempts, BackendSnapshot, HealthPolicy, ListenerId, RetryPolicy, Time};
+use loadx_core::{Attempts, BackendSnapshot, ListenerId, RetryPolicy, Time};
 use serde_json::{Value, json};
 use tokio::sync::{Mutex, oneshot};
 
@@ -282,6 +282,9 @@ fn describe_cluster(cluster: &ClusterSnapshot, counts: &Shard) -> (String, Value
         "healthy_backends": snapshot.admitted(),
         "total_backends": snapshot.backends.len(),
         "waiting_requests": snapshot.waiting,
+        "requests_in_flight": snapshot.in_flight,
+        "requests_limit": snapshot.limit,
+        "circuit_breaker": snapshot.breaker,
         "total_requests": counted.requests,
         "total_errors": counted.errors,
         "response_times": counted.response_times(),
@@ -387,6 +390,8 @@ fn bounds() -> Value {
         ("look_after_max_ms", limits::LOOK_AFTER_MAX.as_millis() as u64),
         ("events_per_poll", limits::EVENTS_PER_POLL_MAX as u64),
         ("accept_backlog", limits::ACCEPT_BACKLOG as u64),
+        ("spare_places", limits::SPARE_PLACES as u64),
+        ("spare_places_after_seconds", limits::SPARE_AFTER.as_secs()),
         ("accept_pause_ms", limits::ACCEPT_PAUSE.as_millis() as u64),
         ("accept_quiet_seconds", limits::ACCEPT_QUIET.as_secs()),
         ("connect_look_seconds", limits::CONNECT_LOOK.as_secs()),
@@ -403,7 +408,6 @@ fn bounds() -> Value {
         ("resolve_beside_others_ms", limits::RESOLVE_BESIDE_OTHERS.as_millis() as u64),
         ("mirrors_per_worker", limits::MIRRORS_MAX as u64),
         ("mirror_response_bytes", limits::MIRROR_RESPONSE_BYTES_MAX as u64),
-        ("health_doubt_interval_seconds", HealthPolicy::DOUBT_INTERVAL.as_secs()),
         ("access_log_flush_interval_ms", limits::LOG_FLUSH_INTERVAL.as_millis() as u64),
         ("access_log_reopen_seconds", limits::LOG_REOPEN.as_secs()),
         ("access_log_rotation_look_seconds", limits::LOG_ROTATION_LOOK.as_secs()),

@@ -188,6 +188,10 @@ impl<N: Network> Control<N> {
                 self.tell_of_default_path(&observation);
                 let event = self.desired.observe(now, id, &observation, &mut self.rng);
                 if let Some(event) = &event {
+                    if matches!(event.event, Event::Ejected { .. }) {
+                        // Requests that wait for the backend may go elsewhere.
+                        self.wake_exchanges();
+                    }
                     self.note_standing(id, event.event.is_warning());
                 }
                 event.into_iter().collect()

@@ -79,11 +79,20 @@ fn at_once<N: Network>(
     place: Place,
 ) -> Pin<Box<dyn Future<Output = ()>>> {
     Box::pin(async move {
-        let session = worker.sessions.enroll(accepted.listener).await;
+        let session = enroll(&worker, accepted, &place).await;
         let stream = Transport::Plain(stream);
         let client = Client::new(stream, Origin::of(accepted.peer), accepted.listener, place, worker.clock);
         h1::serve_connection(worker, session, client).await;
     })
+}
+
+/// The entry of the task that serves a client. A client with a spare place sends one request, and soon.
+async fn enroll<N: Network>(worker: &Worker<N>, accepted: Accepted, place: &Place) -> Session {
+    let session = worker.sessions.enroll(accepted.listener).await;
+    if place.is_spare() {
+        session.close_soon();
+    }
+    session
 }
 
 /// A client that begins with something else.
@@ -96,7 +105,7 @@ fn prepared<N: Network>(
     first: First,
 ) -> Pin<Box<dyn Future<Output = ()>>> {
     Box::pin(async move {
-        let session = worker.sessions.enroll(accepted.listener).await;
+        let session = enroll(&worker, accepted, &place).await;
         let preparation = prepare(&worker, &session, stream, first, accepted);
         let prepared = session.run(pin!(preparation)).await;
         if let Some(Some((stream, origin))) = prepared {

@@ -226,6 +226,11 @@ impl Session {
         }
     }
 
+    /// Has the connection close when idle; a request must arrive soon.
+    pub(crate) fn close_soon(&self) {
+        self.state.close.set(Close::Soon);
+    }
+
     /// Notes that the connection carries HTTP now, inside TLS or not.
     pub(crate) fn carries_http(&self, tls: Option<&Rc<TlsFacts>>) {
         self.state.tls.replace(Some(tls.cloned()));

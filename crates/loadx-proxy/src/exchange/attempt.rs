@@ -31,8 +31,16 @@ where
     R: RequestSource<PipeOf<N>>,
     W: ResponseSink<PipeOf<N>>,
 {
+    /// Makes an attempt within the time of the whole exchange.
+    pub(super) async fn attempt_in_time(&mut self, backend: &Backend) -> Result<Answer<N>, Failure> {
+        match self.attempts.exchange_deadline(&self.policy) {
+            None => self.attempt_while_served(backend).await,
+            Some(deadline) => self.attempt_until(backend, deadline).await,
+        }
+    }
+
     /// Calls [`attempt_while_served`](Self::attempt_while_served) with the deadline of the whole exchange.
-    pub(super) async fn attempt_until(&mut self, backend: &Backend, deadline: Time) -> Result<Answer<N>, Failure> {
+    async fn attempt_until(&mut self, backend: &Backend, deadline: Time) -> Result<Answer<N>, Failure> {
         let limit = self.policy.exchange.unwrap_or_default();
         let at = self.worker.clock.instant(deadline);
         match tokio::time::timeout_at(at, self.attempt_while_served(backend)).await {
@@ -49,7 +57,7 @@ where
     }
 
     /// Calls [`attempt`](Self::attempt), and fails when the drain of the backend is over.
-    pub(super) async fn attempt_while_served(&mut self, backend: &Backend) -> Result<Answer<N>, Failure> {
+    async fn attempt_while_served(&mut self, backend: &Backend) -> Result<Answer<N>, Failure> {
         let attempt = until_cut(backend, pin!(self.attempt(backend))).await;
         attempt.unwrap_or_else(|| match self.progress.answered.get() {
             None => Err(Failure::DrainOver),
@@ -129,7 +137,8 @@ where
         response: &mut impl ResponseSource<PipeOf<N>>,
     ) -> Result<(u16, bool), Failure> {
         let replay = self.replay();
-        let Exchange { worker, incoming, client, policy, progress, served_by, attempts, forwarded, .. } = self;
+        let Exchange { worker, incoming, client, policy, progress, served_by, attempts, forwarded, answered, .. } =
+            self;
         let served_by = served_by.as_ref().expect("an attempt follows a pick");
         let view = || worker.view(&incoming.plan, forwarded.cluster);
         let Inbound { request: from_client, response: to_client, pace, .. } = client;
@@ -141,6 +150,7 @@ where
             client: *to_client,
             pipes: &worker.pipes,
             silence: policy.response,
+            answered: answered.as_deref(),
             alternative: Alternative::new(served_by, attempts, replay, policy.retry_grpc, &view),
         };
         // After the upload, only a departure of the client concerns this exchange.
@@ -197,7 +207,7 @@ where
 /// Calls `write` with the head of a request, the fields that LoadX adds, and the changes of the route.
 ///
 /// `attempt`: the number of the attempt, from 1.
-fn encode(
+pub(super) fn encode(
     incoming: &Incoming,
     forwarded: &Forwarded,
     attempt: usize,

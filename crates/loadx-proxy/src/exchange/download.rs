@@ -1,5 +1,6 @@
 //! Waits for the head of the response, relays the interim responses, the head and then the body to the client.
 
+use std::cell::Cell;
 use std::time::Duration;
 
 use loadx_core::{Failure, Time};
@@ -28,6 +29,8 @@ pub(super) struct Download<'d, P, A, W> {
     /// The longest silence of the backend before its response.
     pub(super) silence: Duration,
     pub(super) alternative: Alternative<'d>,
+    /// Told when the client gets this response, so that no second attempt goes on.
+    pub(super) answered: Option<&'d Cell<bool>>,
 }
 
 /// The properties of a response head that the exchange needs.
@@ -145,6 +148,9 @@ impl<P, A: ResponseSource<P>, W: ResponseSink<P>> Download<'_, P, A, W> {
             return Err(Failure::Status { status: head.status });
         }
         self.progress.answered.set(Some(head.status));
+        if let Some(answered) = self.answered {
+            answered.set(true);
+        }
         let outcome = self.send_body().await;
         if self.incoming.grpc.is_some() {
             let trailers = self.response.body().piece().end.and_then(grpc::status_in);

@@ -8,6 +8,7 @@ mod alternative;
 mod attempt;
 mod download;
 mod failure;
+mod hedge;
 mod mirror;
 mod over_h1;
 mod over_h2;
@@ -38,6 +39,7 @@ use crate::telemetry::{Record, Request};
 use crate::upstream::{h1, h2};
 
 use failure::{client_gone, upload_failure};
+use hedge::Won;
 use routing::{Decision, Forwarded};
 
 /// A response that reached the client.
@@ -160,6 +162,9 @@ where
         attempts: Attempts::new(began, policy.retry),
         tries: 0,
         served_by: None,
+        answered: None,
+        won: None,
+        sent: None,
         accounted: false,
     };
     // The content that has arrived is sent together with the head. It is decoded once for all attempts, and before the
@@ -187,6 +192,12 @@ struct Exchange<'e, N: Network, R, W: ResponseSink<PipeOf<N>>> {
     tries: usize,
     /// The backend of the last attempt.
     served_by: Option<ServedBy>,
+    /// Told when the present attempt is answered, while a second attempt may be made beside it.
+    answered: Option<Rc<Cell<bool>>>,
+    /// A second attempt that was answered before the last one.
+    won: Option<Box<Won<N>>>,
+    /// A request that a backend has already, and of which the response has begun.
+    sent: Option<Box<h1::Conversation<StreamOf<N>>>>,
     accounted: bool,
 }
 
@@ -240,6 +251,10 @@ where
         loop {
             // The first pick follows the head at once, so that the clock need not be read again.
             let choice = match &last {
+                Some(Failure::Overtaken) if let Some(won) = self.won.take() => {
+                    self.sent = Some(Box::new(won.conversation));
+                    Choice::Picked(won.pick)
+                }
                 None => self.pick_or_wait(self.incoming.began).await?,
                 Some(failure) if failure.left_no_trace() => self.pick_or_wait(timer.now()).await?,
                 // A retry does not wait: it would take the turn of a request that nobody has served yet.
@@ -254,7 +269,7 @@ where
                 Choice::None(none) => {
                     let pause = match none {
                         NoBackend::AllTried => self.attempts.next_round(&self.view(), self.incoming.id.bits()),
-                        NoBackend::NoneAdmitted | NoBackend::AtLimit => None,
+                        NoBackend::NoneAdmitted | NoBackend::AtLimit | NoBackend::BreakerOpen => None,
                     };
                     let Some(pause) = pause.filter(|pause| self.has_time_for(*pause)) else {
                         return Err(last.map_or_else(|| Unserved::Error(none.response()), Unserved::from));
@@ -268,9 +283,9 @@ where
             self.tries += 1;
             self.progress.head_at.set(None);
             self.served_by = Some(ServedBy { index: pick.index(), view: pick.view().clone() });
-            let mut attempt = match self.attempts.exchange_deadline(&self.policy) {
-                None => self.attempt_while_served(backend).await,
-                Some(deadline) => self.attempt_until(backend, deadline).await,
+            let mut attempt = match self.hedge_delay(pick.view()) {
+                None => self.attempt_in_time(backend).await,
+                Some(delay) => Box::pin(self.attempt_beside(backend, delay)).await,
             };
             if let Ok(Answer { switched: Some(switched), tunnel, .. }) = &mut attempt {
                 *tunnel = self.tunnel(backend, switched).await;
@@ -284,6 +299,10 @@ where
             }
             match attempt {
                 Ok(answer) => return Ok(answer),
+                Err(Failure::Overtaken) => {
+                    self.attempts.overtaken(id);
+                    last = Some(Failure::Overtaken);
+                }
                 Err(failure) => {
                     let replay = self.replay();
                     let served_by = self.served_by.as_ref().expect("an attempt follows a pick");

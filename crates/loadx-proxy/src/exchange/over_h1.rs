@@ -19,6 +19,10 @@ where
 {
     /// Sends the request to one backend and relays the response, on an idle connection if there is one.
     pub(super) async fn attempt_over_h1(&mut self, backend: &Backend) -> Result<Answer<N>, Failure> {
+        if let Some(conversation) = self.sent.take() {
+            self.progress.silent_since.set(self.client.pace.timer.now());
+            return self.converse_over_h1(backend, *conversation, true).await;
+        }
         let cluster = self.forwarded.cluster;
         let mut idle = self.worker.pool.take(backend, &self.incoming.plan.clusters[cluster].transport);
         loop {
@@ -27,7 +31,7 @@ where
                 Some(connection) => connection,
                 None => self.open(backend).await?,
             };
-            match self.converse_over_h1(backend, connection).await {
+            match self.converse_over_h1(backend, Conversation::new(connection), false).await {
                 // The backend has most likely just closed the idle connection. That does not count against its health,
                 // so the same backend gets the request on a new connection.
                 Err(failure @ Failure::Unanswered { .. }) if is_reused && self.resends_after(&failure) => {}
@@ -45,22 +49,24 @@ where
         self.unless_client_leaves(connecting).await
     }
 
-    /// Sends the request on this connection and relays the response.
+    /// Sends the request on this connection, unless it is sent already, and relays the response.
     async fn converse_over_h1(
         &mut self,
         backend: &Backend,
-        connection: Connection<StreamOf<N>>,
+        mut conversation: Conversation<StreamOf<N>>,
+        is_sent: bool,
     ) -> Result<Answer<N>, Failure> {
         let (worker, timer) = (self.worker, self.client.pace.timer);
         let patience = Patience::idle(self.policy.response);
-        let mut conversation = Conversation::new(connection);
         let (mut request, mut response) = conversation.halves(&ConversationParts {
             waiting: Waiting { timer, buffers: &worker.buffers },
             patience: &patience,
             pool: &worker.pool,
             to_head: self.incoming.head.is_head(),
         });
-        self.send(&mut request).await?;
+        if !is_sent {
+            self.send(&mut request).await?;
+        }
         let relayed = self.relay_both(&mut request, &mut response).await;
         let is_over = matches!(relayed, Ok(_) | Err(Failure::Status { .. }));
         let reusable = is_over && response.leaves_connection() && self.progress.upload_done.get();

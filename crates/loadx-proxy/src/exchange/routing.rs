@@ -39,7 +39,7 @@ pub(super) enum Own {
 }
 
 /// The cluster of a forwarded request, and the changes of the route.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Forwarded {
     /// The position of the cluster in the plan.
     pub(super) cluster: usize,
@@ -156,6 +156,9 @@ pub(super) async fn prove<N: Network>(worker: &Worker<N>, incoming: &Incoming) -
 pub(super) fn decide<N: Network>(worker: &Worker<N>, incoming: &mut Incoming) -> Decision {
     if let Some(own) = own(incoming) {
         return Decision::Answer(own);
+    }
+    if incoming.is_spare {
+        return Decision::Answer(Own::Error(ProxyError::crowded()));
     }
     let listener = &incoming.plan.listeners[incoming.listener];
     let (rules, tls) = (&listener.client_rules, incoming.tls.as_deref());

@@ -40,6 +40,9 @@ pub(crate) struct Shard {
     pub(crate) mirrored: u64,
     /// Requests of a route with a mirror that were not copied.
     pub(crate) mirrors_skipped: u64,
+    /// The second attempts beside an attempt that was not answered yet, and those that were answered first.
+    pub(crate) hedges: u64,
+    pub(crate) hedges_won: u64,
     /// Copies that got no response.
     pub(crate) mirrors_failed: u64,
     pub(crate) connections: u64,
@@ -119,6 +122,8 @@ impl Shard {
             retries: 0,
             mirrored: 0,
             mirrors_skipped: 0,
+            hedges: 0,
+            hedges_won: 0,
             mirrors_failed: 0,
             connections: 0,
             refused_connections: 0,
@@ -226,6 +231,8 @@ impl Shard {
         self.retries += other.retries;
         self.mirrored += other.mirrored;
         self.mirrors_skipped += other.mirrors_skipped;
+        self.hedges += other.hedges;
+        self.hedges_won += other.hedges_won;
         self.mirrors_failed += other.mirrors_failed;
         self.connections += other.connections;
         self.refused_connections += other.refused_connections;

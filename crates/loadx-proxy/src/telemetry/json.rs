@@ -82,6 +82,8 @@ impl Shard {
             "mirrored": self.mirrored,
             "mirrors_skipped": self.mirrors_skipped,
             "mirrors_failed": self.mirrors_failed,
+            "hedges": self.hedges,
+            "hedges_won": self.hedges_won,
             "client_connections": self.connections,
             "refused_connections": self.refused_connections,
             "tls_handshakes": self.handshakes.to_json(),

@@ -127,6 +127,19 @@ impl<S: Stream> ResponseReader<'_, S> {
         }
     }
 
+    /// Waits until the response begins.
+    ///
+    /// # Errors
+    /// When the connection breaks first, or nothing comes until `deadline`.
+    pub(crate) async fn begins(&mut self, deadline: impl Fn() -> Time) -> Result<(), Failure> {
+        match self.read_more(&deadline).await {
+            Ok(0) => Err(self.broken(&Broken::Closed, 0)),
+            Ok(_) => Ok(()),
+            Err(Broken::TimedOut) => Err(Failure::Silent),
+            Err(broken) => Err(self.broken(&broken, 0)),
+        }
+    }
+
     /// Calls `take` with the head if the whole head has arrived.
     fn parse<T>(&mut self, take: &mut impl FnMut(&Response<'_, '_>) -> T) -> Result<Option<T>, Failure> {
         let mut slots = FieldSlots::new();

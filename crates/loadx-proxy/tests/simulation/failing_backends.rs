@@ -30,6 +30,10 @@ pub(crate) enum Manner {
     Fails(u32),
     /// Answers after 100 ms.
     Slow,
+    /// Answers one of 25 requests after 400 ms.
+    Stalls,
+    /// From the second second on: answers nothing, and no connection can be opened.
+    Vanishes,
 }
 
 /// A run with one backend in another manner for the first 20 s, and the good manner afterwards.
@@ -61,6 +65,13 @@ impl Told {
         self.fates.iter().filter(|fate| fate.status != 200).count()
     }
 
+    /// The time that 99 % of the requests did not exceed.
+    pub(crate) fn p99(&self) -> Duration {
+        let mut times: Vec<Duration> = self.fates.iter().map(|fate| fate.took).collect();
+        times.sort_unstable();
+        times[times.len() * 99 / 100]
+    }
+
     pub(crate) fn worst(&self) -> Duration {
         self.fates.iter().map(|fate| fate.took).max().unwrap()
     }
@@ -82,6 +93,8 @@ pub(crate) const LOAD: Duration = Duration::from_secs(40);
 /// The requests of a run.
 pub(crate) const REQUESTS: usize = 4_000;
 
+const VANISHES_AT: Duration = Duration::from_secs(1);
+
 const MANNERS_LAST: Duration = Duration::from_secs(20);
 
 fn address(backend: usize) -> SocketAddr {
@@ -101,10 +114,13 @@ impl Run {
             for (backend, manner) in self.manners.into_iter().enumerate() {
                 let served = Backend { backend, manner, began, told: Rc::clone(&told) };
                 tokio::task::spawn_local(served.listen(net.clone()));
+                if manner == Manner::Vanishes {
+                    tokio::task::spawn_local(vanish(net.clone(), address(backend), began));
+                }
             }
             let backends: Vec<String> = (0..3).map(|backend| address(backend).to_string()).collect();
             let config = json!({
-                "proxy_host": "10.0.0.1", "workers": 1, "enable_logging": false, "resilience": self.resilience,
+                "proxy_host": "10.0.0.1", "workers": 1, "enable_logging": false, "resilience": self.resilience, "connection_timeout": 1,
                 "clusters": { "web": { "backends": backends, "health": { "probe": "tcp" } } },
             });
             let config = loadx_core::config::parse(&config.to_string()).unwrap();
@@ -124,6 +140,13 @@ impl Run {
             told.take()
         })
     }
+}
+
+async fn vanish(net: SimNet, address: SocketAddr, began: Instant) {
+    sleep_until(began + VANISHES_AT).await;
+    net.set_vanished(address, true);
+    sleep_until(began + MANNERS_LAST).await;
+    net.set_vanished(address, false);
 }
 
 async fn client(net: SimNet, from: SocketAddr, method: &str) -> Fate {
@@ -169,13 +192,18 @@ impl Backend {
                 reached.push((at, head.field("x-loadx-attempt").map(str::to_owned)));
                 reached.len() as u32
             };
-            let manner = if at < MANNERS_LAST { self.manner } else { Manner::Good };
+            let manner = match self.manner {
+                Manner::Vanishes if at < VANISHES_AT => Manner::Good,
+                _ if at >= MANNERS_LAST => Manner::Good,
+                manner => manner,
+            };
             let fails = matches!(manner, Manner::Fails(of_ten) if number % 10 < of_ten);
             match manner {
-                Manner::Silent => {
+                Manner::Silent | Manner::Vanishes => {
                     sleep(Duration::from_secs(600)).await;
                     return Ok(());
                 }
+                Manner::Stalls if number.is_multiple_of(25) => sleep(Duration::from_millis(400)).await,
                 Manner::Slow => sleep(Duration::from_millis(100)).await,
                 _ => sleep(Duration::from_millis(5)).await,
             }

@@ -26,6 +26,56 @@ fn a_silent_backend_costs_idempotent_requests_two_seconds() {
 }
 
 #[test]
+fn requests_leave_a_host_that_vanished_when_a_connect_times_out() {
+    let told = one_is(Manner::Vanishes);
+    assert_eq!(told.failed(), 0);
+    assert!(told.worst() < Duration::from_millis(1_200), "{:?}", told.worst());
+    assert!(told.reached_between(1, 3, 20) == 0);
+    assert_returns(&told);
+}
+
+#[test]
+fn with_hedging_few_clients_wait_for_a_response_that_is_late() {
+    let hedged = json!({ "retries": { "hedge": { "percentile": 90, "min_delay": 0.02 } } });
+    let without = Run::of([Manner::Stalls; 3]).told();
+    assert!(without.p99() > Duration::from_millis(400), "the test can fail: {:?}", without.p99());
+    let with = Run { resilience: hedged.clone(), ..Run::of([Manner::Stalls; 3]) }.told();
+    assert_eq!(with.failed(), 0);
+    assert!(with.p99() < Duration::from_millis(50), "{:?}", with.p99());
+    let again = with.reached_in_all() - REQUESTS;
+    assert!((60..=100).contains(&again), "{again} of 80 late responses were asked for again");
+    let marked = with.reached.iter().flatten().filter(|(_, attempt)| attempt.as_deref() == Some("2")).count();
+    assert_eq!(marked, again, "each second attempt has its number");
+    let post = Run { method: "POST", resilience: hedged, ..Run::of([Manner::Stalls; 3]) }.told();
+    assert_eq!(post.reached_in_all(), REQUESTS, "no request that may not be sent twice was sent twice");
+}
+
+#[test]
+fn hedging_stays_within_the_budget() {
+    let hedged = json!({ "retries": {
+        "hedge": { "percentile": 50, "min_delay": 0.01 }, "budget_percent": 5, "budget_per_second": 1,
+    } });
+    let told = Run { resilience: hedged, ..Run::of([Manner::Slow; 3]) }.told();
+    assert_eq!(told.failed(), 0);
+    let again = told.reached_in_all() - REQUESTS;
+    // 5 % of 100 requests or one a second, for 40 s, and what the budget kept at the start.
+    assert!((50..=5 * 40 + 60).contains(&again), "{again}");
+}
+
+#[test]
+fn an_open_breaker_means_no_traffic() {
+    let resilience = json!({ "breaker": { "open_time": 5 }, "retries": "off" });
+    let told = Run { resilience, ..Run::of([Manner::Fails(10); 3]) }.told();
+    // Open from the first second on; after each 5 s five requests try, and the breaker opens again.
+    let in_fault: usize = (0..3).map(|backend| told.reached_between(backend, 2, 20)).sum();
+    assert!((5..=20).contains(&in_fault), "{in_fault} requests reached the backends");
+    let between: usize = (0..3).map(|backend| told.reached_between(backend, 2, 5)).sum();
+    assert_eq!(between, 0, "no request reached a backend while the breaker was open");
+    let after: usize = (0..3).map(|backend| told.reached_between(backend, 30, 40)).sum();
+    assert!((950..=1_001).contains(&after), "{after} of the last 1,000 requests: the breaker is closed again");
+}
+
+#[test]
 fn a_request_that_is_not_idempotent_reaches_one_backend_only() {
     let told = Run { method: "POST", ..Run::of([Manner::Good, Manner::BreaksHead, Manner::Good]) }.told();
     assert_eq!(told.reached_in_all(), REQUESTS, "no request was sent again");

@@ -1,7 +1,7 @@
 //! A network in virtual time with faults: it delays bytes, splits messages, wakes readers without bytes, stalls and
 //! resets.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::future::Future;
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
@@ -25,6 +25,8 @@ struct Inner {
     listening: BTreeMap<SocketAddr, Arc<Mutex<Group>>>,
     /// The bytes that the acceptor sends first, by address.
     greetings: BTreeMap<SocketAddr, Vec<u8>>,
+    /// The addresses at which nothing answers, not even with a refusal.
+    vanished: BTreeSet<SocketAddr>,
     next_port: u16,
     next_connection: u64,
 }
@@ -38,8 +40,13 @@ struct Group {
 
 impl SimNet {
     pub(crate) fn new(seed: u64, conditions: Conditions) -> Self {
-        let inner =
-            Inner { listening: BTreeMap::new(), greetings: BTreeMap::new(), next_port: 20_000, next_connection: 0 };
+        let inner = Inner {
+            listening: BTreeMap::new(),
+            greetings: BTreeMap::new(),
+            vanished: BTreeSet::new(),
+            next_port: 20_000,
+            next_connection: 0,
+        };
         SimNet { state: NetState::new(seed, conditions), inner: Arc::new(Mutex::new(inner)) }
     }
 
@@ -67,6 +74,15 @@ impl SimNet {
         self.inner().greetings.insert(address, greeting.as_bytes().to_vec());
     }
 
+    /// Whether new connections to `address` get no answer from now on.
+    pub(crate) fn set_vanished(&self, address: SocketAddr, has_vanished: bool) {
+        let vanished = &mut self.inner().vanished;
+        match has_vanished {
+            true => vanished.insert(address),
+            false => vanished.remove(&address),
+        };
+    }
+
     /// Whether connections to an address begin with bytes from the acceptor.
     pub(crate) fn greets(&self) -> bool {
         !self.inner().greetings.is_empty()
@@ -85,6 +101,9 @@ impl SimNet {
     pub(crate) async fn connect_from(&self, from: SocketAddr, to: SocketAddr) -> io::Result<SimStream> {
         let delay = self.state.lock().delay();
         tokio::time::sleep(delay).await;
+        if self.inner().vanished.contains(&to) {
+            std::future::pending::<()>().await;
+        }
         let group = self.inner().listening.get(&to).cloned().ok_or(ErrorKind::ConnectionRefused)?;
         let open: Vec<usize> = {
             let group = group.lock().unwrap();

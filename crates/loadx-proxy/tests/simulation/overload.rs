@@ -9,7 +9,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use loadx_proxy::{Listener as _, Network as _, start_local};
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, sleep, sleep_until};
 
@@ -46,7 +46,7 @@ struct Fate {
     has_retry_after: bool,
 }
 
-fn run(limits: bool, sources: &[Source]) -> Vec<Fate> {
+fn run(limits: Option<Value>, sources: &[Source]) -> Vec<Fate> {
     in_virtual_time(async {
         let net = SimNet::new(1, Conditions::good());
         let backends: Vec<SocketAddr> = (1..=3).map(|host| SocketAddr::from(([10, 0, 1, host], 80))).collect();
@@ -58,8 +58,8 @@ fn run(limits: bool, sources: &[Source]) -> Vec<Fate> {
             "proxy_host": "10.0.0.1", "workers": 2, "enable_logging": false, "max_connections": 100_000,
             "clusters": { "web": { "backends": backends, "health": { "probe": "off" } } },
         });
-        if limits {
-            config["resilience"] = json!({ "limits": { "requests_per_backend": PARALLEL }, "retries": "off" });
+        if let Some(limits) = limits {
+            config["resilience"] = json!({ "limits": limits, "retries": "off" });
         }
         let config = loadx_core::config::parse(&config.to_string()).unwrap();
         let proxy = start_local(&config, &net, 1, &<_>::default()).await.unwrap();
@@ -140,6 +140,10 @@ fn served(fates: &[Fate]) -> Vec<&Fate> {
     fates.iter().filter(|fate| fate.status == 200).collect()
 }
 
+fn fixed() -> Option<Value> {
+    Some(json!({ "requests_per_backend": PARALLEL }))
+}
+
 const LASTS: Duration = Duration::from_secs(8);
 
 fn source(client: u8, per_second: usize) -> Source {
@@ -150,7 +154,7 @@ fn source(client: u8, per_second: usize) -> Source {
 fn three_times_the_capacity_is_served_at_capacity_and_the_rest_refused_at_once() {
     let after = Source { from: LASTS, until: LASTS + Duration::from_secs(3), ..source(100, CAPACITY / 2) };
     let sources: Vec<Source> = (0..20).map(|client| source(client, 3 * CAPACITY / 20)).chain([after]).collect();
-    let all = run(true, &sources);
+    let all = run(fixed(), &sources);
     let (later, during): (Vec<Fate>, Vec<Fate>) = all.into_iter().partition(|fate| fate.client == 100);
     let wanted = CAPACITY * LASTS.as_secs() as usize;
     let good = served(&during);
@@ -171,11 +175,39 @@ fn three_times_the_capacity_is_served_at_capacity_and_the_rest_refused_at_once()
 }
 
 #[test]
+fn a_limit_of_the_cluster_does_the_same() {
+    let fates = run(Some(json!({ "requests": 3 * PARALLEL })), &[source(0, 3 * CAPACITY)]);
+    let (wanted, good) = (CAPACITY * LASTS.as_secs() as usize, served(&fates));
+    assert!(good.len() * 100 >= wanted * 95, "{} of {wanted} were served", good.len());
+    let p99 = quantile(good.iter().map(|fate| fate.took).collect(), 0.99);
+    assert!(p99 < Duration::from_secs(1) + 2 * SERVICE, "{p99:?}");
+}
+
+#[test]
+fn an_adaptive_limit_finds_the_capacity() {
+    let until =
+        |from, until| Source { from: Duration::from_secs(from), until: Duration::from_secs(until), ..source(0, 0) };
+    let quiet = Source { per_second: CAPACITY / 2, ..until(0, 4) };
+    let storm = Source { client: 1, per_second: 3 * CAPACITY, ..until(4, 28) };
+    let later = Source { client: 2, per_second: CAPACITY / 2, ..until(29, 32) };
+    let fates = run(Some(json!({ "requests_per_backend": "auto" })), &[quiet, storm, later]);
+    let steady: Vec<Fate> =
+        fates.iter().filter(|fate| fate.at > Duration::from_secs(16) && fate.client == 1).cloned().collect();
+    let (wanted, good) = (CAPACITY * 12, served(&steady));
+    assert!(good.len() * 100 >= wanted * 95, "{} of {wanted} were served", good.len());
+    let p99 = quantile(good.iter().map(|fate| fate.took).collect(), 0.99);
+    assert!(p99 < 2 * SERVICE + QUEUE_BOUND, "{p99:?}");
+    let quiet = fates.iter().filter(|fate| fate.client != 1);
+    assert!(quiet.clone().all(|fate| fate.status == 200), "without overload every request is served");
+    assert!(quiet.clone().filter(|fate| fate.client == 2).all(|fate| fate.took < SERVICE + Duration::from_millis(10)));
+}
+
+#[test]
 fn a_greedy_client_costs_the_others_little() {
     let sources: Vec<Source> = std::iter::once(source(0, 27 * CAPACITY / 10))
         .chain((1..10).map(|client| source(client, CAPACITY / 30)))
         .collect();
-    let fates = run(true, &sources);
+    let fates = run(fixed(), &sources);
     let others: Vec<&Fate> = fates.iter().filter(|fate| fate.client > 0).collect();
     let failed = others.iter().filter(|fate| fate.status != 200).count();
     assert!(failed * 10 < others.len(), "{failed} of {} requests of the others failed", others.len());
@@ -187,19 +219,19 @@ fn a_greedy_client_costs_the_others_little() {
 fn a_storm_of_retries_does_not_collapse_the_cluster() {
     let sources: Vec<Source> =
         (0..20).map(|client| Source { retries: 3, ..source(client, 2 * CAPACITY / 20) }).collect();
-    let fates = run(true, &sources);
+    let fates = run(fixed(), &sources);
     let wanted = CAPACITY * LASTS.as_secs() as usize;
     assert!(served(&fates).len() * 100 >= wanted * 95, "{} of {wanted}", served(&fates).len());
 }
 
 #[test]
 fn without_overload_no_request_waits() {
-    let fates = run(true, &[source(0, CAPACITY / 2)]);
+    let fates = run(fixed(), &[source(0, CAPACITY / 2)]);
     assert!(fates.iter().all(|fate| fate.status == 200 && fate.took < SERVICE + Duration::from_millis(10)));
 }
 
 #[test]
 fn without_limits_the_backends_queue_grows() {
-    let fates = run(false, &[source(0, 2 * CAPACITY)]);
+    let fates = run(None, &[source(0, 2 * CAPACITY)]);
     assert!(quantile(fates.iter().map(|fate| fate.took).collect(), 0.9) > Duration::from_secs(2), "the test can fail");
 }

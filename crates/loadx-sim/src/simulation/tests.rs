@@ -178,7 +178,7 @@ fn requests_beyond_the_limits_wait_in_turn_or_are_refused() {
     for backend in &mut crowded.backends {
         (backend.distribution, backend.service) = (Service::Fixed, Duration::from_millis(50));
     }
-    crowded.limits.per_backend = Some(10);
+    crowded.limits.per_backend = Some(loadx_core::BackendLimit::Fixed(10));
     let report = simulate(&crowded).unwrap();
     let served = report.requests - report.failed;
     assert!(served > 600 * 20 * 95 / 100, "{served} were served");

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use clap::Args;
 use clap::builder::{PossibleValuesParser, TypedValueParser as _};
 use loadx_core::config::{self, Config, Faults, HostPort};
-use loadx_core::{Accepts, Algorithm, Probe};
+use loadx_core::{Algorithm, HttpProbe, Probe};
 use loadx_proxy::Running;
 
 use super::address::{self, BackendAddress};
@@ -342,7 +342,7 @@ impl RunArguments {
                 cluster.algorithm = algorithm;
             }
             if let Some(path) = &self.health_path {
-                cluster.health.probe = Probe::Get { path: path.as_str().into(), accepts: Accepts::Success };
+                cluster.health.probe = Probe::Http(Box::new(HttpProbe::get(path)));
             }
         }
         Ok(config)

@@ -3,6 +3,7 @@
 //! The config reader in `loadx-core` does no I/O; this module makes the checks that depend on the machine.
 
 mod certificates;
+mod load;
 mod redirects;
 mod routes;
 mod trap;
@@ -50,7 +51,7 @@ fn find(config: &Config) -> Vec<Trap> {
     });
     let found = listen.chain(told).chain([log]).chain(backends).chain(clusters).flatten();
     let found = found.chain(unused(config)).chain(routes::traps(config)).chain(redirects::traps(config));
-    found.chain(certificates::traps(config)).collect()
+    found.chain(certificates::traps(config)).chain(load::traps(config)).collect()
 }
 
 /// A cluster whose backends all get no requests.

@@ -74,6 +74,36 @@ fn an_unhealthy_answer_takes_a_backend_out_and_a_healthy_one_back_in() {
     loadx.wait_for_log("is up: probe answered 200");
 }
 
+#[test]
+fn with_hedging_another_backend_answers_for_one_that_hangs() {
+    let hung = Origin::start(|connection| {
+        while connection.request().is_some_and(|request| !request.starts_with("GET /late ")) {
+            connection.send(OK);
+        }
+        connection.hold();
+    });
+    let other = Origin::answering("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nother");
+    let settings = json!({
+        "workers": 1, "request_timeout": 3_600, "algorithm": "round_robin",
+        "resilience": { "outliers": "off", "retries": { "hedge": {} } },
+    });
+    let loadx = LoadX::with(&[hung.address(), other.address()], &settings);
+    // So many that the usual time is known.
+    for _ in 0..200 {
+        assert_eq!(loadx.get("/").status, 200);
+    }
+    for _ in 0..2 {
+        assert_eq!(loadx.get("/late").text(), "other");
+    }
+    let late = |origin: &Origin| origin.requests().into_iter().filter(|request| request.contains("/late")).collect();
+    let (hung, other): (Vec<String>, Vec<String>) = (late(&hung), late(&other));
+    assert!(!hung.is_empty() && hung.iter().all(|request| !request.contains("X-LoadX-Attempt")), "{hung:?}");
+    let second = other.iter().filter(|request| request.contains("\r\nX-LoadX-Attempt: 2\r\n")).count();
+    assert_eq!((second, other.len()), (hung.len(), 2), "{other:?}");
+    let metrics = loadx.metrics();
+    assert_eq!((&metrics["hedges"], &metrics["hedges_won"]), (&json!(second), &json!(second)));
+}
+
 /// An origin that closes each connection after one response, without Connection: close.
 fn closing_after_each() -> Origin {
     Origin::start(|connection| {

@@ -100,6 +100,33 @@ fn a_waiting_connection_gets_the_next_free_place() {
 }
 
 #[test]
+fn when_no_place_comes_free_the_endpoints_answer_and_other_clients_get_503() {
+    let (origin, answer) = Origin::with_slow_path();
+    let settings = json!({ "max_connections": 1, "workers": 1, "keepalive_timeout": 60 });
+    let loadx = LoadX::with(&[origin.address()], &settings);
+    let mut first = loadx.client();
+    first.get("/slow");
+    eventually("the request is with the origin", || (origin.requests().len() == 1).then_some(()));
+    let mut other = loadx.client();
+    other.get("/");
+    let refused = other.response();
+    assert_eq!((refused.status, refused.field("retry-after")), (503, Some("1")));
+    assert_eq!(refused.json()["error"], "connection_limit_reached");
+    assert_eq!(refused.field("connection"), Some("close"));
+    loadx.wait_for_log("all places for clients are taken (max_connections)");
+    // More than there are spare places, so that each of them is given back.
+    for _ in 0..40 {
+        assert_eq!(loadx.get("/__health__").status, 200);
+        assert_eq!(loadx.get("/").status, 503);
+    }
+    assert_eq!(origin.requests().len(), 1, "no other request reached the origin");
+    answer.send(()).unwrap();
+    assert_eq!(first.response().status, 200);
+    first.end();
+    eventually("a place is free", || (loadx.get("/").status == 200).then_some(()));
+}
+
+#[test]
 fn a_second_loadx_on_the_port_is_told_so() {
     let origin = Origin::answering(OK);
     let first = LoadX::with(&[origin.address()], &json!({ "workers": 2 }));

@@ -46,6 +46,34 @@ fn a_backend_never_gets_more_than_its_limit_and_no_waiting_request_is_forgotten(
 }
 
 #[test]
+fn a_cluster_never_gets_more_than_its_limit() {
+    let (now, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+    let origin = || {
+        let (now, most) = (Arc::clone(&now), Arc::clone(&most));
+        Origin::start(move |connection| {
+            while connection.request().is_some() {
+                most.fetch_max(now.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+                std::thread::sleep(Duration::from_millis(2));
+                now.fetch_sub(1, Ordering::SeqCst);
+                connection.send("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok");
+            }
+        })
+    };
+    let origins = [origin(), origin(), origin()];
+    let limits = json!({ "requests": 4, "queue": 1_000, "queue_time": 3_600 });
+    let settings = json!({
+        "workers": 2, "enable_logging": false, "resilience": { "limits": limits }, "health_check_interval": 3_600,
+    });
+    let loadx = LoadX::with(&origins.each_ref().map(Origin::address), &settings);
+    let results = loadx.bench(2_000, 12, "/").results();
+    assert_eq!(results["errors"], json!({}), "{results}");
+    assert!(results["successful"].as_u64().unwrap() > 1_000, "{results}");
+    assert!(most.load(Ordering::SeqCst) <= 4, "{} requests at the same time", most.load(Ordering::SeqCst));
+    let cluster = &loadx.status()["clusters"]["default"];
+    assert_eq!((&cluster["requests_limit"], &cluster["requests_in_flight"]), (&json!(4), &json!(0)));
+}
+
+#[test]
 fn a_request_beyond_limit_and_queue_gets_503_with_retry_after() {
     let origin = Origin::start(|connection| {
         connection.request();

@@ -43,6 +43,7 @@ mod one_meaning;
 mod options;
 mod own_responses;
 mod plan;
+mod probes;
 mod proxy_protocol;
 mod reload;
 mod routing;

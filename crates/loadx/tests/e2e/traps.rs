@@ -53,6 +53,39 @@ fn a_backend_named_like_this_machine_is_refused_on_a_port_of_loadx() {
 }
 
 #[test]
+fn settings_that_multiply_the_load_are_warned_of() {
+    let resilience = |keys: Value| json!({ "clusters": { "web": { "backends": ["192.0.2.1:80", "192.0.2.2:80"], "resilience": keys } } });
+    let mirror = json!({
+        "routes": [{ "cluster": "web", "mirror": "web" }], "clusters": { "web": { "backends": ["192.0.2.1:80"] } },
+    });
+    let many: Vec<String> = (0..250).map(|host| format!("192.0.2.{host}:80")).collect();
+    let probes = json!({ "clusters": { "web": { "backends": many, "health": { "interval": 1 } } } });
+    let cases = [
+        (resilience(json!({ "retries": { "budget_percent": 80 } })), "may add 80 % to its requests"),
+        (
+            resilience(json!({ "retries": { "hedge": { "percentile": 70 } } })),
+            "a second backend for 30 % of the requests",
+        ),
+        (resilience(json!({ "retries": { "hedge": {}, "max": 0 } })), "\"hedge\" of the cluster \"web\" has no effect"),
+        (
+            resilience(json!({ "limits": { "requests": 30, "requests_per_backend": 10 } })),
+            "its backends take 20 requests",
+        ),
+        (mirror, "its backends get each request twice"),
+        (probes, "250 probes in a second"),
+    ];
+    for (config, told) in cases {
+        let output = check(&config);
+        assert_eq!(output.code, Some(0), "{output:?}");
+        assert!(output.stderr.contains(told) || output.stdout.contains(told), "{told}: {output:?}");
+    }
+    let good =
+        resilience(json!({ "retries": { "hedge": {} }, "limits": { "requests": 30, "requests_per_backend": "auto" } }));
+    let output = check(&good);
+    assert!(!format!("{output:?}").contains("warning"), "{output:?}");
+}
+
+#[test]
 fn listeners_that_overlap_are_refused_with_their_names() {
     for (first, second) in [("0.0.0.0:8080", "127.0.0.1:8080"), ("[::]:8080", "127.0.0.1:8080")] {
         let config = json!({

@@ -2,28 +2,35 @@
 
 use std::io::IoSlice;
 
+use loadx_core::ProbeMethod;
 use loadx_http::{BodyDecoder, FieldSlots, Framing, Parsed, parse_response};
 
 use super::Asking;
+use super::http::{Answer, Request};
 use crate::buffers::Input;
 use crate::io::{fill, write_all};
 use crate::limits::PROBE_CONTENT_BYTES_MAX;
 use crate::net::Stream;
 
-/// Sends a head and returns the status of the response.
+/// Sends a request without content and returns the answer.
 ///
 /// # Errors
 /// The fault of the backend, as text for the log.
-pub(super) async fn ask<S: Stream>(stream: &S, asking: &Asking<'_>, head: &str) -> Result<u16, String> {
+pub(super) async fn ask<S: Stream>(stream: &S, asking: &Asking<'_>, request: Request<'_>) -> Result<Answer, String> {
     let &Asking { waiting, patience } = asking;
-    write_all(stream, &mut [IoSlice::new(head.as_bytes())], waiting.timer, patience, &mut 0)
+    let head = request.head.as_bytes();
+    write_all(stream, &mut [IoSlice::new(head)], waiting.timer, patience, &mut 0)
         .await
         .map_err(|broken| broken.to_string())?;
     let mut input = Input::default();
+    let is_head = request.method == ProbeMethod::Head;
     loop {
-        if let Some((status, framing)) = read_head(&mut input)? {
-            drain(stream, &mut input, framing, asking).await;
-            return Ok(status);
+        if let Some((status, framing)) = read_head(&mut input, is_head)? {
+            let mut answer = Answer { status, content: Vec::new() };
+            if request.needs_content || framing != Framing::UntilClose {
+                take_content(stream, &mut input, framing, asking, &mut answer.content).await;
+            }
+            return Ok(answer);
         }
         match fill(stream, &mut input, waiting, patience).await.map_err(|broken| broken.to_string())? {
             0 => return Err("the connection closed without an answer".to_owned()),
@@ -32,13 +39,13 @@ pub(super) async fn ask<S: Stream>(stream: &S, asking: &Asking<'_>, head: &str) 
     }
 }
 
-fn read_head(input: &mut Input) -> Result<Option<(u16, Framing)>, String> {
+fn read_head(input: &mut Input, is_head: bool) -> Result<Option<(u16, Framing)>, String> {
     loop {
         let mut slots = FieldSlots::new();
         if input.is_empty() {
             return Ok(None);
         }
-        let parsed = parse_response(input.bytes(), false, &mut slots);
+        let parsed = parse_response(input.bytes(), is_head, &mut slots);
         let Parsed::Complete(response, length) = parsed.map_err(|fault| format!("not valid HTTP: {fault}"))? else {
             return Ok(None);
         };
@@ -50,15 +57,23 @@ fn read_head(input: &mut Input) -> Result<Option<(u16, Framing)>, String> {
     }
 }
 
-/// Takes the body off the connection where it is here already or soon, so that closing does not look
-/// like an abort to the backend. The verdict does not depend on it.
-async fn drain<S: Stream>(stream: &S, input: &mut Input, framing: Framing, asking: &Asking<'_>) {
+/// Takes the content off the connection, up to [`PROBE_CONTENT_BYTES_MAX`]: also where no verdict depends on the content, so
+/// that closing does not look like an abort to the backend.
+async fn take_content<S: Stream>(
+    stream: &S,
+    input: &mut Input,
+    framing: Framing,
+    asking: &Asking<'_>,
+    content: &mut Vec<u8>,
+) {
     let mut decoder = BodyDecoder::new(framing);
     let mut left = PROBE_CONTENT_BYTES_MAX;
-    while framing != Framing::UntilClose && left > 0 {
+    while left > 0 {
         let Ok(decoded) = decoder.decode(input.bytes_mut()) else { return };
-        input.consume(decoded.consumed);
-        left = left.saturating_sub(decoded.consumed);
+        let consumed = decoded.consumed;
+        content.extend_from_slice(&input.bytes()[..decoded.content]);
+        input.consume(consumed);
+        left = left.saturating_sub(consumed);
         if decoder.is_complete() {
             return;
         }

@@ -1,6 +1,7 @@
 //! One health probe, on a connection of its own.
 
 mod grpc;
+mod http;
 mod http1;
 mod http2;
 
@@ -9,7 +10,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use loadx_core::config::{BackendProtocol, BackendTransport};
-use loadx_core::{ConnectFailureKind, Evidence, HealthPolicy, Observation, Probe};
+use loadx_core::{ConnectFailureKind, Evidence, HealthPolicy, HttpProbe, Observation, Probe};
 
 use crate::buffers::Buffers;
 use crate::clock::Clock;
@@ -51,10 +52,7 @@ impl ProbeRun {
             match &self.policy.probe {
                 // Without probes none is due; a connection is then as good an answer as any.
                 Probe::Connect | Probe::Off => self.connect(net).await.map(|_| Evidence::ProbePassed { status: 0 }),
-                Probe::Get { path, accepts } => self.get(net, path).await.map(|status| match accepts.status(status) {
-                    true => Evidence::ProbePassed { status },
-                    false => Evidence::ProbeFailed { reason: format!("GET {path} answered {status}").into() },
-                }),
+                Probe::Http(probe) => self.request(net, probe).await.map(|answer| http::judge(probe, &answer)),
                 Probe::Grpc { service } => self.check(net, service).await.map(|health| match health {
                     Ok(()) => Evidence::ProbePassed { status: 200 },
                     Err(reason) => Evidence::ProbeFailed { reason: reason.into() },
@@ -70,25 +68,22 @@ impl ProbeRun {
             }
             Err(_) => {
                 let limit = self.policy.timeout.as_secs_f64();
-                Evidence::ProbeFailed { reason: format!("no answer within {limit} s").into() }
+                Evidence::ProbeTimedOut { reason: format!("no answer within {limit} s").into() }
             }
         };
         Observation { began, evidence }
     }
 
-    /// The status of the backend's answer to a GET, or what went wrong.
-    async fn get<N: Network>(&self, net: &N, path: &str) -> Result<u16, ProbeFailure> {
+    /// The backend's answer to the request of a probe, or what went wrong.
+    async fn request<N: Network>(&self, net: &N, probe: &HttpProbe) -> Result<http::Answer, ProbeFailure> {
         let stream = self.connect(net).await?;
-        let close = if self.is_h2() { "" } else { "Connection: close\r\n" };
-        let head = format!(
-            "GET {path} HTTP/1.1\r\nHost: {}\r\nUser-Agent: LoadX-health\r\nAccept: */*\r\n{close}\r\n",
-            self.authority
-        );
-        let status = match self.is_h2() {
-            false => self.asking(async |asking| http1::ask(&stream, asking, &head).await).await,
-            true => self.ask_over_h2(&stream, &head, b"").await.map(|response| response.status),
+        let head = http::head(probe, &self.authority, !self.is_h2());
+        let request = http::Request { head: &head, method: probe.method, needs_content: probe.content.is_some() };
+        let answer = match self.is_h2() {
+            false => self.asking(async |asking| http1::ask(&stream, asking, request).await).await,
+            true => self.ask_over_h2(&stream, &head, b"").await.map(http::Answer::from),
         };
-        status.map_err(ProbeFailure::Backend)
+        answer.map_err(ProbeFailure::Backend)
     }
 
     /// What the health check of gRPC says of a service, or what went wrong.

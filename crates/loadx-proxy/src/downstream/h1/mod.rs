@@ -293,7 +293,8 @@ impl<S: Stream> Client<Transport<S>> {
         let parsed = parse_request(self.input.bytes(), &mut head).map_err(refusal_of)?;
         let Parsed::Complete((), length) = parsed else { return Ok(None) };
         let connection = (&self.wire.stream, &self.origin, self.listener);
-        let incoming = Incoming::new(worker, connection, head, began)?;
+        let mut incoming = Incoming::new(worker, connection, head, began)?;
+        incoming.is_spare = self.place.is_spare();
         self.input.consume(length);
         self.input.release_if_empty();
         self.requests += 1;

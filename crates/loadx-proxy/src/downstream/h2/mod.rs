@@ -49,7 +49,7 @@ pub(crate) async fn serve_connection<N: Network>(
             worker.metrics.borrow_mut().h2.connections += 1;
         }
         let Client { wire, origin, listener, timer, input, requests, opened, idle_since, h2, place, .. } = client;
-        let served = Rc::new(Served::new(Rc::clone(&worker), wire, origin, h2));
+        let served = Rc::new(Served::new(Rc::clone(&worker), wire, (origin, place.is_spare()), h2));
         let mut driver =
             Driver::new(&worker, &session, &served, (listener, input, requests, opened, idle_since), &timer);
         let end = session.run(pin!(poll_fn(|cx| driver.poll(cx)))).await;

@@ -19,6 +19,8 @@ pub(super) struct Served<N: Network> {
     pub(super) worker: Rc<Worker<N>>,
     wire: Wire<StreamOf<N>>,
     pub(super) origin: Origin,
+    /// Whether the client gets nothing but status endpoints.
+    pub(super) is_spare: bool,
     pub(super) mux: Mux<Server, Arc<NumberedWaker>>,
     starts: Starts,
 }
@@ -28,12 +30,12 @@ impl<N: Network> Served<N> {
     pub(super) fn new(
         worker: Rc<Worker<N>>,
         wire: Wire<StreamOf<N>>,
-        origin: Origin,
+        (origin, is_spare): (Origin, bool),
         connection: Option<Box<Connection<Server>>>,
     ) -> Self {
         let begin = |out: &mut Vec<u8>| connection.unwrap_or_else(|| Box::new(Connection::new(out)));
         let mux = Mux::new(&worker.buffers, begin);
-        Served { worker, wire, origin, mux, starts: Starts::default() }
+        Served { worker, wire, origin, is_spare, mux, starts: Starts::default() }
     }
 
     /// The connection to the client.

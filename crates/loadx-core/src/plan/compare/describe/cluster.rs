@@ -7,7 +7,7 @@ use super::words::{limit, percent, quote, seconds};
 use super::{Effects, Entry, settings};
 use crate::config::{BackendProtocol, BackendTls, ClusterConfig, ProxyVersion};
 use crate::plan::compare::Part;
-use crate::{Accepts, Algorithm, BackendSpec, GrpcStatuses, Probe};
+use crate::{Algorithm, BackendSpec, GrpcStatuses, HttpProbe, Probe};
 
 /// The cluster and its backends; `drain` is the longest time of the exchanges at a backend that leaves.
 pub(super) fn entries(cluster: &ClusterConfig, drain: &str) -> Vec<Entry> {
@@ -26,7 +26,10 @@ fn cluster_entry(cluster: &ClusterConfig, drain: &str) -> Entry {
             ("algorithm", algorithm(cluster.algorithm)),
             ("resolve", if cluster.resolve_each { "each" } else { "one" }.to_owned()),
             ("health.probe", probe(&health.probe)),
+            ("health.port", health.port.map_or_else(|| "of the backend".to_owned(), |port| port.to_string())),
+            ("health.start", if health.starts_up { "up" } else { "down" }.to_owned()),
             ("health.interval", seconds(health.interval)),
+            ("health.fast_interval", seconds(health.fast_interval)),
             ("health.timeout", seconds(health.timeout)),
             ("health.rise", health.rise.to_string()),
             ("health.fall", health.fall.to_string()),
@@ -36,6 +39,7 @@ fn cluster_entry(cluster: &ClusterConfig, drain: &str) -> Entry {
             ("retry_grpc", retry_grpc(cluster.attempt.retry_grpc)),
             ("resilience.retries", resilience::retries(&cluster.attempt.retry)),
             ("resilience.limits", resilience::limits(&cluster.limits)),
+            ("resilience.breaker", resilience::breaker(health.breaker.as_ref())),
             ("resilience.slow_start", limit(health.slow_start)),
             ("resilience.outliers", resilience::outliers(health.outliers.as_ref())),
             ("tls", tls(cluster.transport.tls.as_ref())),
@@ -103,14 +107,27 @@ fn algorithm(algorithm: Algorithm) -> String {
 
 fn probe(probe: &Probe) -> String {
     match probe {
-        // A config that names a path accepts fewer statuses, even if it names the default path.
-        Probe::Get { path, accepts: Accepts::Success } => format!("GET {path}, healthy with 200 to 399"),
-        Probe::Get { path, accepts: Accepts::AnyAnswer } => format!("GET {path}, healthy below 500"),
+        Probe::Http(probe) => http_probe(probe),
         Probe::Grpc { service } if service.is_empty() => "grpc".to_owned(),
         Probe::Grpc { service } => format!("grpc of {service}"),
         Probe::Connect => "tcp".to_owned(),
         Probe::Off => "off".to_owned(),
     }
+}
+
+fn http_probe(probe: &HttpProbe) -> String {
+    let mut text = format!("{} {}", probe.method.as_str(), probe.path);
+    if let Some(host) = &probe.host {
+        text += &format!(" of {host}");
+    }
+    for (name, value) in &probe.fields {
+        text += &format!(", {name}: {value}");
+    }
+    text += &format!(", healthy with {}", probe.accepts);
+    if let Some(content) = &probe.content {
+        text += &format!(" and {} in the content", quote(content));
+    }
+    text
 }
 
 /// The share of the requests, in proportion to the other shares. A drained backend has none.

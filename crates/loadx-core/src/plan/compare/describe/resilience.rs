@@ -1,7 +1,7 @@
 //! What LoadX does when the backends of a cluster fail.
 
 use super::words::{list, seconds};
-use crate::{LimitPolicy, OutlierPolicy, RetryPolicy};
+use crate::{BackendLimit, BreakerPolicy, LimitPolicy, OutlierPolicy, RetryPolicy};
 
 pub(super) fn outliers(policy: Option<&OutlierPolicy>) -> String {
     let Some(policy) = policy else { return "off".to_owned() };
@@ -24,8 +24,11 @@ pub(super) fn retries(policy: &RetryPolicy) -> String {
         return "only of requests that no backend has seen".to_owned();
     }
     let methods = if policy.non_idempotent { "every method" } else { "idempotent methods" };
+    let hedge = policy.hedge.map_or_else(String::new, |hedge| {
+        format!(", a second backend after {} % of the times and {}", hedge.percentile, seconds(hedge.delay_min))
+    });
     format!(
-        "{} times at most, {methods}, statuses {}, budget {} % and {} per second",
+        "{} times at most, {methods}, statuses {}, budget {} % and {} per second{hedge}",
         policy.resends_max,
         list(policy.statuses.iter().map(|status| status.to_string()), "none"),
         policy.budget.percent,
@@ -34,8 +37,27 @@ pub(super) fn retries(policy: &RetryPolicy) -> String {
 }
 
 pub(super) fn limits(policy: &LimitPolicy) -> String {
-    let Some(per_backend) = policy.per_backend else { return "none".to_owned() };
+    let per_backend = policy.per_backend.map(|limit| match limit {
+        BackendLimit::Fixed(limit) => format!("{limit} requests per backend"),
+        BackendLimit::Adaptive => "as many requests per backend as it works on without a queue".to_owned(),
+    });
+    let per_cluster = policy.per_cluster.map(|limit| format!("{limit} requests in all"));
+    let limits: Vec<String> = per_backend.into_iter().chain(per_cluster).collect();
+    if limits.is_empty() {
+        return "none".to_owned();
+    }
     let clients = policy.client_field.as_deref().unwrap_or("address");
     let queue_time = seconds(policy.queue_time);
-    format!("{per_backend} requests per backend; {} wait for {queue_time} at most, in turns by {clients}", policy.queue)
+    let limits = limits.join(", ");
+    format!("{limits}; {} wait for {queue_time} at most, in turns by {clients}", policy.queue)
+}
+
+pub(super) fn breaker(policy: Option<&BreakerPolicy>) -> String {
+    let Some(policy) = policy else { return "none".to_owned() };
+    format!(
+        "opens for {} when {} % of {} requests or more fail",
+        seconds(policy.open),
+        policy.failed_percent,
+        policy.attempts_min
+    )
 }

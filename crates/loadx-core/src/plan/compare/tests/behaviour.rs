@@ -67,7 +67,7 @@ fn the_statuses_of_a_probe_are_told() {
         told(&with(""), &with(r#", "health_check_path": "/health""#)),
         [
             "Changed Cluster default",
-            "  health.probe: GET /health, healthy below 500 -> GET /health, healthy with 200 to 399"
+            "  health.probe: GET /health, healthy with 100 to 499 -> GET /health, healthy with 200 to 399"
         ]
     );
 }

@@ -120,7 +120,8 @@ impl<N: Network> Driver<'_, N> {
         head.set_version(Version::Http2);
         let connection = (self.served.stream(), &self.served.origin, self.listener);
         match Incoming::new(self.worker, connection, head, began) {
-            Ok(incoming) => {
+            Ok(mut incoming) => {
+                incoming.is_spare = self.served.is_spare;
                 let limits = &incoming.plan.process.client_limits;
                 let (most, age) = (limits.requests_per_connection, limits.connection_age);
                 self.begin(stream, asked, ends, wants, Work::Exchange(incoming));

@@ -1,0 +1,186 @@
+//! A second attempt beside one that has not been answered for a while; the client gets the response that begins first.
+
+use std::cell::Cell;
+use std::future::poll_fn;
+use std::pin::{Pin, pin};
+use std::rc::Rc;
+use std::task::Poll;
+use std::time::Duration;
+
+use loadx_core::config::BackendProtocol;
+use loadx_core::{Attempts, Backend, BackendId, Choice, Ended, Failure, Pick, Replay};
+
+use super::attempt::encode;
+use super::failure::{Sent, unanswered};
+use super::routing::Forwarded;
+use super::{Answer, Exchange};
+use crate::context::Worker;
+use crate::incoming::Incoming;
+use crate::io::Waiting;
+use crate::net::{Network, PipeOf, StreamOf};
+use crate::patience::Patience;
+use crate::shared::LocalView;
+use crate::sides::{BodySink as _, Piece, RequestSink as _, RequestSource, ResponseSink};
+use crate::timer::Timer;
+use crate::upstream::connect;
+use crate::upstream::h1::{Conversation, ConversationParts};
+use crate::upstream::pool::Connection;
+
+/// An attempt of which the response has begun before that of the first attempt.
+pub(super) struct Won<N: Network> {
+    pub(super) pick: Pick<LocalView>,
+    pub(super) conversation: Conversation<StreamOf<N>>,
+}
+
+impl<N, R, W> Exchange<'_, N, R, W>
+where
+    N: Network,
+    R: RequestSource<PipeOf<N>>,
+    W: ResponseSink<PipeOf<N>>,
+{
+    /// After what time a second backend gets the request; `None` if none does. A request with content, or with an offer of
+    /// another protocol, has one attempt at a time.
+    pub(super) fn hedge_delay(&self, view: &LocalView) -> Option<Duration> {
+        let delay = view.hedge()?.delay()?;
+        let head = &self.incoming.head;
+        let is_plain = !self.incoming.has_body() && !head.offers_upgrade();
+        let cluster = &self.incoming.plan.clusters[self.forwarded.cluster];
+        let may_hedge = is_plain
+            && self.sent.is_none()
+            && self.attempts.is_repeatable(self.replay())
+            && cluster.transport.protocol == BackendProtocol::Http1;
+        may_hedge.then_some(delay)
+    }
+
+    /// Makes an attempt at `backend`, and after `delay` a second one at another backend. If the second one is answered first, the
+    /// first one ends with [`Failure::Overtaken`], and `won` has the second one.
+    pub(super) async fn attempt_beside(&mut self, backend: &Backend, delay: Duration) -> Result<Answer<N>, Failure> {
+        let is_answered = Rc::new(Cell::new(false));
+        self.answered = Some(Rc::clone(&is_answered));
+        let second = Second {
+            worker: Rc::clone(self.worker),
+            incoming: self.incoming,
+            forwarded: self.forwarded.clone(),
+            attempts: self.attempts.clone(),
+            replay: self.replay(),
+            number: self.tries + 1,
+            proxy_header: self.proxy_header(self.forwarded.cluster),
+            present: backend.id(),
+        };
+        let mut second: Option<Pin<Box<_>>> = Some(Box::pin(second.run(delay)));
+        let mut won = None;
+        let attempt = {
+            let mut first = pin!(self.attempt_in_time(backend));
+            poll_fn(|cx| {
+                if let Poll::Ready(attempt) = first.as_mut().poll(cx) {
+                    return Poll::Ready(attempt);
+                }
+                if is_answered.get() {
+                    second = None;
+                }
+                let Some(Poll::Ready(answered)) = second.as_mut().map(|second| second.as_mut().poll(cx)) else {
+                    return Poll::Pending;
+                };
+                (won, second) = (Some(Box::new(answered)), None);
+                Poll::Ready(Err(Failure::Overtaken))
+            })
+            .await
+        };
+        self.answered = None;
+        self.won = won;
+        attempt
+    }
+}
+
+/// What a second attempt takes.
+struct Second<'e, N: Network> {
+    worker: Rc<Worker<N>>,
+    incoming: &'e Incoming,
+    forwarded: Forwarded,
+    attempts: Attempts,
+    replay: Replay,
+    /// The number of the attempt, from 1.
+    number: usize,
+    proxy_header: Option<Vec<u8>>,
+    /// The backend of the first attempt.
+    present: BackendId,
+}
+
+impl<N: Network> Second<'_, N> {
+    /// Waits, makes the attempt, and returns when its response begins; never if it fails.
+    async fn run(self, delay: Duration) -> Won<N> {
+        tokio::time::sleep(delay).await;
+        match self.attempt().await {
+            Some(won) => won,
+            None => std::future::pending().await,
+        }
+    }
+
+    async fn attempt(&self) -> Option<Won<N>> {
+        let Second { worker, incoming, attempts, .. } = self;
+        let view = worker.view(&incoming.plan, self.forwarded.cluster);
+        let now = worker.clock.now();
+        if !attempts.has_other(&view, self.present, self.replay) || view.gate().is_busy() {
+            return None;
+        }
+        let (entropy, key) = (worker.entropy(), view.key(incoming.client));
+        let Choice::Picked(pick) = attempts.choose_beside(view.clone(), now, entropy, key, self.present) else {
+            return None;
+        };
+        if !view.retry_budget().take() {
+            return None;
+        }
+        worker.metrics.borrow_mut().hedges += 1;
+        match self.send(pick.backend()).await {
+            Ok(conversation) => {
+                worker.metrics.borrow_mut().hedges_won += 1;
+                Some(Won { pick, conversation })
+            }
+            Err(failure) => {
+                tracing::debug!(request = %incoming.id, "a second attempt failed: {failure}");
+                let id = pick.backend().id();
+                let ended = Ended::unanswered(failure.outcome(), worker.clock.now().since(now));
+                if let Some(observation) = pick.finish(ended) {
+                    worker.report(id, observation);
+                }
+                None
+            }
+        }
+    }
+
+    /// Sends the request, on an idle connection if there is one, and waits until the response begins.
+    async fn send(&self, backend: &Backend) -> Result<Conversation<StreamOf<N>>, Failure> {
+        let (plan, cluster) = (&self.incoming.plan, self.forwarded.cluster);
+        if let Some(idle) = self.worker.pool.take(backend, &plan.clusters[cluster].transport) {
+            match self.converse(idle).await {
+                // The backend has most likely just closed the idle connection.
+                Err(Failure::Unanswered { .. }) => {}
+                conversation => return conversation,
+            }
+        }
+        let header = self.proxy_header.as_deref();
+        self.converse(connect::connect(&self.worker, (plan, cluster), backend, header).await?).await
+    }
+
+    async fn converse(&self, connection: Connection<StreamOf<N>>) -> Result<Conversation<StreamOf<N>>, Failure> {
+        let Second { worker, incoming, .. } = self;
+        let silence = incoming.attempt_policy(self.forwarded.cluster).response;
+        let (timer, patience) = (Timer::new(worker.clock), Patience::idle(silence));
+        let mut conversation = Conversation::new(connection);
+        let (mut request, mut response) = conversation.halves(&ConversationParts {
+            waiting: Waiting { timer: &timer, buffers: &worker.buffers },
+            patience: &patience,
+            pool: &worker.pool,
+            to_head: incoming.head.is_head(),
+        });
+        encode(incoming, &self.forwarded, self.number, |head, forwarding, changes| {
+            request.head(head, forwarding, changes);
+        });
+        let sent = request.send(Piece { content: b"", end: Some(b"") }).await;
+        sent.map_err(|broken| unanswered(&broken, Sent::of_bytes(request.written())))?;
+        let deadline = timer.now() + silence;
+        response.begins(|| deadline).await?;
+        drop((request, response));
+        Ok(conversation)
+    }
+}
