@@ -23,6 +23,8 @@ enum Command {
     Peers(peers::PeersArguments),
     /// Break backends in a dozen ways behind LoadX, nginx, HAProxy and Envoy, and tell what clients notice
     Faults(faults::FaultsArguments),
+    /// Send three times what the backends can serve through LoadX, nginx, HAProxy and Envoy, and tell what clients get
+    Overload(faults::OverloadArguments),
     /// Count the instructions of the hot path, and report changes
     Counts(counts::CountsArguments),
     /// Run one operation, for `counts`
@@ -45,6 +47,7 @@ fn main() -> ExitCode {
         Command::Counts(arguments) => counts::run(&arguments),
         Command::CountCase(arguments) => counts::run_case(&arguments),
         Command::Faults(arguments) => faults::run(&arguments),
+        Command::Overload(arguments) => faults::overload(&arguments),
         Command::FaultBackend(arguments) => faults::backend(&arguments).map_err(Into::into),
         Command::Floor(arguments) => peers::floor(&arguments).map_err(Into::into),
     };

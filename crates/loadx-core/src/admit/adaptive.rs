@@ -17,7 +17,7 @@ pub(crate) struct Adaptive {
     unloaded: Option<f64>,
     /// The limit and the time when the limit began to fall.
     high: Option<(f64, f64)>,
-    /// Whether the limit doubles in place of growing by a tenth, because the capacity is not known.
+    /// Whether the limit doubles in place of growing by a fifth at most, because the capacity is not known.
     leaps: bool,
     /// The requests that have not ended and began before the limit last changed, or before the backend last reached the limit.
     earlier: u32,
@@ -36,9 +36,9 @@ const MAX: f64 = 1_000_000.0;
 /// The successes of which the mean time says something.
 const SUCCESSES_MIN: u32 = 50;
 
-/// How much longer requests may take than at an unloaded backend, on the logarithmic scale: one and a half times as long. Some
-/// requests must wait at the backend, so that it is never idle.
-const CONGESTED: f64 = 37.0;
+/// How much longer requests may take than at an unloaded backend, on the logarithmic scale: 1.3 times as long. Some requests
+/// must wait at the backend, so that it is never idle.
+const CONGESTED: f64 = 20.0;
 
 /// By how much the time falls at least if half of the requests wait for the others, on the logarithmic scale: half of a doubling.
 const FALLS: f64 = 32.0;
@@ -88,10 +88,11 @@ impl Adaptive {
         if !is_full {
             // The limit limits nothing at the moment.
             self.high = None;
-        } else if self.unloaded.is_some_and(|unloaded| time <= unloaded + CONGESTED) {
-            self.rise();
         } else {
-            self.fall(time);
+            match self.unloaded.map(|unloaded| (unloaded + CONGESTED - time) / CONGESTED) {
+                Some(room @ 0.0..) => self.rise(room),
+                _ => self.fall(time),
+            }
         }
         self.limit = self.limit.clamp(1.0, MAX);
         if self.limit != before {
@@ -110,9 +111,10 @@ impl Adaptive {
         };
     }
 
-    fn rise(&mut self) {
+    /// Raises the limit; `room` is 1 at the time of an unloaded backend, and 0 at the longest time.
+    fn rise(&mut self, room: f64) {
         self.high = None;
-        self.limit = if self.leaps { self.limit * 2.0 } else { self.limit * 1.1 + 1.0 };
+        self.limit = if self.leaps { self.limit * 2.0 } else { self.limit * (1.02 + 0.2 * room.min(1.0)) + 0.5 };
     }
 
     fn fall(&mut self, time: f64) {
@@ -122,7 +124,7 @@ impl Adaptive {
                 // The requests did not wait for each other.
                 self.unloaded = Some(time);
                 self.leaps = true;
-                return self.rise();
+                return self.rise(1.0);
             }
             self.high = Some((self.limit, time));
         }

@@ -2,8 +2,6 @@
 
 use std::sync::atomic::{AtomicI64, Ordering};
 
-use super::HedgePolicy;
-
 /// When LoadX asks another backend after a backend may have seen the request.
 ///
 /// A request that no backend has seen, because the connection was refused for example, is always sent to another backend.
@@ -19,8 +17,6 @@ pub struct RetryPolicy {
     pub non_idempotent: bool,
     /// How many requests of a cluster are sent again.
     pub budget: BudgetPolicy,
-    /// When a second backend gets a request while the first one has not answered; `None`: never. Default `None`.
-    pub hedge: Option<HedgePolicy>,
 }
 
 /// The limit of the requests of a cluster that are sent again, over all workers.
@@ -42,7 +38,7 @@ impl Default for RetryPolicy {
     fn default() -> Self {
         let mut statuses = Statuses::default();
         [500, 502, 503, 504].into_iter().for_each(|status| statuses.add(status));
-        RetryPolicy { statuses, resends_max: 2, non_idempotent: false, budget: BudgetPolicy::default(), hedge: None }
+        RetryPolicy { statuses, resends_max: 2, non_idempotent: false, budget: BudgetPolicy::default() }
     }
 }
 

@@ -10,7 +10,7 @@ use ipnet::IpNet;
 
 use super::{ClientRules, LogField, LogFormat};
 use crate::route::Route;
-use crate::{Algorithm, AttemptPolicy, BackendSpec, HealthPolicy, LimitPolicy};
+use crate::{Algorithm, AttemptPolicy, BackendSpec, HealthPolicy, HedgePolicy, LimitPolicy};
 
 /// The validated config.
 #[derive(Clone, Debug, PartialEq)]
@@ -209,6 +209,8 @@ pub struct ClusterConfig {
     pub attempt: AttemptPolicy,
     /// The requests at the same time at the backends.
     pub limits: LimitPolicy,
+    /// When a second backend gets a request while the first one has not answered; `None`: never. Default `None`.
+    pub hedge: Option<HedgePolicy>,
     /// What exchanges find on connections to the backends.
     pub transport: BackendTransport,
 }

@@ -5,7 +5,8 @@ use std::time::Duration;
 use super::checker::Checker;
 use super::reader::{At, Problem, Typed as _};
 use super::resilience_file::{
-    FileBreaker, FileLimits, FileOutliers, FileResilience, FileResilienceKeys, FileRetries, OrOff, WholeOrAuto,
+    FileBreaker, FileHedge, FileLimits, FileOutliers, FileResilience, FileResilienceKeys, FileRetries, OrOff,
+    WholeOrAuto,
 };
 use crate::{
     BackendLimit, BreakerPolicy, BudgetPolicy, HedgePolicy, LimitPolicy, OutlierPolicy, RetryPolicy, Statuses,
@@ -19,6 +20,7 @@ pub(super) struct Resilience {
     pub(super) limits: LimitPolicy,
     pub(super) slow_start: Option<Duration>,
     pub(super) breaker: Option<BreakerPolicy>,
+    pub(super) hedge: Option<HedgePolicy>,
 }
 
 impl Resilience {
@@ -29,6 +31,7 @@ impl Resilience {
             limits: LimitPolicy::default(),
             slow_start: None,
             breaker: None,
+            hedge: None,
         }
     }
 }
@@ -64,6 +67,10 @@ impl Checker<'_> {
                 Some(outliers(typed))
             }
         };
+        let hedge = match keys.retries.as_ref().map(|typed| &typed.value) {
+            Some(OrOff::Object(typed)) => typed.hedge.as_ref().map(|typed| hedge(&typed.value)),
+            _ => None,
+        };
         let retry = match keys.retries.as_ref().map(|typed| &typed.value) {
             None => RetryPolicy::default(),
             Some(OrOff::Off) => RetryPolicy::off(),
@@ -72,7 +79,7 @@ impl Checker<'_> {
         let limits = keys.limits.as_ref().map(|typed| self.limits(typed)).unwrap_or_default();
         let breaker = keys.breaker.as_ref().map(|typed| breaker(&typed.value));
         let slow_start = keys.slow_start.as_ref().map(|typed| typed.value.duration());
-        Resilience { outliers, retry, limits, slow_start, breaker }
+        Resilience { outliers, retry, limits, slow_start, breaker, hedge }
     }
 
     fn limits(&mut self, at: &At<FileLimits>) -> LimitPolicy {
@@ -106,6 +113,10 @@ fn outliers(typed: &FileOutliers) -> OutlierPolicy {
     }
 }
 
+fn hedge(typed: &FileHedge) -> HedgePolicy {
+    HedgePolicy { percentile: typed.percentile.0 as u8, delay_min: typed.min_delay.duration() }
+}
+
 fn breaker(typed: &FileBreaker) -> BreakerPolicy {
     BreakerPolicy {
         failed_percent: typed.failed_percent.0 as u32,
@@ -129,9 +140,5 @@ fn retries(typed: &FileRetries) -> RetryPolicy {
             percent: typed.budget_percent.0 as u32,
             per_second_min: typed.budget_per_second.0 as u32,
         },
-        hedge: typed.hedge.as_ref().map(|typed| HedgePolicy {
-            percentile: typed.value.percentile.0 as u8,
-            delay_min: typed.value.min_delay.duration(),
-        }),
     }
 }

@@ -130,6 +130,7 @@ impl Checker<'_> {
                     health_keys: HealthKeys::default(),
                     attempt: AttemptPolicy { retry: resilience.retry, ..timeouts(file).attempt() },
                     limits: resilience.limits,
+                    hedge: resilience.hedge,
                     transport: BackendTransport {
                         tls: file.backend_tls.as_ref().and_then(|tls| self.backend_tls(tls)),
                         proxy_protocol: None,
@@ -199,6 +200,7 @@ impl Checker<'_> {
                 retry: resilience.retry,
             },
             limits: resilience.limits,
+            hedge: resilience.hedge,
             transport: BackendTransport {
                 tls: typed.tls.as_ref().and_then(|tls| self.backend_tls(tls)),
                 proxy_protocol: match typed.proxy_protocol {

@@ -386,7 +386,7 @@ impl Member {
         self.health = Arc::new(typed.health.clone());
         self.attempt = typed.attempt;
         self.cluster.set_retry_budget(typed.attempt.retry.budget);
-        self.cluster.set_hedging(typed.attempt.retry.hedge);
+        self.cluster.set_hedging(typed.hedge);
         self.cluster.set_limits(&typed.limits);
         self.client_field.clone_from(&typed.limits.client_field);
         if *self.transport != typed.transport {

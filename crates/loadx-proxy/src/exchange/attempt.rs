@@ -31,16 +31,8 @@ where
     R: RequestSource<PipeOf<N>>,
     W: ResponseSink<PipeOf<N>>,
 {
-    /// Makes an attempt within the time of the whole exchange.
-    pub(super) async fn attempt_in_time(&mut self, backend: &Backend) -> Result<Answer<N>, Failure> {
-        match self.attempts.exchange_deadline(&self.policy) {
-            None => self.attempt_while_served(backend).await,
-            Some(deadline) => self.attempt_until(backend, deadline).await,
-        }
-    }
-
     /// Calls [`attempt_while_served`](Self::attempt_while_served) with the deadline of the whole exchange.
-    async fn attempt_until(&mut self, backend: &Backend, deadline: Time) -> Result<Answer<N>, Failure> {
+    pub(super) async fn attempt_until(&mut self, backend: &Backend, deadline: Time) -> Result<Answer<N>, Failure> {
         let limit = self.policy.exchange.unwrap_or_default();
         let at = self.worker.clock.instant(deadline);
         match tokio::time::timeout_at(at, self.attempt_while_served(backend)).await {
@@ -57,7 +49,7 @@ where
     }
 
     /// Calls [`attempt`](Self::attempt), and fails when the drain of the backend is over.
-    async fn attempt_while_served(&mut self, backend: &Backend) -> Result<Answer<N>, Failure> {
+    pub(super) async fn attempt_while_served(&mut self, backend: &Backend) -> Result<Answer<N>, Failure> {
         let attempt = until_cut(backend, pin!(self.attempt(backend))).await;
         attempt.unwrap_or_else(|| match self.progress.answered.get() {
             None => Err(Failure::DrainOver),

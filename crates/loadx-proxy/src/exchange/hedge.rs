@@ -70,7 +70,12 @@ where
         let mut second: Option<Pin<Box<_>>> = Some(Box::pin(second.run(delay)));
         let mut won = None;
         let attempt = {
-            let mut first = pin!(self.attempt_in_time(backend));
+            let mut first = pin!(async {
+                match self.attempts.exchange_deadline(&self.policy) {
+                    None => self.attempt_while_served(backend).await,
+                    Some(deadline) => self.attempt_until(backend, deadline).await,
+                }
+            });
             poll_fn(|cx| {
                 if let Poll::Ready(attempt) = first.as_mut().poll(cx) {
                     return Poll::Ready(attempt);
@@ -166,7 +171,7 @@ impl<N: Network> Second<'_, N> {
         let Second { worker, incoming, .. } = self;
         let silence = incoming.attempt_policy(self.forwarded.cluster).response;
         let (timer, patience) = (Timer::new(worker.clock), Patience::idle(silence));
-        let mut conversation = Conversation::new(connection);
+        let mut conversation = Conversation::new(connection, None);
         let (mut request, mut response) = conversation.halves(&ConversationParts {
             waiting: Waiting { timer: &timer, buffers: &worker.buffers },
             patience: &patience,

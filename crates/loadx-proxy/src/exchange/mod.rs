@@ -284,7 +284,11 @@ where
             self.progress.head_at.set(None);
             self.served_by = Some(ServedBy { index: pick.index(), view: pick.view().clone() });
             let mut attempt = match self.hedge_delay(pick.view()) {
-                None => self.attempt_in_time(backend).await,
+                // The deadline is looked at here: a function of its own would cost each exchange a layer more.
+                None => match self.attempts.exchange_deadline(&self.policy) {
+                    None => self.attempt_while_served(backend).await,
+                    Some(deadline) => self.attempt_until(backend, deadline).await,
+                },
                 Some(delay) => Box::pin(self.attempt_beside(backend, delay)).await,
             };
             if let Ok(Answer { switched: Some(switched), tunnel, .. }) = &mut attempt {

@@ -3,6 +3,7 @@
 use loadx_core::{Backend, Failure};
 
 use super::{Answer, Exchange, Switched, TunnelEnd};
+use crate::buffers::Input;
 use crate::io::Waiting;
 use crate::net::{Network, PipeOf, StreamOf};
 use crate::patience::Patience;
@@ -19,9 +20,10 @@ where
 {
     /// Sends the request to one backend and relays the response, on an idle connection if there is one.
     pub(super) async fn attempt_over_h1(&mut self, backend: &Backend) -> Result<Answer<N>, Failure> {
-        if let Some(conversation) = self.sent.take() {
+        if let Some(sent) = self.sent.take() {
             self.progress.silent_since.set(self.client.pace.timer.now());
-            return self.converse_over_h1(backend, *conversation, true).await;
+            let (connection, received) = sent.into_parts();
+            return self.converse_over_h1(backend, connection, Some(Box::new(received))).await;
         }
         let cluster = self.forwarded.cluster;
         let mut idle = self.worker.pool.take(backend, &self.incoming.plan.clusters[cluster].transport);
@@ -31,7 +33,7 @@ where
                 Some(connection) => connection,
                 None => self.open(backend).await?,
             };
-            match self.converse_over_h1(backend, Conversation::new(connection), false).await {
+            match self.converse_over_h1(backend, connection, None).await {
                 // The backend has most likely just closed the idle connection. That does not count against its health,
                 // so the same backend gets the request on a new connection.
                 Err(failure @ Failure::Unanswered { .. }) if is_reused && self.resends_after(&failure) => {}
@@ -49,15 +51,18 @@ where
         self.unless_client_leaves(connecting).await
     }
 
-    /// Sends the request on this connection, unless it is sent already, and relays the response.
+    /// Sends the request on this connection and relays the response. `received`: the beginning of the response, if the request was
+    /// sent already.
     async fn converse_over_h1(
         &mut self,
         backend: &Backend,
-        mut conversation: Conversation<StreamOf<N>>,
-        is_sent: bool,
+        connection: Connection<StreamOf<N>>,
+        received: Option<Box<Input>>,
     ) -> Result<Answer<N>, Failure> {
         let (worker, timer) = (self.worker, self.client.pace.timer);
         let patience = Patience::idle(self.policy.response);
+        let is_sent = received.is_some();
+        let mut conversation = Conversation::new(connection, received);
         let (mut request, mut response) = conversation.halves(&ConversationParts {
             waiting: Waiting { timer, buffers: &worker.buffers },
             patience: &patience,

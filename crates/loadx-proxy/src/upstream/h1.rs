@@ -35,8 +35,14 @@ pub(crate) struct ConversationParts<'t, S> {
 }
 
 impl<S: Stream> Conversation<S> {
-    pub(crate) fn new(connection: Connection<S>) -> Self {
-        Conversation { connection, input: Input::default() }
+    /// `received`: what has come already.
+    pub(crate) fn new(connection: Connection<S>, received: Option<Box<Input>>) -> Self {
+        Conversation { connection, input: received.map_or_else(Input::default, |received| *received) }
+    }
+
+    /// The connection, and what has come and is not used yet.
+    pub(crate) fn into_parts(self) -> (Connection<S>, Input) {
+        (self.connection, self.input)
     }
 
     /// Returns the half that sends the request and the half that receives the response.

@@ -41,7 +41,7 @@ fn large_budget(cluster: &ClusterConfig) -> Option<Trap> {
 }
 
 fn hedges_often(cluster: &ClusterConfig) -> Option<Trap> {
-    let hedge = cluster.attempt.retry.hedge?;
+    let hedge = cluster.hedge?;
     let often = 100 - u32::from(hedge.percentile);
     (often > cluster.attempt.retry.budget.percent).then(|| {
         Trap::warning(
@@ -59,7 +59,7 @@ fn hedges_nothing(cluster: &ClusterConfig) -> Option<Trap> {
     let is_h2 = cluster.transport.protocol == loadx_core::config::BackendProtocol::Http2;
     let retry = &cluster.attempt.retry;
     let reason = match () {
-        () if retry.hedge.is_none() => return None,
+        () if cluster.hedge.is_none() => return None,
         () if is_h2 => "LoadX hedges only over HTTP/1.1",
         () if retry.resends_max == 0 => "\"max\" in \"retries\" is 0",
         () if cluster.backends.len() < 2 && !cluster.resolve_each => "it has one backend",

@@ -8,7 +8,7 @@ use std::io::{self, BufRead as _, BufReader, Write as _};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use clap::Args;
@@ -28,6 +28,9 @@ pub(crate) struct BackendArguments {
 /// The time of a response.
 const SERVICE: Duration = Duration::from_millis(5);
 
+/// How many requests a busy backend works on at a time, and for how long on each.
+pub(super) const BUSY: (usize, Duration) = (10, Duration::from_millis(50));
+
 /// The time of a response of a slow backend.
 const SLOW_SERVICE: Duration = Duration::from_millis(100);
 
@@ -38,6 +41,10 @@ struct State {
     file: File,
     /// The open connections, which a refusal ends.
     open: Mutex<Vec<TcpStream>>,
+    /// The requests that a busy backend works on.
+    working: Mutex<usize>,
+    /// Told when one of them ends.
+    idle: Condvar,
 }
 
 pub(crate) fn backend(arguments: &BackendArguments) -> io::Result<()> {
@@ -46,6 +53,8 @@ pub(crate) fn backend(arguments: &BackendArguments) -> io::Result<()> {
         requests: AtomicU64::new(0),
         file: OpenOptions::new().create(true).append(true).open(&arguments.file)?,
         open: Mutex::default(),
+        working: Mutex::default(),
+        idle: Condvar::new(),
     });
     let (listen, accepting) = (arguments.listen, Arc::clone(&state));
     std::thread::spawn(move || {
@@ -100,6 +109,18 @@ impl State {
         Manner::numbered(self.manner.load(Ordering::SeqCst))
     }
 
+    /// Works on a request as a busy backend does.
+    fn work(&self) {
+        let working = self.working.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut working =
+            self.idle.wait_while(working, |working| *working >= BUSY.0).unwrap_or_else(PoisonError::into_inner);
+        *working += 1;
+        drop(working);
+        std::thread::sleep(BUSY.1);
+        *self.working.lock().unwrap_or_else(PoisonError::into_inner) -= 1;
+        self.idle.notify_one();
+    }
+
     fn note(&self, id: &str) -> io::Result<()> {
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         (&self.file).write_all(format!("{} {id}\n", now.as_micros()).as_bytes())
@@ -147,7 +168,11 @@ fn serve(stream: &TcpStream, state: &State) -> io::Result<Then> {
             manner if is_probe && manner != Manner::Refuses => Manner::Good,
             manner => manner,
         };
-        std::thread::sleep(if manner == Manner::Slow { SLOW_SERVICE } else { SERVICE });
+        match manner {
+            Manner::Busy => state.work(),
+            Manner::Slow => std::thread::sleep(SLOW_SERVICE),
+            _ => std::thread::sleep(SERVICE),
+        }
         let fails = manner == Manner::Fails || (manner == Manner::FailsThreeOfTen && number % 10 < 3);
         let status = if fails { "500 Internal Server Error" } else { "200 OK" };
         let content = "x".repeat(1_000);

@@ -24,6 +24,8 @@ pub(super) enum Fault {
     BlackHole,
     /// The backend has another manner.
     Manner(Manner),
+    /// The server of names answers nothing.
+    Names,
     /// The backend refuses every second second.
     Flap,
 }
@@ -33,7 +35,7 @@ pub(super) const BEFORE: Duration = Duration::from_secs(3);
 pub(super) const DURING: Duration = Duration::from_secs(10);
 pub(super) const AFTER: Duration = Duration::from_secs(25);
 
-pub(super) const ALL: [Case; 11] = [
+pub(super) const ALL: [Case; 12] = [
     Case { name: "kill", about: "kill -9, started again after 10 s", fault: Fault::Kill },
     Case { name: "stop", about: "SIGSTOP: accepts connections, never answers", fault: Fault::Stop },
     Case { name: "refuse", about: "closes its listener and all connections", fault: Fault::Manner(Manner::Refuses) },
@@ -56,5 +58,6 @@ pub(super) const ALL: [Case; 11] = [
     Case { name: "slow", about: "takes 20 times as long (100 ms)", fault: Fault::Manner(Manner::Slow) },
     Case { name: "flap", about: "refuses for a second, serves for a second", fault: Fault::Flap },
     Case { name: "black-hole", about: "packets to the backend vanish", fault: Fault::BlackHole },
+    Case { name: "dns", about: "the server of the names answers nothing", fault: Fault::Names },
     Case { name: "all-down", about: "kill -9 of all three, started again after 10 s", fault: Fault::KillAll },
 ];

@@ -16,10 +16,12 @@ pub(super) enum Manner {
     FailsThreeOfTen,
     /// Takes 20 times as long.
     Slow,
+    /// Works on ten requests at a time, for 50 ms each.
+    Busy,
 }
 
 impl Manner {
-    const ALL: [Manner; 7] = [
+    const ALL: [Manner; 8] = [
         Manner::Good,
         Manner::Refuses,
         Manner::BreaksHead,
@@ -27,6 +29,7 @@ impl Manner {
         Manner::Fails,
         Manner::FailsThreeOfTen,
         Manner::Slow,
+        Manner::Busy,
     ];
 
     pub(super) fn name(self) -> String {

@@ -8,6 +8,8 @@ mod case;
 mod contenders;
 mod load;
 mod manner;
+mod names;
+mod overload;
 mod stage;
 mod verdict;
 
@@ -20,9 +22,11 @@ use rustix::process::Signal;
 
 pub(crate) use backend::{BackendArguments, backend};
 use case::{AFTER, BEFORE, Case, DURING, Fault};
-use contenders::Contender;
+use contenders::{Contender, Setup};
 use load::Load;
 use manner::Manner;
+use names::Names;
+pub(crate) use overload::{OverloadArguments, overload};
 use stage::{Stage, since_epoch, wait_for};
 use verdict::Verdict;
 
@@ -81,26 +85,36 @@ fn measure(case: &Case, contender: Contender) -> Result<Verdict, Trouble> {
     let folder = tempfile::tempdir()?;
     let mut stage = Stage::new(folder.path(), case.fault == Fault::BlackHole)?;
     let listen = SocketAddr::from((Ipv4Addr::LOCALHOST, 8_000));
-    let _process = Process::start(&contender.command(listen, &stage.addresses(), folder.path())?, "0")?;
+    let names = (case.fault == Fault::Names).then(|| Names::start(folder.path())).transpose()?;
+    let mut backends: Vec<String> = stage.addresses().iter().map(ToString::to_string).collect();
+    if names.is_some() {
+        backends[1] = names::NAME.to_owned() + ":8001";
+    }
+    let mut command = contender.command(listen, &backends, folder.path(), Setup::Faults)?;
+    if let Some(names) = &names {
+        command = names.within(&command);
+    }
+    let _process = Process::start(&command, "0")?;
     wait_for(listen)?;
     // Checks of health have to begin first.
     std::thread::sleep(Duration::from_secs(1));
     let (began, epoch) = (Instant::now(), since_epoch());
     let load = Load::start(listen, BEFORE + DURING + AFTER, began);
     std::thread::sleep(BEFORE);
-    break_for_a_time(&mut stage, case.fault)?;
+    break_for_a_time(&mut stage, names.as_ref(), case.fault)?;
     let fates = load.finish()?;
     let arrivals = (0..3).map(|index| stage.arrivals(index)).collect::<io::Result<Vec<_>>>()?;
     Ok(Verdict::new(&fates, &arrivals, epoch))
 }
 
 /// Breaks the second backend, or all, for [`DURING`].
-fn break_for_a_time(stage: &mut Stage, fault: Fault) -> io::Result<()> {
+fn break_for_a_time(stage: &mut Stage, names: Option<&Names>, fault: Fault) -> io::Result<()> {
     let all = if fault == Fault::KillAll { 0..3 } else { 1..2 };
     match fault {
         Fault::Kill | Fault::KillAll => all.clone().try_for_each(|index| stage.kill(index))?,
         Fault::Stop => stage.signal(1, Signal::STOP)?,
         Fault::BlackHole => stage.set_vanishing(true)?,
+        Fault::Names => names.iter().for_each(|names| names.set_gone(true)),
         Fault::Manner(manner) => stage.set(1, manner)?,
         Fault::Flap => {
             for _ in 0..DURING.as_secs() / 2 {
@@ -117,6 +131,10 @@ fn break_for_a_time(stage: &mut Stage, fault: Fault) -> io::Result<()> {
         Fault::Kill | Fault::KillAll => all.into_iter().try_for_each(|index| stage.start_again(index)),
         Fault::Stop => stage.signal(1, Signal::CONT),
         Fault::BlackHole => stage.set_vanishing(false),
+        Fault::Names => {
+            names.iter().for_each(|names| names.set_gone(false));
+            Ok(())
+        }
         Fault::Manner(_) => stage.set(1, Manner::Good),
         Fault::Flap => Ok(()),
     }

@@ -74,7 +74,7 @@ fn limits_breaker_and_hedge_have_their_values() {
     assert_eq!((config.limits.per_backend, config.limits.per_cluster), (Some(BackendLimit::Adaptive), Some(70)));
     let breaker = BreakerPolicy { open: Duration::from_secs(2), ..BreakerPolicy::default() };
     assert_eq!(config.health.breaker, Some(breaker));
-    assert_eq!(config.attempt.retry.hedge, Some(HedgePolicy { percentile: 99, ..HedgePolicy::default() }));
+    assert_eq!(config.hedge, Some(HedgePolicy { percentile: 99, ..HedgePolicy::default() }));
     let config = config_of(r#""resilience": {"limits": {"requests_per_backend": 3}}"#);
     assert_eq!((config.limits.per_backend, config.limits.per_cluster), (Some(BackendLimit::Fixed(3)), None));
     for (resilience, told) in [

@@ -37,7 +37,7 @@ fn cluster_entry(cluster: &ClusterConfig, drain: &str) -> Entry {
             ("timeouts.response", seconds(cluster.attempt.response)),
             ("timeouts.exchange", limit(cluster.attempt.exchange)),
             ("retry_grpc", retry_grpc(cluster.attempt.retry_grpc)),
-            ("resilience.retries", resilience::retries(&cluster.attempt.retry)),
+            ("resilience.retries", resilience::retries(&cluster.attempt.retry, cluster.hedge)),
             ("resilience.limits", resilience::limits(&cluster.limits)),
             ("resilience.breaker", resilience::breaker(health.breaker.as_ref())),
             ("resilience.slow_start", limit(health.slow_start)),

@@ -1,7 +1,7 @@
 //! What LoadX does when the backends of a cluster fail.
 
 use super::words::{list, seconds};
-use crate::{BackendLimit, BreakerPolicy, LimitPolicy, OutlierPolicy, RetryPolicy};
+use crate::{BackendLimit, BreakerPolicy, HedgePolicy, LimitPolicy, OutlierPolicy, RetryPolicy};
 
 pub(super) fn outliers(policy: Option<&OutlierPolicy>) -> String {
     let Some(policy) = policy else { return "off".to_owned() };
@@ -19,12 +19,12 @@ pub(super) fn outliers(policy: Option<&OutlierPolicy>) -> String {
     )
 }
 
-pub(super) fn retries(policy: &RetryPolicy) -> String {
+pub(super) fn retries(policy: &RetryPolicy, hedge: Option<HedgePolicy>) -> String {
     if policy.resends_max == 0 {
         return "only of requests that no backend has seen".to_owned();
     }
     let methods = if policy.non_idempotent { "every method" } else { "idempotent methods" };
-    let hedge = policy.hedge.map_or_else(String::new, |hedge| {
+    let hedge = hedge.map_or_else(String::new, |hedge| {
         format!(", a second backend after {} % of the times and {}", hedge.percentile, seconds(hedge.delay_min))
     });
     format!(
