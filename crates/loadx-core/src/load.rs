@@ -20,6 +20,8 @@ pub(crate) struct Load {
     heads: AtomicU32,
     /// The failed attempts. Wraps around.
     failed: AtomicU32,
+    /// The attempts that another backend overtook. Wraps around.
+    overtaken: AtomicU32,
     /// The failed attempts since the last attempt that was no failure.
     failed_in_a_row: AtomicU32,
     /// Written once, by control.
@@ -40,6 +42,7 @@ pub(crate) struct Totals {
     pub(crate) ended: u32,
     pub(crate) heads: u32,
     pub(crate) failed: u32,
+    pub(crate) overtaken: u32,
     pub(crate) slowness: u64,
 }
 
@@ -55,6 +58,7 @@ impl Load {
             ended: (counts / ENDED) as u32,
             heads: self.heads.load(Ordering::Relaxed),
             failed: self.failed.load(Ordering::Relaxed),
+            overtaken: self.overtaken.load(Ordering::Relaxed),
             slowness: self.slowness.load(Ordering::Relaxed),
         }
     }
@@ -149,6 +153,11 @@ impl Load {
     pub(crate) fn note_failure(&self) -> u32 {
         self.failed.fetch_add(1, Ordering::Relaxed);
         self.failed_in_a_row.fetch_add(1, Ordering::Relaxed).wrapping_add(1)
+    }
+
+    /// Notes an attempt that another backend overtook.
+    pub(crate) fn note_overtaken(&self) {
+        self.overtaken.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Begins a new row of failures.

@@ -161,6 +161,13 @@ impl View {
                 if !matches!(choice, Choice::Picked(_)) {
                     guards.end();
                 }
+                // Another request may just have found the cluster at its limit because of this one. With every backend at its
+                // limit, the end of an attempt lets that request go.
+                if let Choice::None(_) = choice
+                    && self.gate.is_busy()
+                {
+                    self.gate.release();
+                }
                 choice
             }
             Err(Held::Full) => Choice::Wait,
@@ -249,6 +256,7 @@ impl<V: Deref<Target = View>> Pick<V> {
         let evidence = match outcome {
             Outcome::Cancelled => return None,
             Outcome::Overtaken => {
+                self.backend().load.note_overtaken();
                 self.view.hedge.iter().for_each(|hedge| hedge.note_late());
                 return None;
             }

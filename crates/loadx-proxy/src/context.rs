@@ -233,7 +233,7 @@ impl<N: Network> Worker<N> {
     /// Whether connections must close although their last response may have promised to keep them. A worker that is
     /// retired keeps its promise: the client may be sending the next request, which would be lost.
     pub(crate) fn must_close(&self) -> bool {
-        self.is_stopping() || self.shared.places.is_awaited()
+        self.is_stopping() || self.shared.places.is_awaited() || self.shared.is_short_of_memory()
     }
 
     /// Tells control how a backend failed. When control cannot keep up, the report is dropped: the

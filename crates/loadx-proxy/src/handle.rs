@@ -62,6 +62,13 @@ impl Handle {
         let _ = self.send(Command::NoteFailure(reason));
     }
 
+    /// Tells how much memory the process uses, and how much its control group, with the limit of the group; in bytes. When
+    /// little is left (of the group, or of `max_memory` of the config), the proxy takes no new work.
+    pub fn note_memory(&self, used: u64, of_group: Option<(u64, u64)>) {
+        // The next note comes soon.
+        let _ = self.send(Command::NoteMemory { used, of_group });
+    }
+
     /// The events from now on. A receiver that is too slow loses the oldest events, and is told their number.
     pub fn events(&self) -> broadcast::Receiver<EventRecord> {
         self.events.subscribe()

@@ -170,6 +170,12 @@ pub const SPARE_PLACES: usize = 16;
 /// lingering close ([`LINGER`]) is sooner.
 pub const SPARE_AFTER: Duration = Duration::from_secs(3);
 
+/// The share of the memory, in percent, beyond which LoadX takes no new work. The rest is for what runs.
+pub const MEMORY_TIGHT_PERCENT: u64 = 90;
+
+/// The share of the memory, in percent, down to which LoadX takes no new work then.
+pub const MEMORY_WIDE_PERCENT: u64 = 80;
+
 /// How long a worker waits after a failed accept, for example for lack of file descriptors.
 pub const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 

@@ -38,6 +38,8 @@ pub(crate) enum Order<N: Network> {
     Log(Option<LogSender>),
     /// Close an idle client connection, if there is one, because a new client waits for a place.
     Shed,
+    /// Close all idle connections, of clients and to backends, because memory is short.
+    ShedAll,
     /// Wake all exchanges, because some must leave their backend: its drain is over, or control gave the backend up.
     WakeExchanges,
     /// Free the counts that the worker keeps for these backends and clusters, because they left the plan.
@@ -92,6 +94,8 @@ pub(crate) enum Command {
     Observe(oneshot::Sender<Box<Observed>>),
     /// Send what another process needs to go on with the work of this one.
     HandOver(oneshot::Sender<std::io::Result<HandedOver>>),
+    /// The bytes of memory that the process uses, and those of its control group with the limit of the group.
+    NoteMemory { used: u64, of_group: Option<(u64, u64)> },
     /// Show in the status that a config could not be applied, with the reason.
     NoteFailure(String),
     /// Open the file of the access log again, by its path. The sender gets the result.

@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::ops::Deref;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 use arc_swap::ArcSwap;
 use loadx_core::View;
@@ -20,6 +20,8 @@ use crate::tls::{TlsBackends, TlsListeners};
 pub(crate) struct Shared {
     /// The present plan; control writes, workers read.
     plan: ArcSwap<Plan>,
+    /// Whether memory is nearly used up, so that new requests are refused; written by control.
+    is_short_of_memory: AtomicBool,
     /// Counts every plan and every view that was published. A worker that knows this number knows the present plan
     /// and views: one load a request.
     version: CachePadded,
@@ -47,6 +49,7 @@ impl Shared {
             places: Places::new(plan.process.max_connections),
             clients: ClientCounts::default(),
             plan: ArcSwap::new(plan),
+            is_short_of_memory: AtomicBool::new(false),
             version: CachePadded::default(),
             loads: (0..workers).map(|_| Default::default()).collect(),
         }
@@ -60,6 +63,15 @@ impl Shared {
     /// How many times something was published.
     pub(crate) fn version(&self) -> u64 {
         self.version.0.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn is_short_of_memory(&self) -> bool {
+        self.is_short_of_memory.load(Ordering::Relaxed)
+    }
+
+    /// Sets whether new requests are refused. Returns whether they were before.
+    pub(crate) fn set_short_of_memory(&self, is_short: bool) -> bool {
+        self.is_short_of_memory.swap(is_short, Ordering::Relaxed)
     }
 
     /// Makes this the present plan.

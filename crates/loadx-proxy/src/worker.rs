@@ -115,6 +115,10 @@ fn obey<N: Network>(worker: &Rc<Worker<N>>, accepting: &mut Accepting<N>, order:
         Order::CutAll => worker.sessions.cut("cut at the end of the drain after an upgrade"),
         Order::Log(sender) => worker.log.redirect(sender),
         Order::Shed => drop(worker.shed()),
+        Order::ShedAll => {
+            while worker.shed() {}
+            worker.pool.clear();
+        }
         Order::WakeExchanges => worker.sessions.wake_all(),
         Order::Forget(departed) => worker.metrics.borrow_mut().forget(&departed),
         Order::Census(reply) => drop(reply.send(worker.census())),

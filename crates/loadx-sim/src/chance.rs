@@ -44,18 +44,27 @@ impl Chances {
     /// The service time of an exchange at a backend. An exchange with a long service time at one backend has a long
     /// service time at every backend.
     pub(crate) fn service(&self, exchange: ExchangeNumber, model: &BackendModel) -> Duration {
-        match model.distribution {
-            Service::Fixed => model.service,
-            Service::Exponential => {
-                let mut stream = self.stream(exchange);
-                stream.next_u64();
-                exponential(model.service, stream.unit())
-            }
-        }
+        service(self.stream(exchange), model)
+    }
+
+    /// The service time of the second attempt of an exchange, which does not depend on that of the first: a cluster hedges
+    /// because its backends are late at times, not because some requests take long everywhere.
+    pub(crate) fn second_service(&self, exchange: ExchangeNumber, model: &BackendModel) -> Duration {
+        service(self.stream(!exchange), model)
     }
 
     fn stream(&self, exchange: ExchangeNumber) -> SplitMix64 {
         SplitMix64::new(SplitMix64::new(self.exchanges ^ exchange).next_u64())
+    }
+}
+
+fn service(mut stream: SplitMix64, model: &BackendModel) -> Duration {
+    match model.distribution {
+        Service::Fixed => model.service,
+        Service::Exponential => {
+            stream.next_u64();
+            exponential(model.service, stream.unit())
+        }
     }
 }
 

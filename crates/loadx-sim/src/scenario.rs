@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use loadx_core::{Algorithm, AttemptPolicy, BackendSpec, HealthPolicy, LimitPolicy};
+use loadx_core::{Algorithm, AttemptPolicy, BackendSpec, HealthPolicy, HedgePolicy, LimitPolicy};
 
 /// The most requests of a run: some minutes of computing time.
 const REQUESTS_MAX: f64 = 50_000_000.0;
@@ -19,6 +19,8 @@ pub struct Scenario {
     pub attempt: AttemptPolicy,
     /// The requests at the same time at each backend, and the queue for the others.
     pub limits: LimitPolicy,
+    /// When a second backend gets a request that the first one has not answered yet; `None`: never.
+    pub hedge: Option<HedgePolicy>,
     /// The most client connections at the same time; further requests wait. Each request has its own connection.
     pub max_connections: usize,
     /// The backends.

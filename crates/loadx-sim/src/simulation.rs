@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use loadx_core::{
     Attempts, BackendId, Choice, Cluster, ConnectFailure, ConnectFailureKind, Ended, Entered, Event as Change,
-    Evidence, Failure, Ids, Key, KeyPrefixes, NameAnswer, NoBackend, Observation, Outcome, Pick, Place, Replay, Stage,
-    Time, Turn, View,
+    Evidence, Failure, HedgeClock, Ids, Key, KeyPrefixes, NameAnswer, NoBackend, Observation, Outcome, Pick, Place,
+    Replay, Stage, Time, Turn, View,
 };
 
 use crate::backend::{Backend, ExchangeNumber};
@@ -34,6 +34,11 @@ enum Event {
     },
     /// The backend of attempt number `attempt` has been silent for as long as the policy allows.
     Silent {
+        exchange: ExchangeNumber,
+        attempt: usize,
+    },
+    /// A second backend may get the request of attempt number `attempt`.
+    Hedge {
         exchange: ExchangeNumber,
         attempt: usize,
     },
@@ -62,6 +67,8 @@ struct Exchange {
     /// The status for the last failed attempt.
     failed_with: Option<u16>,
     pick: Option<Pick<Arc<View>>>,
+    /// The second attempt beside the present one.
+    second: Option<Pick<Arc<View>>>,
     /// Whether the exchange has been in the queue and has its turn.
     has_turn: bool,
     /// When the exchange first entered the queue.
@@ -118,6 +125,7 @@ impl<'s> Run<'s> {
         let mut cluster = Cluster::new(scenario.algorithm, scenario.health.clone());
         cluster.set_retry_budget(scenario.attempt.retry.budget);
         cluster.set_limits(&scenario.limits);
+        cluster.set_hedging(scenario.hedge);
         let specs = scenario.backends.iter().map(|backend| backend.spec.clone()).collect();
         cluster.update(Time::ZERO, specs, &mut Ids::default());
         let ids: Vec<BackendId> = cluster.ids().collect();
@@ -168,6 +176,7 @@ impl<'s> Run<'s> {
                     self.attempt_failed(exchange, &Failure::Silent);
                 }
             }
+            Event::Hedge { exchange, attempt } => self.hedge(exchange, attempt),
             Event::Again(exchange) => self.attempt(exchange),
             // `take_turns` looks at every exchange in the queue.
             Event::QueueTime => {}
@@ -181,6 +190,9 @@ impl<'s> Run<'s> {
                 self.tell(format!("backend {} stops", self.scenario.backends[backend].spec.name));
                 let broken = Failure::Unanswered { reason: "connection reset".to_owned(), unsent: false };
                 for exchange in self.backends[backend].stop() {
+                    if self.ends_second(exchange, backend, &broken) {
+                        continue;
+                    }
                     self.attempt_failed(exchange, &broken);
                 }
             }
@@ -227,6 +239,7 @@ impl<'s> Run<'s> {
                     attempts,
                     failed_with: None,
                     pick: None,
+                    second: None,
                     has_turn: false,
                     waits_since: None,
                 },
@@ -275,6 +288,9 @@ impl<'s> Run<'s> {
         let attempt = exchange.attempts.failures();
         let silent_at = exchange.attempts.response_deadline(&self.scenario.attempt, self.now);
         self.events.push(silent_at, Event::Silent { exchange: number, attempt });
+        if let Some(delay) = self.cluster.view().hedge().and_then(HedgeClock::delay) {
+            self.events.push(self.now + delay, Event::Hedge { exchange: number, attempt });
+        }
         if self.backends[position].arrive(number, in_flight) {
             self.serve(position, number);
         }
@@ -323,8 +339,52 @@ impl<'s> Run<'s> {
         }
     }
 
+    /// Makes a second attempt beside the present one, if that one still waits.
+    fn hedge(&mut self, number: ExchangeNumber, attempt: usize) {
+        let view = self.cluster.view();
+        let Some(exchange) = self.exchanges.get_mut(&number) else { return };
+        let Some(present) = exchange.pick.as_ref().map(|pick| pick.backend().id()) else { return };
+        let is_due = exchange.attempts.failures() == attempt && exchange.attempts.has_other(&view, present, REPLAY);
+        if !is_due || view.gate().is_busy() {
+            return;
+        }
+        let (entropy, key) = (self.chances.entropy(!number), view.key(exchange.client));
+        let choice = exchange.attempts.choose_beside(Arc::clone(&view), self.now, entropy, key, present);
+        let Choice::Picked(pick) = choice else { return };
+        if !view.retry_budget().take() {
+            return;
+        }
+        self.retries += 1;
+        let (position, in_flight) = (self.positions[&pick.backend().id()], pick.backend().in_flight());
+        exchange.second = Some(pick);
+        if self.backends[position].is_stopped() {
+            let refused = ConnectFailure { kind: ConnectFailureKind::Refused, reason: "connection refused".into() };
+            self.ends_second(number, position, &Failure::Connect(refused));
+        } else if self.backends[position].arrive(number, in_flight) {
+            self.serve(position, number);
+        }
+    }
+
+    /// Ends the second attempt of an exchange if the attempt is at this backend. Returns whether it was.
+    fn ends_second(&mut self, number: ExchangeNumber, backend: usize, failure: &Failure) -> bool {
+        let Some(exchange) = self.exchanges.get_mut(&number) else { return false };
+        let asked = |pick: &mut Pick<Arc<View>>| self.positions[&pick.backend().id()] == backend;
+        let Some(pick) = exchange.second.take_if(asked) else { return false };
+        let (id, took) = (pick.backend().id(), self.now.since(pick.at()));
+        if let Some(observation) = pick.finish(Ended::unanswered(failure.outcome(), took)) {
+            self.observe(id, &observation);
+        }
+        true
+    }
+
     fn serve(&mut self, backend: usize, exchange: ExchangeNumber) {
-        let took = self.chances.service(exchange, &self.backends[backend].model);
+        let is_there = |pick: &Pick<Arc<View>>| self.positions[&pick.backend().id()] == backend;
+        let second = self.exchanges.get(&exchange).and_then(|exchange| exchange.second.as_ref());
+        let model = &self.backends[backend].model;
+        let took = match second.is_some_and(is_there) {
+            true => self.chances.second_service(exchange, model),
+            false => self.chances.service(exchange, model),
+        };
         self.events.push(self.now + took, Event::Served { backend, exchange });
     }
 
@@ -336,7 +396,19 @@ impl<'s> Run<'s> {
         // A backend also serves requests that LoadX has abandoned.
         let asked = |pick: &Pick<Arc<View>>| self.positions[&pick.backend().id()] == backend;
         let Some(exchange) = self.exchanges.get_mut(&number) else { return };
-        let Some(pick) = exchange.pick.take_if(|pick| asked(pick)) else { return };
+        let pick = match exchange.second.take_if(|pick| asked(pick)) {
+            Some(second) => {
+                if let Some(first) = exchange.pick.take() {
+                    let took = self.now.since(first.at());
+                    first.finish(Ended::unanswered(Outcome::Overtaken, took));
+                }
+                second
+            }
+            None => match exchange.pick.take_if(|pick| asked(pick)) {
+                Some(pick) => pick,
+                None => return,
+            },
+        };
         let took = self.now.since(pick.at());
         pick.finish(Ended { outcome: Outcome::Answered, status: 200, first_byte: took, took });
         self.latencies.record(self.now.since(exchange.arrived));
@@ -348,6 +420,7 @@ impl<'s> Run<'s> {
     fn attempt_failed(&mut self, number: ExchangeNumber, failure: &Failure) {
         let Some(exchange) = self.exchanges.get_mut(&number) else { return };
         let Some(pick) = exchange.pick.take() else { return };
+        exchange.second = None;
         let backend = pick.backend().id();
         let status = failure.response().map_or(499, |error| error.status);
         exchange.failed_with = Some(status);

@@ -8,6 +8,7 @@ mod config_file;
 mod logging;
 mod manager;
 mod memory;
+mod memory_use;
 mod open_files;
 mod signals;
 mod systemd;

@@ -6,8 +6,10 @@
 
 use std::time::{Duration, Instant};
 
+use crate::memory_use::resident_bytes;
+
 /// The interval in which LoadX looks at its unused memory.
-pub(crate) const LOOK_INTERVAL: Duration = Duration::from_secs(5);
+const LOOK_INTERVAL: Duration = Duration::from_secs(5);
 
 /// LoadX gives memory back that was unused in this number of looks. Giving back takes about 0.15 ms for each MiB, in which no
 /// worker can allocate; LoadX would soon need memory again that was unused for a moment only.
@@ -74,10 +76,7 @@ impl Marks {
 
 /// The resident memory without the memory that the allocator has lent to LoadX.
 fn unused_bytes() -> usize {
-    // The second figure is the number of resident pages (proc_pid_statm(5)).
-    let statm = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
-    let pages: usize = statm.split(' ').nth(1).and_then(|pages| pages.parse().ok()).unwrap_or(0);
-    (pages * rustix::param::page_size()).saturating_sub(allocator::lent_bytes())
+    resident_bytes().saturating_sub(allocator::lent_bytes())
 }
 
 #[cfg(target_env = "gnu")]

@@ -135,10 +135,9 @@ impl ProxyError {
         ProxyError { status, kind, message: message.into(), grpc_status: None, retry_after: None }
     }
 
-    /// The error response for a client beyond the largest number of client connections.
-    pub fn crowded() -> Self {
-        let message = "LoadX has as many clients as it may have; try again later";
-        let error = ProxyError::new(503, "connection_limit_reached", message);
+    /// The error response for a request that LoadX has no room for, for this reason.
+    pub fn crowded(reason: &str) -> Self {
+        let error = ProxyError::new(503, "connection_limit_reached", format!("{reason}; try again later"));
         ProxyError { retry_after: Some(RETRY_AFTER_SECONDS), ..error }
     }
 }

@@ -61,6 +61,10 @@ file_object! {
             /// closes further ones at once. Trusted proxies and peers of the PROXY protocol have no such limit. Without this
             /// key: half of max_connections, so that one address cannot take all, and no limit for loopback addresses.
             max_connections_per_client: Whole<1, 10_000_000>,
+            /// The most memory that LoadX may use, in bytes. From 90 % on LoadX closes idle connections and answers new requests
+            /// with 503 until it uses less than 80 %. Without this key: the limit of the control group of the process, such as
+            /// that of its container, if there is one.
+            max_memory: Whole<1_048_576, 9_007_199_254_740_991>,
             /// The name that LoadX adds to Via in requests and responses. Without this key: no Via, because some
             /// servers answer differently to a request with Via; nginx does not compress the response.
             via: Token,
@@ -84,7 +88,8 @@ file_object! {
             /// connection for a request, LoadX ejects the backend at once.
             health_check_fall: Whole<1, 100> = Whole(3),
             /// The largest number of client connections at the same time. For a further client, LoadX closes a
-            /// connection that is idle; if no connection is idle, further clients wait until LoadX accepts them.
+            /// connection that is idle; if no connection is idle, further clients wait. When no place has come free for three
+            /// seconds, further clients get 503, and status endpoints answer.
             max_connections: Whole<1, 10_000_000> = Whole(1_000),
             /// The longest time to open a connection to a backend, in seconds; LoadX then tries another backend.
             connection_timeout: Seconds = Seconds(5.0),

@@ -25,6 +25,8 @@ pub struct Config {
     pub workers: Option<usize>,
     /// The largest number of client connections at the same time, over all workers.
     pub max_connections: usize,
+    /// The most bytes of memory that the process may use; `None` for the limit of its control group alone.
+    pub memory_max: Option<u64>,
     /// The largest number of connections of one client address at the same time.
     pub connections_per_client: ConnectionsPerClient,
     /// The timeouts of requests, connections and the shutdown.

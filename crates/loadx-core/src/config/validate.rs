@@ -66,6 +66,7 @@ impl Checker<'_> {
             clusters,
             workers: file.workers.map(|workers| workers.value.0 as usize),
             max_connections: file.max_connections.0 as usize,
+            memory_max: file.max_memory.as_ref().map(|most| most.value.0),
             connections_per_client: match &file.max_connections_per_client {
                 Some(typed) => ConnectionsPerClient::Of(typed.value.0 as u32),
                 None => ConnectionsPerClient::Half((file.max_connections.0 as u32).div_ceil(2)),

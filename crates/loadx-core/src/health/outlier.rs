@@ -88,6 +88,8 @@ pub(crate) struct Tally {
     slowness_now: u64,
     /// The attempts that were in flight when a head last came or an attempt last ended.
     in_flight_then: u32,
+    /// The attempts that other backends have overtaken since then.
+    overtaken: u32,
     /// The looks since then.
     silent_looks: u32,
 }
@@ -101,9 +103,12 @@ impl Tally {
         self.ended = self.ended * REMAINS + f64::from(ended);
         self.failed = self.failed * REMAINS + f64::from(failed);
         self.slowness = self.slowness * REMAINS + slowness as f64;
-        if ended > 0 || totals.heads != self.last.heads || totals.in_flight == 0 {
-            (self.silent_looks, self.in_flight_then) = (0, totals.in_flight);
+        let overtaken = totals.overtaken.wrapping_sub(self.last.overtaken);
+        let is_idle = totals.in_flight == 0 && overtaken == 0;
+        if ended > 0 || totals.heads != self.last.heads || is_idle {
+            (self.silent_looks, self.in_flight_then, self.overtaken) = (0, totals.in_flight, 0);
         } else {
+            self.overtaken = self.overtaken.saturating_add(overtaken);
             self.silent_looks = self.silent_looks.saturating_add(1);
         }
         (self.ended_now, self.failed_now, self.slowness_now) = (ended, failed, slowness);
@@ -140,9 +145,9 @@ impl Tally {
         self.slowness / (self.ended - self.failed).max(1.0)
     }
 
-    /// The attempts that began since a head last came or an attempt last ended, and have not ended.
+    /// The attempts that began since a head last came or an attempt last ended, and have not ended, or were overtaken.
     fn unanswered(&self) -> u32 {
-        self.last.in_flight.saturating_sub(self.in_flight_then)
+        self.last.in_flight.saturating_sub(self.in_flight_then) + self.overtaken
     }
 }
 

@@ -103,6 +103,8 @@ pub struct ProcessPolicy {
     pub metrics: bool,
     /// The most client connections at the same time, over all workers.
     pub max_connections: usize,
+    /// The most bytes of memory that the process may use; `None` for the limit of its control group alone.
+    pub memory_max: Option<u64>,
     /// The most connections of one client address.
     pub connections_per_client: ConnectionsPerClient,
 }
@@ -117,6 +119,7 @@ impl ProcessPolicy {
             endpoints_allow: config.endpoints_allow.clone(),
             metrics: config.metrics,
             max_connections: config.max_connections,
+            memory_max: config.memory_max,
             connections_per_client: config.connections_per_client,
         }
     }

@@ -17,6 +17,7 @@ impl<N: Network> Control<N> {
             Command::Ping(reply) => drop(reply.try_send(())),
             Command::Observe(reply) => self.observe(reply, endpoints),
             Command::HandOver(reply) => self.hand_over(reply),
+            Command::NoteMemory { used, of_group } => self.note_memory(used, of_group),
             Command::NoteFailure(reason) => self.status.failure = Some((self.clock.now(), reason)),
             Command::ReopenLog(reply) => self.reopen_log(reply),
         }

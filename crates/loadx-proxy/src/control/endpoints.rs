@@ -390,6 +390,8 @@ fn bounds() -> Value {
         ("look_after_max_ms", limits::LOOK_AFTER_MAX.as_millis() as u64),
         ("events_per_poll", limits::EVENTS_PER_POLL_MAX as u64),
         ("accept_backlog", limits::ACCEPT_BACKLOG as u64),
+        ("memory_tight_percent", limits::MEMORY_TIGHT_PERCENT),
+        ("memory_wide_percent", limits::MEMORY_WIDE_PERCENT),
         ("spare_places", limits::SPARE_PLACES as u64),
         ("spare_places_after_seconds", limits::SPARE_AFTER.as_secs()),
         ("accept_pause_ms", limits::ACCEPT_PAUSE.as_millis() as u64),

@@ -5,6 +5,7 @@ mod certificates;
 mod commands;
 mod endpoints;
 mod hand_over;
+mod memory;
 mod observe;
 mod probe;
 mod reload;

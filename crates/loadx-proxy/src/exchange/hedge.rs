@@ -171,7 +171,7 @@ impl<N: Network> Second<'_, N> {
         let Second { worker, incoming, .. } = self;
         let silence = incoming.attempt_policy(self.forwarded.cluster).response;
         let (timer, patience) = (Timer::new(worker.clock), Patience::idle(silence));
-        let mut conversation = Conversation::new(connection, None);
+        let mut conversation = Conversation::new(connection);
         let (mut request, mut response) = conversation.halves(&ConversationParts {
             waiting: Waiting { timer: &timer, buffers: &worker.buffers },
             patience: &patience,

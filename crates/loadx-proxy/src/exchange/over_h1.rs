@@ -62,7 +62,10 @@ where
         let (worker, timer) = (self.worker, self.client.pace.timer);
         let patience = Patience::idle(self.policy.response);
         let is_sent = received.is_some();
-        let mut conversation = Conversation::new(connection, received);
+        let mut conversation = Conversation::new(connection);
+        if let Some(received) = received {
+            conversation.begin_with(*received);
+        }
         let (mut request, mut response) = conversation.halves(&ConversationParts {
             waiting: Waiting { timer, buffers: &worker.buffers },
             patience: &patience,

@@ -158,7 +158,10 @@ pub(super) fn decide<N: Network>(worker: &Worker<N>, incoming: &mut Incoming) ->
         return Decision::Answer(own);
     }
     if incoming.is_spare {
-        return Decision::Answer(Own::Error(ProxyError::crowded()));
+        return Decision::Answer(Own::Error(ProxyError::crowded("LoadX has as many clients as it may have")));
+    }
+    if worker.shared.is_short_of_memory() {
+        return Decision::Answer(Own::Error(ProxyError::crowded("LoadX is short of memory")));
     }
     let listener = &incoming.plan.listeners[incoming.listener];
     let (rules, tls) = (&listener.client_rules, incoming.tls.as_deref());

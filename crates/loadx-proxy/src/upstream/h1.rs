@@ -35,9 +35,13 @@ pub(crate) struct ConversationParts<'t, S> {
 }
 
 impl<S: Stream> Conversation<S> {
-    /// `received`: what has come already.
-    pub(crate) fn new(connection: Connection<S>, received: Option<Box<Input>>) -> Self {
-        Conversation { connection, input: received.map_or_else(Input::default, |received| *received) }
+    pub(crate) fn new(connection: Connection<S>) -> Self {
+        Conversation { connection, input: Input::default() }
+    }
+
+    /// Adds what has come already.
+    pub(crate) fn begin_with(&mut self, received: Input) {
+        self.input = received;
     }
 
     /// The connection, and what has come and is not used yet.

@@ -30,6 +30,8 @@ pub(crate) enum Manner {
     Fails(u32),
     /// Answers after 100 ms.
     Slow,
+    /// From the sixth second on: accepts connections and requests, and never answers.
+    HangsLater,
     /// Answers one of 25 requests after 400 ms.
     Stalls,
     /// From the second second on: answers nothing, and no connection can be opened.
@@ -92,6 +94,8 @@ pub(crate) const LOAD: Duration = Duration::from_secs(40);
 
 /// The requests of a run.
 pub(crate) const REQUESTS: usize = 4_000;
+
+const HANGS_AT: Duration = Duration::from_secs(5);
 
 const VANISHES_AT: Duration = Duration::from_secs(1);
 
@@ -194,12 +198,13 @@ impl Backend {
             };
             let manner = match self.manner {
                 Manner::Vanishes if at < VANISHES_AT => Manner::Good,
+                Manner::HangsLater if at < HANGS_AT => Manner::Good,
                 _ if at >= MANNERS_LAST => Manner::Good,
                 manner => manner,
             };
             let fails = matches!(manner, Manner::Fails(of_ten) if number % 10 < of_ten);
             match manner {
-                Manner::Silent | Manner::Vanishes => {
+                Manner::Silent | Manner::Vanishes | Manner::HangsLater => {
                     sleep(Duration::from_secs(600)).await;
                     return Ok(());
                 }

@@ -51,6 +51,14 @@ fn with_hedging_few_clients_wait_for_a_response_that_is_late() {
 }
 
 #[test]
+fn hedging_hides_no_backend_that_hangs() {
+    let hedged = json!({ "retries": { "hedge": {}, "budget_percent": 50 } });
+    let told = Run { resilience: hedged, ..Run::of([Manner::Good, Manner::HangsLater, Manner::Good]) }.told();
+    assert_eq!(told.failed(), 0);
+    assert_eq!(told.reached_between(1, 9, 16), 0, "the backend is out of rotation");
+}
+
+#[test]
 fn hedging_stays_within_the_budget() {
     let hedged = json!({ "retries": {
         "hedge": { "percentile": 50, "min_delay": 0.01 }, "budget_percent": 5, "budget_per_second": 1,

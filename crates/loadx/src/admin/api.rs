@@ -134,6 +134,12 @@ pub(crate) struct ClusterState {
     pub(crate) healthy: usize,
     /// All backends.
     pub(crate) total: usize,
+    /// The requests that wait because every backend, or the cluster, is at its limit.
+    pub(crate) waiting: usize,
+    /// The most requests at the same time at all backends; null for no limit.
+    pub(crate) limit: Option<u32>,
+    /// The circuit breaker: closed, open or trying; null without one.
+    pub(crate) breaker: Option<String>,
     /// The exchanges that ended.
     pub(crate) requests: u64,
     /// The exchanges that ended with an error.
@@ -161,6 +167,8 @@ pub(crate) struct BackendState {
     pub(crate) weight: u32,
     /// The running exchanges, tunnels included.
     pub(crate) active: u32,
+    /// The most exchanges at the same time; null for no limit.
+    pub(crate) limit: Option<u32>,
     /// The tunnels.
     pub(crate) tunnels: usize,
     /// The exchanges that ended.

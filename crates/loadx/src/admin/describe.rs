@@ -86,6 +86,9 @@ pub(super) fn clusters(observed: &Observed) -> Vec<ClusterState> {
             algorithm: cluster.snapshot.algorithm.as_str().to_owned(),
             healthy: cluster.snapshot.admitted(),
             total: cluster.snapshot.backends.len(),
+            waiting: cluster.snapshot.waiting,
+            limit: cluster.snapshot.limit,
+            breaker: cluster.snapshot.breaker.map(str::to_owned),
             requests: counts.requests,
             errors: counts.errors,
         }
@@ -107,6 +110,7 @@ pub(super) fn backends(observed: &Observed) -> Vec<BackendState> {
                 in_rotation: backend.admitted,
                 weight: backend.weight,
                 active: backend.in_flight,
+                limit: backend.limit,
                 tunnels: tunnels(observed, backend.id),
                 requests: counts.requests,
                 errors: counts.errors,

@@ -16,7 +16,8 @@ use crate::admin::Admin;
 use crate::certificates::Keeper;
 use crate::logging;
 use crate::manager::{Base, Followed, Manager, Origin, Start, Successor};
-use crate::memory::{self, UnusedMemory};
+use crate::memory::UnusedMemory;
+use crate::memory_use::{self, MemoryUse};
 use crate::signals::{Signals, Wish, Woken};
 use crate::systemd::Systemd;
 use crate::traps::Trap;
@@ -225,8 +226,8 @@ impl Serving<'_> {
     /// takes over.
     fn until_end(&mut self, signals: &mut Signals, mut watch: Option<Watch>) -> End {
         let intervals = watch.as_ref().map(|_| watch::INTERVAL).into_iter().chain(self.systemd.interval());
-        let interval = intervals.fold(memory::LOOK_INTERVAL, Duration::min);
-        let mut memory = UnusedMemory::new();
+        let interval = intervals.fold(memory_use::LOOK_INTERVAL, Duration::min);
+        let (mut memory, mut memory_use) = (UnusedMemory::new(), MemoryUse::new());
         let mut look_at = Instant::now() + interval;
         loop {
             let limit = look_at.saturating_duration_since(Instant::now());
@@ -254,6 +255,7 @@ impl Serving<'_> {
             if look_at <= Instant::now() {
                 look_at = Instant::now() + interval;
                 memory.look();
+                memory_use.look(self.manager.proxy());
                 if let Some(watch) = watch.as_mut()
                     && watch.is_due()
                 {

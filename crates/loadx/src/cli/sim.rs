@@ -133,6 +133,7 @@ impl SimArguments {
             health: cluster.health.clone(),
             attempt: cluster.attempt,
             limits: cluster.limits.clone(),
+            hedge: cluster.hedge,
             max_connections: config.max_connections,
             outages: outages.collect::<Result<_, Trouble>>()?,
             backends,

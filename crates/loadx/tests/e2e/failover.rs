@@ -1,5 +1,8 @@
 //! Backends that stop, hang and return.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use serde_json::json;
 
 use crate::support::{LoadX, Origin, TestBackend, eventually};
@@ -72,6 +75,37 @@ fn an_unhealthy_answer_takes_a_backend_out_and_a_healthy_one_back_in() {
     assert_eq!(loadx.get("/").status, 200);
     loadx.wait_for_log("is down: probe failed: GET /health answered 503");
     loadx.wait_for_log("is up: probe answered 200");
+}
+
+#[test]
+fn operators_see_an_open_breaker() {
+    let is_broken = Arc::new(AtomicBool::new(true));
+    let breaks = Arc::clone(&is_broken);
+    let origin = Origin::start(move |connection| {
+        while connection.request().is_some() {
+            let broken = breaks.load(Ordering::SeqCst);
+            connection.send(if broken { "HTTP/1.1 500 Broken\r\nContent-Length: 0\r\n\r\n" } else { OK });
+        }
+    });
+    let settings = json!({
+        "workers": 1, "resilience": { "retries": "off", "breaker": { "min_requests": 5, "open_time": 0.5 } },
+    });
+    let loadx = LoadX::with(&[origin.address()], &settings);
+    let breaker = || loadx.status()["clusters"]["default"]["circuit_breaker"].as_str().unwrap().to_owned();
+    assert_eq!(breaker(), "closed");
+    let refused = eventually("the breaker is open", || {
+        let response = loadx.get("/");
+        (response.status == 503).then_some(response)
+    });
+    assert_eq!(refused.field("retry-after"), Some("1"));
+    let message = refused.json()["message"].clone();
+    assert_eq!(message, "most requests to the backends failed, and no request gets a backend; try again later");
+    loadx.wait_for_log("the circuit breaker is open: 100 % of the requests failed");
+    let said = loadx.ctl(&["status"]).stdout;
+    assert!(said.contains("cluster default: the circuit breaker "), "{said}");
+    is_broken.store(false, Ordering::SeqCst);
+    eventually("the breaker is closed", || (loadx.get("/").status == 200 && breaker() == "closed").then_some(()));
+    loadx.wait_for_log("the circuit breaker is closed again");
 }
 
 #[test]

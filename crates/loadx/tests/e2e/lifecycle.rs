@@ -1,5 +1,7 @@
 //! Starting, stopping, and the limit of connections.
 
+use std::time::Duration;
+
 use serde_json::json;
 
 use crate::support::{Client, LoadX, Origin, eventually, loadx};
@@ -124,6 +126,62 @@ fn when_no_place_comes_free_the_endpoints_answer_and_other_clients_get_503() {
     assert_eq!(first.response().status, 200);
     first.end();
     eventually("a place is free", || (loadx.get("/").status == 200).then_some(()));
+}
+
+#[test]
+fn when_descriptors_are_lacking_an_idle_client_makes_room() {
+    use rustix::process::{Pid, Resource, Rlimit, prlimit};
+
+    let origin = Origin::answering("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok");
+    let settings = json!({ "workers": 1, "keepalive_timeout": 3_600, "health_check_interval": 3_600 });
+    let loadx = LoadX::with(&[origin.address()], &settings);
+    loadx.wait_for_healthy(1);
+    let mut idle: Vec<_> = (0..10).map(|_| loadx.client()).collect();
+    for client in &mut idle {
+        assert_eq!(client.get("/").response().status, 200);
+    }
+    let files = std::fs::read_dir(format!("/proc/{}/fd", loadx.pid())).unwrap().count() as u64;
+    let limit = Rlimit { current: Some(files), maximum: Some(files) };
+    prlimit(Pid::from_raw(loadx.pid() as i32), Resource::Nofile, limit).unwrap();
+    // Further clients than there are descriptors: for each of them an idle one goes.
+    let mut further: Vec<_> = (0..5).map(|_| loadx.client()).collect();
+    for client in &mut further {
+        assert_eq!(client.get("/").response().status, 200);
+    }
+    loadx.wait_for_log("clients cannot be accepted");
+    let left = |idle: &mut Vec<Client>| {
+        idle.iter_mut().map(|client| usize::from(client.is_silent(Duration::from_millis(1)))).sum::<usize>()
+    };
+    eventually("an idle client has gone", || (left(&mut idle) < 10).then_some(()));
+}
+
+#[test]
+fn when_memory_is_short_new_requests_are_refused_and_what_runs_goes_on() {
+    let (origin, answer) = Origin::with_slow_path();
+    let config = |most: u64| {
+        json!({
+            "proxy_port": 0, "proxy_host": "127.0.0.1", "workers": 1, "max_memory": most,
+            "backend_servers": [{ "host": "127.0.0.1", "port": origin.address().port() }],
+        })
+    };
+    let (enough, little) = (1_u64 << 40, 1_u64 << 20);
+    let loadx = LoadX::of(&config(enough));
+    let (mut running, mut idle) = (loadx.client(), loadx.client());
+    assert_eq!(idle.get("/").response().status, 200);
+    running.get("/slow");
+    eventually("the request is with the origin", || (origin.requests().len() == 2).then_some(()));
+    loadx.reload(&config(little));
+    loadx.wait_for_log("of 1 MiB of memory are used: LoadX closes idle connections and answers new requests with 503");
+    assert!(idle.is_closed());
+    let refused = loadx.get("/");
+    assert_eq!((refused.status, refused.field("retry-after")), (503, Some("1")));
+    assert_eq!(refused.json()["message"], "LoadX is short of memory; try again later");
+    assert_eq!(loadx.get("/__health__").status, 200);
+    answer.send(()).unwrap();
+    assert_eq!(running.response().status, 200);
+    loadx.reload(&config(enough));
+    loadx.wait_for_log("memory is no longer short");
+    assert_eq!(loadx.get("/").status, 200);
 }
 
 #[test]

@@ -16,6 +16,9 @@ pub(super) const GETS: f64 = 200.0;
 /// The time between two POSTs.
 const POST_EVERY: Duration = Duration::from_millis(50);
 
+/// The most GETs at the same time.
+const CONNECTIONS_MAX: usize = 4_096;
+
 /// The longest time of a request.
 const PATIENCE: Duration = Duration::from_secs(15);
 
@@ -25,7 +28,14 @@ pub(super) struct Fate {
     /// When the request was due, from the begin of the load.
     pub(super) at: Duration,
     pub(super) took: Duration,
-    pub(super) is_good: bool,
+    /// The status of a complete response; 0 without one.
+    pub(super) status: u16,
+}
+
+impl Fate {
+    pub(super) fn is_good(&self) -> bool {
+        self.status == 200
+    }
 }
 
 /// A load under way.
@@ -44,7 +54,7 @@ pub(super) struct Fates {
 impl Load {
     /// Starts a load that ends after `lasts`.
     pub(super) fn start(to: SocketAddr, lasts: Duration, began: Instant) -> Load {
-        let gets = std::thread::spawn(move || gets(to, lasts, began).map_err(|trouble| trouble.to_string()));
+        let gets = std::thread::spawn(move || gets(to, GETS, lasts).map_err(|trouble| trouble.to_string()));
         let posts = std::thread::spawn(move || posts(to, lasts, began));
         Load { gets, posts }
     }
@@ -56,24 +66,25 @@ impl Load {
     }
 }
 
-fn gets(to: SocketAddr, lasts: Duration, began: Instant) -> Result<Vec<Fate>, Trouble> {
+/// Sends GETs at a rate, in requests per second, whatever becomes of them.
+pub(super) fn gets(to: SocketAddr, rate: f64, lasts: Duration) -> Result<Vec<Fate>, Trouble> {
     let target = Target::parse(&format!("http://{to}/"))?;
     let plan = Plan {
         request: Request::get(&target),
         target,
         requests: None,
         duration: Some(lasts),
-        concurrency: 512,
-        rate: Some(GETS),
+        concurrency: CONNECTIONS_MAX,
+        rate: Some(rate),
         reuse: Reuse::Kept,
         timeout: PATIENCE,
     };
     let fates = Arc::new(Mutex::new(Vec::new()));
-    let told = Arc::clone(&fates);
+    let (told, began) = (Arc::clone(&fates), Instant::now());
     let observe = move |outcome: &loadx_load::Outcome<'_>| {
         let at = began.elapsed().saturating_sub(outcome.took);
-        let is_good = outcome.result.as_ref().is_ok_and(|answer| answer.status == 200);
-        told.lock().unwrap_or_else(PoisonError::into_inner).push(Fate { at, took: outcome.took, is_good });
+        let status = outcome.result.as_ref().map_or(0, |answer| answer.status);
+        told.lock().unwrap_or_else(PoisonError::into_inner).push(Fate { at, took: outcome.took, status });
     };
     drive(&plan, observe, std::future::pending())?;
     let fates = std::mem::take(&mut *fates.lock().unwrap_or_else(PoisonError::into_inner));

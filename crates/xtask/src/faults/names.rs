@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 /// The name of the second backend.
@@ -24,6 +25,7 @@ const SERVER: (Ipv4Addr, u16) = (Ipv4Addr::new(127, 0, 0, 53), 53);
 pub(super) struct Names {
     is_gone: Arc<AtomicBool>,
     has_ended: Arc<AtomicBool>,
+    serving: Option<JoinHandle<()>>,
     /// The file that names the server, in place of /etc/resolv.conf.
     resolv: PathBuf,
 }
@@ -34,9 +36,9 @@ impl Names {
         socket.set_read_timeout(Some(Duration::from_millis(100)))?;
         let resolv = folder.join("resolv.conf");
         fs::write(&resolv, format!("nameserver {}\noptions timeout:1 attempts:1\n", SERVER.0))?;
-        let names = Names { is_gone: Arc::default(), has_ended: Arc::default(), resolv };
+        let mut names = Names { is_gone: Arc::default(), has_ended: Arc::default(), serving: None, resolv };
         let (is_gone, has_ended) = (Arc::clone(&names.is_gone), Arc::clone(&names.has_ended));
-        std::thread::spawn(move || {
+        names.serving = Some(std::thread::spawn(move || {
             let mut question = [0; 512];
             while !has_ended.load(Ordering::SeqCst) {
                 let Ok((length, from)) = socket.recv_from(&mut question) else { continue };
@@ -46,7 +48,7 @@ impl Names {
                     let _ = socket.send_to(&answer, from);
                 }
             }
-        });
+        }));
         Ok(names)
     }
 
@@ -67,6 +69,8 @@ impl Names {
 impl Drop for Names {
     fn drop(&mut self) {
         self.has_ended.store(true, Ordering::SeqCst);
+        // The next measurement needs the address.
+        let _ = self.serving.take().map(JoinHandle::join);
     }
 }
 

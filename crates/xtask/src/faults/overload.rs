@@ -6,14 +6,13 @@
 
 use std::io::{self, Write as _};
 use std::net::{Ipv4Addr, SocketAddr};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use clap::Args;
-use loadx_load::{Plan, Request, Reuse, Target, drive};
 
 use super::backend::BUSY;
 use super::contenders::{Contender, Setup};
+use super::load::{Fate, gets};
 use super::manner::Manner;
 use super::stage::{Stage, wait_for};
 use crate::Trouble;
@@ -43,9 +42,6 @@ const SETTLES: Duration = Duration::from_secs(15);
 /// A response after this time, without overload, shows that the overload is not over.
 const RECOVERED: Duration = Duration::from_millis(75);
 
-/// The longest time of a request.
-const PATIENCE: Duration = Duration::from_secs(15);
-
 pub(crate) fn overload(arguments: &OverloadArguments) -> Result<(), Trouble> {
     if !arguments.inside {
         return enter_own_network();
@@ -70,16 +66,6 @@ pub(crate) fn overload(arguments: &OverloadArguments) -> Result<(), Trouble> {
     Ok(())
 }
 
-/// What became of one request.
-#[derive(Copy, Clone, Debug)]
-struct Fate {
-    /// When the request was due.
-    at: Duration,
-    took: Duration,
-    /// 0 without a response.
-    status: u16,
-}
-
 fn measure(contender: Contender, setup: Setup, lasts: Duration) -> Result<String, Trouble> {
     let folder = tempfile::tempdir()?;
     let mut stage = Stage::new(folder.path(), false)?;
@@ -90,9 +76,9 @@ fn measure(contender: Contender, setup: Setup, lasts: Duration) -> Result<String
     wait_for(listen)?;
     std::thread::sleep(Duration::from_secs(1));
     let capacity = 3.0 * BUSY.0 as f64 / BUSY.1.as_secs_f64();
-    send(listen, capacity / 2.0, QUIET)?;
+    gets(listen, capacity / 2.0, QUIET)?;
     let before = process.resident();
-    let load = std::thread::spawn(move || send(listen, capacity * 3.0, lasts).map_err(|trouble| trouble.to_string()));
+    let load = std::thread::spawn(move || gets(listen, capacity * 3.0, lasts).map_err(|trouble| trouble.to_string()));
     let mut most = 0;
     while !load.is_finished() {
         most = most.max(process.resident());
@@ -100,7 +86,7 @@ fn measure(contender: Contender, setup: Setup, lasts: Duration) -> Result<String
     }
     let during = load.join().map_err(|_| "the load panicked")??;
     let end = process.resident();
-    let after = send(listen, capacity / 2.0, QUIET)?;
+    let after = gets(listen, capacity / 2.0, QUIET)?;
     let steady: Vec<&Fate> = during.iter().filter(|fate| fate.at > SETTLES && fate.at < lasts).collect();
     let times = |is_wanted: &dyn Fn(u16) -> bool| -> Vec<Duration> {
         steady.iter().filter(|fate| is_wanted(fate.status)).map(|fate| fate.took).collect()
@@ -141,29 +127,4 @@ fn quantile(times: &[Duration], share: f64) -> Duration {
     let mut times = times.to_vec();
     times.sort_unstable();
     times.get(((times.len() as f64 * share) as usize).min(times.len().saturating_sub(1))).copied().unwrap_or_default()
-}
-
-/// Sends GETs at a rate, whatever becomes of them.
-fn send(to: SocketAddr, rate: f64, lasts: Duration) -> Result<Vec<Fate>, Trouble> {
-    let target = Target::parse(&format!("http://{to}/"))?;
-    let plan = Plan {
-        request: Request::get(&target),
-        target,
-        requests: None,
-        duration: Some(lasts),
-        concurrency: 4_096,
-        rate: Some(rate),
-        reuse: Reuse::Kept,
-        timeout: PATIENCE,
-    };
-    let fates = Arc::new(Mutex::new(Vec::new()));
-    let (told, began) = (Arc::clone(&fates), Instant::now());
-    let observe = move |outcome: &loadx_load::Outcome<'_>| {
-        let at = began.elapsed().saturating_sub(outcome.took);
-        let status = outcome.result.as_ref().map_or(0, |answer| answer.status);
-        told.lock().unwrap_or_else(PoisonError::into_inner).push(Fate { at, took: outcome.took, status });
-    };
-    drive(&plan, observe, std::future::pending())?;
-    let fates = std::mem::take(&mut *fates.lock().unwrap_or_else(PoisonError::into_inner));
-    Ok(fates)
 }

@@ -45,13 +45,13 @@ impl Verdict {
         let there: Vec<Duration> =
             arrivals[1].iter().map(|arrival| arrival.at.saturating_sub(epoch)).filter(|at| *at >= BEFORE).collect();
         Verdict {
-            gets_failed: fates.gets.iter().filter(|fate| !fate.is_good).count(),
+            gets_failed: fates.gets.iter().filter(|fate| !fate.is_good()).count(),
             posts_failed: fates.posts_failed,
             posts_repeated: posts.values().filter(|count| **count > 1).count(),
             worst: quantile(later(), 1.0).saturating_sub(usual),
             p99: quantile(later(), 0.99).saturating_sub(usual),
             noticed: later()
-                .filter(|fate| !fate.is_good || fate.took > usual + LATE)
+                .filter(|fate| !fate.is_good() || fate.took > usual + LATE)
                 .map(|fate| fate.at - BEFORE)
                 .max()
                 .unwrap_or_default(),

@@ -129,3 +129,14 @@ fn ejections_grow_and_decay() {
     let lasts: Vec<u64> = (0..40).map(|step| begin(at(20_000 + step))).collect();
     assert!(lasts.iter().all(|lasts| *lasts <= 300), "{lasts:?}");
 }
+
+#[test]
+fn a_backend_that_others_always_overtake_is_silent() {
+    let mut hung = after(1, 30, 0, MS);
+    let last = hung.last;
+    for look in 1..=2 {
+        hung.look(Totals { overtaken: 4 * look, in_flight: 0, ..last });
+    }
+    let (position, fault) = found(&[after(3, 30, 0, MS), hung, after(3, 30, 0, MS)]).unwrap();
+    assert_eq!((position, fault), (1, Fault::Silent { waiting: 8, seconds: 2 }));
+}

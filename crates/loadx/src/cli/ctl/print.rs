@@ -95,7 +95,23 @@ pub(super) fn clusters(clusters: &[ClusterState]) -> String {
             cluster.errors.to_string(),
         ]
     };
-    table(["cluster", "algorithm", "in rotation", "requests", "errors"], clusters.iter().map(row))
+    let mut text = table(["cluster", "algorithm", "in rotation", "requests", "errors"], clusters.iter().map(row));
+    for cluster in clusters {
+        if cluster.waiting > 0 {
+            let waiting = count(cluster.waiting, "request");
+            let _ = writeln!(text, "cluster {}: {waiting} waiting for a backend below its limit", cluster.name);
+        }
+        match cluster.breaker.as_deref() {
+            Some("open") => {
+                let _ = writeln!(text, "cluster {}: the circuit breaker is open, and requests get 503", cluster.name);
+            }
+            Some("trying") => {
+                let _ = writeln!(text, "cluster {}: the circuit breaker lets a few requests try", cluster.name);
+            }
+            _ => {}
+        }
+    }
+    text
 }
 
 pub(super) fn backends(backends: &[BackendState]) -> String {
@@ -107,7 +123,7 @@ pub(super) fn backends(backends: &[BackendState]) -> String {
             backend.state.clone(),
             span(backend.since_seconds),
             backend.weight.to_string(),
-            backend.active.to_string(),
+            backend.limit.map_or_else(|| backend.active.to_string(), |limit| format!("{} of {limit}", backend.active)),
             backend.requests.to_string(),
             backend.errors.to_string(),
             backend.reason.clone(),

@@ -67,7 +67,7 @@ fn times(config: &Config) -> [Entry; 7] {
     ]
 }
 
-fn limits(config: &Config) -> [Entry; 6] {
+fn limits(config: &Config) -> [Entry; 7] {
     let limits = &config.client_limits;
     let body_max = limits.body_max.map_or_else(|| "none".to_owned(), |bytes| format!("{bytes} bytes"));
     [
@@ -83,6 +83,11 @@ fn limits(config: &Config) -> [Entry; 6] {
                 ConnectionsPerClient::Half(most) => format!("half of the places ({most}), not for loopback addresses"),
             },
             "connected clients stay; the limit holds for new connections",
+        ),
+        setting(
+            "max_memory",
+            config.memory_max.map_or_else(|| "that of the control group".to_owned(), |bytes| format!("{bytes} bytes")),
+            "holds within a second",
         ),
         setting("max_requests_per_connection", limits.requests_per_connection.to_string(), NEXT_REQUEST),
         setting("max_connection_age", limit(limits.connection_age), NEXT_REQUEST),
