@@ -32,7 +32,7 @@ pub struct View {
 }
 
 /// The result of a pick.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub enum Choice<P> {
     /// A backend was picked; its count of exchanges in flight is one higher.
     Picked(P),
@@ -154,6 +154,7 @@ impl View {
     }
 
     /// Chooses a backend if the limit and the circuit breaker of the cluster allow the attempt.
+    #[cold]
     fn begin_behind(&self, guards: &Guards, query: &Query<'_>) -> Choice<usize> {
         match guards.begin() {
             Ok(()) => {
@@ -217,11 +218,28 @@ pub struct Pick<V: Deref<Target = View>> {
 
 impl<V: Deref<Target = View>> Pick<V> {
     /// Chooses a backend of `view` for one attempt and counts the attempt as in flight.
+    #[inline]
     pub fn choose(view: V, query: &Query<'_>) -> Choice<Self> {
+        // The usual way is written out: every exchange takes it.
+        if view.guards.is_none()
+            && !view.backends.is_empty()
+            && let Some(index) = view.balancer.choose(&view.backends, query)
+        {
+            if view.backends[index].load.begin() {
+                return Choice::Picked(Pick { view, index, at: query.now, is_judged: false });
+            }
+            let chosen = view.begin_below_limit(index, query);
+            return Self::of(view, chosen, query);
+        }
         let chosen = match &view.guards {
-            None => view.begin(query),
+            None if view.backends.is_empty() => Choice::None(NoBackend::NoneAdmitted),
+            None => Choice::None(NoBackend::AllTried),
             Some(guards) => view.begin_behind(guards, query),
         };
+        Self::of(view, chosen, query)
+    }
+
+    fn of(view: V, chosen: Choice<usize>, query: &Query<'_>) -> Choice<Self> {
         match chosen {
             Choice::Picked(index) => Choice::Picked(Pick { view, index, at: query.now, is_judged: false }),
             Choice::Wait => Choice::Wait,

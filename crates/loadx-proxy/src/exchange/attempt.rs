@@ -129,8 +129,7 @@ where
         response: &mut impl ResponseSource<PipeOf<N>>,
     ) -> Result<(u16, bool), Failure> {
         let replay = self.replay();
-        let Exchange { worker, incoming, client, policy, progress, served_by, attempts, forwarded, answered, .. } =
-            self;
+        let Exchange { worker, incoming, client, policy, progress, served_by, attempts, forwarded, hedging, .. } = self;
         let served_by = served_by.as_ref().expect("an attempt follows a pick");
         let view = || worker.view(&incoming.plan, forwarded.cluster);
         let Inbound { request: from_client, response: to_client, pace, .. } = client;
@@ -142,7 +141,7 @@ where
             client: *to_client,
             pipes: &worker.pipes,
             silence: policy.response,
-            answered: answered.as_deref(),
+            answered: hedging.as_ref().map(|hedging| &*hedging.is_answered),
             alternative: Alternative::new(served_by, attempts, replay, policy.retry_grpc, &view),
         };
         // After the upload, only a departure of the client concerns this exchange.

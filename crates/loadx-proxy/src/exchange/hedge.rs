@@ -14,6 +14,7 @@ use super::attempt::encode;
 use super::failure::{Sent, unanswered};
 use super::routing::Forwarded;
 use super::{Answer, Exchange};
+use crate::buffers::Input;
 use crate::context::Worker;
 use crate::incoming::Incoming;
 use crate::io::Waiting;
@@ -26,10 +27,37 @@ use crate::upstream::connect;
 use crate::upstream::h1::{Conversation, ConversationParts};
 use crate::upstream::pool::Connection;
 
+/// What attempts beside each other need.
+pub(super) struct Hedging<N: Network> {
+    /// Told when the client gets the response of the present attempt, so that no second one goes on.
+    pub(super) is_answered: Rc<Cell<bool>>,
+    /// A second attempt that was answered before the last one.
+    won: Option<Won<N>>,
+    /// The conversation of a second attempt that becomes the present one.
+    sent: Option<Conversation<StreamOf<N>>>,
+    /// The beginning of its response, once its connection is taken.
+    received: Option<Input>,
+}
+
 /// An attempt of which the response has begun before that of the first attempt.
-pub(super) struct Won<N: Network> {
-    pub(super) pick: Pick<LocalView>,
-    pub(super) conversation: Conversation<StreamOf<N>>,
+struct Won<N: Network> {
+    pick: Pick<LocalView>,
+    conversation: Conversation<StreamOf<N>>,
+}
+
+impl<N: Network> Hedging<N> {
+    /// The connection on which a backend has the request already. [`resume`](Self::resume) follows.
+    pub(super) fn take_connection(&mut self) -> Option<Connection<StreamOf<N>>> {
+        let (connection, received) = self.sent.take()?.into_parts();
+        self.received = Some(received);
+        Some(connection)
+    }
+
+    /// Adds the beginning of the response to the conversation on the taken connection. Returns false if none was taken.
+    pub(super) fn resume(&mut self, conversation: &mut Conversation<StreamOf<N>>) -> bool {
+        let received = self.received.take();
+        received.map(|received| conversation.begin_with(received)).is_some()
+    }
 }
 
 impl<N, R, W> Exchange<'_, N, R, W>
@@ -46,17 +74,18 @@ where
         let is_plain = !self.incoming.has_body() && !head.offers_upgrade();
         let cluster = &self.incoming.plan.clusters[self.forwarded.cluster];
         let may_hedge = is_plain
-            && self.sent.is_none()
+            && self.hedging.as_ref().is_none_or(|hedging| hedging.sent.is_none())
             && self.attempts.is_repeatable(self.replay())
             && cluster.transport.protocol == BackendProtocol::Http1;
         may_hedge.then_some(delay)
     }
 
     /// Makes an attempt at `backend`, and after `delay` a second one at another backend. If the second one is answered first, the
-    /// first one ends with [`Failure::Overtaken`], and `won` has the second one.
+    /// first one ends with [`Failure::Overtaken`], and [`take_overtaking`](Self::take_overtaking) has the second one.
     pub(super) async fn attempt_beside(&mut self, backend: &Backend, delay: Duration) -> Result<Answer<N>, Failure> {
         let is_answered = Rc::new(Cell::new(false));
-        self.answered = Some(Rc::clone(&is_answered));
+        let hedging = Hedging { is_answered: Rc::clone(&is_answered), won: None, sent: None, received: None };
+        self.hedging = Some(Box::new(hedging));
         let second = Second {
             worker: Rc::clone(self.worker),
             incoming: self.incoming,
@@ -86,14 +115,23 @@ where
                 let Some(Poll::Ready(answered)) = second.as_mut().map(|second| second.as_mut().poll(cx)) else {
                     return Poll::Pending;
                 };
-                (won, second) = (Some(Box::new(answered)), None);
+                (won, second) = (Some(answered), None);
                 Poll::Ready(Err(Failure::Overtaken))
             })
             .await
         };
-        self.answered = None;
-        self.won = won;
+        if let Some(hedging) = &mut self.hedging {
+            hedging.won = won;
+        }
         attempt
+    }
+
+    /// The pick of the attempt that overtook the last one, which becomes the present one.
+    pub(super) fn take_overtaking(&mut self) -> Option<Pick<LocalView>> {
+        let hedging = self.hedging.as_mut()?;
+        let Won { pick, conversation } = hedging.won.take()?;
+        hedging.sent = Some(conversation);
+        Some(pick)
     }
 }
 

@@ -39,7 +39,7 @@ use crate::telemetry::{Record, Request};
 use crate::upstream::{h1, h2};
 
 use failure::{client_gone, upload_failure};
-use hedge::Won;
+use hedge::Hedging;
 use routing::{Decision, Forwarded};
 
 /// A response that reached the client.
@@ -162,9 +162,7 @@ where
         attempts: Attempts::new(began, policy.retry),
         tries: 0,
         served_by: None,
-        answered: None,
-        won: None,
-        sent: None,
+        hedging: None,
         accounted: false,
     };
     // The content that has arrived is sent together with the head. It is decoded once for all attempts, and before the
@@ -192,12 +190,8 @@ struct Exchange<'e, N: Network, R, W: ResponseSink<PipeOf<N>>> {
     tries: usize,
     /// The backend of the last attempt.
     served_by: Option<ServedBy>,
-    /// Told when the present attempt is answered, while a second attempt may be made beside it.
-    answered: Option<Rc<Cell<bool>>>,
-    /// A second attempt that was answered before the last one.
-    won: Option<Box<Won<N>>>,
-    /// A request that a backend has already, and of which the response has begun.
-    sent: Option<Box<h1::Conversation<StreamOf<N>>>>,
+    /// What attempts beside each other need; only in clusters that hedge.
+    hedging: Option<Box<Hedging<N>>>,
     accounted: bool,
 }
 
@@ -251,10 +245,7 @@ where
         loop {
             // The first pick follows the head at once, so that the clock need not be read again.
             let choice = match &last {
-                Some(Failure::Overtaken) if let Some(won) = self.won.take() => {
-                    self.sent = Some(Box::new(won.conversation));
-                    Choice::Picked(won.pick)
-                }
+                Some(Failure::Overtaken) if let Some(pick) = self.take_overtaking() => Choice::Picked(pick),
                 None => self.pick_or_wait(self.incoming.began).await?,
                 Some(failure) if failure.left_no_trace() => self.pick_or_wait(timer.now()).await?,
                 // A retry does not wait: it would take the turn of a request that nobody has served yet.

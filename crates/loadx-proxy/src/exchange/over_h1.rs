@@ -3,7 +3,6 @@
 use loadx_core::{Backend, Failure};
 
 use super::{Answer, Exchange, Switched, TunnelEnd};
-use crate::buffers::Input;
 use crate::io::Waiting;
 use crate::net::{Network, PipeOf, StreamOf};
 use crate::patience::Patience;
@@ -20,20 +19,17 @@ where
 {
     /// Sends the request to one backend and relays the response, on an idle connection if there is one.
     pub(super) async fn attempt_over_h1(&mut self, backend: &Backend) -> Result<Answer<N>, Failure> {
-        if let Some(sent) = self.sent.take() {
-            self.progress.silent_since.set(self.client.pace.timer.now());
-            let (connection, received) = sent.into_parts();
-            return self.converse_over_h1(backend, connection, Some(Box::new(received))).await;
-        }
         let cluster = self.forwarded.cluster;
-        let mut idle = self.worker.pool.take(backend, &self.incoming.plan.clusters[cluster].transport);
+        let sent = self.hedging.as_mut().and_then(|hedging| hedging.take_connection());
+        let mut idle = sent.or_else(|| self.worker.pool.take(backend, &self.incoming.plan.clusters[cluster].transport));
+        // One call of `converse_over_h1`: with a second one the compiler makes a function of it, which costs each exchange.
         loop {
             let is_reused = idle.is_some();
             let connection = match idle.take() {
                 Some(connection) => connection,
                 None => self.open(backend).await?,
             };
-            match self.converse_over_h1(backend, connection, None).await {
+            match self.converse_over_h1(backend, connection).await {
                 // The backend has most likely just closed the idle connection. That does not count against its health,
                 // so the same backend gets the request on a new connection.
                 Err(failure @ Failure::Unanswered { .. }) if is_reused && self.resends_after(&failure) => {}
@@ -51,29 +47,25 @@ where
         self.unless_client_leaves(connecting).await
     }
 
-    /// Sends the request on this connection and relays the response. `received`: the beginning of the response, if the request was
-    /// sent already.
+    /// Sends the request on this connection, unless that was done already, and relays the response.
     async fn converse_over_h1(
         &mut self,
         backend: &Backend,
         connection: Connection<StreamOf<N>>,
-        received: Option<Box<Input>>,
     ) -> Result<Answer<N>, Failure> {
         let (worker, timer) = (self.worker, self.client.pace.timer);
         let patience = Patience::idle(self.policy.response);
-        let is_sent = received.is_some();
         let mut conversation = Conversation::new(connection);
-        if let Some(received) = received {
-            conversation.begin_with(*received);
-        }
+        let is_sent = self.hedging.as_mut().is_some_and(|hedging| hedging.resume(&mut conversation));
         let (mut request, mut response) = conversation.halves(&ConversationParts {
             waiting: Waiting { timer, buffers: &worker.buffers },
             patience: &patience,
             pool: &worker.pool,
             to_head: self.incoming.head.is_head(),
         });
-        if !is_sent {
-            self.send(&mut request).await?;
+        match is_sent {
+            false => self.send(&mut request).await?,
+            true => self.progress.silent_since.set(timer.now()),
         }
         let relayed = self.relay_both(&mut request, &mut response).await;
         let is_over = matches!(relayed, Ok(_) | Err(Failure::Status { .. }));
