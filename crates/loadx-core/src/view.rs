@@ -191,6 +191,11 @@ impl View {
         &self.budget
     }
 
+    /// Whether the circuit breaker of the cluster is open.
+    pub fn is_open(&self) -> bool {
+        self.guards.as_ref().is_some_and(Guards::is_open)
+    }
+
     /// The time after which a second backend gets a request, if the cluster hedges.
     pub fn hedge(&self) -> Option<&HedgeClock> {
         self.hedge.as_deref()

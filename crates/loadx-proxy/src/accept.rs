@@ -8,6 +8,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
 use loadx_core::{ListenerId, Time};
+use rustix::io::Errno;
 use tokio::sync::mpsc::error::SendError;
 use tokio::sync::{Notify, oneshot};
 use tokio::task::{JoinHandle, spawn_local};
@@ -19,7 +20,7 @@ use crate::downstream::arrival;
 use crate::limits::{ACCEPT_BACKLOG, ACCEPT_PAUSE, ACCEPT_QUIET, SPARE_AFTER};
 use crate::messages::{Accepted, Order};
 use crate::net::{Listener as _, Network};
-use crate::shared::{Claim, Place};
+use crate::shared::{Awaiting, Claim, Place, Places};
 
 /// The sockets on which a worker accepts clients.
 pub(crate) struct Accepting<N: Network> {
@@ -185,8 +186,13 @@ async fn accept<N: Network>(
             Err(error) => {
                 // Out of descriptors or memory, or the client left the queue. Trying again at once would spin.
                 failures.note(&error, worker.clock.now());
-                // An idle client is worth less than one that waits.
-                worker.shed();
+                if matches!(
+                    error.raw_os_error().map(Errno::from_raw_os_error),
+                    Some(Errno::MFILE | Errno::NFILE | Errno::NOMEM)
+                ) {
+                    // An idle client is worth less than one that waits.
+                    worker.shed();
+                }
                 tokio::time::sleep(ACCEPT_PAUSE).await;
             }
         }
@@ -303,14 +309,30 @@ impl Crowds {
     }
 }
 
-/// Since when all places are taken, as far as the clients of one listener found.
+/// What one listener knows of a lack of places.
 #[derive(Default)]
-struct Full {
-    since: Option<Time>,
+struct Full<'w> {
+    /// Since when no place has come free, and how many had come free then.
+    since: Option<(Time, usize)>,
+    /// Makes exchanges that end give up their places.
+    awaiting: Option<Awaiting<'w>>,
     quiet_until: Time,
 }
 
-impl Full {
+impl<'w> Full<'w> {
+    /// Since when no place has come free.
+    fn since(&mut self, places: &'w Places, now: Time) -> Time {
+        let freed = places.freed();
+        let since = self.since.filter(|(_, before)| *before == freed).unwrap_or((now, freed));
+        self.since = Some(since);
+        self.awaiting.get_or_insert_with(|| places.wait());
+        since.0
+    }
+
+    fn is_over(&mut self) {
+        (self.since, self.awaiting) = (None, None);
+    }
+
     fn tell(&mut self, now: Time) {
         if now >= self.quiet_until {
             self.quiet_until = now + ACCEPT_QUIET;
@@ -324,28 +346,31 @@ impl Full {
 }
 
 /// Waits for a place, and takes a spare one when none has come free for [`SPARE_AFTER`].
-async fn claim<N: Network>(worker: &Worker<N>, full: &mut Full) -> Claim {
+async fn claim<'w, N: Network>(worker: &'w Worker<N>, full: &mut Full<'w>) -> Claim {
     let places = &worker.shared.places;
     if let Some(permit) = places.try_take() {
-        full.since = None;
+        full.is_over();
         return Claim::Regular(permit);
     }
-    let spare_from = *full.since.get_or_insert_with(|| worker.clock.now()) + SPARE_AFTER;
     let spare = async {
-        tokio::time::sleep_until(worker.clock.instant(spare_from)).await;
-        places.take_spare().await
+        loop {
+            let spare_from = full.since(places, worker.clock.now()) + SPARE_AFTER;
+            if worker.clock.now() >= spare_from {
+                return places.take_spare().await;
+            }
+            tokio::time::sleep_until(worker.clock.instant(spare_from)).await;
+        }
     };
-    tokio::select! {
+    let claim = tokio::select! {
         biased;
-        permit = regular(worker) => {
-            full.since = None;
-            Claim::Regular(permit)
-        }
-        permit = spare => {
-            full.tell(worker.clock.now());
-            Claim::Spare(permit)
-        }
+        permit = regular(worker) => Claim::Regular(permit),
+        permit = spare => Claim::Spare(permit),
+    };
+    match &claim {
+        Claim::Regular(_) => full.is_over(),
+        Claim::Spare(_) => full.tell(worker.clock.now()),
     }
+    claim
 }
 
 /// Waits for a place among all client connections. When there is none, an idle one has to go; and

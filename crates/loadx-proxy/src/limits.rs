@@ -164,7 +164,7 @@ pub const ACCEPT_BACKLOG: i32 = 4_096;
 
 /// The places for clients beyond `max_connections`, so that the status endpoints answer, and other clients get 503, when all
 /// places are taken.
-pub const SPARE_PLACES: usize = 16;
+pub const SPARE_PLACES: usize = 64;
 
 /// For how long no place came free before clients get spare places. A place that comes free sooner is worth waiting for; a
 /// lingering close ([`LINGER`]) is sooner.

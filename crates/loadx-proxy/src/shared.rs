@@ -161,6 +161,8 @@ pub(crate) struct Places {
     surplus: AtomicUsize,
     /// Clients that were accepted and wait for a place.
     awaited: AtomicUsize,
+    /// How many places came free so far. Wraps around.
+    freed: AtomicUsize,
     /// Places beyond the limit, for clients that would have to wait long.
     spare: Arc<Semaphore>,
 }
@@ -180,6 +182,7 @@ impl Places {
             free: Arc::new(Semaphore::new(count)),
             surplus: AtomicUsize::new(0),
             awaited: AtomicUsize::new(0),
+            freed: AtomicUsize::new(0),
             spare: Arc::new(Semaphore::new(SPARE_PLACES)),
         }
     }
@@ -195,6 +198,7 @@ impl Places {
     }
 
     fn give_back(&self) {
+        self.freed.fetch_add(1, Ordering::Relaxed);
         let surplus = self.surplus.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |surplus| surplus.checked_sub(1));
         if surplus.is_err() {
             self.free.add_permits(1);
@@ -209,6 +213,11 @@ impl Places {
     /// The next place that comes free.
     pub(crate) async fn take(&self) -> OwnedSemaphorePermit {
         Arc::clone(&self.free).acquire_owned().await.expect("the places are never closed")
+    }
+
+    /// How many places came free so far.
+    pub(crate) fn freed(&self) -> usize {
+        self.freed.load(Ordering::Relaxed)
     }
 
     /// The next spare place.

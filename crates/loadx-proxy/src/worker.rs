@@ -116,7 +116,8 @@ fn obey<N: Network>(worker: &Rc<Worker<N>>, accepting: &mut Accepting<N>, order:
         Order::Log(sender) => worker.log.redirect(sender),
         Order::Shed => drop(worker.shed()),
         Order::ShedAll => {
-            while worker.shed() {}
+            worker.sessions.close_idle();
+            close_parked(worker, |_| true);
             worker.pool.clear();
         }
         Order::WakeExchanges => worker.sessions.wake_all(),

@@ -81,9 +81,9 @@ fn unused_bytes() -> usize {
 
 #[cfg(target_env = "gnu")]
 #[expect(unsafe_code, reason = "no library offers these calls; each use says why it is sound")]
-mod allocator {
+pub(crate) mod allocator {
     /// The bytes that the allocator has lent.
-    pub(super) fn lent_bytes() -> usize {
+    pub(crate) fn lent_bytes() -> usize {
         // SAFETY: has no requirements (mallinfo(3)); the allocator locks what the call reads.
         let allocated = unsafe { libc::mallinfo2() };
         allocated.uordblks + allocated.hblkhd
@@ -98,8 +98,8 @@ mod allocator {
 
 /// Other allocators give memory back themselves.
 #[cfg(not(target_env = "gnu"))]
-mod allocator {
-    pub(super) fn lent_bytes() -> usize {
+pub(crate) mod allocator {
+    pub(crate) fn lent_bytes() -> usize {
         usize::MAX
     }
 

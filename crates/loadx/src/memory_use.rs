@@ -6,19 +6,24 @@ use std::time::{Duration, Instant};
 
 use loadx_proxy::Handle;
 
+use crate::memory::allocator::lent_bytes;
+
 /// The interval in which LoadX looks at its memory.
 pub(crate) const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Tells the proxy how much memory is used.
 pub(crate) struct MemoryUse {
     look_at: Instant,
+    /// The resident memory beside what the allocator has lent, at the start: the program itself.
+    program: usize,
     /// The control group with the lowest limit among those of the process, and the limit in bytes.
     group: Option<(PathBuf, u64)>,
 }
 
 impl MemoryUse {
     pub(crate) fn new() -> Self {
-        MemoryUse { look_at: Instant::now(), group: group() }
+        let program = resident_bytes().saturating_sub(lent_bytes());
+        MemoryUse { look_at: Instant::now(), program, group: group() }
     }
 
     /// Tells `proxy` the used memory if the last look was [`LOOK_INTERVAL`] ago.
@@ -28,9 +33,12 @@ impl MemoryUse {
             return;
         }
         self.look_at = now + LOOK_INTERVAL;
-        let resident = resident_bytes() as u64;
-        let of_group = self.group.as_ref().and_then(|(group, limit)| Some((used_by(group, resident)?, *limit)));
-        proxy.note_memory(resident, of_group);
+        let resident = resident_bytes();
+        // Freed memory that the allocator keeps is there for new work.
+        let used = resident.min(lent_bytes().saturating_add(self.program));
+        let (used, kept) = (used as u64, (resident - used) as u64);
+        let of_group = self.group.as_ref().and_then(|(group, limit)| Some((used_by(group, used, kept)?, *limit)));
+        proxy.note_memory(used, of_group);
     }
 }
 
@@ -57,13 +65,14 @@ fn group() -> Option<(PathBuf, u64)> {
 }
 
 /// The memory that a group uses, with what the kernel holds for its sockets, and without files, which the kernel drops when
-/// memory is lacking. `None` if other processes use most of it: fewer requests would help nobody then.
-fn used_by(group: &Path, resident: u64) -> Option<u64> {
+/// memory is lacking, and what the allocator keeps. `None` if other processes use most of it: fewer requests would help nobody
+/// then.
+fn used_by(group: &Path, own: u64, kept: u64) -> Option<u64> {
     let current: u64 = fs::read_to_string(group.join("memory.current")).ok()?.trim().parse().ok()?;
     let stat = fs::read_to_string(group.join("memory.stat")).ok()?;
     let figure = |name: &str| -> Option<u64> {
         stat.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '))?.parse().ok()
     };
-    let used = current.saturating_sub(figure("file")?);
-    (resident + figure("sock")? > used / 2).then_some(used)
+    let used = current.saturating_sub(figure("file")? + kept);
+    (own + figure("sock")? > used / 2).then_some(used)
 }

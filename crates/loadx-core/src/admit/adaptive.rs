@@ -44,9 +44,10 @@ const CONGESTED: f64 = 20.0;
 const FALLS: f64 = 32.0;
 
 impl Adaptive {
-    pub(crate) fn new(weight: u32) -> Self {
+    /// The limit of a backend that has so many requests in flight already.
+    pub(crate) fn new(weight: u32, in_flight: u32) -> Self {
         Adaptive {
-            limit: f64::from(FIRST) * f64::from(weight),
+            limit: (f64::from(FIRST) * f64::from(weight)).max(2.0 * f64::from(in_flight)).min(MAX),
             unloaded: None,
             high: None,
             leaps: true,
@@ -55,6 +56,11 @@ impl Adaptive {
             successes: 0,
             slowness: 0,
         }
+    }
+
+    /// Begins with a limit that was found before.
+    pub(crate) fn begin_at(&mut self, limit: u32) {
+        self.limit = f64::from(limit).clamp(1.0, MAX);
     }
 
     /// The limit.
@@ -88,6 +94,22 @@ impl Adaptive {
         if !is_full {
             // The limit limits nothing at the moment.
             self.high = None;
+        } else if self.unloaded.is_none() && self.high.is_none() && self.leaps {
+            // Nothing is known. More requests show more without hurting any.
+            self.high = Some((self.limit, time));
+            self.limit *= 2.0;
+        } else if let (None, Some((limit, before))) = (self.unloaded, self.high)
+            && self.limit > limit
+        {
+            if time - before < FALLS {
+                // Twice as many did not take longer.
+                self.unloaded = Some(before);
+                self.rise(1.0);
+            } else {
+                self.high = None;
+                self.leaps = false;
+                self.fall(time);
+            }
         } else {
             match self.unloaded.map(|unloaded| (unloaded + CONGESTED - time) / CONGESTED) {
                 Some(room @ 0.0..) => self.rise(room),
@@ -151,7 +173,7 @@ mod tests {
     impl Backend {
         fn new(workers: u32, service_ms: u64) -> Self {
             let service = Duration::from_millis(service_ms);
-            Backend { workers: workers.into(), service, adaptive: Adaptive::new(1) }
+            Backend { workers: workers.into(), service, adaptive: Adaptive::new(1, 0) }
         }
 
         /// The requests that end in a second while `wanted` requests are there at any time.
@@ -193,7 +215,7 @@ mod tests {
     #[test]
     fn a_start_under_overload_finds_the_capacity() {
         let mut backend = Backend::new(4, 50);
-        backend.seconds(30, 1e6);
+        backend.seconds(45, 1e6);
         assert!((0.9..1.8).contains(&backend.limit_in_workers()), "{:?}", backend.adaptive);
     }
 

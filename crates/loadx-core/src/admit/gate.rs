@@ -199,8 +199,8 @@ impl Gate {
         Some(Entered { place, is_first })
     }
 
-    /// Lets the next request go, because an attempt has ended.
-    pub(crate) fn release(&self) {
+    /// Lets the next request go, because an attempt has ended, or because a request had its turn and got no backend.
+    pub fn release(&self) {
         let newest_first = self.is_overloaded();
         let mut line = self.line();
         // A place may stop to wait between the look of the queue and the change.

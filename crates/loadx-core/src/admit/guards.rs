@@ -24,13 +24,20 @@ pub(crate) enum Held {
 impl Guards {
     /// Counts an attempt as begun, unless a guard holds the attempt.
     pub(crate) fn begin(&self) -> Result<(), Held> {
-        if self.fuse.as_ref().is_some_and(|fuse| !fuse.admits()) {
-            return Err(Held::Open);
-        }
         if self.total.as_ref().is_some_and(|total| !total.begin()) {
             return Err(Held::Full);
         }
+        // Last: a request that cannot begin must not use up the place of one that tries.
+        if self.fuse.as_ref().is_some_and(|fuse| !fuse.admits()) {
+            self.end();
+            return Err(Held::Open);
+        }
         Ok(())
+    }
+
+    /// Whether no request gets a backend at present.
+    pub(crate) fn is_open(&self) -> bool {
+        self.fuse.as_ref().is_some_and(|fuse| fuse.is_open())
     }
 
     /// Counts an attempt as ended.

@@ -19,7 +19,8 @@ impl Cluster {
         match limits.per_cluster {
             // The exchanges in flight stay counted.
             Some(limit) => self.total.get_or_insert_default().set_limit(limit),
-            None => self.total = None,
+            // Exchanges that are counted must still be counted off.
+            None => self.total.iter().for_each(|total| total.set_limit(u32::MAX)),
         }
         self.view_is_stale = true;
     }
@@ -32,13 +33,24 @@ impl Cluster {
                 None => None,
                 Some(BackendLimit::Fixed(limit)) => Some(limit.saturating_mul(weight)),
                 Some(BackendLimit::Adaptive) => {
-                    Some(member.adaptive.get_or_insert_with(|| Adaptive::new(weight)).limit())
+                    Some(member.adaptive.get_or_insert_with(|| Adaptive::new(weight, member.load.in_flight())).limit())
                 }
             };
             if self.limits.per_backend != Some(BackendLimit::Adaptive) {
                 member.adaptive = None;
             }
             member.load.set_limit(limit);
+        }
+    }
+
+    /// Takes over the limit of a backend that the former process found, if limits are adaptive.
+    pub(crate) fn inherit_limit(&mut self, (host, port): (&str, u16), limit: u32) {
+        let is_meant = |member: &&mut Member| *member.spec.host == *host && member.spec.port == port;
+        if let Some(member) = self.members.iter_mut().find(is_meant)
+            && let Some(adaptive) = &mut member.adaptive
+        {
+            adaptive.begin_at(limit);
+            member.load.set_limit(Some(adaptive.limit()));
         }
     }
 
@@ -72,8 +84,14 @@ impl Cluster {
         let (ended, failed) = self.members.iter().fold((0, 0), |(ended, failed), member| {
             (ended + member.tally.ended_now(), failed + member.tally.failed_now())
         });
-        let turned = self.breaker.as_mut()?.look(now, ended, failed, policy)?;
-        Some(match turned {
+        let breaker = self.breaker.as_mut()?;
+        let before = breaker.state();
+        let turned = breaker.look(now, ended, failed, policy);
+        if breaker.state() != before {
+            // They learn that the breaker is open, or try.
+            self.release_waiting();
+        }
+        Some(match turned? {
             Turned::Opened(reason) => Event::BreakerOpened { reason: reason.into() },
             Turned::Closed(reason) => Event::BreakerClosed { reason: reason.into() },
         })

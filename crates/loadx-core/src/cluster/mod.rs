@@ -248,9 +248,11 @@ impl Cluster {
         let (before, event) = self.change(id, |member| {
             let before = member.health.standing();
             let changed = member.health.observe(now, observation, &policy, rng);
-            if changed {
-                let is_down = member.health.standing() == Standing::Down;
-                member.load.set_given_up(is_down && observation.evidence.is_silence());
+            let is_down = member.health.standing() == Standing::Down;
+            if is_down && observation.evidence.is_silence() {
+                member.load.set_given_up(true);
+            } else if changed && !is_down && member.ejections.present().is_none() {
+                member.load.set_given_up(false);
             }
             (before, changed.then(|| member.standing_event()))
         })?;

@@ -147,7 +147,9 @@ impl Member {
         self.ejections.end(now);
         self.tally.clear();
         self.load.forget_row();
-        self.load.set_given_up(false);
+        if self.health.standing() != Standing::Down {
+            self.load.set_given_up(false);
+        }
     }
 }
 

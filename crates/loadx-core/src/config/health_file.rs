@@ -30,7 +30,8 @@ file_object! {
             body: Text,
             /// The service of gRPC that probes ask about. Without this key: the whole server.
             service: Text,
-            /// The port of probes. Without this key: the port of the backend.
+            /// The port of probes, which has the same TLS and the same version of HTTP as the backend. Without this key: the
+            /// port of the backend.
             port: Port,
             /// Seconds between two probes of a backend.
             interval: Seconds,

@@ -27,7 +27,7 @@ impl Default for BreakerPolicy {
     }
 }
 
-/// The requests that try whether the backends have recovered, each second.
+/// The requests that try whether the backends have recovered.
 const TRIALS: u32 = 5;
 
 /// How much of the counts of earlier seconds remains after a second.
@@ -58,6 +58,16 @@ impl Fuse {
         }
     }
 
+    /// Whether no request gets a backend at present.
+    pub(crate) fn is_open(&self) -> bool {
+        self.places.load(Ordering::Relaxed) == 0
+    }
+
+    /// The places that are left of `given`.
+    fn taken(&self, given: u32) -> u32 {
+        given.saturating_sub(self.places.load(Ordering::Relaxed))
+    }
+
     fn set(&self, places: u32) {
         self.places.store(places, Ordering::Relaxed);
     }
@@ -78,8 +88,14 @@ enum State {
     Open {
         until: Time,
     },
-    /// A few requests try each second.
-    Trying,
+    /// A few requests try.
+    Trying {
+        /// The attempts that ended since, and those of them that failed.
+        ended: u32,
+        failed: u32,
+        /// Until when attempts that have not ended do not count as failed.
+        until: Time,
+    },
 }
 
 /// What became of a breaker.
@@ -106,7 +122,7 @@ impl Breaker {
         match self.state {
             State::Closed => "closed",
             State::Open { .. } => "open",
-            State::Trying => "trying",
+            State::Trying { .. } => "trying",
         }
     }
 
@@ -121,23 +137,34 @@ impl Breaker {
                 .then(|| self.open(now, policy, &format!("{} of the requests failed", self.percent()))),
             State::Open { until } if now < until => None,
             State::Open { .. } => {
-                self.try_again();
+                self.state = State::Trying { ended: 0, failed: 0, until: now + policy.open };
+                self.fuse.set(TRIALS);
                 None
             }
-            // Those that tried may still run, or nobody asked.
-            State::Trying if ended == 0 => {
-                self.try_again();
-                None
-            }
-            State::Trying if self.fails(policy) => {
-                Some(self.open(now, policy, &format!("{} of the requests that tried failed", self.percent())))
-            }
-            State::Trying => {
-                self.state = State::Closed;
-                self.fuse.set(Fuse::CLOSED);
-                Some(Turned::Closed(format!("{} of the requests that tried failed", self.percent())))
+            State::Trying { ended: before, failed: failed_before, until } => {
+                let (ended, failed) = (before + ended, failed_before + failed);
+                self.state = State::Trying { ended, failed, until };
+                self.judge(now, (ended, failed), until, policy)
             }
         }
+    }
+
+    /// Judges the requests that try: when all of them have ended, or when their time is over.
+    fn judge(&mut self, now: Time, (ended, failed): (u32, u32), until: Time, policy: &BreakerPolicy) -> Option<Turned> {
+        let taken = self.fuse.taken(TRIALS);
+        let unanswered = taken.saturating_sub(ended);
+        if taken == 0 || (unanswered > 0 && now < until) {
+            return None;
+        }
+        (self.ended, self.failed) = (f64::from(ended.max(taken)), f64::from(failed + unanswered));
+        let reason = format!("{} of the requests that tried failed", self.percent());
+        if self.fails(policy) {
+            return Some(self.open(now, policy, &reason));
+        }
+        (self.ended, self.failed) = (0.0, 0.0);
+        self.state = State::Closed;
+        self.fuse.set(Fuse::CLOSED);
+        Some(Turned::Closed(reason))
     }
 
     fn fails(&self, policy: &BreakerPolicy) -> bool {
@@ -152,12 +179,6 @@ impl Breaker {
         self.state = State::Open { until: now + policy.open };
         self.fuse.set(0);
         Turned::Opened(format!("{reason}; no request gets a backend for {} s", policy.open.as_secs_f64()))
-    }
-
-    fn try_again(&mut self) {
-        self.state = State::Trying;
-        (self.ended, self.failed) = (0.0, 0.0);
-        self.fuse.set(TRIALS);
     }
 }
 
@@ -202,6 +223,7 @@ mod tests {
         assert_eq!(fixture.second(5, 3), "open", "those that tried failed");
         (0..4).for_each(|_| assert_eq!(fixture.second(0, 0), "open"));
         assert_eq!(fixture.second(0, 0), "trying");
+        assert_eq!(fixture.admitted_of(5), TRIALS);
         assert_eq!(fixture.second(5, 0), "closed");
         assert_eq!(fixture.admitted_of(100), 100);
         assert_eq!(fixture.second(100, 0), "closed", "the failures before count no more");
@@ -214,14 +236,28 @@ mod tests {
     }
 
     #[test]
-    fn when_nobody_tries_the_places_stay() {
+    fn the_breaker_closes_when_those_that_tried_have_succeeded() {
         let mut fixture = Fixture::new();
         fixture.second(100, 100);
         (0..5).for_each(|_| {
             fixture.second(0, 0);
         });
+        assert_eq!(fixture.second(0, 0), "trying", "nobody asks");
         assert_eq!(fixture.admitted_of(3), 3);
-        assert_eq!(fixture.second(0, 0), "trying");
-        assert_eq!(fixture.admitted_of(100), TRIALS, "the clients of the first three may have left");
+        assert_eq!(fixture.second(2, 0), "trying", "one of the three has not answered");
+        assert_eq!(fixture.second(1, 0), "closed");
+    }
+
+    #[test]
+    fn requests_that_hang_do_not_close_the_breaker() {
+        let mut fixture = Fixture::new();
+        fixture.second(100, 100);
+        (0..5).for_each(|_| {
+            fixture.second(0, 0);
+        });
+        assert_eq!(fixture.admitted_of(100), TRIALS);
+        assert_eq!(fixture.second(2, 0), "trying", "three of five hang");
+        (0..3).for_each(|_| assert_eq!(fixture.second(0, 0), "trying"));
+        assert_eq!(fixture.second(0, 0), "open", "and are given up after the time of the breaker");
     }
 }

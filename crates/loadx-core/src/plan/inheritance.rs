@@ -16,6 +16,18 @@ pub struct Inheritance {
     /// The addresses of names.
     names: Vec<NameInheritance>,
     backends: Vec<BackendInheritance>,
+    /// The limits of the exchanges in flight of backends.
+    #[serde(default)]
+    limits: Vec<LimitInheritance>,
+}
+
+/// The limit of a backend.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+struct LimitInheritance {
+    cluster: Arc<str>,
+    host: Arc<str>,
+    port: u16,
+    limit: u32,
 }
 
 /// The addresses of a name.
@@ -62,7 +74,15 @@ impl Desired {
                 })
             })
         });
-        Inheritance { generation: self.plan().generation, names, backends: backends.collect() }
+        let limits = self.snapshot(now).into_iter().flat_map(|cluster| {
+            let name = cluster.name;
+            cluster.snapshot.backends.into_iter().filter_map(move |backend| {
+                let (cluster, limit) = (Arc::clone(&name), backend.limit?);
+                Some(LimitInheritance { cluster, host: backend.host, port: backend.port, limit })
+            })
+        });
+        let (backends, limits) = (backends.collect(), limits.collect());
+        Inheritance { generation: self.plan().generation, names, backends, limits }
     }
 
     /// Takes over what another process knew, before the first plan is published. The numbers of plans go on. Names and backends that this config does not have are left out.
@@ -82,6 +102,11 @@ impl Desired {
             let wait = cluster.health_policy().interval * position as u32 / count;
             let standing = if known.is_up { Standing::Up } else { Standing::Down };
             cluster.inherit(now, (&known.host, known.port), standing, &known.reason, wait);
+        }
+        for known in &inheritance.limits {
+            if let Some(cluster) = self.cluster_mut(&known.cluster) {
+                cluster.inherit_limit((&known.host, known.port), known.limit);
+            }
         }
     }
 }

@@ -67,7 +67,7 @@ impl<N: Network> Endpoints<N> {
     pub(super) async fn answer(&self, endpoint: Endpoint, state: &State) -> (u16, Vec<u8>) {
         let now = self.clock.now();
         let (status, body) = match endpoint {
-            Endpoint::Health => health(now, &state.clusters),
+            Endpoint::Health => health(now, &state.clusters, self.shared.is_short_of_memory()),
             Endpoint::Metrics => (200, self.metrics(now, &*self.measure().await)),
             Endpoint::Status => (200, self.status(now, state, &*self.measure().await)),
         };
@@ -263,15 +263,17 @@ fn describe_config(now: Time, config: &ConfigStatus, generation: u64) -> Value {
     })
 }
 
-fn health(now: Time, clusters: &[ClusterSnapshot]) -> (u16, Value) {
+/// `is_short`: whether memory is short, so that requests are refused.
+fn health(now: Time, clusters: &[ClusterSnapshot], is_short: bool) -> (u16, Value) {
     let totals = Totals::of(clusters);
+    let word = if is_short { "short of memory" } else { totals.word() };
     let body = json!({
-        "status": totals.word(),
+        "status": word,
         "healthy_backends": totals.admitted,
         "total_backends": totals.backends,
         "uptime_seconds": seconds(now.since(Time::ZERO)),
     });
-    (if totals.word() == "unhealthy" { 503 } else { 200 }, body)
+    (if is_short || word == "unhealthy" { 503 } else { 200 }, body)
 }
 
 fn describe_cluster(cluster: &ClusterSnapshot, counts: &Shard) -> (String, Value) {

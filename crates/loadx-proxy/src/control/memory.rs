@@ -14,8 +14,8 @@ impl<N: Network> Control<N> {
         let fullest = own.into_iter().chain(of_group).max_by_key(|(used, most)| percent(*used, *most));
         let is_tight = match (fullest, self.shared.is_short_of_memory()) {
             (None, _) => false,
-            (Some((used, most)), false) => percent(used, most) > MEMORY_TIGHT_PERCENT,
-            (Some((used, most)), true) => percent(used, most) > MEMORY_WIDE_PERCENT,
+            (Some((used, most)), false) => percent(used, most) >= MEMORY_TIGHT_PERCENT,
+            (Some((used, most)), true) => percent(used, most) >= MEMORY_WIDE_PERCENT,
         };
         let was_tight = self.shared.set_short_of_memory(is_tight);
         if is_tight {

@@ -97,6 +97,14 @@ impl Sessions {
         idle.is_some()
     }
 
+    /// Closes all idle connections.
+    pub(crate) fn close_idle(&self) {
+        for (_, state) in self.states.borrow().iter().filter(|(_, state)| state.idle.get()) {
+            state.close.set(Close::Soon);
+            state.waker.wake_by_ref();
+        }
+    }
+
     /// Ends all tasks at once, also during exchanges.
     pub(crate) fn cut(&self, reason: &'static str) {
         self.cut.set(Some(reason));

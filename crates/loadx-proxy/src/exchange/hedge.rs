@@ -8,7 +8,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use loadx_core::config::BackendProtocol;
-use loadx_core::{Attempts, Backend, BackendId, Choice, Ended, Failure, Pick, Replay};
+use loadx_core::{Attempts, Backend, BackendId, Choice, Ended, Failure, Outcome, Pick, Replay, Stage};
 
 use super::attempt::encode;
 use super::failure::{Sent, unanswered};
@@ -86,6 +86,7 @@ where
         let is_answered = Rc::new(Cell::new(false));
         let hedging = Hedging { is_answered: Rc::clone(&is_answered), won: None, sent: None, received: None };
         self.hedging = Some(Box::new(hedging));
+        let asked = Rc::new(Cell::new(None));
         let second = Second {
             worker: Rc::clone(self.worker),
             incoming: self.incoming,
@@ -95,10 +96,11 @@ where
             number: self.tries + 1,
             proxy_header: self.proxy_header(self.forwarded.cluster),
             present: backend.id(),
+            asked: Rc::clone(&asked),
         };
         let mut second: Option<Pin<Box<_>>> = Some(Box::pin(second.run(delay)));
         let mut won = None;
-        let attempt = {
+        let mut attempt = {
             let mut first = pin!(async {
                 match self.attempts.exchange_deadline(&self.policy) {
                     None => self.attempt_while_served(backend).await,
@@ -112,18 +114,61 @@ where
                 if is_answered.get() {
                     second = None;
                 }
-                let Some(Poll::Ready(answered)) = second.as_mut().map(|second| second.as_mut().poll(cx)) else {
-                    return Poll::Pending;
-                };
-                (won, second) = (Some(answered), None);
-                Poll::Ready(Err(Failure::Overtaken))
+                match second.as_mut().map(|second| second.as_mut().poll(cx)) {
+                    Some(Poll::Ready(Some(answered))) => {
+                        (won, second) = (Some(answered), None);
+                        Poll::Ready(Err(Failure::Overtaken))
+                    }
+                    Some(Poll::Ready(None)) => {
+                        second = None;
+                        Poll::Pending
+                    }
+                    Some(Poll::Pending) | None => Poll::Pending,
+                }
             })
             .await
         };
+        let under_way = second.filter(|_| asked.get().is_some());
+        if let (Err(failure), Some(second)) = (&attempt, under_way)
+            && may_be_replaced(failure)
+        {
+            // The second attempt is the retry.
+            match self.in_time(second).await {
+                Ok(answered) => won = answered,
+                Err(failure) => attempt = Err(failure),
+            }
+        }
+        if let (None, Some(backend)) = (&won, asked.get()) {
+            self.tries += 1;
+            self.attempts.overtaken(backend);
+        }
         if let Some(hedging) = &mut self.hedging {
             hedging.won = won;
         }
         attempt
+    }
+
+    /// Waits for a second attempt alone, while the client is there and the exchange has time.
+    async fn in_time(
+        &mut self,
+        second: Pin<Box<impl Future<Output = Option<Won<N>>>>>,
+    ) -> Result<Option<Won<N>>, Failure> {
+        let deadline = self.attempts.exchange_deadline(&self.policy).map(|at| self.worker.clock.instant(at));
+        let limit = self.policy.exchange.unwrap_or_default();
+        let answered = async move {
+            match deadline {
+                None => Ok(second.await),
+                Some(at) => tokio::time::timeout_at(at, second)
+                    .await
+                    .map_err(|_| Failure::TookTooLong { limit, stage: Stage::Waiting }),
+            }
+        };
+        self.unless_client_leaves(answered).await
+    }
+
+    /// Whether a second attempt has the response to this request.
+    pub(super) fn has_overtaking(&self) -> bool {
+        self.hedging.as_ref().is_some_and(|hedging| hedging.won.is_some())
     }
 
     /// The pick of the attempt that overtook the last one, which becomes the present one.
@@ -133,6 +178,21 @@ where
         hedging.sent = Some(conversation);
         Some(pick)
     }
+}
+
+/// Whether another attempt may answer after this failure of the first one.
+fn may_be_replaced(failure: &Failure) -> bool {
+    matches!(
+        failure,
+        Failure::Connect(_)
+            | Failure::Unanswered { .. }
+            | Failure::Premature
+            | Failure::Silent
+            | Failure::HeadBrokeOff(_)
+            | Failure::BadResponse(_)
+            | Failure::Status { .. }
+            | Failure::GivenUp
+    )
 }
 
 /// What a second attempt takes.
@@ -147,16 +207,15 @@ struct Second<'e, N: Network> {
     proxy_header: Option<Vec<u8>>,
     /// The backend of the first attempt.
     present: BackendId,
+    /// Told the backend of the second attempt once there is one.
+    asked: Rc<Cell<Option<BackendId>>>,
 }
 
 impl<N: Network> Second<'_, N> {
-    /// Waits, makes the attempt, and returns when its response begins; never if it fails.
-    async fn run(self, delay: Duration) -> Won<N> {
+    /// Waits, makes the attempt, and returns when the head of its response has come. `None` if it fails.
+    async fn run(self, delay: Duration) -> Option<Won<N>> {
         tokio::time::sleep(delay).await;
-        match self.attempt().await {
-            Some(won) => won,
-            None => std::future::pending().await,
-        }
+        self.attempt().await
     }
 
     async fn attempt(&self) -> Option<Won<N>> {
@@ -174,6 +233,7 @@ impl<N: Network> Second<'_, N> {
             return None;
         }
         worker.metrics.borrow_mut().hedges += 1;
+        self.asked.set(Some(pick.backend().id()));
         match self.send(pick.backend()).await {
             Ok(conversation) => {
                 worker.metrics.borrow_mut().hedges_won += 1;
@@ -182,7 +242,11 @@ impl<N: Network> Second<'_, N> {
             Err(failure) => {
                 tracing::debug!(request = %incoming.id, "a second attempt failed: {failure}");
                 let id = pick.backend().id();
-                let ended = Ended::unanswered(failure.outcome(), worker.clock.now().since(now));
+                let took = worker.clock.now().since(now);
+                let ended = match failure {
+                    Failure::Status { status } => Ended { outcome: Outcome::Answered, status, first_byte: took, took },
+                    failure => Ended::unanswered(failure.outcome(), took),
+                };
                 if let Some(observation) = pick.finish(ended) {
                     worker.report(id, observation);
                 }
@@ -222,7 +286,11 @@ impl<N: Network> Second<'_, N> {
         let sent = request.send(Piece { content: b"", end: Some(b"") }).await;
         sent.map_err(|broken| unanswered(&broken, Sent::of_bytes(request.written())))?;
         let deadline = timer.now() + silence;
-        response.begins(|| deadline).await?;
+        let status = response.final_status(|| deadline).await?;
+        if self.attempts.retried_statuses().contains(status) {
+            // The first attempt may still get a better response.
+            return Err(Failure::Status { status });
+        }
         drop((request, response));
         Ok(conversation)
     }

@@ -245,7 +245,7 @@ where
         loop {
             // The first pick follows the head at once, so that the clock need not be read again.
             let choice = match &last {
-                Some(Failure::Overtaken) if let Some(pick) = self.take_overtaking() => Choice::Picked(pick),
+                Some(_) if let Some(pick) = self.take_overtaking() => Choice::Picked(pick),
                 None => self.pick_or_wait(self.incoming.began).await?,
                 Some(failure) if failure.left_no_trace() => self.pick_or_wait(timer.now()).await?,
                 // A retry does not wait: it would take the turn of a request that nobody has served yet.
@@ -294,9 +294,9 @@ where
             }
             match attempt {
                 Ok(answer) => return Ok(answer),
-                Err(Failure::Overtaken) => {
+                Err(failure) if self.has_overtaking() => {
                     self.attempts.overtaken(id);
-                    last = Some(Failure::Overtaken);
+                    last = Some(failure);
                 }
                 Err(failure) => {
                     let replay = self.replay();

@@ -37,6 +37,9 @@ where
     /// others that wait.
     pub(super) async fn pick_or_wait(&mut self, now: Time) -> Result<Choice<Pick<LocalView>>, Unserved> {
         let view = self.view();
+        if view.is_open() {
+            return Ok(Choice::None(NoBackend::BreakerOpen));
+        }
         if !view.gate().is_busy() {
             match self.choose(&view, now) {
                 Choice::Wait => {}
@@ -85,7 +88,12 @@ where
             match self.choose(&self.view(), now) {
                 // Another exchange was quicker.
                 Choice::Wait => {}
-                choice => return Ok(choice),
+                choice @ Choice::Picked(_) => return Ok(choice),
+                choice @ Choice::None(_) => {
+                    // No attempt of this exchange will end and let the next one go.
+                    gate.release();
+                    return Ok(choice);
+                }
             }
         }
     }

@@ -137,16 +137,33 @@ impl<S: Stream> ResponseReader<'_, S> {
         }
     }
 
-    /// Waits until the response begins.
+    /// Waits for the head of the final response, behind interim ones, and returns its status. Takes nothing of what has come.
     ///
     /// # Errors
-    /// When the connection breaks first, or nothing comes until `deadline`.
-    pub(crate) async fn begins(&mut self, deadline: impl Fn() -> Time) -> Result<(), Failure> {
-        match self.read_more(&deadline).await {
-            Ok(0) => Err(self.broken(&Broken::Closed, 0)),
-            Ok(_) => Ok(()),
-            Err(Broken::TimedOut) => Err(Failure::Silent),
-            Err(broken) => Err(self.broken(&broken, 0)),
+    /// When the connection breaks first, the head is invalid, or nothing comes until `deadline`.
+    pub(crate) async fn final_status(&mut self, deadline: impl Fn() -> Time) -> Result<u16, Failure> {
+        let mut interim_bytes = 0;
+        loop {
+            let bytes = &self.body.input.bytes()[interim_bytes..];
+            let mut slots = FieldSlots::new();
+            let parsed = match bytes.is_empty() {
+                true => Parsed::Partial,
+                false => parse_response(bytes, self.to_head, &mut slots)
+                    .map_err(|fault| Failure::BadResponse(fault.to_string()))?,
+            };
+            match parsed {
+                Parsed::Complete(response, length) if response.is_interim() => interim_bytes += length,
+                Parsed::Complete(response, _) => return Ok(response.status()),
+                Parsed::Partial => {
+                    let seen = self.body.input.bytes().len();
+                    match self.read_more(&deadline).await {
+                        Ok(0) => return Err(self.broken(&Broken::Closed, seen)),
+                        Ok(_) => {}
+                        Err(Broken::TimedOut) => return Err(Failure::Silent),
+                        Err(broken) => return Err(self.broken(&broken, seen)),
+                    }
+                }
+            }
         }
     }
 

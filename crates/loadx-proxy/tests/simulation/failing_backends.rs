@@ -28,6 +28,8 @@ pub(crate) enum Manner {
     BreaksThirdBody,
     /// Answers 500 to so many of 10 requests.
     Fails(u32),
+    /// Answers 500 after 100 ms.
+    FailsSlowly,
     /// Answers after 100 ms.
     Slow,
     /// From the sixth second on: accepts connections and requests, and never answers.
@@ -202,14 +204,15 @@ impl Backend {
                 _ if at >= MANNERS_LAST => Manner::Good,
                 manner => manner,
             };
-            let fails = matches!(manner, Manner::Fails(of_ten) if number % 10 < of_ten);
+            let fails =
+                matches!(manner, Manner::Fails(of_ten) if number % 10 < of_ten) || manner == Manner::FailsSlowly;
             match manner {
                 Manner::Silent | Manner::Vanishes | Manner::HangsLater => {
                     sleep(Duration::from_secs(600)).await;
                     return Ok(());
                 }
                 Manner::Stalls if number.is_multiple_of(25) => sleep(Duration::from_millis(400)).await,
-                Manner::Slow => sleep(Duration::from_millis(100)).await,
+                Manner::Slow | Manner::FailsSlowly => sleep(Duration::from_millis(100)).await,
                 _ => sleep(Duration::from_millis(5)).await,
             }
             let head = if fails { "HTTP/1.1 500 Broken\r\n" } else { "HTTP/1.1 200 OK\r\n" };

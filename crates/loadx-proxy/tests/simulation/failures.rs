@@ -84,6 +84,22 @@ fn an_open_breaker_means_no_traffic() {
 }
 
 #[test]
+fn a_breaker_closes_again_although_requests_wait_at_the_limits() {
+    let limits = json!({ "requests_per_backend": 2 });
+    let resilience = json!({ "breaker": { "open_time": 1 }, "retries": "off", "outliers": "off", "limits": limits });
+    let told = Run { resilience, ..Run::of([Manner::FailsSlowly; 3]) }.told();
+    let after: usize = (0..3).map(|backend| told.reached_between(backend, 30, 40)).sum();
+    assert!((950..=1_001).contains(&after), "{after} of the last 1,000 requests");
+}
+
+#[test]
+fn a_second_attempt_that_fails_does_not_win() {
+    let hedged = json!({ "outliers": "off", "retries": { "hedge": { "percentile": 60, "min_delay": 0.01 } } });
+    let told = Run { resilience: hedged, ..Run::of([Manner::Stalls, Manner::Fails(3), Manner::Stalls]) }.told();
+    assert_eq!(told.failed(), 0, "a late success is better than a quick failure");
+}
+
+#[test]
 fn a_request_that_is_not_idempotent_reaches_one_backend_only() {
     let told = Run { method: "POST", ..Run::of([Manner::Good, Manner::BreaksHead, Manner::Good]) }.told();
     assert_eq!(told.reached_in_all(), REQUESTS, "no request was sent again");

@@ -2,12 +2,18 @@
 
 use loadx_core::config::{ClusterConfig, Config};
 use loadx_core::route::Action;
-use loadx_core::{BackendLimit, Probe};
+use loadx_core::{BackendLimit, HealthPolicy, Probe};
 
 use super::trap::Trap;
 
 /// The share of the requests that may be sent again beyond which an outage noticeably adds load to what is left, in percent.
 const BUDGET_PERCENT_SAFE: u32 = 50;
+
+/// The requests that may be sent again in a second, however few requests there are, beyond which the share does not matter.
+const BUDGET_PER_SECOND_SAFE: u32 = 100;
+
+/// The least memory with which LoadX can serve, in bytes.
+const MEMORY_SAFE: u64 = 64 * 1024 * 1024;
 
 /// The probes of one cluster in a second beyond which they are a load of their own.
 const PROBES_PER_SECOND_SAFE: f64 = 200.0;
@@ -22,22 +28,28 @@ pub(super) fn traps(config: &Config) -> impl Iterator<Item = Trap> + '_ {
             limit_of_one(cluster),
         ]
     });
-    clusters.flatten().chain(mirrors_to_itself(config))
+    clusters.flatten().chain(mirrors_to_itself(config)).chain(little_memory(config))
 }
 
 fn large_budget(cluster: &ClusterConfig) -> Option<Trap> {
     let retry = &cluster.attempt.retry;
     let most = retry.budget.percent.min(100 * retry.resends_max);
-    (most > BUDGET_PERCENT_SAFE).then(|| {
-        Trap::warning(
-            format!(
-                "the retries of the cluster \"{}\" may add {most} % to its requests while backends fail: backends that fail \
-                 under too much load get more of it",
-                cluster.name
-            ),
-            "set \"budget_percent\" in \"retries\" to 20, the default, or less",
-        )
-    })
+    let per_second = if retry.resends_max == 0 { 0 } else { retry.budget.per_second_min };
+    let (how_much, help) = if most > BUDGET_PERCENT_SAFE {
+        (format!("{most} % to its requests"), "set \"budget_percent\" in \"retries\" to 20, the default, or less")
+    } else if per_second > BUDGET_PER_SECOND_SAFE {
+        (format!("{per_second} requests a second"), "set \"budget_per_second\" in \"retries\" to 3, the default")
+    } else {
+        return None;
+    };
+    Some(Trap::warning(
+        format!(
+            "the retries of the cluster \"{}\" may add {how_much} while backends fail: backends that fail under too much load get \
+             more of it",
+            cluster.name
+        ),
+        help,
+    ))
 }
 
 fn hedges_often(cluster: &ClusterConfig) -> Option<Trap> {
@@ -62,6 +74,7 @@ fn hedges_nothing(cluster: &ClusterConfig) -> Option<Trap> {
         () if cluster.hedge.is_none() => return None,
         () if is_h2 => "LoadX hedges only over HTTP/1.1",
         () if retry.resends_max == 0 => "\"max\" in \"retries\" is 0",
+        () if cluster.limits.per_cluster == Some(1) => "\"requests\" in \"limits\" is 1",
         () if cluster.backends.len() < 2 && !cluster.resolve_each => "it has one backend",
         () => return None,
     };
@@ -72,16 +85,19 @@ fn hedges_nothing(cluster: &ClusterConfig) -> Option<Trap> {
 }
 
 fn many_probes(cluster: &ClusterConfig) -> Option<Trap> {
-    let per_second = cluster.backends.len() as f64 / cluster.health.interval.as_secs_f64();
+    let interval = cluster.health.interval.min(cluster.health.fast_interval);
+    let is_fast = interval < HealthPolicy::default().fast_interval;
+    let interval = if is_fast { interval } else { cluster.health.interval };
+    let per_second = cluster.backends.len() as f64 / interval.as_secs_f64();
     (cluster.health.probe != Probe::Off && per_second > PROBES_PER_SECOND_SAFE).then(|| {
         Trap::warning(
             format!(
                 "the cluster \"{}\" has {} backends and an interval of {} s: {per_second:.0} probes in a second",
                 cluster.name,
                 cluster.backends.len(),
-                cluster.health.interval.as_secs_f64()
+                interval.as_secs_f64()
             ),
-            "raise \"interval\" in \"health\" of the cluster, or \"health_check_interval\"",
+            "raise \"interval\" or \"fast_interval\" in \"health\" of the cluster, or \"health_check_interval\"",
         )
     })
 }
@@ -102,6 +118,17 @@ fn limit_of_one(cluster: &ClusterConfig) -> Option<Trap> {
             "remove \"requests\", or raise \"requests_per_backend\"",
         )
     })
+}
+
+/// A limit of memory that LoadX itself needs.
+fn little_memory(config: &Config) -> Option<Trap> {
+    let most = config.memory_max.filter(|most| *most < MEMORY_SAFE)?;
+    Some(Trap::warning(
+        format!(
+            "\"max_memory\" ({most} bytes) is about what LoadX needs without any client: it may refuse every request"
+        ),
+        "write 67108864 (64 MiB) or more",
+    ))
 }
 
 /// Routes that send a copy of each request to the cluster that answers.

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde_json::{Value, json};
 
-use crate::support::h2::{H2Server, backend};
+use crate::support::h2::{H2Server, backend, headers};
 use crate::support::{LoadX, Origin, eventually};
 
 fn before(address: &str, health: &Value) -> LoadX {
@@ -100,6 +100,50 @@ fn backends_of_http_2_are_asked_the_same() {
         [":method", ":path", ":authority", "x-key"].map(|name| asked.asked(name).unwrap_or_default()),
         ["OPTIONS", "/ready", "app.internal", "1"]
     );
+}
+
+#[test]
+fn a_head_over_http_2_needs_no_content() {
+    let origin = backend(&[], |server: &mut H2Server<'_>| {
+        while let Some((stream, _)) = server.request() {
+            server.send(headers(stream, true, &[(":status", "200"), ("content-length", "1000")]));
+        }
+    });
+    let loadx = LoadX::of(&json!({
+        "proxy_port": 0, "proxy_host": "127.0.0.1", "workers": 1,
+        "clusters": {
+            "web": {
+                "backends": [origin.address().to_string()], "health": { "path": "/ready", "method": "HEAD" },
+                "protocol": "h2",
+            },
+        },
+    }));
+    loadx.wait_for_log("is up: probe answered 200");
+}
+
+#[test]
+fn a_probe_without_an_answer_lets_requests_leave() {
+    let hung = Origin::start(|connection| {
+        connection.request();
+        connection.hold();
+    });
+    let other = Origin::answering("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nother");
+    let backends = [&hung, &other].map(|origin| origin.address().to_string());
+    for _ in 0..4 {
+        // The first probe alone decides.
+        let loadx = LoadX::of(&json!({
+            "proxy_port": 0, "proxy_host": "127.0.0.1", "workers": 1, "request_timeout": 3_600,
+            "clusters": { "web": { "backends": backends, "health": { "path": "/ready", "timeout": 0.5 } } },
+        }));
+        let mut clients = [loadx.client(), loadx.client()];
+        for client in &mut clients {
+            client.get("/");
+        }
+        for client in &mut clients {
+            assert_eq!(client.response().text(), "other");
+        }
+        loadx.wait_for_log("no answer within 0.5 s");
+    }
 }
 
 #[test]

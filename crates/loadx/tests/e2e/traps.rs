@@ -71,6 +71,11 @@ fn settings_that_multiply_the_load_are_warned_of() {
             resilience(json!({ "limits": { "requests": 30, "requests_per_backend": 10 } })),
             "its backends take 20 requests",
         ),
+        (resilience(json!({ "retries": { "budget_per_second": 1_000_000 } })), "may add 1000000 requests a second"),
+        (
+            resilience(json!({ "retries": { "hedge": {} }, "limits": { "requests": 1 } })),
+            "\"requests\" in \"limits\" is 1",
+        ),
         (mirror, "its backends get each request twice"),
         (probes, "250 probes in a second"),
     ];

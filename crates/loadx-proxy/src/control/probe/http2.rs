@@ -18,6 +18,8 @@ pub(super) struct Request<'r> {
     /// The head in the notation of HTTP/1.1.
     pub(super) head: &'r str,
     pub(super) scheme: &'static [u8],
+    /// Whether the request is a HEAD.
+    pub(super) to_head: bool,
     pub(super) content: &'r [u8],
 }
 
@@ -43,7 +45,9 @@ pub(super) async fn ask<S: Stream>(stream: &S, asking: &Asking<'_>, request: Req
     while !connection.is_established() {
         probing.exchange(&mut connection, &mut response).await?;
     }
-    let id = connection.open(Purpose::Other).ok_or("it allows no requests in HTTP/2")?;
+    let id = connection
+        .open(if request.to_head { Purpose::Head } else { Purpose::Other })
+        .ok_or("it allows no requests in HTTP/2")?;
     let ends = request.content.is_empty();
     connection.put_section(id, ends, &mut probing.out, |out| {
         put_request(request.head.as_bytes(), request.scheme, None, out);

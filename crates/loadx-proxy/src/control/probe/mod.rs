@@ -10,7 +10,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use loadx_core::config::{BackendProtocol, BackendTransport};
-use loadx_core::{ConnectFailureKind, Evidence, HealthPolicy, HttpProbe, Observation, Probe};
+use loadx_core::{ConnectFailureKind, Evidence, HealthPolicy, HttpProbe, Observation, Probe, ProbeMethod};
 
 use crate::buffers::Buffers;
 use crate::clock::Clock;
@@ -61,6 +61,7 @@ impl ProbeRun {
         };
         let evidence = match tokio::time::timeout(self.policy.timeout, work).await {
             Ok(Ok(evidence)) => evidence,
+            Ok(Err(ProbeFailure::Silent(reason))) => Evidence::ProbeTimedOut { reason: reason.into() },
             Ok(Err(ProbeFailure::Backend(reason))) => Evidence::ProbeFailed { reason: reason.into() },
             Ok(Err(ProbeFailure::Local(reason))) => {
                 tracing::debug!("backend {} cannot be probed: {reason}", self.authority);
@@ -81,7 +82,10 @@ impl ProbeRun {
         let request = http::Request { head: &head, method: probe.method, needs_content: probe.content.is_some() };
         let answer = match self.is_h2() {
             false => self.asking(async |asking| http1::ask(&stream, asking, request).await).await,
-            true => self.ask_over_h2(&stream, &head, b"").await.map(http::Answer::from),
+            true => {
+                let to_head = probe.method == ProbeMethod::Head;
+                self.ask_over_h2(&stream, &head, to_head, b"").await.map(http::Answer::from)
+            }
         };
         answer.map_err(ProbeFailure::Backend)
     }
@@ -89,20 +93,27 @@ impl ProbeRun {
     /// What the health check of gRPC says of a service, or what went wrong.
     async fn check<N: Network>(&self, net: &N, service: &str) -> Result<Result<(), String>, ProbeFailure> {
         let stream = self.connect(net).await?;
-        let response = self.ask_over_h2(&stream, &grpc::head(&self.authority), &grpc::content(service)).await;
+        let response = self.ask_over_h2(&stream, &grpc::head(&self.authority), false, &grpc::content(service)).await;
         response.map(|response| grpc::judge(service, &response)).map_err(ProbeFailure::Backend)
     }
 
-    async fn ask_over_h2<S: Stream>(&self, stream: &S, head: &str, content: &[u8]) -> Result<Response, String> {
+    async fn ask_over_h2<S: Stream>(
+        &self,
+        stream: &S,
+        head: &str,
+        to_head: bool,
+        content: &[u8],
+    ) -> Result<Response, String> {
         let scheme: &[u8] = if self.transport.tls.is_some() { b"https" } else { b"http" };
-        let request = Request { head, scheme, content };
+        let request = Request { head, scheme, to_head, content };
         self.asking(async |asking| http2::ask(stream, asking, request).await).await
     }
 
     /// Calls `ask` with what asking takes.
     async fn asking<T>(&self, ask: impl AsyncFnOnce(&Asking<'_>) -> T) -> T {
         let (timer, buffers) = (Timer::new(self.clock), Rc::<Buffers>::default());
-        let patience = Patience::total(self.policy.timeout);
+        // The time of the whole probe ends first, and tells that nothing came.
+        let patience = Patience::total(self.policy.timeout * 2);
         ask(&Asking { waiting: Waiting { timer: &timer, buffers: &buffers }, patience: &patience }).await
     }
 
@@ -123,10 +134,10 @@ impl ProbeRun {
         let dialler = Dialler { net, clock: self.clock, tls, handshakes: &self.handshakes };
         let connected = dialler.open(&dial).await.map_err(|fault| match fault.kind {
             ConnectFailureKind::Local => ProbeFailure::Local(fault.reason.to_string()),
-            ConnectFailureKind::Refused
-            | ConnectFailureKind::TimedOut
-            | ConnectFailureKind::TlsCertificate
-            | ConnectFailureKind::Tls => ProbeFailure::Backend(fault.reason.to_string()),
+            ConnectFailureKind::TimedOut => ProbeFailure::Silent(fault.reason.to_string()),
+            ConnectFailureKind::Refused | ConnectFailureKind::TlsCertificate | ConnectFailureKind::Tls => {
+                ProbeFailure::Backend(fault.reason.to_string())
+            }
         });
         connected.map(|connection| connection.stream)
     }
@@ -136,6 +147,8 @@ impl ProbeRun {
 enum ProbeFailure {
     /// The backend is to blame.
     Backend(String),
+    /// Nothing came from the backend in time.
+    Silent(String),
     /// LoadX lacks what a probe takes: ports, file descriptors, memory.
     Local(String),
 }
