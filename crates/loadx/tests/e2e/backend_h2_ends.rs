@@ -305,11 +305,12 @@ fn a_backend_that_opens_no_window_has_limited_time() {
     let mut stalled = loadx.client();
     stalled.send(format!("POST /stalled HTTP/1.1\r\nHost: x\r\nContent-Length: 100000\r\n\r\n{}", "x".repeat(100_000)));
     eventually("the backend has the request", || (origin.connections() == 1).then_some(()));
-    // Another upload does not wait for the window that the first has used up.
+    // Another upload does not wait for the window once the first has used it up.
     let mut client = loadx.client();
+    let mut quick = || client.send("POST /quick HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\n\r\nabc").response().status;
+    eventually("the first upload has used up the window", || (quick() == 200).then_some(()));
     for _ in 0..3 {
-        client.send("POST /quick HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\n\r\nabc");
-        assert_eq!(client.response().status, 200);
+        assert_eq!(quick(), 200);
     }
     assert_eq!(stalled.response().status, 504);
     eventually("no exchange is left", || (loadx.status()["backends"][0]["active_connections"] == 0).then_some(()));
