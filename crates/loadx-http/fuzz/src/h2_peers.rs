@@ -347,7 +347,12 @@ pub fn as_client(data: &[u8]) {
 async fn library_server(window: u32, near: DuplexStream) {
     let mut builder = h2::server::Builder::new();
     builder.initial_window_size(window);
-    let mut connection = builder.handshake::<_, Bytes>(near).await.expect("LoadX begins HTTP/2");
+    let mut connection = match builder.handshake::<_, Bytes>(near).await {
+        Ok(connection) => connection,
+        // LoadX has cancelled every exchange, and has gone before the library answered.
+        Err(error) if error.is_io() => return,
+        Err(error) => panic!("LoadX does not begin HTTP/2: {error}"),
+    };
     while let Some(accepted) = connection.accept().await {
         // The end of LoadX's side may come as an error.
         let Ok((request, mut respond)) = accepted else { return };
