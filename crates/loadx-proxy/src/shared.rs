@@ -231,8 +231,9 @@ impl Places {
         Awaiting(self)
     }
 
+    /// Whether somebody waits for a place and none is free. A listener remembers a lack until its next client, which may come late.
     pub(crate) fn is_awaited(&self) -> bool {
-        self.awaited.load(Ordering::Relaxed) > 0
+        self.awaited.load(Ordering::Relaxed) > 0 && self.free.available_permits() == 0
     }
 }
 

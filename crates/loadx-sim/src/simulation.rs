@@ -1,5 +1,7 @@
 //! One run: applies the events in order, and calls the core for every decision.
 
+mod hedge;
+
 use std::collections::{BTreeMap, VecDeque};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
@@ -337,44 +339,6 @@ impl<'s> Run<'s> {
             // A turn may have passed to an exchange before this one.
             index = 0;
         }
-    }
-
-    /// Makes a second attempt beside the present one, if that one still waits.
-    fn hedge(&mut self, number: ExchangeNumber, attempt: usize) {
-        let view = self.cluster.view();
-        let Some(exchange) = self.exchanges.get_mut(&number) else { return };
-        let Some(present) = exchange.pick.as_ref().map(|pick| pick.backend().id()) else { return };
-        let is_due = exchange.attempts.failures() == attempt && exchange.attempts.has_other(&view, present, REPLAY);
-        if !is_due || view.gate().is_busy() {
-            return;
-        }
-        let (entropy, key) = (self.chances.entropy(!number), view.key(exchange.client));
-        let choice = exchange.attempts.choose_beside(Arc::clone(&view), self.now, entropy, key, present);
-        let Choice::Picked(pick) = choice else { return };
-        if !view.retry_budget().take() {
-            return;
-        }
-        self.retries += 1;
-        let (position, in_flight) = (self.positions[&pick.backend().id()], pick.backend().in_flight());
-        exchange.second = Some(pick);
-        if self.backends[position].is_stopped() {
-            let refused = ConnectFailure { kind: ConnectFailureKind::Refused, reason: "connection refused".into() };
-            self.ends_second(number, position, &Failure::Connect(refused));
-        } else if self.backends[position].arrive(number, in_flight) {
-            self.serve(position, number);
-        }
-    }
-
-    /// Ends the second attempt of an exchange if the attempt is at this backend. Returns whether it was.
-    fn ends_second(&mut self, number: ExchangeNumber, backend: usize, failure: &Failure) -> bool {
-        let Some(exchange) = self.exchanges.get_mut(&number) else { return false };
-        let asked = |pick: &mut Pick<Arc<View>>| self.positions[&pick.backend().id()] == backend;
-        let Some(pick) = exchange.second.take_if(asked) else { return false };
-        let (id, took) = (pick.backend().id(), self.now.since(pick.at()));
-        if let Some(observation) = pick.finish(Ended::unanswered(failure.outcome(), took)) {
-            self.observe(id, &observation);
-        }
-        true
     }
 
     fn serve(&mut self, backend: usize, exchange: ExchangeNumber) {

@@ -15,7 +15,7 @@ pub(crate) struct Adaptive {
     limit: f64,
     /// The time of an unloaded backend, on the scale of [`log_scale`](crate::load::log_scale); `None` before it is known.
     unloaded: Option<f64>,
-    /// The limit and the time when the limit began to fall.
+    /// The limit and the time when the limit began to fall, or before it doubled for the first time.
     high: Option<(f64, f64)>,
     /// Whether the limit doubles in place of growing by a fifth at most, because the capacity is not known.
     leaps: bool,
@@ -28,7 +28,7 @@ pub(crate) struct Adaptive {
 }
 
 /// The first limit of a backend of weight 1. A small one would make requests wait at start for no reason.
-pub(crate) const FIRST: u32 = 100;
+const FIRST: u32 = 100;
 
 /// The largest limit.
 const MAX: f64 = 1_000_000.0;
@@ -94,27 +94,13 @@ impl Adaptive {
         if !is_full {
             // The limit limits nothing at the moment.
             self.high = None;
-        } else if self.unloaded.is_none() && self.high.is_none() && self.leaps {
-            // Nothing is known. More requests show more without hurting any.
-            self.high = Some((self.limit, time));
-            self.limit *= 2.0;
-        } else if let (None, Some((limit, before))) = (self.unloaded, self.high)
-            && self.limit > limit
-        {
-            if time - before < FALLS {
-                // Twice as many did not take longer.
-                self.unloaded = Some(before);
-                self.rise(1.0);
-            } else {
-                self.high = None;
-                self.leaps = false;
-                self.fall(time);
-            }
-        } else {
-            match self.unloaded.map(|unloaded| (unloaded + CONGESTED - time) / CONGESTED) {
-                Some(room @ 0.0..) => self.rise(room),
+        } else if let Some(unloaded) = self.unloaded {
+            match (unloaded + CONGESTED - time) / CONGESTED {
+                room @ 0.0.. => self.rise(room),
                 _ => self.fall(time),
             }
+        } else {
+            self.explore(time);
         }
         self.limit = self.limit.clamp(1.0, MAX);
         if self.limit != before {
@@ -137,6 +123,27 @@ impl Adaptive {
     fn rise(&mut self, room: f64) {
         self.high = None;
         self.limit = if self.leaps { self.limit * 2.0 } else { self.limit * (1.02 + 0.2 * room.min(1.0)) + 0.5 };
+    }
+
+    /// Changes the limit of a backend at its limit of which no time without load is known: first up, which makes no request wait
+    /// here, and down if the requests wait there.
+    fn explore(&mut self, time: f64) {
+        match self.high {
+            None if self.leaps => {
+                self.high = Some((self.limit, time));
+                self.limit *= 2.0;
+            }
+            Some((limit, before)) if self.limit > limit && time - before < FALLS => {
+                // Twice as many did not take longer.
+                self.unloaded = Some(before);
+                self.rise(1.0);
+            }
+            Some((limit, _)) if self.limit > limit => {
+                self.high = None;
+                self.fall(time);
+            }
+            _ => self.fall(time),
+        }
     }
 
     fn fall(&mut self, time: f64) {

@@ -49,7 +49,7 @@ pub struct Cluster {
     budget_policy: BudgetPolicy,
     gate: Arc<Gate>,
     limits: LimitPolicy,
-    /// The exchanges in flight, while the cluster has a limit.
+    /// The exchanges in flight, from the first limit of the cluster on.
     total: Option<Arc<Total>>,
     breaker: Option<Breaker>,
     hedge: Option<Arc<HedgeClock>>,
@@ -72,19 +72,16 @@ impl Cluster {
         let budget = Arc::new(RetryBudget::new(&budget_policy));
         let limits = LimitPolicy::default();
         let gate = Arc::new(Gate::new(&limits));
-        let (backends, of_view) = (Box::default(), (Arc::clone(&budget), Arc::clone(&gate)));
-        let (budget_of_view, gate_of_view) = of_view;
-        let view = View {
+        let view = Arc::new(View {
             balancer,
-            backends,
+            backends: Box::default(),
             reported_row,
             notes_outcomes: true,
-            budget: budget_of_view,
-            gate: gate_of_view,
+            budget: Arc::clone(&budget),
+            gate: Arc::clone(&gate),
             guards: None,
             hedge: None,
-        };
-        let view = Arc::new(view);
+        });
         Cluster {
             policy,
             members: Vec::new(),
@@ -334,7 +331,7 @@ impl Cluster {
         Snapshot {
             algorithm: self.factory.algorithm(),
             waiting: self.gate.waiting(),
-            in_flight: self.total.as_ref().map(|total| total.in_flight()),
+            in_flight: self.total.as_ref().filter(|_| self.limits.per_cluster.is_some()).map(|total| total.in_flight()),
             limit: self.limits.per_cluster,
             breaker: self.breaker.as_ref().map(Breaker::state),
             backends,

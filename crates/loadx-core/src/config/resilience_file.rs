@@ -146,8 +146,8 @@ file_object! {
             failed_percent: Whole<1, 100> = Whole(50),
             /// The number of requests in the last five seconds or so below which all requests get backends.
             min_requests: Whole<1, 1_000_000> = Whole(20),
-            /// For how long no request gets a backend, in seconds. Then five requests a second try whether the backends have
-            /// recovered.
+            /// For how long no request gets a backend, in seconds. Then five requests try, and the time begins again if so many
+            /// of them fail or do not end.
             open_time: Seconds = Seconds(5.0),
         }
     }

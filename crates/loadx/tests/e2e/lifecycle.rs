@@ -129,6 +129,32 @@ fn when_no_place_comes_free_the_endpoints_answer_and_other_clients_get_503() {
 }
 
 #[test]
+fn a_lack_of_places_that_is_over_closes_no_connection() {
+    let (origin, answer) = Origin::with_slow_path();
+    let loadx = LoadX::of(&json!({
+        "listeners": [{ "address": "127.0.0.1:0" }, { "address": "127.0.0.1:0", "name": "other" }],
+        "max_connections": 2, "workers": 1, "backend_servers": [{ "host": "127.0.0.1", "port": origin.address().port() }],
+    }));
+    let mut running = [loadx.client(), loadx.client()];
+    for client in &mut running {
+        client.get("/slow");
+    }
+    eventually("both requests are with the origin", || (origin.requests().len() == 2).then_some(()));
+    // The other listener finds no place, and gets no further client afterwards.
+    let other = *loadx.addresses().iter().find(|address| **address != loadx.address).unwrap();
+    assert_eq!(Client::connect(other).get("/").response().status, 503);
+    (0..2).for_each(|_| answer.send(()).unwrap());
+    for mut client in running {
+        assert_eq!(client.response().status, 200);
+    }
+    // The places are free, and the other listener still remembers the lack.
+    eventually("a connection stays open", || {
+        let response = loadx.get("/");
+        (response.status == 200 && response.field("connection") != Some("close")).then_some(())
+    });
+}
+
+#[test]
 fn when_descriptors_are_lacking_an_idle_client_makes_room() {
     use rustix::process::{Pid, Resource, Rlimit, prlimit};
 

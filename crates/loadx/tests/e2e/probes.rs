@@ -83,12 +83,12 @@ fn backends_of_http_2_are_asked_the_same() {
     let origin = backend(&[], move |server: &mut H2Server<'_>| {
         while let Some((stream, request)) = server.request() {
             let _ = told.send(request);
-            server.answer(stream, "203", "all is well");
+            server.answer(stream, "203", "healthy");
         }
     });
     let health = json!({
         "path": "/ready", "method": "OPTIONS", "host": "app.internal", "headers": { "X-Key": "1" }, "statuses": [203],
-        "body": "well", "interval": 3_600,
+        "body": "healthy", "interval": 3_600,
     });
     let loadx = LoadX::of(&json!({
         "proxy_port": 0, "proxy_host": "127.0.0.1", "workers": 1,

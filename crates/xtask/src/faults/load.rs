@@ -66,7 +66,7 @@ impl Load {
     }
 }
 
-/// Sends GETs at a rate, in requests per second, whatever becomes of them.
+/// Sends GETs at a rate, in requests per second, without waiting for the responses to earlier ones.
 pub(super) fn gets(to: SocketAddr, rate: f64, lasts: Duration) -> Result<Vec<Fate>, Trouble> {
     let target = Target::parse(&format!("http://{to}/"))?;
     let plan = Plan {
