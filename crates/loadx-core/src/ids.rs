@@ -1,4 +1,4 @@
-//! Ids of listeners, backends and clusters: unique in the process, never reused.
+//! Ids of listeners, routes, backends and clusters: unique in the process, never reused.
 
 use std::fmt;
 
@@ -35,12 +35,31 @@ impl ClusterId {
 #[derive(Copy, Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ListenerId(u32);
 
+impl ListenerId {
+    /// The number behind the id.
+    pub const fn number(self) -> u32 {
+        self.0
+    }
+}
+
+/// Identifies one route for as long as the process runs; never given to another route.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RouteId(u32);
+
+impl RouteId {
+    /// The number behind the id.
+    pub const fn number(self) -> u32 {
+        self.0
+    }
+}
+
 /// Makes ids. A process has one `Ids`; each simulation and each test has its own.
 #[derive(Debug, Default)]
 pub struct Ids {
     backends: u32,
     clusters: u32,
     listeners: u32,
+    routes: u32,
 }
 
 impl Ids {
@@ -62,6 +81,13 @@ impl Ids {
     pub fn listener(&mut self) -> ListenerId {
         let id = ListenerId(self.listeners);
         self.listeners = self.listeners.checked_add(1).expect("a process sees fewer than 2^32 listeners");
+        id
+    }
+
+    /// An id that no route has had.
+    pub fn route(&mut self) -> RouteId {
+        let id = RouteId(self.routes);
+        self.routes = self.routes.checked_add(1).expect("a process sees fewer than 2^32 routes");
         id
     }
 }

@@ -45,8 +45,8 @@ mod view;
 
 pub use admit::{BackendLimit, Entered, Gate, LimitPolicy, Place, Turn};
 pub use attempt::{
-    AttemptPolicy, Attempts, BudgetPolicy, ConnectFailure, ConnectFailureKind, Failure, GrpcStatuses, HedgeClock,
-    HedgePolicy, ProxyError, Replay, RetryBudget, RetryPolicy, Stage, Statuses,
+    AttemptPolicy, Attempts, BudgetPolicy, ConnectFailure, ConnectFailureKind, ErrorKind, Failure, FaultOf,
+    GrpcStatuses, HedgeClock, HedgePolicy, ProxyError, Replay, RetryBudget, RetryPolicy, Stage, Statuses,
 };
 pub use backend::{Backend, BackendSpec};
 pub use balance::{Algorithm, Key, KeyPrefixes, Query};
@@ -56,7 +56,7 @@ pub use health::{
     BreakerPolicy, Evidence, HealthPolicy, HttpProbe, Observation, OutlierPolicy, Probe, ProbeMethod, Standing,
     StatusRanges,
 };
-pub use ids::{BackendId, ClusterId, Ids, ListenerId};
+pub use ids::{BackendId, ClusterId, Ids, ListenerId, RouteId};
 pub use rng::{Rng, SplitMix64};
 pub use snapshot::{BackendSnapshot, Snapshot};
 pub use time::Time;

@@ -19,6 +19,8 @@ pub struct Snapshot {
     pub limit: Option<u32>,
     /// The state of the circuit breaker: closed, open or trying; `None` without one.
     pub breaker: Option<&'static str>,
+    /// The requests that may still be sent again now.
+    pub retry_budget: u64,
     /// The backends, in the order of the config.
     pub backends: Vec<BackendSnapshot>,
 }
@@ -52,6 +54,8 @@ pub struct BackendSnapshot {
     /// The rest of the time for which the backend is ejected as an outlier; `None` when the backend is not ejected, or when its
     /// probes fail as well.
     pub ejected: Option<Duration>,
+    /// How often the backend was taken out of rotation for failures.
+    pub ejections: u64,
     /// Whether the backend is in rotation.
     pub admitted: bool,
     /// The reason for the standing, as text.

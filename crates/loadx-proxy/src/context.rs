@@ -8,7 +8,6 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use loadx_core::config::BackendTransport;
-use loadx_core::route::Endpoint;
 use loadx_core::{BackendId, ListenerId, Observation, ProxyError, Rng as _, SplitMix64};
 use loadx_http::h2::Scratch;
 use tokio::sync::{mpsc, oneshot};
@@ -19,12 +18,12 @@ use crate::date::Date;
 use crate::downstream::parking::Parking;
 use crate::downstream::sessions::Sessions;
 use crate::limits::DESERTED_LOOK;
-use crate::messages::{Census, Mailbox, Question, Report};
+use crate::messages::{Asked, Census, EndpointAnswer, Mailbox, Question, Report};
 use crate::net::{Network, PipeOf, Stream as _, StreamOf};
 use crate::pipes::Pipes;
 use crate::request_id::RequestId;
 use crate::shared::{LocalPlan, LocalView, Shared};
-use crate::telemetry::{AccessLog, Holdings, Record, Request, Shard};
+use crate::telemetry::{AccessLog, Cause, Holdings, Record, Request, Shard};
 use crate::tls::Handshakes;
 use crate::tunnels::Tunnels;
 use crate::upstream::h2::Links;
@@ -264,14 +263,14 @@ impl<N: Network> Worker<N> {
     }
 
     /// Has control answer an endpoint.
-    pub(crate) async fn ask(&self, endpoint: Endpoint) -> (u16, Vec<u8>) {
+    pub(crate) async fn ask(&self, asked: Asked) -> EndpointAnswer {
         let (reply, answer) = oneshot::channel();
-        if self.questions.send(Question { endpoint, reply }).await.is_ok()
+        if self.questions.send(Question { asked, reply }).await.is_ok()
             && let Ok(answer) = answer.await
         {
             return answer;
         }
-        (503, b"{\"status\":\"stopping\"}\n".to_vec())
+        EndpointAnswer::json(503, b"{\"status\":\"stopping\"}\n".to_vec())
     }
 
     /// Counts and logs the end of an exchange.
@@ -283,26 +282,18 @@ impl<N: Network> Worker<N> {
     /// Counts and logs a request that was refused before it became an exchange.
     pub(crate) fn log_refusal(
         &self,
-        client: IpAddr,
+        (listener, client): (ListenerId, IpAddr),
         id: &RequestId,
         (method, target, host): (&[u8], &[u8], Option<&[u8]>),
         reply: &ProxyError,
         content: u64,
     ) {
         let now = self.clock.now();
+        let request = Request::Refused { listener, client, id, line: (method, target), host };
         self.account(&Record {
-            request: Request::Refused { client, id, line: (method, target), host },
-            began: now,
-            ended: now,
-            switched_at: None,
-            status: reply.status,
-            grpc: None,
-            broke_off: false,
             content,
-            cluster: None,
-            backend: None,
-            tries: 0,
-            error: Some(&reply.message),
+            error: Some(Cause::of(reply)),
+            ..Record::new(request, now, now, reply.status)
         });
     }
 }

@@ -7,8 +7,9 @@ use loadx_core::config::Config;
 use tokio::sync::{broadcast, mpsc, oneshot};
 
 use crate::error::ApplyError;
-use crate::messages::{Applied, Command, HandedOver};
+use crate::messages::{Applied, Asked, Command, EndpointAnswer, HandedOver, Question};
 use crate::observed::{EventRecord, Observed};
+use crate::telemetry::Format;
 
 /// Sends commands to a running proxy. A handle does not keep the proxy running.
 #[derive(Clone, Debug)]
@@ -38,6 +39,20 @@ impl Handle {
     /// When the proxy is stopping.
     pub async fn observe(&self) -> Result<Observed, ApplyError> {
         Ok(*self.ask(Command::Observe).await?)
+    }
+
+    /// The metrics in a format of Prometheus: the format that `query` names with `format=`, or else the one that the values of
+    /// Accept want, or else the text format.
+    ///
+    /// # Errors
+    /// When the proxy is stopping.
+    pub async fn metrics<'a>(
+        &self,
+        query: &[u8],
+        accept: impl Iterator<Item = &'a [u8]>,
+    ) -> Result<EndpointAnswer, ApplyError> {
+        let format = Format::of_query(query).or_else(|| Format::of_accept(accept)).unwrap_or(Format::Text);
+        self.ask(|reply| Command::Metrics(Question { asked: Asked::Metrics(format), reply })).await
     }
 
     /// Opens the file of the access log anew, by its name: after the file was renamed, lines go to a new file.

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::rc::Rc;
 
 use loadx_core::route::Route;
-use loadx_core::{AttemptPolicy, ListenerId, ProxyError, Time};
+use loadx_core::{AttemptPolicy, ErrorKind, ListenerId, ProxyError, Time};
 use loadx_http::Framing;
 use loadx_http::grpc::Call;
 
@@ -61,7 +61,7 @@ impl Incoming {
         }
         let Some((plan, listener)) = worker.plan_for(listener) else {
             let message = "the listener of this connection was removed; connect again";
-            return Err(ProxyError::new(503, "destination_unavailable", message));
+            return Err(ProxyError::new(503, ErrorKind::DestinationUnavailable, message));
         };
         let address = client_address(&head, origin.ip, &plan.process.trusted_proxies);
         let kept = head.request_id().filter(|_| address.peer_trusted);

@@ -48,7 +48,7 @@ mod worker;
 pub use error::{ApplyError, StartError};
 pub use handle::Handle;
 pub use listening::Listening;
-pub use messages::{Applied, HandedOver};
+pub use messages::{Applied, EndpointAnswer, HandedOver};
 pub use net::{InheritedFor, InheritedSocket, Listener, Network, Resolved, Stream, Tcp};
 pub use observed::{Counts, EventRecord, ExchangeCounts, ListenerDrain, ListenerObserved, Observed};
 pub use proxy::{Inherited, Local, Running, start, start_local};

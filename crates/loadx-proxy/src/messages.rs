@@ -16,7 +16,7 @@ use crate::error::ApplyError;
 use crate::net::Network;
 use crate::observed::Observed;
 use crate::shared::Place;
-use crate::telemetry::{Departed, LogSender, Shard};
+use crate::telemetry::{Departed, Format, LogSender, Shard};
 
 /// A message to a worker, from control or from another worker.
 pub(crate) enum Order<N: Network> {
@@ -92,6 +92,8 @@ pub(crate) enum Command {
     Ping(SyncSender<()>),
     /// Send what control and the workers see.
     Observe(oneshot::Sender<Box<Observed>>),
+    /// Answer a request for the metrics.
+    Metrics(Question),
     /// Send what another process needs to go on with the work of this one.
     HandOver(oneshot::Sender<std::io::Result<HandedOver>>),
     /// The bytes of memory that the process uses, and those of its control group with the limit of the group.
@@ -120,9 +122,35 @@ pub struct HandedOver {
     pub inheritance: Inheritance,
 }
 
-/// A status endpoint that a client of a worker asked for.
+/// A request for a status endpoint.
 #[derive(Debug)]
 pub(crate) struct Question {
-    pub(crate) endpoint: Endpoint,
-    pub(crate) reply: oneshot::Sender<(u16, Vec<u8>)>,
+    pub(crate) asked: Asked,
+    pub(crate) reply: oneshot::Sender<EndpointAnswer>,
+}
+
+/// What a request for a status endpoint asks for.
+#[derive(Copy, Clone, Debug)]
+pub(crate) enum Asked {
+    /// The JSON of an endpoint.
+    Json(Endpoint),
+    /// The metrics in this format.
+    Metrics(Format),
+}
+
+/// The answer of a status endpoint.
+#[derive(Debug)]
+pub struct EndpointAnswer {
+    /// The status of the response.
+    pub status: u16,
+    /// The value of Content-Type.
+    pub content_type: &'static str,
+    /// The content of the response.
+    pub content: Vec<u8>,
+}
+
+impl EndpointAnswer {
+    pub(crate) fn json(status: u16, content: Vec<u8>) -> Self {
+        EndpointAnswer { status, content_type: "application/json", content }
+    }
 }

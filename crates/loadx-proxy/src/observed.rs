@@ -78,7 +78,7 @@ impl Counts {
     pub fn backend(&self, id: BackendId) -> ExchangeCounts {
         let counts = self.0.backends().get(&id);
         counts.map_or_else(ExchangeCounts::default, |counts| ExchangeCounts {
-            requests: counts.requests,
+            requests: counts.requests(),
             errors: counts.errors,
         })
     }
@@ -86,7 +86,7 @@ impl Counts {
     /// The exchanges of a cluster.
     pub fn cluster(&self, id: ClusterId) -> ExchangeCounts {
         let counts = self.0.cluster(id);
-        ExchangeCounts { requests: counts.requests, errors: counts.errors }
+        ExchangeCounts { requests: counts.requests(), errors: counts.errors }
     }
 
     /// All requests of clients since `earlier`, those included that LoadX answered itself, and the response time that 99

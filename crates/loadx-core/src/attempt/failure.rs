@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::ErrorKind;
 use crate::{NoBackend, Outcome};
 
 /// Why LoadX could not open a connection to a backend.
@@ -119,8 +120,8 @@ pub enum Stage {
 pub struct ProxyError {
     /// The status code.
     pub status: u16,
-    /// The value of `error` in Proxy-Status (RFC 9209, section 2.3).
-    pub kind: &'static str,
+    /// The kind of the error, the value of `error` in Proxy-Status (RFC 9209, section 2.3).
+    pub kind: ErrorKind,
     /// The message of the error response.
     pub message: String,
     /// The number of the status of gRPC, if it does not follow from the rest.
@@ -131,13 +132,13 @@ pub struct ProxyError {
 
 impl ProxyError {
     /// Makes an error response from its status, its error type and its message.
-    pub fn new(status: u16, kind: &'static str, message: impl Into<String>) -> Self {
+    pub fn new(status: u16, kind: ErrorKind, message: impl Into<String>) -> Self {
         ProxyError { status, kind, message: message.into(), grpc_status: None, retry_after: None }
     }
 
     /// The error response for a request that LoadX has no room for, for this reason.
     pub fn crowded(reason: &str) -> Self {
-        let error = ProxyError::new(503, "connection_limit_reached", format!("{reason}; try again later"));
+        let error = ProxyError::new(503, ErrorKind::ConnectionLimitReached, format!("{reason}; try again later"));
         ProxyError { retry_after: Some(RETRY_AFTER_SECONDS), ..error }
     }
 }
@@ -188,30 +189,55 @@ impl Failure {
         }
     }
 
+    /// The kind of the error.
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Failure::ClientGone(_) => ErrorKind::ClientGone,
+            Failure::Connect(failure) => match failure.kind {
+                ConnectFailureKind::Refused => ErrorKind::ConnectionRefused,
+                ConnectFailureKind::TimedOut => ErrorKind::ConnectionTimeout,
+                ConnectFailureKind::TlsCertificate => ErrorKind::TlsCertificateError,
+                ConnectFailureKind::Tls => ErrorKind::TlsProtocolError,
+                ConnectFailureKind::Local => ErrorKind::ProxyInternalError,
+            },
+            Failure::Unanswered { .. } => ErrorKind::ConnectionTerminated,
+            Failure::BadResponse(_) | Failure::Unrequested(_) | Failure::Premature => ErrorKind::HttpProtocolError,
+            Failure::HeadBrokeOff(_) | Failure::BrokeOff(_) => ErrorKind::HttpResponseIncomplete,
+            Failure::Status { .. } | Failure::DrainOver | Failure::GrpcStatus { .. } => {
+                ErrorKind::DestinationUnavailable
+            }
+            Failure::TookTooLong { stage: Stage::Uploading, .. } | Failure::ClientBody { .. } => {
+                ErrorKind::HttpRequestError
+            }
+            Failure::Silent | Failure::GivenUp | Failure::Overtaken | Failure::TookTooLong { .. } => {
+                ErrorKind::HttpResponseTimeout
+            }
+        }
+    }
+
     /// The error response for the client; `None` when the client closed its connection.
     pub fn response(&self) -> Option<ProxyError> {
-        let (status, kind) = match self {
+        let status = match self {
             Failure::ClientGone(_) => return None,
             Failure::Connect(failure) => match failure.kind {
-                ConnectFailureKind::Refused => (502, "connection_refused"),
-                ConnectFailureKind::TimedOut => (504, "connection_timeout"),
-                ConnectFailureKind::TlsCertificate => (502, "tls_certificate_error"),
-                ConnectFailureKind::Tls => (502, "tls_protocol_error"),
-                ConnectFailureKind::Local => (503, "proxy_internal_error"),
+                ConnectFailureKind::TimedOut => 504,
+                ConnectFailureKind::Local => 503,
+                ConnectFailureKind::Refused | ConnectFailureKind::TlsCertificate | ConnectFailureKind::Tls => 502,
             },
-            Failure::Unanswered { .. } => (502, "connection_terminated"),
-            Failure::Silent => (504, "http_response_timeout"),
-            Failure::BadResponse(_) | Failure::Unrequested(_) | Failure::Premature => (502, "http_protocol_error"),
-            Failure::HeadBrokeOff(_) | Failure::BrokeOff(_) => (502, "http_response_incomplete"),
-            Failure::Status { status } => (*status, "destination_unavailable"),
-            Failure::GivenUp | Failure::Overtaken => (504, "http_response_timeout"),
-            Failure::DrainOver | Failure::GrpcStatus { .. } => (503, "destination_unavailable"),
-            Failure::TookTooLong { stage: Stage::Uploading, .. } => (408, "http_request_error"),
-            Failure::TookTooLong { .. } => (504, "http_response_timeout"),
-            Failure::ClientBody { status, .. } => (*status, "http_request_error"),
+            Failure::Status { status } | Failure::ClientBody { status, .. } => *status,
+            Failure::DrainOver | Failure::GrpcStatus { .. } => 503,
+            Failure::Silent | Failure::GivenUp | Failure::Overtaken => 504,
+            Failure::TookTooLong { stage: Stage::Uploading, .. } => 408,
+            Failure::TookTooLong { .. } => 504,
+            Failure::Unanswered { .. }
+            | Failure::BadResponse(_)
+            | Failure::Unrequested(_)
+            | Failure::Premature
+            | Failure::HeadBrokeOff(_)
+            | Failure::BrokeOff(_) => 502,
         };
         let grpc_status = if let Failure::GrpcStatus { status, .. } = self { Some(*status) } else { None };
-        Some(ProxyError { grpc_status, ..ProxyError::new(status, kind, self.to_string()) })
+        Some(ProxyError { grpc_status, ..ProxyError::new(status, self.kind(), self.to_string()) })
     }
 }
 
@@ -256,10 +282,10 @@ impl NoBackend {
     pub fn response(self) -> ProxyError {
         match self {
             NoBackend::NoneAdmitted | NoBackend::AllTried => {
-                ProxyError::new(503, "destination_unavailable", self.to_string())
+                ProxyError::new(503, ErrorKind::DestinationUnavailable, self.to_string())
             }
             NoBackend::AtLimit | NoBackend::BreakerOpen => {
-                let error = ProxyError::new(503, "connection_limit_reached", self.to_string());
+                let error = ProxyError::new(503, ErrorKind::ConnectionLimitReached, self.to_string());
                 ProxyError { retry_after: Some(RETRY_AFTER_SECONDS), ..error }
             }
         }

@@ -3,6 +3,7 @@
 //! Only this module decides on retries and deadlines. The proxy drives [`Attempts`] with sockets, the simulator with
 //! modelled backends.
 
+mod error_kind;
 mod failure;
 mod hedge;
 mod retry;
@@ -12,6 +13,7 @@ use std::time::Duration;
 
 use crate::{Backend, BackendId, Choice, Key, Pick, Query, Time, View};
 
+pub use error_kind::{ErrorKind, FaultOf};
 pub use failure::{ConnectFailure, ConnectFailureKind, Failure, ProxyError, Stage};
 pub use hedge::{HedgeClock, HedgePolicy};
 pub use retry::{BudgetPolicy, RetryBudget, RetryPolicy, Statuses};

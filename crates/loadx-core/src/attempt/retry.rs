@@ -98,6 +98,11 @@ impl RetryBudget {
         RetryBudget { left: AtomicI64::new(start), left_then: AtomicI64::new(start) }
     }
 
+    /// The requests that may still be sent again now.
+    pub fn left(&self) -> u64 {
+        u64::try_from(self.left.load(Ordering::Relaxed)).unwrap_or(0)
+    }
+
     /// Takes one request out of the budget; `false` when the budget is used up.
     pub fn take(&self) -> bool {
         // The first load keeps an outage from moving the counter far below zero.

@@ -37,6 +37,8 @@ pub(super) struct Member {
     /// What the counts of the last seconds say, beside those of the other backends.
     pub(super) tally: Tally,
     pub(super) ejections: Ejections,
+    /// How often the backend was taken out of rotation for failures.
+    pub(super) ejections_total: u64,
     pub(super) ramp: Ramp,
     pub(super) load: Arc<Load>,
     /// What finds the limit, if the limits of the cluster are adaptive.
@@ -55,6 +57,7 @@ impl Member {
             health: Health::new(now, policy),
             tally: Tally::default(),
             ejections: Ejections::default(),
+            ejections_total: 0,
             ramp: Ramp::new(),
             load: Arc::default(),
             adaptive: None,
@@ -161,6 +164,7 @@ impl Member {
             addresses: Arc::clone(&self.addresses),
             standing: is_probed.then(|| self.health.standing()),
             ejected: ejection.map(|ejection| ejection.until.since(now)),
+            ejections: self.ejections_total,
             admitted: self.admitted(),
             reason: match (self.unreachable(), ejection) {
                 (Some(reason), _) => format!("does not resolve: {reason}").into(),

@@ -251,6 +251,7 @@ impl Cluster {
             } else if changed && !is_down && member.ejections.present().is_none() {
                 member.load.set_given_up(false);
             }
+            member.ejections_total += u64::from(changed && is_down);
             (before, changed.then(|| member.standing_event()))
         })?;
         let event = event?;
@@ -334,6 +335,7 @@ impl Cluster {
             in_flight: self.total.as_ref().filter(|_| self.limits.per_cluster.is_some()).map(|total| total.in_flight()),
             limit: self.limits.per_cluster,
             breaker: self.breaker.as_ref().map(Breaker::state),
+            retry_budget: self.budget.left(),
             backends,
         }
     }

@@ -100,6 +100,7 @@ impl Cluster {
         let member = &mut self.members[position];
         let reason = fault.reason();
         let lasts = member.ejections.begin(now, Arc::clone(&reason), policy);
+        member.ejections_total += 1;
         member.tally.clear();
         member.load.forget_row();
         if let Fault::Silent { .. } = fault {

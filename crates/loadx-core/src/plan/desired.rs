@@ -13,7 +13,7 @@ use crate::config::{BackendTransport, ClusterConfig, Config, HostPort, ListenerC
 use crate::route::RouteTable;
 use crate::{
     AttemptPolicy, BackendId, Cluster, ClusterEvent, ClusterId, Event, HealthPolicy, Ids, ListenerId, NameAnswer,
-    Observation, Rng, Snapshot, Time,
+    Observation, Rng, RouteId, Snapshot, Time,
 };
 
 /// The state of control. Only control writes it.
@@ -90,6 +90,7 @@ impl Desired {
             process: ProcessPolicy::new(config),
             listeners: Box::default(),
             routes: RouteTable::new(Vec::new()),
+            route_ids: Box::default(),
             clusters: Box::default(),
         };
         let mut desired = Desired {
@@ -182,6 +183,7 @@ impl Desired {
             listeners.push((id.unwrap_or_else(|| self.ids.listener()), typed.at.clone()));
         }
         self.listeners = listeners;
+        let route_ids = self.route_ids(config);
         self.plan = Arc::new(Plan {
             generation: self.plan.generation + 1,
             process: ProcessPolicy::new(config),
@@ -202,9 +204,18 @@ impl Desired {
                 })
                 .collect(),
             routes: RouteTable::new(config.routes.clone()),
+            route_ids,
             clusters: self.clusters.iter().map(Member::slot).collect(),
         });
         events
+    }
+
+    /// The id of each route of a config: that of the route with its name in the present plan, or a new one.
+    fn route_ids(&mut self, config: &Config) -> Box<[RouteId]> {
+        let former = self.plan.routes.routes().iter().zip(&self.plan.route_ids);
+        let known: BTreeMap<&str, RouteId> = former.map(|(route, id)| (&*route.name, *id)).collect();
+        let ids = &mut self.ids;
+        config.routes.iter().map(|route| known.get(&*route.name).copied().unwrap_or_else(|| ids.route())).collect()
     }
 
     fn index(&mut self) {

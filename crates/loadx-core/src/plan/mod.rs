@@ -17,7 +17,7 @@ use ipnet::IpNet;
 
 use crate::config::{BackendTransport, ClientLimits, ClientRules, Config, ConnectionsPerClient, Signature, Timeouts};
 use crate::route::RouteTable;
-use crate::{AttemptPolicy, ClusterId, ListenerId, View};
+use crate::{AttemptPolicy, ClusterId, ListenerId, RouteId, View};
 
 pub use desired::{ClusterSnapshot, Desired, NameToResolve, ProbeToRun};
 pub use drains::DrainSnapshot;
@@ -34,6 +34,8 @@ pub struct Plan {
     pub listeners: Box<[ListenerPlan]>,
     /// The routes.
     pub routes: RouteTable,
+    /// The id of each route, by its position. A route keeps its id from plan to plan, by its name.
+    pub route_ids: Box<[RouteId]>,
     /// The clusters, in the order of the config.
     pub clusters: Box<[Arc<ClusterSlot>]>,
 }

@@ -15,10 +15,10 @@ use tokio::sync::{Mutex, oneshot};
 use super::reload::{ConfigStatus, LeavingListener};
 use crate::clock::Clock;
 use crate::limits;
-use crate::messages::{Mailbox, Order};
+use crate::messages::{Asked, EndpointAnswer, Mailbox, Order};
 use crate::net::Network;
 use crate::shared::{Shared, WorkerLoad};
-use crate::telemetry::{LostLines, Shard, round};
+use crate::telemetry::{BackendCounts, LostLines, Shard, round};
 use crate::tls::{Automatic, Identity};
 
 /// Answers the status endpoints.
@@ -63,15 +63,21 @@ impl<N: Network> Clone for Endpoints<N> {
 }
 
 impl<N: Network> Endpoints<N> {
-    /// The status and the body of the answer.
-    pub(super) async fn answer(&self, endpoint: Endpoint, state: &State) -> (u16, Vec<u8>) {
+    pub(super) async fn answer(&self, asked: Asked, state: &State) -> EndpointAnswer {
         let now = self.clock.now();
+        let endpoint = match asked {
+            Asked::Json(endpoint) => endpoint,
+            Asked::Metrics(format) => {
+                let content = self.exposition(format, state).await;
+                return EndpointAnswer { status: 200, content_type: format.content_type(), content };
+            }
+        };
         let (status, body) = match endpoint {
             Endpoint::Health => health(now, &state.clusters, self.shared.is_short_of_memory()),
             Endpoint::Metrics => (200, self.metrics(now, &*self.measure().await)),
             Endpoint::Status => (200, self.status(now, state, &*self.measure().await)),
         };
-        (status, format!("{body:#}\n").into_bytes())
+        EndpointAnswer::json(status, format!("{body:#}\n").into_bytes())
     }
 
     /// What all workers have counted by now. Whoever asks while a measurement runs shares the next one.
@@ -116,7 +122,7 @@ impl<N: Network> Endpoints<N> {
         let clusters = plan.clusters.iter().map(|cluster| {
             let counted = counts.cluster(cluster.id);
             let described = json!({
-                "requests": counted.requests,
+                "requests": counted.requests(),
                 "errors": counted.errors,
                 "response_times": counted.response_times(),
                 "grpc_statuses": counted.grpc().collect::<BTreeMap<_, _>>(),
@@ -287,7 +293,7 @@ fn describe_cluster(cluster: &ClusterSnapshot, counts: &Shard) -> (String, Value
         "requests_in_flight": snapshot.in_flight,
         "requests_limit": snapshot.limit,
         "circuit_breaker": snapshot.breaker,
-        "total_requests": counted.requests,
+        "total_requests": counted.requests(),
         "total_errors": counted.errors,
         "response_times": counted.response_times(),
     });
@@ -310,7 +316,7 @@ fn describe(cluster: &str, backend: &BackendSnapshot, counts: &Shard) -> Value {
         "addresses": backend.addresses.iter().map(ToString::to_string).collect::<Vec<_>>(),
         "active_connections": backend.in_flight,
         "limit": backend.limit,
-        "total_requests": counted.map_or(0, |counts| counts.requests),
+        "total_requests": counted.map_or(0, BackendCounts::requests),
         "total_errors": counted.map_or(0, |counts| counts.errors),
         "last_probe_seconds_ago": backend.last_probe.map(seconds),
         "probe_ms": backend.probe_took.map(|took| round(took.as_secs_f64() * 1_000.0, 3)),

@@ -4,6 +4,7 @@
 mod certificates;
 mod commands;
 mod endpoints;
+mod exposition;
 mod hand_over;
 mod memory;
 mod observe;
@@ -17,9 +18,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use loadx_core::plan::{Desired, ProbeToRun};
-use loadx_core::{
-    BackendId, ClusterEvent, ClusterId, Event, Evidence, ListenerId, NameAnswer, Observation, SplitMix64,
-};
+use loadx_core::{BackendId, ClusterEvent, Event, Evidence, ListenerId, NameAnswer, Observation, SplitMix64};
 use tokio::sync::{Semaphore, broadcast, mpsc, oneshot};
 use tokio::task::spawn_local;
 
@@ -205,7 +204,7 @@ impl<N: Network> Control<N> {
             Finding::Applied => return self.prepare_next(),
         };
         self.tell(&events);
-        self.forget_removed(&events, Vec::new());
+        self.forget_removed(&events, Departed::default());
     }
 
     /// Tells once that backends do not have the path that probes ask for by default.
@@ -221,17 +220,17 @@ impl<N: Network> Control<N> {
         }
     }
 
-    /// Makes workers free the counts of backends and clusters that left the plan.
-    fn forget_removed(&self, events: &[ClusterEvent], clusters: Vec<ClusterId>) {
+    /// Makes workers free the counts of what left the plan: the backends of `events`, and what else `departed` has.
+    fn forget_removed(&self, events: &[ClusterEvent], mut departed: Departed) {
         let removed = events.iter().filter_map(|event| match &event.event {
             Event::Removed { id, .. } => Some(*id),
             _ => None,
         });
-        let backends: Vec<BackendId> = removed.collect();
-        if backends.is_empty() && clusters.is_empty() {
+        departed.backends.extend(removed);
+        if departed.is_empty() {
             return;
         }
-        let departed = Arc::new(Departed { backends, clusters });
+        let departed = Arc::new(departed);
         for mailbox in &self.mailboxes {
             // A worker that ended has no counts to free.
             let _ = mailbox.send(Order::Forget(Arc::clone(&departed)));
@@ -259,7 +258,7 @@ impl<N: Network> Control<N> {
         let state = self.state();
         let endpoints = endpoints.clone();
         spawn_local(async move {
-            let answer = endpoints.answer(question.endpoint, &state).await;
+            let answer = endpoints.answer(question.asked, &state).await;
             // The client may have left meanwhile.
             let _ = question.reply.send(answer);
         });

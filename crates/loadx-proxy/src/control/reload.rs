@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use loadx_core::config::{AccessLogConfig, Config};
 use loadx_core::plan::{ListenerPlan, Plan};
-use loadx_core::{ClusterId, ListenerId, NameAnswer, Time};
+use loadx_core::{ClusterId, ListenerId, NameAnswer, RouteId, Time};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::{JoinSet, spawn_local};
 
@@ -18,7 +18,7 @@ use crate::limits::{LISTENER_CLOSE, LOG_REOPEN, RESOLVE_AT_START};
 use crate::listening::{self, Listening, Opened};
 use crate::messages::{Applied, Order};
 use crate::net::Network;
-use crate::telemetry::{self, LogSender, LogWriter};
+use crate::telemetry::{self, Departed, LogSender, LogWriter};
 use crate::tls::TlsBackends;
 use crate::worker;
 
@@ -160,9 +160,7 @@ impl<N: Network> Control<N> {
             self.log.replace_with(log);
         }
         self.tell(&events);
-        let kept: BTreeSet<ClusterId> = plan.clusters.iter().map(|cluster| cluster.id).collect();
-        let departed = former.clusters.iter().map(|cluster| cluster.id).filter(|id| !kept.contains(id));
-        self.forget_removed(&events, departed.collect());
+        self.forget_removed(&events, departed(&former, &plan));
         self.status = ConfigStatus { since: self.clock.now(), failure: None };
         let applied = Applied { generation: plan.generation, after_restart: self.after_restart(config) };
         Ok((applied, closing))
@@ -318,5 +316,17 @@ impl OpenLog {
         // The thread of a log ends when its last sender is dropped.
         drop(self.sender);
         telemetry::join_logs(&self.writers);
+    }
+}
+
+/// The clusters and routes of a plan that the next plan does not have. A removed listener keeps its counts: it still serves the
+/// clients that it has.
+fn departed(former: &Plan, next: &Plan) -> Departed {
+    let clusters: BTreeSet<ClusterId> = next.clusters.iter().map(|cluster| cluster.id).collect();
+    let routes: BTreeSet<RouteId> = next.route_ids.iter().copied().collect();
+    Departed {
+        clusters: former.clusters.iter().map(|cluster| cluster.id).filter(|id| !clusters.contains(id)).collect(),
+        routes: former.route_ids.iter().copied().filter(|id| !routes.contains(id)).collect(),
+        ..Departed::default()
     }
 }

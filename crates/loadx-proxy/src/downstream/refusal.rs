@@ -1,12 +1,12 @@
 //! Requests that are refused before they become an exchange.
 
-use loadx_core::ProxyError;
+use loadx_core::{ErrorKind, ProxyError};
 use loadx_http::Fault;
 
 use crate::limits::REFUSED_LINE_BYTES_MAX;
 
 pub(super) fn refusal_of(fault: Fault) -> ProxyError {
-    ProxyError::new(fault.status(), "http_request_error", fault.to_string())
+    ProxyError::new(fault.status(), ErrorKind::HttpRequestError, fault.to_string())
 }
 
 /// The method and the target of a refused request, for the access log, with `-` for a missing part; and the value of

@@ -83,6 +83,18 @@ where
     }
 
     /// Waits for a connection. Fails when the client closes its connection first.
+    pub(super) async fn connected<T>(
+        &mut self,
+        connecting: impl Future<Output = Result<T, Failure>>,
+    ) -> Result<T, Failure> {
+        let began = self.client.pace.timer.now();
+        let connection = self.unless_client_leaves(connecting).await;
+        let took = self.client.pace.timer.now().since(began);
+        self.progress.waited(|waits| waits.connect += took);
+        connection
+    }
+
+    /// Waits for something that a backend gives. Fails when the client closes its connection first.
     pub(super) async fn unless_client_leaves<T>(
         &mut self,
         connecting: impl Future<Output = Result<T, Failure>>,

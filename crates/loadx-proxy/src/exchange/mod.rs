@@ -22,7 +22,8 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use loadx_core::{
-    AttemptPolicy, Attempts, Backend, Choice, Ended, Failure, NoBackend, Outcome, Pick, ProxyError, Replay, Time,
+    AttemptPolicy, Attempts, Backend, Choice, Ended, ErrorKind, Failure, NoBackend, Outcome, Pick, ProxyError, Replay,
+    Time,
 };
 
 use loadx_http::grpc::Status;
@@ -35,7 +36,7 @@ use crate::sides::{
     BodySink as _, BodySource as _, Ending, Inbound, OwnResponse, RelayFault, RequestSource, ResponseSink,
     grpc_status_of,
 };
-use crate::telemetry::{Record, Request};
+use crate::telemetry::{Cause, Record, Request, Waits};
 use crate::upstream::{h1, h2};
 
 use failure::{client_gone, upload_failure};
@@ -106,6 +107,17 @@ struct Progress {
     began_upload: Cell<bool>,
     /// Whether the content that had arrived with the head waits for the backend.
     piece_waits: Cell<bool>,
+    /// The times that were spent waiting for a backend and for connections.
+    waits: Cell<Waits>,
+}
+
+impl Progress {
+    /// Changes the times that were spent waiting.
+    fn waited(&self, change: impl FnOnce(&mut Waits)) {
+        let mut waits = self.waits.get();
+        change(&mut waits);
+        self.waits.set(waits);
+    }
 }
 
 /// Runs one exchange. After [`Ending::BrokenOff`] the caller must reset the client's connection.
@@ -155,6 +167,7 @@ where
             grpc: Cell::new(None),
             began_upload: Cell::new(false),
             piece_waits: Cell::new(false),
+            waits: Cell::default(),
         },
         policy,
         forwarded,
@@ -177,7 +190,7 @@ where
     exchange.end(outcome).await
 }
 
-struct Exchange<'e, N: Network, R, W: ResponseSink<PipeOf<N>>> {
+struct Exchange<'e, N: Network, R: RequestSource<PipeOf<N>>, W: ResponseSink<PipeOf<N>>> {
     worker: &'e Rc<Worker<N>>,
     incoming: &'e Incoming,
     client: Inbound<'e, R, W>,
@@ -195,7 +208,7 @@ struct Exchange<'e, N: Network, R, W: ResponseSink<PipeOf<N>>> {
     accounted: bool,
 }
 
-impl<N: Network, R, W: ResponseSink<PipeOf<N>>> Drop for Exchange<'_, N, R, W> {
+impl<N: Network, R: RequestSource<PipeOf<N>>, W: ResponseSink<PipeOf<N>>> Drop for Exchange<'_, N, R, W> {
     /// Counts and logs an exchange whose task is dropped before its end.
     fn drop(&mut self) {
         if !self.accounted {
@@ -210,8 +223,11 @@ impl<N: Network, R, W: ResponseSink<PipeOf<N>>> Drop for Exchange<'_, N, R, W> {
                 _ => self.progress.answered.get().unwrap_or(503),
             };
             let listener = self.incoming.plan.listeners[self.incoming.listener].id;
-            let reason = departed.as_deref().unwrap_or_else(|| self.worker.sessions.end_reason(listener));
-            self.account(self.worker.clock.now(), status, Ending::BrokenOff, Some(reason));
+            let cause = match &departed {
+                Some(reason) => Cause::new(ErrorKind::ClientGone, reason),
+                None => Cause::new(ErrorKind::Stopped, self.worker.sessions.end_reason(listener)),
+            };
+            self.account(self.worker.clock.now(), status, Ending::BrokenOff, Some(cause));
             if is_tunnel {
                 // A tunnel has no message that a reset would mark as truncated.
                 self.client.response.body().shut();
@@ -292,6 +308,9 @@ where
             if let Some(observation) = pick.finish(ended) {
                 self.worker.report(id, observation);
             }
+            if let Err(failure) = &attempt {
+                self.count_failure(failure);
+            }
             match attempt {
                 Ok(answer) => return Ok(answer),
                 Err(failure) if self.has_overtaking() => {
@@ -358,38 +377,49 @@ where
         Replay { idempotent: self.incoming.head.idempotent(), whole: !self.progress.began_upload.get() }
     }
 
+    /// Counts a failed attempt in the figures of its backend.
+    #[cold]
+    fn count_failure(&self, failure: &Failure) {
+        if let Some(served_by) = &self.served_by {
+            let cluster = &self.incoming.plan.clusters[self.forwarded.cluster];
+            self.worker.metrics.borrow_mut().record_failure(served_by.backend(), cluster, failure.kind());
+        }
+    }
+
     /// Sends an error response after a failure, if the client can still get one. Counts and logs the exchange.
     async fn end(&mut self, outcome: Result<Answer<N>, Unserved>) -> Ending {
         let timer = self.client.pace.timer;
-        let (status, ending, error) = match outcome {
+        let (status, ending, kind, message) = match outcome {
             Ok(Answer { status, tunnel: TunnelEnd::Closed, .. }) => {
                 // The clock was read at the end of the response.
                 self.account(timer.latest(), status, Ending::Complete, None);
                 return Ending::Complete;
             }
             Ok(Answer { status, tunnel: TunnelEnd::Ended(reason), .. }) => {
-                self.account(timer.now(), status, Ending::Complete, Some(reason));
+                self.account(timer.now(), status, Ending::Complete, Some(Cause::new(ErrorKind::Stopped, reason)));
                 return Ending::Complete;
             }
             Ok(Answer { status, tunnel: TunnelEnd::Broke(reason), .. }) => {
-                self.account(timer.now(), status, Ending::BrokenOff, Some(&reason));
+                let cause = Cause::new(ErrorKind::TunnelBroke, &reason);
+                self.account(timer.now(), status, Ending::BrokenOff, Some(cause));
                 return Ending::BrokenOff;
             }
             Err(Unserved::ClientGone(reason)) => {
                 self.worker.metrics.borrow_mut().client_aborts += 1;
-                (499, Ending::BrokenOff, reason)
+                (499, Ending::BrokenOff, ErrorKind::ClientGone, reason)
             }
             // LoadX has sent a part of a response. Only a reset shows the client that the response is incomplete.
             Err(Unserved::Error(error)) if self.client.response.is_unfinished() => {
                 self.progress.grpc.set(Some(grpc_status_of(&error)));
-                (self.progress.answered.get().unwrap_or(error.status), Ending::BrokenOff, error.message)
+                let status = self.progress.answered.get().unwrap_or(error.status);
+                (status, Ending::BrokenOff, error.kind, error.message)
             }
             Err(Unserved::Error(error)) => {
                 let ending = self.send_error(&error).await;
-                (error.status, ending, error.message)
+                (error.status, ending, error.kind, error.message)
             }
         };
-        self.account(timer.now(), status, ending, Some(&error));
+        self.account(timer.now(), status, ending, Some(Cause::new(kind, &message)));
         ending
     }
 
@@ -407,9 +437,9 @@ where
     }
 }
 
-impl<N: Network, R, W: ResponseSink<PipeOf<N>>> Exchange<'_, N, R, W> {
+impl<N: Network, R: RequestSource<PipeOf<N>>, W: ResponseSink<PipeOf<N>>> Exchange<'_, N, R, W> {
     /// Counts and logs the exchange.
-    fn account(&mut self, now: Time, status: u16, ending: Ending, error: Option<&str>) {
+    fn account(&mut self, now: Time, status: u16, ending: Ending, error: Option<Cause<'_>>) {
         self.accounted = true;
         self.worker.account(&Record {
             request: Request::Accepted(self.incoming),
@@ -425,6 +455,9 @@ impl<N: Network, R, W: ResponseSink<PipeOf<N>>> Exchange<'_, N, R, W> {
                     (status, _) => Status::of_http(status),
                 })
             }),
+            head_at: self.progress.head_at.get(),
+            waits: self.progress.waits.get(),
+            received: self.client.request.body().content(),
             // A departure of the client (499) and the end of a tunnel (101) are no failures of LoadX or a backend.
             broke_off: ending == Ending::BrokenOff && !matches!(status, 499 | 101),
             content: self.client.response.body().content(),

@@ -44,7 +44,7 @@ where
         let header = self.proxy_header(cluster);
         // In a box, so that an exchange on an open connection takes no memory for this.
         let connecting = Box::pin(connect::connect(worker, (&incoming.plan, cluster), backend, header.as_deref()));
-        self.unless_client_leaves(connecting).await
+        self.connected(connecting).await
     }
 
     /// Sends the request on this connection, unless that was done already, and relays the response.

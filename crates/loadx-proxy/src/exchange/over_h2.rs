@@ -45,7 +45,7 @@ where
         let (view, index) = (picked.view.clone(), picked.index);
         let target = move || Target { plan: incoming.plan.clone(), cluster, view: view.clone(), backend: index };
         // In a box, so that an exchange on an open connection takes no memory for this.
-        self.unless_client_leaves(Box::pin(worker.links.open(worker, target))).await
+        self.connected(Box::pin(worker.links.open(worker, target))).await
     }
 
     /// Sends the request on this connection and relays the response.

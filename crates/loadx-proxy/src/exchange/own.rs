@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 
-use loadx_core::ProxyError;
+use loadx_core::{ErrorKind, ProxyError};
 use loadx_http::grpc::Status;
 
 use super::routing::Own;
@@ -10,7 +10,7 @@ use crate::context::Worker;
 use crate::incoming::Incoming;
 use crate::net::{Network, PipeOf};
 use crate::sides::{BodySource as _, Ending, Inbound, OwnResponse, RequestSource, ResponseSink, grpc_status_of};
-use crate::telemetry::{Record, Request};
+use crate::telemetry::{Cause, Record, Request};
 
 pub(super) async fn answer<N, R, W>(
     worker: &Rc<Worker<N>>,
@@ -25,17 +25,14 @@ where
 {
     let id = &incoming.id;
     let mut response = match own {
-        Own::Endpoint(endpoint) => {
-            let (status, json) = worker.ask(*endpoint).await;
-            OwnResponse::endpoint(status, json, id)
-        }
+        Own::Endpoint(asked) => OwnResponse::endpoint(worker.ask(*asked).await, id),
         Own::Options => OwnResponse::options(id),
         Own::Error(error) => OwnResponse::error_to(incoming.grpc.is_some(), error, id),
         Own::Redirect(status, location) => OwnResponse::redirect(*status, location, id),
         Own::Fixed(respond) => OwnResponse::fixed(respond, id),
     };
     let no_tunnel =
-        ProxyError::new(501, "http_request_error", "LoadX answers this request itself, and opens no tunnel");
+        ProxyError::new(501, ErrorKind::HttpRequestError, "LoadX answers this request itself, and opens no tunnel");
     let misleads = client.response.misleads(response.status);
     if misleads {
         response = OwnResponse::error(&no_tunnel, id);
@@ -46,25 +43,21 @@ where
     // Requests for the status endpoints are not counted: they would change the counts that they show.
     if !matches!(own, Own::Endpoint(_)) {
         let error = match own {
-            Own::Error(error) => Some(error.message.as_str()),
-            _ => misleads.then_some(no_tunnel.message.as_str()),
+            Own::Error(error) => Some(Cause::of(error)),
+            _ => misleads.then(|| Cause::of(&no_tunnel)),
         };
+        let status = if let Own::Error(error) = own { error.status } else { response.status };
+        let request = Request::Accepted(incoming);
         worker.account(&Record {
-            request: Request::Accepted(incoming),
-            began: incoming.began,
-            ended: client.pace.timer.now(),
-            switched_at: None,
-            status: if let Own::Error(error) = own { error.status } else { response.status },
             grpc: match own {
                 Own::Error(error) => incoming.grpc.map(|_| grpc_status_of(error)),
                 _ => incoming.grpc.map(|_| Status::of_http(response.status)),
             },
             broke_off: sent.is_err(),
+            received: client.request.body().content(),
             content: *sent.as_ref().unwrap_or(&0),
-            backend: None,
-            cluster: None,
-            tries: 0,
             error,
+            ..Record::new(request, incoming.began, client.pace.timer.now(), status)
         });
     }
     if sent.is_ok() { Ending::Complete } else { Ending::BrokenOff }

@@ -4,14 +4,16 @@ use std::borrow::Cow;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use loadx_core::ProxyError;
 use loadx_core::route::{self, Action, Decided, Endpoint, Fields, Forward, Request, Respond, Verdict};
+use loadx_core::{ErrorKind, ProxyError};
 use loadx_http::{Changes, Framing};
 
 use crate::context::Worker;
 use crate::incoming::Incoming;
+use crate::messages::Asked;
 use crate::net::Network;
 use crate::request_id::Spelled;
+use crate::telemetry::Format;
 use crate::tls::{CHALLENGE_PATH, is_checked_for};
 
 /// The decision on a request.
@@ -27,7 +29,7 @@ pub(super) enum Decision {
 #[derive(Debug)]
 pub(super) enum Own {
     /// A status endpoint.
-    Endpoint(Endpoint),
+    Endpoint(Asked),
     /// The response to an OPTIONS with Max-Forwards 0 (RFC 9110, section 7.6.2).
     Options,
     /// An error response.
@@ -170,11 +172,11 @@ pub(super) fn decide<N: Network>(worker: &Worker<N>, incoming: &mut Incoming) ->
     let host = host.as_deref();
     if tls.zip(host).is_some_and(|(tls, host)| !tls.serves(host)) {
         let message = "the certificate of this connection is not for this host; connect again";
-        return refused(421, "http_request_error", message);
+        return refused(421, ErrorKind::HttpRequestError, message);
     }
     if !is_checked_for(rules, tls, host) {
         let message = "this host asks for other certificates of clients than the connection; connect again";
-        return refused(421, "http_request_error", message);
+        return refused(421, ErrorKind::HttpRequestError, message);
     }
     let (route, verdict) = match listener.https_port {
         Some(port) => (None, route::redirect_to_https(port, &RequestView(incoming))),
@@ -193,16 +195,18 @@ pub(super) fn decide<N: Network>(worker: &Worker<N>, incoming: &mut Incoming) ->
         }),
         Verdict::Respond(respond) => Decision::Answer(Own::Fixed(respond.clone())),
         Verdict::Redirect { status, location } => Decision::Answer(Own::Redirect(status, location)),
-        Verdict::BadPath(fault) => refused(400, "http_request_error", fault.as_str()),
-        Verdict::NotFound => refused(404, "destination_not_found", "no route of the config matches this request"),
-        Verdict::Denied => refused(403, "http_request_denied", "the route does not serve this client"),
-        Verdict::TooLarge => refused(413, "http_request_error", "the request body is larger than the limit"),
+        Verdict::BadPath(fault) => refused(400, ErrorKind::HttpRequestError, fault.as_str()),
+        Verdict::NotFound => {
+            refused(404, ErrorKind::DestinationNotFound, "no route of the config matches this request")
+        }
+        Verdict::Denied => refused(403, ErrorKind::HttpRequestDenied, "the route does not serve this client"),
+        Verdict::TooLarge => refused(413, ErrorKind::HttpRequestError, "the request body is larger than the limit"),
     };
     incoming.route = route;
     decision
 }
 
-fn refused(status: u16, kind: &'static str, message: &str) -> Decision {
+fn refused(status: u16, kind: ErrorKind, message: &str) -> Decision {
     Decision::Answer(Own::Error(ProxyError::new(status, kind, message)))
 }
 
@@ -219,7 +223,22 @@ fn own(incoming: &Incoming) -> Option<Own> {
         && (endpoint != Endpoint::Metrics || process.metrics)
         && client_known
         && process.shows_endpoints_to(incoming.client);
-    answers.then_some(Own::Endpoint(endpoint))
+    answers.then(|| Own::Endpoint(asked(incoming, endpoint)))
+}
+
+/// What a request for an endpoint wants: `/__metrics__` has several formats. The query decides before Accept.
+fn asked(incoming: &Incoming, endpoint: Endpoint) -> Asked {
+    if endpoint != Endpoint::Metrics {
+        return Asked::Json(endpoint);
+    }
+    let target = incoming.head.path_and_query();
+    let query = memchr::memchr(b'?', target).map_or(&[][..], |at| &target[at + 1..]);
+    let format = match Format::of_query(query) {
+        None if query.split(|byte| *byte == b'&').any(|pair| pair == b"format=json") => None,
+        None => Format::of_accept(incoming.head.values("accept")),
+        format => format,
+    };
+    format.map_or(Asked::Json(endpoint), Asked::Metrics)
 }
 
 /// Writes the field lines that the route adds to the response.

@@ -47,7 +47,11 @@ where
             }
         }
         // In a box, so that an exchange that need not wait takes no memory for this.
-        Box::pin(self.pick_in_turn()).await
+        let began = self.client.pace.timer.now();
+        let choice = Box::pin(self.pick_in_turn()).await;
+        let took = self.client.pace.timer.now().since(began);
+        self.progress.waited(|waits| waits.queue += took);
+        choice
     }
 
     async fn pick_in_turn(&mut self) -> Result<Choice<Pick<LocalView>>, Unserved> {

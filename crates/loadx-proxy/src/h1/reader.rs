@@ -26,6 +26,7 @@ pub(crate) struct BodyReader<'r, S> {
     decoder: BodyDecoder,
     piece: Decoded,
     is_consumed: bool,
+    content: u64,
 }
 
 impl<'r, S: Stream> BodyReader<'r, S> {
@@ -37,7 +38,16 @@ impl<'r, S: Stream> BodyReader<'r, S> {
         patience: &'r Patience,
     ) -> Self {
         let decoder = BodyDecoder::new(framing);
-        BodyReader { stream, input, waiting, patience, decoder, piece: Decoded::default(), is_consumed: false }
+        BodyReader {
+            stream,
+            input,
+            waiting,
+            patience,
+            decoder,
+            piece: Decoded::default(),
+            is_consumed: false,
+            content: 0,
+        }
     }
 
     /// Starts another body.
@@ -45,6 +55,7 @@ impl<'r, S: Stream> BodyReader<'r, S> {
         self.decoder = BodyDecoder::new(framing);
         self.piece = Decoded::default();
         self.is_consumed = false;
+        self.content = 0;
     }
 
     /// Removes the trailer fields of these names.
@@ -83,6 +94,7 @@ impl<S: Stream> BodySource for BodyReader<'_, S> {
     fn decode_buffered(&mut self) -> Result<(), BodyFault> {
         debug_assert_eq!(self.piece.consumed, 0, "decoded again before the former piece was consumed");
         self.piece = self.decoder.decode(self.input.bytes_mut())?;
+        self.content += self.piece.content as u64;
         Ok(())
     }
 
@@ -126,6 +138,10 @@ impl<S: Stream> BodySource for BodyReader<'_, S> {
         self.is_consumed
     }
 
+    fn content(&self) -> u64 {
+        self.content
+    }
+
     fn raw_left(&self) -> u64 {
         if self.input.is_empty() && self.stream.has_pipes() { self.decoder.run_left() } else { 0 }
     }
@@ -138,6 +154,7 @@ impl<S: Stream> BodySource for BodyReader<'_, S> {
                 Ok(count) => {
                     self.patience.moved(count as u64, self.waiting.timer);
                     self.decoder.advance(count as u64);
+                    self.content += count as u64;
                     Ok(Filled::Bytes(count))
                 }
                 Err(error) => match error.kind() {

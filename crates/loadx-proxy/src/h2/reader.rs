@@ -30,6 +30,8 @@ pub(crate) struct BodyReader<'r, R, A, P> {
     trailers: Vec<u8>,
     is_complete: bool,
     is_consumed: bool,
+    /// The content that has arrived, in bytes.
+    content: u64,
     /// The content that the message may still have, in bytes.
     allowance: u64,
     removed: Vec<Arc<str>>,
@@ -47,6 +49,7 @@ impl<'r, R: Role, A: Alarm, P> BodyReader<'r, R, A, P> {
             trailers: Vec::new(),
             is_complete: false,
             is_consumed: false,
+            content: 0,
             allowance: u64::MAX,
             removed: Vec::new(),
             pipe: PhantomData,
@@ -109,6 +112,7 @@ impl<'r, R: Role, A: Alarm, P> BodyReader<'r, R, A, P> {
             }
         }
         self.allowance = self.allowance.checked_sub(length).ok_or(RelayFault::Body(BodyFault::TooLarge))?;
+        self.content += length;
         let has_arrived = length > 0 || trailers.is_some();
         if has_arrived {
             self.patience.moved(length, self.timer);
@@ -174,6 +178,10 @@ impl<R: Role, A: Alarm, P> BodySource for BodyReader<'_, R, A, P> {
 
     fn is_consumed(&self) -> bool {
         self.is_consumed
+    }
+
+    fn content(&self) -> u64 {
+        self.content
     }
 
     fn raw_left(&self) -> u64 {

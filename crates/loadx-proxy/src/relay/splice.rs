@@ -109,6 +109,10 @@ mod tests {
             unreachable!()
         }
 
+        fn content(&self) -> u64 {
+            unreachable!()
+        }
+
         async fn readable(&mut self) -> Result<(), RelayFault> {
             unreachable!()
         }

@@ -65,6 +65,9 @@ pub(crate) trait BodySource {
     /// Whether the last piece has arrived.
     fn is_complete(&self) -> bool;
 
+    /// The number of content bytes that have arrived.
+    fn content(&self) -> u64;
+
     /// Whether the last piece has been consumed.
     fn is_consumed(&self) -> bool;
 

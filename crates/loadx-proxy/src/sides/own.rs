@@ -2,10 +2,11 @@
 
 use std::borrow::Cow;
 
-use loadx_core::ProxyError;
 use loadx_core::route::Respond;
+use loadx_core::{ErrorKind, ProxyError};
 use loadx_http::grpc::{Status, put_message};
 
+use crate::messages::EndpointAnswer;
 use crate::request_id::RequestId;
 
 /// A response of LoadX's own.
@@ -24,14 +25,15 @@ const JSON: Option<&str> = Some("application/json");
 impl<'o> OwnResponse<'o> {
     /// An error response with a JSON body.
     pub(crate) fn error(error: &ProxyError, id: &RequestId) -> Self {
+        let kind = error.kind.as_str();
         let content = serde_json::json!({
-            "error": error.kind,
+            "error": kind,
             "message": error.message,
             "status": error.status,
             "request_id": id.to_string(),
         });
         let mut fields =
-            format!("Cache-Control: no-store\r\nProxy-Status: LoadX; error={}\r\nX-Request-Id: {id}\r\n", error.kind);
+            format!("Cache-Control: no-store\r\nProxy-Status: LoadX; error={kind}\r\nX-Request-Id: {id}\r\n");
         if let Some(seconds) = error.retry_after {
             fields.push_str(&format!("Retry-After: {seconds}\r\n"));
         }
@@ -62,9 +64,11 @@ impl<'o> OwnResponse<'o> {
     }
 
     /// The response of a status endpoint.
-    pub(crate) fn endpoint(status: u16, json: Vec<u8>, id: &RequestId) -> Self {
-        let fields = format!("Cache-Control: no-store\r\nX-Request-Id: {id}\r\n");
-        OwnResponse { status, content_type: JSON, fields, content: Cow::Owned(json) }
+    pub(crate) fn endpoint(answer: EndpointAnswer, id: &RequestId) -> Self {
+        let EndpointAnswer { status, content_type, content } = answer;
+        let vary = if content_type == "application/json" { "" } else { "Vary: Accept\r\n" };
+        let fields = format!("Cache-Control: no-store\r\n{vary}X-Request-Id: {id}\r\n");
+        OwnResponse { status, content_type: Some(content_type), fields, content: Cow::Owned(content) }
     }
 
     /// A redirect.
@@ -90,7 +94,7 @@ impl<'o> OwnResponse<'o> {
 pub(crate) fn grpc_status_of(error: &ProxyError) -> Status {
     match error.grpc_status {
         Some(number) => Status::of(number),
-        None if error.kind == "http_response_timeout" => Status::DEADLINE_EXCEEDED,
+        None if error.kind == ErrorKind::HttpResponseTimeout => Status::DEADLINE_EXCEEDED,
         None => Status::of_http(error.status),
     }
 }

@@ -5,28 +5,38 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
-use std::sync::Arc;
 use std::time::Duration;
 
 use hdrhistogram::Histogram;
 use loadx_core::plan::ClusterSlot;
-use loadx_core::{Backend, BackendId, ClusterId, Time};
-use loadx_http::grpc::Status;
+use loadx_core::{Backend, BackendId, ClusterId, ErrorKind, ListenerId, RouteId, Time};
 
+use super::by_id::ById;
+use super::cluster_counts::{BackendCounts, ClusterCounts, ErrorCounts, ListenerCounts, RouteCounts};
 use super::connection_counts::{H2Counts, HandshakeCounts};
 use super::latency::{LATENCY_MAX_US, Latency};
 use super::record::Record;
+use super::request_counts::Method;
 use crate::observed::ExchangeCounts;
 
 /// The number of slots for the windows of recent time, and the length of a slot.
 pub(super) const RECENT_SLOTS: usize = 7;
 pub(super) const RECENT_SLOT: Duration = Duration::from_secs(10);
 
-/// The backends and clusters that have left the plan.
-#[derive(Debug)]
+/// What has left the plan.
+#[derive(Debug, Default)]
 pub(crate) struct Departed {
-    pub(crate) backends: Vec<BackendId>,
+    pub(crate) listeners: Vec<ListenerId>,
+    pub(crate) routes: Vec<RouteId>,
     pub(crate) clusters: Vec<ClusterId>,
+    pub(crate) backends: Vec<BackendId>,
+}
+
+impl Departed {
+    pub(crate) fn is_empty(&self) -> bool {
+        let Departed { listeners, routes, clusters, backends } = self;
+        listeners.is_empty() && routes.is_empty() && clusters.is_empty() && backends.is_empty()
+    }
 }
 
 /// The counts of one worker.
@@ -58,28 +68,11 @@ pub(crate) struct Shard {
     /// A ring of the last slots; the newest slot is not over.
     pub(super) recent: [RecentSlot; RECENT_SLOTS],
     pub(super) backends: BTreeMap<BackendId, BackendCounts>,
-    /// Indexed by the number of the cluster's id: ids are few and never reused.
-    clusters: Vec<ClusterEntry>,
-}
-
-/// The counts of one cluster.
-#[derive(Clone, Debug)]
-pub(crate) struct ClusterCounts {
-    pub(crate) requests: u64,
-    pub(crate) errors: u64,
-    pub(super) latency: Latency,
-    /// The calls of gRPC by their status; `None` without calls.
-    grpc: Option<Box<[u64; Status::COUNT]>>,
-}
-
-/// The state of a cluster in a shard.
-#[derive(Clone, Debug)]
-enum ClusterEntry {
-    /// No exchange has ended.
-    Nothing,
-    Counted(Box<ClusterCounts>),
-    /// The cluster has left the plan. Later exchanges of the cluster count only in the totals.
-    Forgotten,
+    pub(super) listeners: ById<ListenerCounts>,
+    pub(super) routes: ById<RouteCounts>,
+    pub(super) clusters: ById<ClusterCounts>,
+    /// The errors of requests without a cluster.
+    pub(super) error_kinds: ErrorCounts,
 }
 
 /// The resources that a worker uses now.
@@ -93,15 +86,6 @@ pub(crate) struct Holdings {
     pub(crate) buffers: usize,
     /// Pipes lent to bodies.
     pub(crate) pipes: usize,
-}
-
-/// The counts of one backend.
-#[derive(Clone, Debug)]
-pub(crate) struct BackendCounts {
-    pub(crate) name: Arc<str>,
-    pub(crate) requests: u64,
-    pub(crate) errors: u64,
-    pub(crate) latency_sum_us: u64,
 }
 
 #[derive(Clone, Debug)]
@@ -140,7 +124,10 @@ impl Shard {
                 latency: Histogram::new_with_bounds(1, LATENCY_MAX_US, 2).expect("the bounds are valid"),
             }),
             backends: BTreeMap::new(),
-            clusters: Vec::new(),
+            listeners: ById::default(),
+            routes: ById::default(),
+            clusters: ById::default(),
+            error_kinds: ErrorCounts::default(),
         }
     }
 
@@ -148,7 +135,8 @@ impl Shard {
     pub(crate) fn record(&mut self, record: &Record<'_>) {
         let took_us = record.response_time_us().min(LATENCY_MAX_US);
         let errors = u64::from(record.failed());
-        self.retries += record.tries.saturating_sub(1) as u64;
+        let retries = record.tries.saturating_sub(1) as u64;
+        self.retries += retries;
         self.requests += 1;
         self.errors += errors;
         if let Some(count) = self.statuses.get_mut(usize::from(record.status)) {
@@ -159,11 +147,39 @@ impl Shard {
         slot.requests += 1;
         slot.errors += errors;
         slot.latency.saturating_record(took_us.max(1));
-        self.count(record.cluster, record.backend, errors, took_us);
-        if let (Some(status), Some(cluster)) = (record.grpc, record.cluster)
-            && let Some(counts) = self.cluster_mut(cluster.id.number() as usize)
-        {
-            counts.grpc.get_or_insert_default()[usize::from(status.number())] += 1;
+        let method = Method::of(record.request.line().0);
+        if let Some(counts) = self.listeners.get_mut(record.request.listener().number()) {
+            counts.requests.count(method, record.status);
+            counts.received += record.received;
+            counts.sent += record.content;
+        }
+        if let Some(counts) = record.request.route_id().and_then(|route| self.routes.get_mut(route.number())) {
+            counts.requests.count(method, record.status);
+            counts.latency.record(took_us);
+            counts.buckets.record(took_us);
+        }
+        let kind = record.error_kind();
+        let counts = record.cluster.and_then(|cluster| self.clusters.get_mut(cluster.id.number()));
+        match counts {
+            Some(counts) => {
+                counts.requests.count(method, record.status);
+                counts.took(errors, took_us);
+                counts.retries += retries;
+                if let Some(head_us) = record.response_head_us() {
+                    counts.head.record(head_us);
+                }
+                record.waits.count(&mut counts.waited, &mut counts.connect);
+                if let Some(kind) = kind {
+                    counts.error_kinds.count(kind);
+                }
+                if let Some(status) = record.grpc {
+                    counts.grpc.get_or_insert_default()[usize::from(status.number())] += 1;
+                }
+            }
+            None => kind.into_iter().for_each(|kind| self.error_kinds.count(kind)),
+        }
+        if let Some((backend, cluster)) = record.backend.zip(record.cluster) {
+            self.count_at(backend, cluster, record.status, errors, took_us);
         }
     }
 
@@ -178,20 +194,29 @@ impl Shard {
     ) {
         self.mirrors_failed += u64::from(status.is_none());
         let errors = u64::from(status.is_none_or(|status| status >= 500));
+        let status = status.unwrap_or_default();
         let took_us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX).min(LATENCY_MAX_US);
-        self.count(Some(cluster), backend, errors, took_us);
+        if let Some(counts) = self.clusters.get_mut(cluster.id.number()) {
+            counts.copies.count(status);
+            counts.took(errors, took_us);
+        }
+        if let Some(backend) = backend {
+            self.count_at(backend, cluster, status, errors, took_us);
+        }
     }
 
-    /// Counts an exchange in the figures of its cluster and backend.
-    #[inline]
-    fn count(&mut self, cluster: Option<&ClusterSlot>, backend: Option<&Backend>, errors: u64, took_us: u64) {
-        if let Some(counts) = cluster.and_then(|cluster| self.cluster_mut(cluster.id.number() as usize)) {
-            counts.requests += 1;
-            counts.errors += errors;
-            counts.latency.record(took_us);
+    /// Counts an attempt that failed.
+    pub(crate) fn record_failure(&mut self, backend: &Backend, cluster: &ClusterSlot, kind: ErrorKind) {
+        if let Some(counts) = self.backend_mut(backend, cluster) {
+            counts.failures.get_or_insert_default().count(kind);
         }
-        if let Some(counts) = backend.and_then(|backend| self.backend_mut(backend)) {
-            counts.requests += 1;
+    }
+
+    /// Counts an exchange in the figures of its backend.
+    #[inline]
+    fn count_at(&mut self, backend: &Backend, cluster: &ClusterSlot, status: u16, errors: u64, took_us: u64) {
+        if let Some(counts) = self.backend_mut(backend, cluster) {
+            counts.requests.count(status);
             counts.errors += errors;
             counts.latency_sum_us += took_us;
         }
@@ -199,16 +224,11 @@ impl Shard {
 
     /// The counts of a backend; `None` for a forgotten backend that has left the plan. New counts for its id, which is
     /// never reused, would never be removed.
-    fn backend_mut(&mut self, backend: &Backend) -> Option<&mut BackendCounts> {
+    fn backend_mut(&mut self, backend: &Backend, cluster: &ClusterSlot) -> Option<&mut BackendCounts> {
         match self.backends.entry(backend.id()) {
             Entry::Occupied(counts) => Some(counts.into_mut()),
             Entry::Vacant(_) if backend.has_left() => None,
-            Entry::Vacant(place) => Some(place.insert(BackendCounts {
-                name: backend.shared_name(),
-                requests: 0,
-                errors: 0,
-                latency_sum_us: 0,
-            })),
+            Entry::Vacant(place) => Some(place.insert(BackendCounts::new(backend.shared_name(), cluster.id))),
         }
     }
 
@@ -256,19 +276,10 @@ impl Shard {
                 mine.latency.add(&theirs.latency).expect("all shards have the same bounds");
             }
         }
-        for (number, cluster) in other.clusters.iter().enumerate() {
-            if let ClusterEntry::Counted(counts) = cluster
-                && let Some(mine) = self.cluster_mut(number)
-            {
-                mine.requests += counts.requests;
-                mine.errors += counts.errors;
-                mine.latency.add(&counts.latency);
-                if let Some(theirs) = &counts.grpc {
-                    let mine = mine.grpc.get_or_insert_default();
-                    mine.iter_mut().zip(theirs.iter()).for_each(|(mine, theirs)| *mine += theirs);
-                }
-            }
-        }
+        self.listeners.add(&other.listeners);
+        self.routes.add(&other.routes);
+        self.clusters.add(&other.clusters);
+        self.error_kinds.add(&other.error_kinds);
         for (id, counts) in &other.backends {
             match self.backends.get_mut(id) {
                 None => {
@@ -301,19 +312,19 @@ impl Shard {
 
     /// The exchanges of these clusters since `earlier`, and the response time that 99 percent of them did not exceed.
     pub(crate) fn since(&self, earlier: &Shard, clusters: &[ClusterId]) -> (ExchangeCounts, Duration) {
-        let mut all = ClusterCounts::new();
+        let mut all = ExchangeCounts::default();
+        let mut all_times = Latency::small().histogram;
         for id in clusters {
             let (now, then) = (self.cluster(*id), earlier.cluster(*id));
             let mut times = now.latency.histogram.clone();
             // A worker that did not answer in time is missing in one of the two.
             if times.subtract(&then.latency.histogram).is_ok() {
-                all.latency.histogram.add(&times).expect("the histogram grows");
+                all_times.add(&times).expect("the histogram grows");
             }
-            all.requests += now.requests.saturating_sub(then.requests);
+            all.requests += now.requests().saturating_sub(then.requests());
             all.errors += now.errors.saturating_sub(then.errors);
         }
-        let p99 = Duration::from_micros(all.latency.histogram.value_at_quantile(0.99));
-        (ExchangeCounts { requests: all.requests, errors: all.errors }, p99)
+        (all, Duration::from_micros(all_times.value_at_quantile(0.99)))
     }
 
     /// The counts of each backend.
@@ -326,56 +337,14 @@ impl Shard {
         for id in &departed.backends {
             self.backends.remove(id);
         }
-        for id in &departed.clusters {
-            *self.cluster_entry(id.number() as usize) = ClusterEntry::Forgotten;
-        }
+        departed.clusters.iter().for_each(|id| self.clusters.forget(id.number()));
+        departed.routes.iter().for_each(|id| self.routes.forget(id.number()));
+        departed.listeners.iter().for_each(|id| self.listeners.forget(id.number()));
     }
 
     /// The counts of a cluster; zeros if there are none.
     pub(crate) fn cluster(&self, id: ClusterId) -> Cow<'_, ClusterCounts> {
-        match self.clusters.get(id.number() as usize) {
-            Some(ClusterEntry::Counted(counts)) => Cow::Borrowed(counts),
-            _ => Cow::Owned(ClusterCounts::new()),
-        }
-    }
-
-    fn cluster_entry(&mut self, number: usize) -> &mut ClusterEntry {
-        if number >= self.clusters.len() {
-            self.clusters.resize(number + 1, ClusterEntry::Nothing);
-        }
-        &mut self.clusters[number]
-    }
-
-    /// The counts of a cluster; `None` for a forgotten cluster.
-    fn cluster_mut(&mut self, number: usize) -> Option<&mut ClusterCounts> {
-        let entry = self.cluster_entry(number);
-        if matches!(entry, ClusterEntry::Nothing) {
-            *entry = ClusterEntry::Counted(Box::new(ClusterCounts::new()));
-        }
-        match entry {
-            ClusterEntry::Counted(counts) => Some(counts),
-            ClusterEntry::Nothing | ClusterEntry::Forgotten => None,
-        }
-    }
-}
-
-impl BackendCounts {
-    pub(super) fn add(&mut self, other: &BackendCounts) {
-        self.requests += other.requests;
-        self.errors += other.errors;
-        self.latency_sum_us += other.latency_sum_us;
-    }
-}
-
-impl ClusterCounts {
-    /// The calls of gRPC by the name of their status, without statuses that did not occur.
-    pub(crate) fn grpc(&self) -> impl Iterator<Item = (&'static str, u64)> {
-        let counts = self.grpc.iter().flat_map(|counts| counts.iter().enumerate());
-        counts.filter(|(_, count)| **count > 0).map(|(number, count)| (Status::of(number as u8).name(), *count))
-    }
-
-    fn new() -> Self {
-        ClusterCounts { requests: 0, errors: 0, latency: Latency::small(), grpc: None }
+        self.clusters.get(id.number()).map_or_else(|| Cow::Owned(ClusterCounts::default()), Cow::Borrowed)
     }
 }
 
@@ -385,6 +354,8 @@ pub(super) fn recent_slot_number(now: Time) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use loadx_core::config::parse;
     use loadx_core::plan::Desired;
 
@@ -400,10 +371,12 @@ mod tests {
     #[test]
     fn a_late_exchange_does_not_restore_the_counts_of_a_removed_backend() {
         let (mut desired, _) = Desired::new(at(0), &config(&[1, 2]));
-        let view = desired.plan().clusters[0].view.load_full();
+        let desired_cluster = Arc::clone(&desired.plan().clusters[0]);
+        let view = desired_cluster.view.load_full();
         let record = |shard: &mut Shard, index: usize| {
             let backend = Some(&view.backends()[index]);
-            shard.record(&Record { backend, ..refused(at(1), 5, 200) });
+            let cluster = Some(&*desired_cluster);
+            shard.record(&Record { backend, cluster, ..refused(at(1), 5, 200) });
         };
         let (mut shard, mut idle) = (Shard::new(), Shard::new());
         record(&mut shard, 0);
@@ -411,15 +384,15 @@ mod tests {
         let removed = view.backends()[0].id();
         desired.apply(at(1), &config(&[2]));
         record(&mut shard, 0);
-        assert_eq!(shard.backends()[&removed].requests, 2, "the shard has not got the order to forget");
+        assert_eq!(shard.backends()[&removed].requests(), 2, "the shard has not got the order to forget");
         for shard in [&mut shard, &mut idle] {
-            shard.forget(&Departed { backends: vec![removed], clusters: Vec::new() });
+            shard.forget(&Departed { backends: vec![removed], ..Departed::default() });
             record(shard, 0);
             record(shard, 1);
         }
         let all = Shard::merged(&[shard, idle]);
         assert!(!all.backends().contains_key(&removed));
-        assert_eq!(all.backends()[&view.backends()[1].id()].requests, 3);
+        assert_eq!(all.backends()[&view.backends()[1].id()].requests(), 3);
         assert_eq!(all.requests, 7, "the totals count every exchange");
     }
 
@@ -439,7 +412,7 @@ mod tests {
         b.record(&refused(at(60), 50_000, 400));
         let all = Shard::merged(&[a.clone(), b]);
         let counts = all.cluster(cluster.id);
-        assert_eq!((counts.requests, counts.errors), (100, 1));
+        assert_eq!((counts.requests(), counts.errors), (100, 1));
         let times = counts.latency.to_json();
         assert_eq!(
             (&times["average"], &times["minimum"], &times["maximum"]),
@@ -448,10 +421,10 @@ mod tests {
         let p95 = times["p95"].as_f64().unwrap();
         assert!((p95 - 95.0).abs() < 1.0, "{p95}");
 
-        a.forget(&Departed { backends: Vec::new(), clusters: vec![cluster.id] });
+        a.forget(&Departed { clusters: vec![cluster.id], ..Departed::default() });
         record(&mut a, 1, 200);
         let counts = a.cluster(cluster.id);
-        assert_eq!(counts.requests, 0);
+        assert_eq!(counts.requests(), 0);
         assert_eq!(counts.latency.to_json()["p99"], 0.0);
     }
 }

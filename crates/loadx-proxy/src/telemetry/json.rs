@@ -6,8 +6,9 @@ use std::collections::hash_map::Entry;
 use hdrhistogram::Histogram;
 use loadx_core::Time;
 
+use super::cluster_counts::{BackendCounts, ClusterCounts};
 use super::connection_counts::{H2Counts, HandshakeCounts};
-use super::counters::{BackendCounts, ClusterCounts, RECENT_SLOT, RECENT_SLOTS, Shard, recent_slot_number};
+use super::counters::{RECENT_SLOT, RECENT_SLOTS, Shard, recent_slot_number};
 use super::latency::{LATENCY_MAX_US, Latency};
 
 impl Latency {
@@ -109,9 +110,9 @@ impl Shard {
         }
         let described = |counts: BackendCounts| {
             let counted = serde_json::json!({
-                "requests": counts.requests,
+                "requests": counts.requests(),
                 "errors": counts.errors,
-                "average_ms": ms_exact(average(counts.latency_sum_us, counts.requests)),
+                "average_ms": ms_exact(average(counts.latency_sum_us, counts.requests())),
             });
             (counts.name.to_string(), counted)
         };
@@ -244,6 +245,6 @@ mod tests {
             serde_json::json!({"192.0.2.9:1": counts(4, 2, 10.0), "192.0.2.9:2": counts(2, 2, 15.0)})
         );
         assert_eq!((&json["total_requests"], &json["mirrors_failed"]), (&2.into(), &2.into()));
-        assert_eq!((all.cluster(b.id).requests, all.cluster(b.id).errors), (4, 4));
+        assert_eq!((all.cluster(b.id).requests(), all.cluster(b.id).errors), (4, 4));
     }
 }

@@ -46,7 +46,7 @@ pub(super) fn write_human(out: &mut Vec<u8>, time: &Stamp<'_>, record: &Record<'
     }
     if let Some(error) = record.error {
         out.extend_from_slice(b" error=\"");
-        put_escaped(out, error.as_bytes(), put_hex_escape);
+        put_escaped(out, error.message.as_bytes(), put_hex_escape);
         out.push(b'"');
     }
     out.push(b'\n');
@@ -81,7 +81,7 @@ pub(super) fn write_json(out: &mut Vec<u8>, time: &Stamp<'_>, record: &Record<'_
     }
     if let Some(error) = record.error {
         out.extend_from_slice(b",\"error\":\"");
-        put_escaped(out, error.as_bytes(), put_unicode_escape);
+        put_escaped(out, error.message.as_bytes(), put_unicode_escape);
         out.push(b'"');
     }
     out.extend_from_slice(b"}\n");
@@ -133,11 +133,12 @@ mod tests {
     use std::sync::Arc;
     use std::time::Duration;
 
+    use loadx_core::ErrorKind;
     use loadx_core::plan::Desired;
 
     use super::super::testing::{at, incoming, plan, refused};
     use super::*;
-    use crate::telemetry::Request;
+    use crate::telemetry::{Cause, Request};
 
     const STAMP: Stamp<'static> = Stamp { second: "2023-11-14T22:13:20", millis: 42 };
 
@@ -190,7 +191,7 @@ mod tests {
 
     #[test]
     fn bytes_of_a_client_cannot_break_a_line() {
-        let record = Record { error: Some("gone"), ..refused(at(2), 1_000, 400) };
+        let record = Record { error: Some(Cause::new(ErrorKind::ClientGone, "gone")), ..refused(at(2), 1_000, 400) };
         assert_eq!(
             written(write_human, &record),
             "2023-11-14T22:13:20.042Z 192.0.2.1 \"GET /a\\\"b\\x0a\\xe9\" 400 13B 1000.000ms - tries=0 id=00000000000000ab error=\"gone\"\n"

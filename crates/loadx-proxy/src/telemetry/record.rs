@@ -5,10 +5,11 @@ use std::time::Duration;
 
 use loadx_core::config::LogField;
 use loadx_core::plan::ClusterSlot;
-use loadx_core::{Backend, Time};
+use loadx_core::{Backend, ErrorKind, ListenerId, ProxyError, RouteId, Time};
 use loadx_http::Version;
 use loadx_http::grpc::Status;
 
+use super::latency::Buckets;
 use crate::incoming::Incoming;
 use crate::limits::LOGGED_FIELD_BYTES_MAX;
 use crate::request_id::RequestId;
@@ -26,14 +27,56 @@ pub(crate) struct Record<'a> {
     pub(crate) grpc: Option<Status>,
     /// Whether the client got only a part of the response.
     pub(crate) broke_off: bool,
+    /// Content received from the client, in bytes.
+    pub(crate) received: u64,
     /// Content sent to the client, in bytes.
     pub(crate) content: u64,
+    /// When the head of the response of a backend came; `None` for a response that was complete with its head.
+    pub(crate) head_at: Option<Time>,
+    pub(crate) waits: Waits,
     pub(crate) cluster: Option<&'a ClusterSlot>,
     /// The backend of the last attempt.
     pub(crate) backend: Option<&'a Backend>,
     pub(crate) tries: usize,
-    /// The error, as text for the log.
-    pub(crate) error: Option<&'a str>,
+    /// Why the client did not get a complete response of a backend.
+    pub(crate) error: Option<Cause<'a>>,
+}
+
+/// The times that most exchanges do not need.
+#[derive(Copy, Clone, Debug, Default)]
+pub(crate) struct Waits {
+    /// The time in the queue of the cluster.
+    pub(crate) queue: Duration,
+    /// The time until connections to backends were open, with their handshakes.
+    pub(crate) connect: Duration,
+}
+
+impl Waits {
+    pub(super) fn count(&self, queue: &mut Buckets, connect: &mut Buckets) {
+        for (time, buckets) in [(self.queue, queue), (self.connect, connect)] {
+            if time > Duration::ZERO {
+                buckets.record(u64::try_from(time.as_micros()).unwrap_or(u64::MAX));
+            }
+        }
+    }
+}
+
+/// Why a request got no complete response of a backend.
+#[derive(Copy, Clone, Debug)]
+pub(crate) struct Cause<'a> {
+    pub(crate) kind: ErrorKind,
+    /// The reason, as text for the log.
+    pub(crate) message: &'a str,
+}
+
+impl<'a> Cause<'a> {
+    pub(crate) fn new(kind: ErrorKind, message: &'a str) -> Self {
+        Cause { kind, message }
+    }
+
+    pub(crate) fn of(error: &'a ProxyError) -> Self {
+        Cause { kind: error.kind, message: &error.message }
+    }
 }
 
 /// The request of a record. Only the log looks up names and fields, so that counting costs no look-up.
@@ -42,6 +85,7 @@ pub(crate) enum Request<'a> {
     Accepted(&'a Incoming),
     /// The head of the request was invalid or late.
     Refused {
+        listener: ListenerId,
         client: IpAddr,
         id: &'a RequestId,
         /// The method and the target, as far as received.
@@ -51,7 +95,46 @@ pub(crate) enum Request<'a> {
     },
 }
 
-impl Record<'_> {
+impl<'a> Record<'a> {
+    /// A request that ended with this status, without an attempt at a backend.
+    pub(crate) fn new(request: Request<'a>, began: Time, ended: Time, status: u16) -> Self {
+        Record {
+            request,
+            began,
+            ended,
+            switched_at: None,
+            status,
+            grpc: None,
+            broke_off: false,
+            received: 0,
+            content: 0,
+            head_at: None,
+            waits: Waits::default(),
+            cluster: None,
+            backend: None,
+            tries: 0,
+            error: None,
+        }
+    }
+
+    /// Why the client did not get a complete response of a backend, or got an error of the backend.
+    pub(super) fn error_kind(&self) -> Option<ErrorKind> {
+        let of_backend = || (self.status >= 500 && self.backend.is_some()).then_some(ErrorKind::BackendStatus);
+        self.error.map(|cause| cause.kind).or_else(of_backend)
+    }
+
+    /// The time from the head of the request to the head of the response of a backend, in microseconds; `None` if no backend
+    /// has answered.
+    pub(super) fn response_head_us(&self) -> Option<u64> {
+        let at = match (self.head_at, self.error) {
+            (Some(at), _) => at,
+            // A response that was complete with its head.
+            (None, None) if self.backend.is_some() => self.ended,
+            _ => return None,
+        };
+        Some(at.as_nanos().saturating_sub(self.began.as_nanos()) / 1_000)
+    }
+
     /// The value of a field that the log shows, if present.
     pub(crate) fn field(&self, field: LogField) -> Option<&[u8]> {
         match field {
@@ -82,6 +165,22 @@ impl<'a> Request<'a> {
         match self {
             Request::Accepted(incoming) => incoming.client,
             Request::Refused { client, .. } => *client,
+        }
+    }
+
+    /// The listener of the client.
+    pub(super) fn listener(&self) -> ListenerId {
+        match self {
+            Request::Accepted(incoming) => incoming.plan.listeners[incoming.listener].id,
+            Request::Refused { listener, .. } => *listener,
+        }
+    }
+
+    /// The matched route.
+    pub(super) fn route_id(&self) -> Option<RouteId> {
+        match self {
+            Request::Accepted(incoming) => incoming.route.map(|route| incoming.plan.route_ids[route]),
+            Request::Refused { .. } => None,
         }
     }
 

@@ -4,9 +4,9 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use loadx_core::Time;
 use loadx_core::config::parse;
 use loadx_core::plan::{Desired, Plan};
+use loadx_core::{Ids, ListenerId, Time};
 use loadx_http::parse_request;
 
 use super::record::{Record, Request};
@@ -21,25 +21,21 @@ pub(super) fn at(seconds: u64) -> Time {
     Time::ZERO + Duration::from_secs(seconds)
 }
 
+fn listener() -> ListenerId {
+    Ids::default().listener()
+}
+
 /// A record of a refused request with this end, duration and status.
 pub(super) fn refused(ended: Time, took_ms: u64, status: u16) -> Record<'static> {
-    let request =
-        Request::Refused { client: [192, 0, 2, 1].into(), id: &ID, line: (b"GET", b"/a\"b\n\xe9"), host: None };
+    let request = Request::Refused {
+        listener: listener(),
+        client: [192, 0, 2, 1].into(),
+        id: &ID,
+        line: (b"GET", b"/a\"b\n\xe9"),
+        host: None,
+    };
     let began = Time::from_nanos(ended.as_nanos().saturating_sub(took_ms * 1_000_000));
-    Record {
-        request,
-        began,
-        ended,
-        switched_at: None,
-        status,
-        grpc: None,
-        broke_off: false,
-        content: 13,
-        cluster: None,
-        backend: None,
-        tries: 0,
-        error: None,
-    }
+    Record { content: 13, ..Record::new(request, began, ended, status) }
 }
 
 /// The plan of a config with one cluster of one backend, `backend-1`.

@@ -4,6 +4,7 @@
 
 pub(crate) mod api;
 mod describe;
+mod metrics;
 mod peer;
 mod planned;
 mod routes;

@@ -59,6 +59,7 @@ pub(super) fn router() -> (axum::Router<Manager>, utoipa::openapi::OpenApi) {
         .routes(routes!(upgrade))
         .routes(routes!(connections))
         .routes(routes!(events))
+        .routes(routes!(super::metrics::metrics))
         .routes(routes!(log_level))
         .split_for_parts()
 }

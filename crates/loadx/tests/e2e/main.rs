@@ -39,6 +39,8 @@ mod http;
 mod lifecycle;
 mod limits;
 mod logs;
+mod metrics;
+mod metrics_judges;
 mod one_meaning;
 mod options;
 mod own_responses;

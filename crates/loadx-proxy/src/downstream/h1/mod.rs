@@ -3,12 +3,12 @@
 mod inbound;
 
 use std::future::poll_fn;
-use std::io::ErrorKind;
+use std::io;
 use std::pin::pin;
 use std::rc::Rc;
 use std::task::Poll;
 
-use loadx_core::{ProxyError, Time};
+use loadx_core::{ErrorKind, ProxyError, Time};
 use loadx_http::h2::frame::PREFACE;
 use loadx_http::limits::HEAD_BYTES_MAX;
 use loadx_http::{Fault, Parsed, Version, parse_request};
@@ -202,7 +202,7 @@ impl<S: Stream> Client<Transport<S>> {
                 Ok(0) => return Head::Closed,
                 Ok(count) => self.input.filled(count),
                 // The readiness was spurious: waits again, without a buffer.
-                Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {
+                Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {
                     self.input.release_if_empty();
                 }
                 Err(_) => return Head::Closed,
@@ -280,7 +280,7 @@ impl<S: Stream> Client<Transport<S>> {
                     true => "the connection closes, and the rest of the request head did not arrive soon".to_owned(),
                     false => format!("the request head did not arrive within {} s", head_timeout.as_secs_f64()),
                 };
-                Err(Head::Refused(ProxyError::new(408, "http_request_error", message)))
+                Err(Head::Refused(ProxyError::new(408, ErrorKind::HttpRequestError, message)))
             }
             Err(_) => Err(Head::Closed),
         }
@@ -316,7 +316,8 @@ impl<S: Stream> Client<Transport<S>> {
         let writer = BodyWriter::new(&self.wire.stream, waiting, &patience, Some(&mut self.wire.unfinished));
         let mut response = ResponseWriter::new(worker, session, writer, options);
         let sent = response.own(&OwnResponse::error(error, &id), false).await;
-        worker.log_refusal(self.origin.ip, &id, start_line(self.input.bytes()), error, *sent.as_ref().unwrap_or(&0));
+        let client = (self.listener, self.origin.ip);
+        worker.log_refusal(client, &id, start_line(self.input.bytes()), error, *sent.as_ref().unwrap_or(&0));
         if sent.is_ok() { NextStep::Linger } else { NextStep::Close }
     }
 

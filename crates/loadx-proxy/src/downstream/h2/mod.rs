@@ -12,7 +12,7 @@ use std::pin::pin;
 use std::rc::Rc;
 use std::task::Poll;
 
-use loadx_core::{ProxyError, Time};
+use loadx_core::{ErrorKind, ProxyError, Time};
 use loadx_http::grpc::Status;
 
 use crate::context::Worker;
@@ -27,7 +27,7 @@ use crate::limits::H2_START_LOOK;
 use crate::net::{Network, StreamOf};
 use crate::patience::Patience;
 use crate::sides::{Inbound, OwnResponse, Pace, ResponseSink as _};
-use crate::telemetry::{Record, Request};
+use crate::telemetry::{Cause, Record, Request};
 use crate::timer::Timer;
 
 use driver::{Driver, End};
@@ -49,7 +49,7 @@ pub(crate) async fn serve_connection<N: Network>(
             worker.metrics.borrow_mut().h2.connections += 1;
         }
         let Client { wire, origin, listener, timer, input, requests, opened, idle_since, h2, place, .. } = client;
-        let served = Rc::new(Served::new(Rc::clone(&worker), wire, (origin, place.is_spare()), h2));
+        let served = Rc::new(Served::new(Rc::clone(&worker), wire, (origin, listener, place.is_spare()), h2));
         let mut driver =
             Driver::new(&worker, &session, &served, (listener, input, requests, opened, idle_since), &timer);
         let end = session.run(pin!(poll_fn(|cx| driver.poll(cx)))).await;
@@ -107,19 +107,11 @@ enum Work {
 /// Counts and logs a request whose stream was reset before its exchange began.
 fn cancelled<N: Network>(worker: &Worker<N>, incoming: &Incoming, timer: &Timer) {
     worker.metrics.borrow_mut().client_aborts += 1;
+    let request = Request::Accepted(incoming);
     worker.account(&Record {
-        request: Request::Accepted(incoming),
-        began: incoming.began,
-        ended: timer.now(),
-        switched_at: None,
-        status: 499,
         grpc: incoming.grpc.map(|_| Status::CANCELLED),
-        broke_off: false,
-        content: 0,
-        backend: None,
-        cluster: None,
-        tries: 0,
-        error: Some("the client reset the stream at once"),
+        error: Some(Cause::new(ErrorKind::ClientGone, "the client reset the stream at once")),
+        ..Record::new(request, incoming.began, timer.now(), 499)
     });
 }
 
@@ -152,8 +144,11 @@ async fn may_begin<N: Network>(served: &Served<N>, number: usize, timer: &Timer,
 
 /// The refusal of a request for which there is no room.
 fn no_room(incoming: &Incoming) -> Work {
-    let error =
-        ProxyError::new(503, "connection_limit_reached", "LoadX has no room for another request on this connection");
+    let error = ProxyError::new(
+        503,
+        ErrorKind::ConnectionLimitReached,
+        "LoadX has no room for another request on this connection",
+    );
     let head = &incoming.head;
     let text = [head.method(), b" ", head.target(), b" HTTP/2\r\nHost: ", head.authority()].concat();
     Work::Refusal { error, text, is_call: incoming.grpc.is_some() }
@@ -195,7 +190,7 @@ async fn serve_stream<N: Network>(job: Job<N>) {
         Work::Refusal { error, text, is_call } => {
             let id = worker.next_request_id();
             let sent = response.own(&OwnResponse::error_to(is_call, &error, &id), false).await;
-            worker.log_refusal(served.origin.ip, &id, start_line(&text), &error, sent.unwrap_or(0));
+            worker.log_refusal((served.listener, served.origin.ip), &id, start_line(&text), &error, sent.unwrap_or(0));
         }
     }
 }

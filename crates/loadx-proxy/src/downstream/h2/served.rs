@@ -3,6 +3,7 @@
 use std::rc::Rc;
 use std::sync::Arc;
 
+use loadx_core::ListenerId;
 use loadx_http::h2::{Connection, Priority, Server};
 use loadx_http::limits::h2::STREAMS_MAX;
 
@@ -19,6 +20,7 @@ pub(super) struct Served<N: Network> {
     pub(super) worker: Rc<Worker<N>>,
     wire: Wire<StreamOf<N>>,
     pub(super) origin: Origin,
+    pub(super) listener: ListenerId,
     /// Whether the client gets nothing but status endpoints.
     pub(super) is_spare: bool,
     pub(super) mux: Mux<Server, Arc<NumberedWaker>>,
@@ -30,12 +32,12 @@ impl<N: Network> Served<N> {
     pub(super) fn new(
         worker: Rc<Worker<N>>,
         wire: Wire<StreamOf<N>>,
-        (origin, is_spare): (Origin, bool),
+        (origin, listener, is_spare): (Origin, ListenerId, bool),
         connection: Option<Box<Connection<Server>>>,
     ) -> Self {
         let begin = |out: &mut Vec<u8>| connection.unwrap_or_else(|| Box::new(Connection::new(out)));
         let mux = Mux::new(&worker.buffers, begin);
-        Served { worker, wire, origin, is_spare, mux, starts: Starts::default() }
+        Served { worker, wire, origin, listener, is_spare, mux, starts: Starts::default() }
     }
 
     /// The connection to the client.

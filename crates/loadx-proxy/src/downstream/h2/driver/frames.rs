@@ -4,7 +4,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use base64::prelude::{BASE64_STANDARD, Engine as _};
-use loadx_core::{ProxyError, Time};
+use loadx_core::{ErrorKind, ProxyError, Time};
 use loadx_http::grpc;
 use loadx_http::h2::section::{Asked, RequestKind};
 use loadx_http::h2::{Code, Connection, Event, Told};
@@ -87,10 +87,10 @@ impl<N: Network> Driver<'_, N> {
             }
             Told::Malformed { reason, text } => {
                 self.count(|counts| counts.stream_fault(Code::ProtocolError));
-                let error = ProxyError::new(400, "http_request_error", reason);
+                let error = ProxyError::new(400, ErrorKind::HttpRequestError, reason);
                 let id = self.worker.next_request_id();
                 self.requests += 1;
-                self.worker.log_refusal(self.served.origin.ip, &id, start_line(text), &error, 0);
+                self.worker.log_refusal((self.listener, self.served.origin.ip), &id, start_line(text), &error, 0);
             }
             Told::Priority { stream, priority } => self.mux().set_priority(stream, priority),
         }
@@ -108,7 +108,7 @@ impl<N: Network> Driver<'_, N> {
         let wants = Wants { to_head: text.starts_with(b"HEAD "), tunnel: is_tunnel };
         let refusal = match parsed {
             Ok(Parsed::Complete(..)) if is_tunnel && !head.offers_upgrade() => {
-                Some(ProxyError::new(501, "http_request_error", "LoadX opens no tunnel for this protocol"))
+                Some(ProxyError::new(501, ErrorKind::HttpRequestError, "LoadX opens no tunnel for this protocol"))
             }
             Ok(Parsed::Complete(..)) => None,
             Ok(Parsed::Partial) => Some(refusal_of(HeadFault::HeadTooLarge)),
