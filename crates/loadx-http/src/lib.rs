@@ -17,6 +17,7 @@ mod lines;
 mod reason;
 mod request;
 mod response;
+mod trace;
 mod trailers;
 
 pub use body::{BodyDecoder, ChunkPrefix, Decoded, Framing, LAST_CHUNK};
@@ -25,6 +26,7 @@ pub use fields::FieldSlots;
 pub use reason::reason_phrase;
 pub use request::{Changes, Forwarding, RequestHead, parse_request, put_ip};
 pub use response::{Answering, Response, parse_response};
+pub use trace::TraceParent;
 pub use trailers::forwarded_trailers;
 
 /// The result of reading a head.

@@ -5,8 +5,8 @@ use std::rc::Rc;
 
 use loadx_core::route::Route;
 use loadx_core::{AttemptPolicy, ErrorKind, ListenerId, ProxyError, Time};
-use loadx_http::Framing;
 use loadx_http::grpc::Call;
+use loadx_http::{Framing, RequestHead, TraceParent};
 
 use crate::address::client_address;
 use crate::buffers::LentRequest;
@@ -16,6 +16,21 @@ use crate::origin::Origin;
 use crate::request_id::RequestId;
 use crate::shared::LocalPlan;
 use crate::tls::TlsFacts;
+
+/// The trace of a request.
+#[derive(Copy, Clone, Debug)]
+pub(crate) struct Trace {
+    pub(crate) parent: TraceParent,
+    /// Whether LoadX has begun the trace, because the request had none.
+    pub(crate) is_begun: bool,
+}
+
+/// The trace that a request names; `None` if there is none, or more than one.
+fn named_trace(head: &RequestHead) -> Option<TraceParent> {
+    let mut values = head.values("traceparent");
+    let only = values.next().filter(|_| values.next().is_none())?;
+    TraceParent::parse(only)
+}
 
 /// A request with a valid head.
 #[derive(Debug)]
@@ -39,6 +54,8 @@ pub(crate) struct Incoming {
     pub(crate) grpc: Option<Call>,
     /// The position of the matched route in the plan.
     pub(crate) route: Option<usize>,
+    /// The trace of the request, if the config wants every request to have one.
+    pub(crate) trace: Option<Box<Trace>>,
     /// Whether the client has a spare place, and gets nothing but status endpoints.
     pub(crate) is_spare: bool,
 }
@@ -66,7 +83,15 @@ impl Incoming {
         let address = client_address(&head, origin.ip, &plan.process.trusted_proxies);
         let kept = head.request_id().filter(|_| address.peer_trusted);
         let bits = worker.entropy();
+        let trace = plan.process.trace_context.then(|| {
+            let begun = || {
+                let trace_id = u128::from(worker.entropy()) << 64 | u128::from(bits);
+                Trace { parent: TraceParent::new(trace_id, worker.entropy(), false), is_begun: true }
+            };
+            Box::new(named_trace(&head).map_or_else(begun, |parent| Trace { parent, is_begun: false }))
+        });
         Ok(Incoming {
+            trace,
             id: kept.and_then(|id| RequestId::kept(id, bits)).unwrap_or_else(|| RequestId::made(bits)),
             began,
             listener,
@@ -119,6 +144,14 @@ impl Incoming {
         // dead peers.
         let response = self.plan.process.timeouts.tunnel;
         AttemptPolicy { exchange: exchange.into_iter().chain(call.timeout).min(), response, ..policy }
+    }
+
+    /// The trace of the request: as the config wants, or as the request names it.
+    pub(crate) fn trace(&self) -> Option<TraceParent> {
+        match &self.trace {
+            Some(trace) => Some(trace.parent),
+            None => named_trace(&self.head),
+        }
     }
 
     /// The name of the matched route.

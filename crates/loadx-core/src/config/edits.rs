@@ -8,7 +8,7 @@ use super::reader::{At, Place, Problem};
 use super::routing_file::FileEdits;
 use super::table::Table;
 use super::values::FieldText;
-use crate::route::{FieldEdits, Template};
+use crate::route::{FieldEdits, Template, Variable, Variables};
 
 impl Checker<'_> {
     pub(super) fn edits(&mut self, typed: Option<&At<FileEdits>>) -> FieldEdits {
@@ -44,11 +44,10 @@ impl Checker<'_> {
             if !self.may_edit(&name.value, name.place) {
                 continue;
             }
-            match Template::parse(&value.value.0) {
+            match Template::<Variable>::parse(&value.value.0) {
                 Ok(template) => out.push((name.value.as_str().into(), template)),
                 Err(fault) => {
-                    let known: Vec<String> =
-                        crate::route::Variable::ALL.iter().map(|(name, _)| format!("{{{name}}}")).collect();
+                    let known: Vec<String> = Variable::ALL.iter().map(|(name, _)| format!("{{{name}}}")).collect();
                     let help = format!("a value may contain {}; write {{{{ for a brace", known.join(", "));
                     self.fault(value.place, Problem::new(fault.to_string(), help));
                 }

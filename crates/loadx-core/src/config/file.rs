@@ -2,13 +2,14 @@
 //!
 //! The reader, the JSON Schema and the defaults use this list.
 
+use super::log_file::{FileLogFilter, LogField, LogFormat};
 use super::reader::At;
 use super::resilience_file::FileResilience;
 use super::routing_file::{FileAdmin, FileBackend, FileCluster, FileListener, FileRoute};
 use super::routing_values::ProtocolWord;
 use super::table::Table;
 use super::tls_file::{FileAcme, FileBackendTlsEntry, FileTls};
-use super::values::{Host, LogField, LogFormat, Network, Seconds, TargetPath, Text, Token, Whole};
+use super::values::{Host, Network, Seconds, TargetPath, Text, Token, Whole};
 use crate::Algorithm;
 
 file_object! {
@@ -47,6 +48,8 @@ file_object! {
             workers: Whole<1, 1_024>,
             /// The file to which LoadX appends the access log. Without this key: standard output.
             log_file: Text,
+            /// Which requests the access log shows. Without this key: all.
+            log_filter: FileLogFilter,
             /// The longest time of an exchange, in seconds, from the head of the request to the end of the response;
             /// tunnels have no such limit. Without this key: no limit while bytes move.
             exchange_timeout: Seconds,
@@ -127,7 +130,7 @@ file_object! {
             http2: bool = true,
             /// Whether LoadX logs each request.
             enable_logging: bool = true,
-            /// The format of the access log.
+            /// The format of the access log: human, json, common, combined, or a text with variables such as "{client} {status}".
             log_format: LogFormat = LogFormat::Human,
             /// What each line of the access log shows of the request: host, user_agent, referer, protocol (such as
             /// HTTP/2.0), grpc_status (such as UNAVAILABLE), tls_version, tls_cipher, tls_name, tls_session (full or
@@ -137,6 +140,9 @@ file_object! {
             enable_metrics: bool = true,
             /// Peers whose X-Forwarded-For, X-Forwarded-Proto and X-Forwarded-Host LoadX trusts.
             trusted_proxies: Vec<At<Network>> = Vec::new(),
+            /// Whether requests that name no trace get a traceparent (W3C Trace Context) of LoadX. Without it, LoadX only passes on
+            /// what clients send.
+            trace_context: bool = false,
             /// Whether backends get Forwarded (RFC 7239) in addition to the X-Forwarded fields.
             forwarded: bool = false,
             /// Clients to which /__health__, /__metrics__ and /__status__ answer; by default, clients on loopback and

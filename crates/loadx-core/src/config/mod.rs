@@ -19,6 +19,7 @@ mod file;
 mod health;
 mod health_file;
 mod listeners;
+mod log_file;
 mod model;
 mod reader;
 mod resilience;
@@ -39,13 +40,13 @@ use validate::BACKENDS_MAX;
 pub use changes::{BackendChange, ChangeError, Changes, Presence, Wanted};
 pub use client_certificates::{ClientCertificates, ClientRule, ClientRules};
 pub use fault::{Fault, Faults};
+pub use log_file::{LogField, LogFormat, LogValue};
 pub use model::{
     AccessLogConfig, AcmeChallenge, AcmeConfig, AdminConfig, AdminSocket, BackendProtocol, BackendTls,
     BackendTransport, CertificateFiles, ClientLimits, ClusterConfig, Config, ConnectionsPerClient, HealthKeys,
-    HostPort, ListenerConfig, ProxyVersion, Signature, Timeouts, TlsConfig, TlsProfile, TokenSource,
+    HostPort, ListenerConfig, LogFilter, ProxyVersion, Signature, Timeouts, TlsConfig, TlsProfile, TokenSource,
 };
 pub use tls::is_local_name;
-pub use values::{LogField, LogFormat};
 
 /// Reads a config from the text of a file.
 ///

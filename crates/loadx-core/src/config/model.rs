@@ -35,6 +35,8 @@ pub struct Config {
     pub client_limits: ClientLimits,
     /// The fields about LoadX and the client that LoadX adds to messages.
     pub signature: Signature,
+    /// Whether requests that name no trace get a traceparent.
+    pub trace_context: bool,
     /// The access log; `None` when the log is off.
     pub access_log: Option<AccessLogConfig>,
     /// Whether `/__metrics__` answers.
@@ -388,6 +390,17 @@ pub struct Signature {
     pub forwarded: bool,
 }
 
+/// The requests that the access log shows: those with any of these.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LogFilter {
+    /// The statuses, as ranges of their first and their last one.
+    pub statuses: Vec<(u16, u16)>,
+    /// The shortest time.
+    pub slower_than: Option<Duration>,
+    /// One request in so many.
+    pub one_in: Option<u64>,
+}
+
 /// The access log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AccessLogConfig {
@@ -395,6 +408,8 @@ pub struct AccessLogConfig {
     pub format: LogFormat,
     /// The request fields that a line shows, in this order.
     pub fields: Vec<LogField>,
+    /// The requests that the log shows; `None` means all.
+    pub filter: Option<LogFilter>,
     /// The file to which LoadX appends the log; `None` means standard output.
     pub file: Option<PathBuf>,
 }

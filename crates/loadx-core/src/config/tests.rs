@@ -35,7 +35,10 @@ fn the_config_of_the_seed_runs_unchanged() {
     assert_eq!(config.max_connections, 1000);
     assert_eq!(config.timeouts.connect, Duration::from_secs(30));
     assert_eq!(config.timeouts.request, Duration::from_secs(30));
-    assert_eq!(config.access_log, Some(AccessLogConfig { format: LogFormat::Human, fields: Vec::new(), file: None }));
+    assert_eq!(
+        config.access_log,
+        Some(AccessLogConfig { format: LogFormat::Human, fields: Vec::new(), filter: None, file: None })
+    );
     assert!(config.metrics);
 }
 

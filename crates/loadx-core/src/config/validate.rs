@@ -4,14 +4,15 @@ use std::collections::BTreeSet;
 
 use super::checker::Checker;
 use super::file::FileConfig;
+use super::log_file::{FileLogFilter, LogField};
 use super::reader::{At, Place, Problem, Typed as _};
 use super::routing::{Names, route_to_the_only_cluster};
 use super::routing_file::{FileBackendEntry, FileCluster, FileRoute};
 use super::routing_values::{GrpcStatusWord, ProtocolWord, ProxyWord, ResolveWord};
-use super::values::{LogField, Seconds};
+use super::values::Seconds;
 use super::{
     AccessLogConfig, BackendProtocol, BackendTransport, ClientLimits, ClusterConfig, Config, ConnectionsPerClient,
-    Faults, HealthKeys, HostPort, ListenerConfig, ProxyVersion, Signature, Timeouts,
+    Faults, HealthKeys, HostPort, ListenerConfig, LogFilter, ProxyVersion, Signature, Timeouts,
 };
 use crate::{AttemptPolicy, BackendSpec, GrpcStatuses};
 
@@ -79,9 +80,11 @@ impl Checker<'_> {
                 body_rate_min: file.min_body_rate.0,
             },
             signature: Signature { via: file.via.map(|via| via.value.0), forwarded: file.forwarded },
+            trace_context: file.trace_context,
             access_log: file.enable_logging.then(|| AccessLogConfig {
                 format: file.log_format,
                 fields: self.log_fields(&file.log_fields),
+                filter: file.log_filter.as_ref().map(|filter| self.log_filter(filter.place, &filter.value)),
                 file: file.log_file.map(|path| path.value.0.into()),
             }),
             metrics: file.enable_metrics,
@@ -111,6 +114,20 @@ impl Checker<'_> {
             fields.push(field.value);
         }
         fields
+    }
+
+    fn log_filter(&mut self, place: Place, typed: &FileLogFilter) -> LogFilter {
+        let ranges = typed.statuses.iter().flat_map(|statuses| &statuses.value);
+        let filter = LogFilter {
+            statuses: ranges.map(|range| (range.value.0, range.value.1)).collect(),
+            slower_than: typed.slower_than.as_ref().map(|seconds| seconds.value.duration()),
+            one_in: typed.one_in.as_ref().map(|count| count.value.0),
+        };
+        if filter == LogFilter::default() {
+            let help = "name statuses, slower_than or one_in, or set \"enable_logging\" to false";
+            self.fault(place, Problem::new("this \"log_filter\" lets no request into the access log", help));
+        }
+        filter
     }
 
     fn clusters(&mut self, file: &FileConfig) -> Vec<ClusterConfig> {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use ipnet::IpNet;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::Faults;
@@ -231,98 +231,8 @@ fn canonical(net: IpNet) -> IpNet {
     }
 }
 
-/// The format of a line of the access log.
-#[derive(Copy, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum LogFormat {
-    /// Text for people.
-    #[default]
-    Human,
-    /// One JSON object per line.
-    Json,
-}
-
-const LOG_FORMATS: [&str; 2] = ["human", "json"];
-
-impl Read for LogFormat {
-    fn schema() -> Value {
-        json!({ "enum": LOG_FORMATS })
-    }
-
-    fn read(node: Node<'_>, faults: &mut Faults) -> Option<Self> {
-        one_of(node, faults, &LOG_FORMATS)
-    }
-}
-
-/// A field of the request that the access log can show.
-#[derive(Copy, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum LogField {
-    /// The host of the request (RFC 9110, section 7.2).
-    Host,
-    /// The program that sent the request (RFC 9110, section 10.1.5).
-    UserAgent,
-    /// The page from which the client got the address (RFC 9110, section 10.1.3).
-    Referer,
-    /// The version of HTTP that the client speaks, such as HTTP/2.0.
-    Protocol,
-    /// The status of a call of gRPC, such as UNAVAILABLE.
-    GrpcStatus,
-    /// The version of TLS of the client's connection.
-    TlsVersion,
-    /// The cipher suite of the client's connection.
-    TlsCipher,
-    /// The host that the client asked for in the handshake of TLS (SNI, RFC 6066).
-    TlsName,
-    /// Whether the handshake went on with the keys of a former connection: resumed or full.
-    TlsSession,
-    /// The subject of the certificate that the client showed.
-    TlsClient,
-}
-
-impl LogField {
-    /// The word in the config and in the log.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            LogField::Host => "host",
-            LogField::UserAgent => "user_agent",
-            LogField::Referer => "referer",
-            LogField::Protocol => "protocol",
-            LogField::GrpcStatus => "grpc_status",
-            LogField::TlsVersion => "tls_version",
-            LogField::TlsCipher => "tls_cipher",
-            LogField::TlsName => "tls_name",
-            LogField::TlsSession => "tls_session",
-            LogField::TlsClient => "tls_client",
-        }
-    }
-}
-
-const LOG_FIELDS: [&str; 10] = [
-    "host",
-    "user_agent",
-    "referer",
-    "protocol",
-    "grpc_status",
-    "tls_version",
-    "tls_cipher",
-    "tls_name",
-    "tls_session",
-    "tls_client",
-];
-
-impl Read for LogField {
-    fn schema() -> Value {
-        json!({ "enum": LOG_FIELDS })
-    }
-
-    fn read(node: Node<'_>, faults: &mut Faults) -> Option<Self> {
-        one_of(node, faults, &LOG_FIELDS)
-    }
-}
-
 /// Reads a word that serde knows; `words` are all known words.
-fn one_of<T: serde::de::DeserializeOwned>(node: Node<'_>, faults: &mut Faults, words: &[&str]) -> Option<T> {
+pub(super) fn one_of<T: serde::de::DeserializeOwned>(node: Node<'_>, faults: &mut Faults, words: &[&str]) -> Option<T> {
     let typed: String = node.scalar(faults, "a text in double quotes")?;
     let read = serde_json::from_value(typed.as_str().into()).ok();
     if read.is_none() {

@@ -97,6 +97,8 @@ pub struct ProcessPolicy {
     pub client_limits: ClientLimits,
     /// The fields about LoadX that LoadX adds to messages.
     pub signature: Signature,
+    /// Whether requests that name no trace get a traceparent.
+    pub trace_context: bool,
     /// Peers whose X-Forwarded fields LoadX trusts.
     pub trusted_proxies: Vec<IpNet>,
     /// Clients that the status endpoints answer.
@@ -117,6 +119,7 @@ impl ProcessPolicy {
             timeouts: config.timeouts.clone(),
             client_limits: config.client_limits.clone(),
             signature: config.signature.clone(),
+            trace_context: config.trace_context,
             trusted_proxies: config.trusted_proxies.clone(),
             endpoints_allow: config.endpoints_allow.clone(),
             metrics: config.metrics,

@@ -20,7 +20,7 @@ pub use asked::{Asked, Fields};
 pub use decide::{Decided, Endpoint, Forwarded, Request, Verdict, decide, put_response_lines, redirect_to_https};
 pub use rules::{FieldEdits, FieldRule, Mismatch, PathRule, QueryRule, Rewrite, Rules};
 pub use table::{Match, PREFIX_SEGMENTS_MAX, RouteTable};
-pub use template::{Template, TemplateFault, Values, Variable};
+pub use template::{Piece, Template, TemplateFault, Values, Variable, Variables};
 
 #[cfg(test)]
 mod tests;

@@ -4,14 +4,23 @@ use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
 
-/// A text with variables.
+/// A text with variables: by default those of a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Template(Vec<Piece>);
+pub struct Template<V = Variable>(Vec<Piece<V>>);
 
+/// A part of a template.
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Piece {
+pub enum Piece<V> {
+    /// The text itself.
     Text(Arc<str>),
-    Variable(Variable),
+    /// The value of a variable.
+    Variable(V),
+}
+
+/// The variables that a template may have.
+pub trait Variables: Copy + PartialEq + 'static {
+    /// Every variable and its name.
+    const ALL: &'static [(&'static str, Self)];
 }
 
 /// A variable of a template.
@@ -31,9 +40,8 @@ pub enum Variable {
     Route,
 }
 
-impl Variable {
-    /// Every variable and its name.
-    pub const ALL: [(&str, Variable); 6] = [
+impl Variables for Variable {
+    const ALL: &'static [(&'static str, Variable)] = &[
         ("client_ip", Variable::ClientIp),
         ("request_id", Variable::RequestId),
         ("host", Variable::Host),
@@ -69,19 +77,19 @@ impl fmt::Display for TemplateFault {
 
 impl std::error::Error for TemplateFault {}
 
-impl fmt::Display for Template {
+impl<V: Variables> fmt::Display for Template<V> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.iter().try_for_each(|piece| match piece {
             Piece::Text(text) => f.write_str(&text.replace('{', "{{")),
             Piece::Variable(variable) => {
-                let name = Variable::ALL.iter().find(|(_, other)| other == variable).map_or("", |(name, _)| *name);
+                let name = V::ALL.iter().find(|(_, other)| other == variable).map_or("", |(name, _)| *name);
                 write!(f, "{{{name}}}")
             }
         })
     }
 }
 
-impl Template {
+impl<V: Variables> Template<V> {
     /// Reads a text; `{{` means a brace.
     ///
     /// # Errors
@@ -99,7 +107,7 @@ impl Template {
                 continue;
             }
             let (name, after) = rest.split_once('}').ok_or(TemplateFault::Open)?;
-            let known = Variable::ALL.iter().find(|(known, _)| *known == name);
+            let known = V::ALL.iter().find(|(known, _)| *known == name);
             let (_, variable) = known.ok_or_else(|| TemplateFault::Unknown(name.to_owned()))?;
             if !plain.is_empty() {
                 pieces.push(Piece::Text(std::mem::take(&mut plain).into()));
@@ -114,6 +122,13 @@ impl Template {
         Ok(Template(pieces))
     }
 
+    /// The parts, in their order.
+    pub fn pieces(&self) -> &[Piece<V>] {
+        &self.0
+    }
+}
+
+impl Template {
     /// The text for [`parse`](Template::parse) that stands for `text` itself.
     pub fn literal(text: &str) -> Cow<'_, str> {
         if text.contains('{') { text.replace('{', "{{").into() } else { text.into() }

@@ -265,8 +265,8 @@ fn a_split_is_in_proportion_and_keeps_a_client_at_one_cluster() {
 
 #[test]
 fn a_template_refuses_unknown_variables() {
-    assert_eq!(Template::parse("{client}").unwrap_err(), TemplateFault::Unknown("client".to_owned()));
-    assert_eq!(Template::parse("a{host").unwrap_err(), TemplateFault::Open);
+    assert_eq!(Template::<Variable>::parse("{client}").unwrap_err(), TemplateFault::Unknown("client".to_owned()));
+    assert_eq!(Template::<Variable>::parse("a{host").unwrap_err(), TemplateFault::Open);
     struct Host;
     impl Values for Host {
         fn put(&self, variable: Variable, out: &mut Vec<u8>) {
@@ -275,7 +275,7 @@ fn a_template_refuses_unknown_variables() {
         }
     }
     let mut out = Vec::new();
-    Template::parse("x{{y}={host}!").unwrap().put(&Host, &mut out);
+    Template::<Variable>::parse("x{{y}={host}!").unwrap().put(&Host, &mut out);
     assert_eq!(out, b"x{y}=a.example!");
 }
 

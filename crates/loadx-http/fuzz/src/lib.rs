@@ -30,6 +30,7 @@ const FORWARDING: Forwarding<'static> = Forwarding {
     forwarded: true,
     client_certificate: None,
     request_id_line: None,
+    trace: None,
     attempt: None,
 };
 

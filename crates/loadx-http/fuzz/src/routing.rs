@@ -378,6 +378,7 @@ const FORWARDING: Forwarding<'static> = Forwarding {
     forwarded: false,
     client_certificate: None,
     request_id_line: None,
+    trace: None,
     attempt: None,
 };
 

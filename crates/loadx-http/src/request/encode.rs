@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::RequestHead;
 use crate::Framing;
+use crate::TraceParent;
 use crate::fields::{FieldSet, list, put, put_list, put_via, reads_alike};
 use crate::hop::protocols;
 use crate::lines::{Lines as _, copy_kept};
@@ -27,6 +28,8 @@ pub struct Forwarding<'f> {
     pub client_certificate: Option<&'f [u8]>,
     /// The field line X-Request-Id with its CR LF; `None` leaves the field unchanged.
     pub request_id_line: Option<&'f [u8]>,
+    /// The traceparent that replaces that of the request. tracestate belongs to the trace before, and goes as well.
+    pub trace: Option<TraceParent>,
     /// The number of the attempt, for X-LoadX-Attempt; `None` adds no such field.
     pub attempt: Option<usize>,
 }
@@ -74,6 +77,9 @@ impl RequestHead {
         if !changes.removes(b"x-request-id") {
             out.extend_from_slice(forwarding.request_id_line.unwrap_or_default());
         }
+        if let Some(trace) = &forwarding.trace {
+            put(out, "Traceparent", &trace.value());
+        }
         if let Some(attempt) = forwarding.attempt {
             put(out, "X-LoadX-Attempt", attempt.to_string().as_bytes());
         }
@@ -108,6 +114,10 @@ impl RequestHead {
         }
         if !forwarding.trusted || forwarding.client_certificate.is_some() {
             dropped.add_all(self.claims.certificate);
+        }
+        if forwarding.trace.is_some() {
+            let of_trace = |name: &[u8]| reads_alike(name, b"traceparent") || reads_alike(name, b"tracestate");
+            (0..self.count()).filter(|index| of_trace(self.name(*index))).for_each(|index| dropped.add(index));
         }
         if !changes.removed.is_empty() {
             (0..self.count()).filter(|index| changes.removes(self.name(*index))).for_each(|index| dropped.add(index));

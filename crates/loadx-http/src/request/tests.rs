@@ -11,6 +11,7 @@ const FORWARDING: Forwarding<'static> = Forwarding {
     forwarded: false,
     client_certificate: None,
     request_id_line: None,
+    trace: None,
     attempt: None,
 };
 

@@ -226,6 +226,7 @@ pub(super) fn encode(
         forwarded: signature.forwarded,
         client_certificate: incoming.tls.as_ref().and_then(|tls| tls.client_certificate.as_deref()),
         request_id_line: Some(incoming.id.line(&mut line)),
+        trace: incoming.trace.as_deref().filter(|trace| trace.is_begun).map(|trace| trace.parent),
         attempt: (attempt > 1).then_some(attempt),
     };
     write(&incoming.head, &forwarding, &forwarded.changes(incoming));

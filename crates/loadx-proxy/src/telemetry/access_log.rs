@@ -6,10 +6,11 @@
 use std::cell::{Cell, RefCell};
 use std::time::SystemTime;
 
-use loadx_core::config::LogFormat;
+use loadx_core::config::LogFilter;
 use tokio::sync::Notify;
 
 use super::log_line::{write_human, write_json};
+use super::log_template::{LineFormat, write_template};
 use super::log_writer::{LogSender, Sent};
 use super::record::Record;
 use super::wall_clock::WallClock;
@@ -47,15 +48,19 @@ impl AccessLog {
     fn write_line(&self, record: &Record<'_>) {
         let sender = self.sender.borrow();
         let Some(sender) = &*sender else { return };
+        if sender.filter.as_ref().is_some_and(|filter| !shows(filter, record)) {
+            return;
+        }
         let mut batch = self.batch.borrow_mut();
         if batch.is_empty() {
             self.begun.notify_one();
         }
         let mut clock = self.clock.borrow_mut();
         let time = clock.stamp(record.ended, SystemTime::now);
-        match sender.format {
-            LogFormat::Human => write_human(&mut batch, &time, record, &sender.fields),
-            LogFormat::Json => write_json(&mut batch, &time, record, &sender.fields),
+        match &*sender.format {
+            LineFormat::Human => write_human(&mut batch, &time, record, &sender.fields),
+            LineFormat::Json => write_json(&mut batch, &time, record, &sender.fields),
+            LineFormat::Template(template) => write_template(&mut batch, &time, record, template),
         }
         let full = batch.len() >= LOG_BATCH_BYTES;
         drop(batch);
@@ -95,9 +100,18 @@ impl AccessLog {
     }
 }
 
+/// Whether a filter lets the record into the log.
+fn shows(filter: &LogFilter, record: &Record<'_>) -> bool {
+    let has_status = filter.statuses.iter().any(|(first, last)| (*first..=*last).contains(&record.status));
+    has_status
+        || filter.slower_than.is_some_and(|least| record.took() >= least)
+        || filter.one_in.is_some_and(|count| record.request.id().bits().is_multiple_of(count))
+}
+
 #[cfg(test)]
 mod tests {
     use std::sync::mpsc::sync_channel;
+    use std::time::Duration;
 
     use super::super::testing::{at, refused};
     use super::*;
@@ -105,7 +119,7 @@ mod tests {
     #[test]
     fn with_a_full_queue_lines_are_lost_and_counted() {
         let (sender, _receiver) = sync_channel(1);
-        let sender = LogSender::for_test(LogFormat::Human, sender);
+        let sender = LogSender::for_test(None, sender);
         let log = AccessLog::new(Some(sender.clone()));
         for _ in 0..3 {
             log.write(&refused(at(1), 0, 400));
@@ -113,5 +127,24 @@ mod tests {
             log.flush();
         }
         assert_eq!(sender.lost(), 4);
+    }
+
+    #[test]
+    fn a_filter_lets_in_what_any_of_its_conditions_wants() {
+        let filter = LogFilter {
+            statuses: vec![(404, 404), (500, 599)],
+            slower_than: Some(Duration::from_millis(100)),
+            one_in: None,
+        };
+        for (took_ms, status, expected) in
+            [(1, 200, false), (1, 404, true), (1, 403, false), (1, 503, true), (99, 200, false), (100, 200, true)]
+        {
+            assert_eq!(shows(&filter, &refused(at(9), took_ms, status)), expected, "{took_ms} ms, {status}");
+        }
+        // The id of these records is 0xab.
+        for (count, expected) in [(1, true), (2, false), (3, true), (0xab, true), (0xac, false)] {
+            let filter = LogFilter { one_in: Some(count), ..LogFilter::default() };
+            assert_eq!(shows(&filter, &refused(at(9), 1, 200)), expected, "one in {count}");
+        }
     }
 }

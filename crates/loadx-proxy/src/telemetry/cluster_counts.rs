@@ -23,10 +23,9 @@ pub(super) struct ListenerCounts {
 }
 
 /// The counts of a route.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct RouteCounts {
     pub(super) requests: RequestCounts,
-    pub(super) latency: Latency,
     pub(super) buckets: Buckets,
 }
 
@@ -88,16 +87,9 @@ impl Counts for ListenerCounts {
     }
 }
 
-impl Default for RouteCounts {
-    fn default() -> Self {
-        RouteCounts { requests: RequestCounts::default(), latency: Latency::small(), buckets: Buckets::default() }
-    }
-}
-
 impl Counts for RouteCounts {
     fn add(&mut self, other: &Self) {
         self.requests.add(&other.requests);
-        self.latency.add(&other.latency);
         self.buckets.add(&other.buckets);
     }
 }

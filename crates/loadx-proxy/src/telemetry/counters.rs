@@ -155,7 +155,6 @@ impl Shard {
         }
         if let Some(counts) = record.request.route_id().and_then(|route| self.routes.get_mut(route.number())) {
             counts.requests.count(method, record.status);
-            counts.latency.record(took_us);
             counts.buckets.record(took_us);
         }
         let kind = record.error_kind();

@@ -1,5 +1,7 @@
 //! Formats a line of the access log.
 
+use std::time::Duration;
+
 use loadx_core::Backend;
 use loadx_core::config::LogField;
 use loadx_http::put_ip;
@@ -41,8 +43,21 @@ pub(super) fn write_human(out: &mut Vec<u8>, time: &Stamp<'_>, record: &Record<'
     put_number(out, record.tries as u64);
     out.extend_from_slice(b" id=");
     out.extend_from_slice(record.request.id().spelled(&mut Spelled::default()));
+    for (name, time) in [(&b" queue="[..], record.waits.queue), (b" connect=", record.waits.connect)] {
+        if time > Duration::ZERO {
+            out.extend_from_slice(name);
+            put_milliseconds(out, time);
+            out.extend_from_slice(b"ms");
+        }
+    }
     for field in fields {
         put_field_human(out, *field, record);
+    }
+    if let Some(kind) = record.error_kind() {
+        out.extend_from_slice(b" fault=");
+        out.extend_from_slice(kind.fault().as_str().as_bytes());
+        out.push(b':');
+        out.extend_from_slice(kind.as_str().as_bytes());
     }
     if let Some(error) = record.error {
         out.extend_from_slice(b" error=\"");
@@ -76,8 +91,35 @@ pub(super) fn write_json(out: &mut Vec<u8>, time: &Stamp<'_>, record: &Record<'_
     out.extend_from_slice(b",\"id\":\"");
     out.extend_from_slice(record.request.id().spelled(&mut Spelled::default()));
     out.push(b'"');
+    put_name(out, b",\"listener\":\"", record.request.listener_name());
+    out.extend_from_slice(b",\"received\":");
+    put_number(out, record.received);
+    for (key, time) in [
+        (&b",\"queue_ms\":"[..], Some(record.waits.queue).filter(|time| *time > Duration::ZERO)),
+        (b",\"connect_ms\":", Some(record.waits.connect).filter(|time| *time > Duration::ZERO)),
+        (b",\"head_ms\":", record.response_head()),
+    ] {
+        if let Some(time) = time {
+            out.extend_from_slice(key);
+            put_milliseconds(out, time);
+        }
+    }
+    if record.request.has_trace()
+        && let Some(trace) = record.request.trace()
+    {
+        out.extend_from_slice(b",\"trace_id\":\"");
+        out.extend_from_slice(&trace.trace_id());
+        out.push(b'"');
+    }
     for field in fields {
         put_field_json(out, *field, record);
+    }
+    if let Some(kind) = record.error_kind() {
+        out.extend_from_slice(b",\"fault\":\"");
+        out.extend_from_slice(kind.fault().as_str().as_bytes());
+        out.extend_from_slice(b"\",\"error_kind\":\"");
+        out.extend_from_slice(kind.as_str().as_bytes());
+        out.push(b'"');
     }
     if let Some(error) = record.error {
         out.extend_from_slice(b",\"error\":\"");
@@ -131,7 +173,6 @@ fn put_name<const LENGTH: usize>(out: &mut Vec<u8>, key: &[u8; LENGTH], name: Op
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
-    use std::time::Duration;
 
     use loadx_core::ErrorKind;
     use loadx_core::plan::Desired;
@@ -194,7 +235,7 @@ mod tests {
         let record = Record { error: Some(Cause::new(ErrorKind::ClientGone, "gone")), ..refused(at(2), 1_000, 400) };
         assert_eq!(
             written(write_human, &record),
-            "2023-11-14T22:13:20.042Z 192.0.2.1 \"GET /a\\\"b\\x0a\\xe9\" 400 13B 1000.000ms - tries=0 id=00000000000000ab error=\"gone\"\n"
+            "2023-11-14T22:13:20.042Z 192.0.2.1 \"GET /a\\\"b\\x0a\\xe9\" 400 13B 1000.000ms - tries=0 id=00000000000000ab fault=client:client_gone error=\"gone\"\n"
         );
         let json: serde_json::Value = serde_json::from_str(&written(write_json, &record)).unwrap();
         assert_eq!(json["target"], "/a\"b\n\u{e9}");

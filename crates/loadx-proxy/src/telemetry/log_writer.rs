@@ -6,11 +6,12 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TryRecvError, TryS
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
-use loadx_core::config::{AccessLogConfig, LogField, LogFormat};
+use loadx_core::config::{AccessLogConfig, LogField, LogFilter};
 use tokio::sync::oneshot;
 
 use super::log_lines::{Unwritten, count};
 use super::log_output::Output;
+use super::log_template::LineFormat;
 use crate::limits::{LOG_BATCH_BYTES, LOG_BATCHES_MAX, LOG_LAST_WRITE, LOG_SPARE_BATCHES_MAX};
 
 /// The number of lost lines, over all workers.
@@ -37,7 +38,8 @@ pub(crate) struct LogWriter {
 /// Sends batches of lines to the writing thread.
 #[derive(Clone, Debug)]
 pub(crate) struct LogSender {
-    pub(super) format: LogFormat,
+    pub(super) format: Arc<LineFormat>,
+    pub(super) filter: Option<Arc<LogFilter>>,
     pub(super) fields: Arc<[LogField]>,
     sender: SyncSender<Message>,
     /// Written batches for reuse. Without reuse, one thread allocates memory that another thread frees.
@@ -107,7 +109,8 @@ pub(crate) fn start(config: &AccessLogConfig, lost: &Arc<LostLines>) -> io::Resu
     })?;
     Ok((
         LogSender {
-            format: config.format,
+            format: Arc::new(LineFormat::of(&config.format)),
+            filter: config.filter.clone().map(Arc::new),
             fields: config.fields.as_slice().into(),
             sender,
             spare,
@@ -169,8 +172,16 @@ pub(crate) fn join(writers: &[LogWriter]) {
 #[cfg(test)]
 impl LogSender {
     /// A sender to a queue of the test.
-    pub(super) fn for_test(format: LogFormat, sender: SyncSender<Message>) -> Self {
-        LogSender { format, fields: [].into(), sender, spare: Arc::default(), lost: Arc::default() }
+    pub(super) fn for_test(filter: Option<LogFilter>, sender: SyncSender<Message>) -> Self {
+        let format = Arc::new(LineFormat::Human);
+        LogSender {
+            format,
+            filter: filter.map(Arc::new),
+            fields: [].into(),
+            sender,
+            spare: Arc::default(),
+            lost: Arc::default(),
+        }
     }
 
     pub(super) fn lost(&self) -> u64 {

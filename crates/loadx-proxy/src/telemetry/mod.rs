@@ -2,7 +2,7 @@
 //!
 //! `record` has the facts about one exchange. `counters` has the counts of a worker; `cluster_counts`, `connection_counts`, `request_counts`
 //! and `latency` have their parts, `by_id` finds them,
-//! `json` prints the counts. `access_log` collects the lines of a worker, `log_line` formats a line with the parts of `log_text` and
+//! `json` prints the counts. `access_log` collects the lines of a worker, `log_line` and `log_template` format a line with the parts of `log_text` and
 //! `wall_clock`, `log_writer` is the writing thread, `log_output` is the file, and `log_lines` keeps its lines whole.
 
 mod access_log;
@@ -16,6 +16,7 @@ mod latency;
 mod log_line;
 mod log_lines;
 mod log_output;
+mod log_template;
 mod log_text;
 mod log_writer;
 mod record;

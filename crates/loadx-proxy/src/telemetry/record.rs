@@ -6,8 +6,8 @@ use std::time::Duration;
 use loadx_core::config::LogField;
 use loadx_core::plan::ClusterSlot;
 use loadx_core::{Backend, ErrorKind, ListenerId, ProxyError, RouteId, Time};
-use loadx_http::Version;
 use loadx_http::grpc::Status;
+use loadx_http::{TraceParent, Version};
 
 use super::latency::Buckets;
 use crate::incoming::Incoming;
@@ -123,8 +123,12 @@ impl<'a> Record<'a> {
         self.error.map(|cause| cause.kind).or_else(of_backend)
     }
 
-    /// The time from the head of the request to the head of the response of a backend, in microseconds; `None` if no backend
-    /// has answered.
+    /// The time from the head of the request to the head of the response of a backend; `None` if no backend has answered.
+    pub(super) fn response_head(&self) -> Option<Duration> {
+        self.response_head_us().map(Duration::from_micros)
+    }
+
+    /// The same in microseconds.
     pub(super) fn response_head_us(&self) -> Option<u64> {
         let at = match (self.head_at, self.error) {
             (Some(at), _) => at,
@@ -166,6 +170,27 @@ impl<'a> Request<'a> {
             Request::Accepted(incoming) => incoming.client,
             Request::Refused { client, .. } => *client,
         }
+    }
+
+    /// The name of the listener.
+    pub(super) fn listener_name(&self) -> Option<&'a str> {
+        match self {
+            Request::Accepted(incoming) => Some(&incoming.plan.listeners[incoming.listener].name),
+            Request::Refused { .. } => None,
+        }
+    }
+
+    /// The trace of the request.
+    pub(super) fn trace(&self) -> Option<TraceParent> {
+        match self {
+            Request::Accepted(incoming) => incoming.trace(),
+            Request::Refused { .. } => None,
+        }
+    }
+
+    /// Whether the config wants every request to have a trace.
+    pub(super) fn has_trace(&self) -> bool {
+        matches!(self, Request::Accepted(incoming) if incoming.trace.is_some())
     }
 
     /// The listener of the client.

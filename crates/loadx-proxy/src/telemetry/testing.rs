@@ -60,6 +60,7 @@ pub(super) fn incoming(plan: Arc<Plan>, head: &[u8]) -> Incoming {
         peer_trusted: false,
         client: [192, 0, 2, 1].into(),
         head: request,
+        trace: None,
         is_spare: false,
         route: Some(0),
     }

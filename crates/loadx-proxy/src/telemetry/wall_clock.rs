@@ -48,7 +48,21 @@ impl WallClock {
     }
 }
 
+const MONTHS: [&str; 12] = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
+
 impl Stamp<'_> {
+    /// Writes the time as in the Common Log Format, in UTC.
+    pub(super) fn put_clf(&self, out: &mut Vec<u8>) {
+        // From 2023-11-14T22:13:20.
+        let (date, time) = self.second.split_once('T').unwrap_or((self.second, ""));
+        let mut parts = date.rsplitn(3, '-');
+        let (day, month, year) = (parts.next(), parts.next(), parts.next());
+        let month = month.and_then(|month| MONTHS.get(month.parse::<usize>().ok()?.checked_sub(1)?));
+        for part in [day, Some("/"), month.copied(), Some("/"), year, Some(":"), Some(time), Some(" +0000")] {
+            out.extend_from_slice(part.unwrap_or_default().as_bytes());
+        }
+    }
+
     pub(super) fn put(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(self.second.as_bytes());
         put_thousandths(out, self.millis);

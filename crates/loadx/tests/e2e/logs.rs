@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::support::{Client, LoadX, Origin, TestBackend, eventually};
+use crate::support::{Client, LoadX, Origin, TestBackend, eventually, unused_address};
 
 #[test]
 fn every_request_has_a_complete_log_line() {
@@ -144,7 +144,7 @@ fn a_refused_request_is_logged_with_its_target_and_its_host() {
 
 #[test]
 fn events_name_the_cluster_when_there_are_several() {
-    let refusing = crate::support::unused_address();
+    let refusing = unused_address();
     let cluster = json!({ "backends": [refusing.to_string()] });
     let loadx = LoadX::of(&json!({
         "listeners": [{ "address": "127.0.0.1:0" }],
@@ -215,7 +215,7 @@ impl Killed {
 #[test]
 fn a_full_disk_tears_no_line_and_each_lost_line_is_counted() {
     let origin = Origin::answering("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok");
-    let address = crate::support::unused_address();
+    let address = unused_address();
     let folder = tempfile::TempDir::new().unwrap();
     let (file, config) = (folder.path().join("access.log"), folder.path().join("config.json"));
     let settings = json!({
@@ -253,5 +253,126 @@ fn a_full_disk_tears_no_line_and_each_lost_line_is_counted() {
     eventually("lines are written again", || text().contains("\"/last\"").then_some(()));
     for line in text().lines() {
         serde_json::from_str::<Value>(line).unwrap_or_else(|error| panic!("{error}: {line}"));
+    }
+}
+
+/// The lines of the access log, once there are so many.
+fn lines(loadx: &LoadX, count: usize) -> Vec<String> {
+    eventually("the lines are written", || {
+        let lines: Vec<String> = loadx.access_log().lines().map(str::to_owned).collect();
+        (lines.len() >= count).then_some(lines)
+    })
+}
+
+#[test]
+fn a_line_tells_the_parts_of_the_time_and_whose_fault_an_error_is() {
+    let origin = Origin::answering("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok");
+    let closed = unused_address();
+    let loadx = LoadX::of(&json!({
+        "listeners": [{ "name": "front", "address": "127.0.0.1:0" }],
+        "clusters": {
+            "web": { "backends": [origin.address().to_string()], "health": { "probe": "off" } },
+            "closed": { "backends": [closed.to_string()], "health": { "probe": "off" } },
+        },
+        "routes": [{ "path_prefix": "/closed", "cluster": "closed" }, { "cluster": "web" }],
+        "log_file": "LOG", "log_format": "json", "workers": 1,
+    }));
+    loadx.client().send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nabc").response();
+    loadx.get("/closed");
+    loadx.client().send("GET /a b HTTP/1.1\r\n\r\n").response();
+    let lines: Vec<Value> = lines(&loadx, 3).iter().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let served = &lines[0];
+    assert_eq!((&served["listener"], &served["received"]), (&json!("front"), &json!(3)));
+    let (connect, head) = (served["connect_ms"].as_f64().unwrap(), served["head_ms"].as_f64().unwrap());
+    assert!(0.0 < connect && connect <= head && head <= served["duration_ms"].as_f64().unwrap(), "{served}");
+    assert_eq!(served.get("fault"), None);
+    assert_eq!((&lines[1]["fault"], &lines[1]["error_kind"]), (&json!("backend"), &json!("connection_refused")));
+    assert_eq!((&lines[2]["fault"], &lines[2]["error_kind"]), (&json!("client"), &json!("http_request_error")));
+}
+
+#[test]
+fn the_combined_format_and_templates_break_no_line() {
+    let origin = Origin::answering("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok");
+    let start = |format: &str| {
+        LoadX::with(&[origin.address()], &json!({ "log_file": "LOG", "log_format": format, "workers": 1 }))
+    };
+    let combined = start("combined");
+    combined.client().send(HOSTILE).response();
+    let line = &lines(&combined, 1)[0];
+    assert!(line.starts_with("127.0.0.1 - - ["), "{line}");
+    assert!(line.ends_with(" +0000] \"GET /x HTTP/1.1\" 200 2 \"-\" \"b\\\"} \\\\\\x09\\xc2\\x9b31m\""), "{line}");
+
+    let template = start("{method}\t{status} {host} {user_agent} {{{error_kind}");
+    template.client().send(HOSTILE).response();
+    template.client().send("BAD\r\n\r\n").response();
+    let lines = lines(&template, 2);
+    assert_eq!(lines[0], "GET\t200 a.example:81 b\\\"} \\\\\\x09\\xc2\\x9b31m {-");
+    assert!(lines[1].ends_with("\t400 - - {http_request_error"), "{lines:?}");
+}
+
+#[test]
+fn a_filter_keeps_requests_out_of_the_log() {
+    let origin = Origin::answering("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok");
+    let filter = json!({ "statuses": ["400-499"] });
+    let settings = json!({ "log_file": "LOG", "log_format": "{status}", "log_filter": filter });
+    let loadx = LoadX::with(&[origin.address()], &settings);
+    for _ in 0..5 {
+        assert_eq!(loadx.get("/").status, 200);
+    }
+    loadx.client().send("BAD\r\n\r\n").response();
+    assert_eq!(lines(&loadx, 1), ["400"]);
+}
+
+#[test]
+fn a_trace_is_passed_on_or_begun() {
+    let origin = Origin::answering("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok");
+    let sent_with = |settings: &Value, fields: &str| {
+        let loadx = LoadX::with(&[origin.address()], settings);
+        loadx.client().send(format!("GET /traced HTTP/1.1\r\nHost: a\r\n{fields}\r\n")).response();
+        let requests = origin.requests();
+        let request = requests.iter().rev().find(|request| request.contains("/traced")).unwrap();
+        let fields = request.lines().filter(|line| line.to_ascii_lowercase().starts_with("trace"));
+        (fields.map(str::to_owned).collect::<Vec<_>>(), lines(&loadx, 1).remove(0))
+    };
+    let valid = "traceparent: 00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+    let off = json!({ "log_file": "LOG", "log_format": "{trace_id}" });
+    let on = json!({ "log_file": "LOG", "log_format": "{trace_id}", "trace_context": true });
+    assert_eq!(sent_with(&off, ""), (vec![], "-".to_owned()));
+    let state = "tracestate: a=1";
+    for settings in [&off, &on] {
+        let (fields, logged) = sent_with(settings, &format!("{valid}\r\n{state}\r\n"));
+        assert_eq!(
+            (fields, logged.as_str()),
+            (vec![valid.to_owned(), state.to_owned()], "0af7651916cd43dd8448eb211c80319c")
+        );
+    }
+    for fields in ["", "traceparent: nonsense\r\ntracestate: a=1\r\n", &format!("{valid}\r\n{valid}\r\n")] {
+        let (fields, logged) = sent_with(&on, fields);
+        assert_eq!(fields.len(), 1, "{fields:?}");
+        assert!(
+            fields[0].starts_with(&format!("Traceparent: 00-{logged}-")) && logged.len() == 32,
+            "{fields:?}, {logged}"
+        );
+    }
+}
+
+#[test]
+fn a_faulty_format_or_filter_is_explained() {
+    for (settings, message, help) in [
+        (json!({ "log_format": "jsno" }), "\"log_format\" cannot be \"jsno\"", "did you mean \"json\"?"),
+        (json!({ "log_format": "{clinet} {status}" }), "no variable is named \"clinet\"", "did you mean {client}?"),
+        (json!({ "log_format": "{client" }), "a { has no }", "write {{ for a brace"),
+        (json!({ "log_format": "{client}\n" }), "must not contain control characters", "one line"),
+        (json!({ "log_filter": {} }), "lets no request into the access log", "name statuses"),
+        (json!({ "log_filter": { "statuses": [99] } }), "neither a status from 200 to 599", "write 200"),
+    ] {
+        let folder = tempfile::TempDir::new().unwrap();
+        let file = folder.path().join("config.json");
+        let mut config = json!({ "backend_servers": [{ "host": "127.0.0.1", "port": 1 }] });
+        config.as_object_mut().unwrap().extend(settings.as_object().unwrap().clone());
+        std::fs::write(&file, config.to_string()).unwrap();
+        let output = crate::support::loadx(&["check", file.to_str().unwrap()]);
+        assert_eq!(output.code, Some(2));
+        assert!(output.stderr.contains(message) && output.stderr.contains(help), "{}", output.stderr);
     }
 }

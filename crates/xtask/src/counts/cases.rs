@@ -173,6 +173,7 @@ fn encode(head: &[u8], times: u32) {
             forwarded: false,
             client_certificate: None,
             request_id_line: None,
+            trace: None,
             attempt: None,
         };
         black_box(&request).encode(&forwarding, &Changes::default(), &mut out);

@@ -61,7 +61,7 @@ impl Exposition {
         }
         self.family(&family::ROUTE_DURATION);
         for (name, counts) in &counted {
-            self.durations(&[("route", name)], &counts.buckets, Some(&counts.latency));
+            self.durations(&[("route", name)], &counts.buckets, None);
         }
     }
 

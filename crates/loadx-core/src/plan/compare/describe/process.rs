@@ -3,7 +3,7 @@
 use super::words::{limit, list, networks, quote, seconds};
 use super::{Effects, Entry, settings};
 use crate::config::{
-    AccessLogConfig, AdminConfig, AdminSocket, Config, ConnectionsPerClient, LogField, LogFormat, TokenSource,
+    AccessLogConfig, AdminConfig, AdminSocket, Config, ConnectionsPerClient, LogField, LogFilter, TokenSource,
 };
 use crate::plan::compare::Part;
 
@@ -18,6 +18,7 @@ pub(super) fn entries(config: &Config) -> Vec<Entry> {
     entries.extend(limits(config));
     entries.extend([
         setting("via", config.signature.via.as_deref().map_or_else(|| "off".to_owned(), quote), NEXT_REQUEST),
+        setting("trace_context", config.trace_context.to_string(), NEXT_REQUEST),
         setting("forwarded", config.signature.forwarded.to_string(), NEXT_REQUEST),
         setting("enable_metrics", config.metrics.to_string(), NEXT_REQUEST),
         setting("trusted_proxies", networks(&config.trusted_proxies, "none"), NEXT_REQUEST),
@@ -96,16 +97,25 @@ fn limits(config: &Config) -> [Entry; 7] {
     ]
 }
 
-fn log(log: &AccessLogConfig) -> [Entry; 3] {
-    let file = log.file.as_ref().map_or_else(|| "standard output".to_owned(), |file| format!("{file:?}"));
-    let format = match log.format {
-        LogFormat::Human => "human",
-        LogFormat::Json => "json",
+/// A filter in words.
+fn filter(filter: &LogFilter) -> String {
+    let range = |(first, last): &(u16, u16)| match first == last {
+        true => first.to_string(),
+        false => format!("{first}-{last}"),
     };
+    let statuses = filter.statuses.iter().map(range);
+    let slow = filter.slower_than.map(|time| format!("{} s and longer", time.as_secs_f64()));
+    let drawn = filter.one_in.map(|count| format!("one in {count}"));
+    statuses.chain(slow).chain(drawn).collect::<Vec<_>>().join(", ")
+}
+
+fn log(log: &AccessLogConfig) -> [Entry; 4] {
+    let file = log.file.as_ref().map_or_else(|| "standard output".to_owned(), |file| format!("{file:?}"));
     let field = |field: &LogField| field.as_str().to_owned();
     [
         setting("log_file", file, NEXT_LINE),
-        setting("log_format", format.to_owned(), NEXT_LINE),
+        setting("log_format", log.format.to_string(), NEXT_LINE),
+        setting("log_filter", log.filter.as_ref().map_or_else(|| "all requests".to_owned(), filter), NEXT_LINE),
         setting("log_fields", list(log.fields.iter().map(field), "none"), NEXT_LINE),
     ]
 }
