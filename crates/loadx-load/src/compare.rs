@@ -3,19 +3,56 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use crate::Report;
+use crate::statistics::Difference;
+use crate::{Report, RunResults};
 
-/// Two results side by side: the figures and the changes, without a rating.
+/// Two results side by side: the figures, the changes, and with repeated runs whether a change is certain.
 #[derive(Debug)]
 pub struct Comparison<'c> {
     before: &'c Report,
     after: &'c Report,
 }
 
+/// A figure that is compared: its name, whether more is better, and its value in a run.
+type Figure = (&'static str, bool, fn(&RunResults) -> f64);
+
+const FIGURES: [Figure; 7] = [
+    ("requests/s", true, |run| run.requests_per_second),
+    ("failed", false, |run| run.failed as f64),
+    ("average ms", false, |run| run.response_times.average),
+    ("p50 ms", false, |run| run.response_times.p50),
+    ("p90 ms", false, |run| run.response_times.p90),
+    ("p99 ms", false, |run| run.response_times.p99),
+    ("maximum ms", false, |run| run.response_times.maximum),
+];
+
 impl<'c> Comparison<'c> {
     /// Compares two results. Changes are relative to the figures of `before`.
     pub fn new(before: &'c Report, after: &'c Report) -> Self {
         Comparison { before, after }
+    }
+
+    /// The figures that are worse by more than `percent`, in words. With repeated runs on both sides only what is certain
+    /// counts; with single runs, every difference counts. The longest response time is left out: one request decides it.
+    pub fn worse_by(&self, percent: f64) -> Vec<String> {
+        let figures = FIGURES.iter().filter(|(name, ..)| *name != "maximum ms");
+        let worse = figures.filter_map(|(name, more_is_better, value)| {
+            let (before, after) = self.values(*value);
+            let Some(found) = Difference::of(&before, &after) else {
+                // A first failure is worse than none, by any percentage.
+                let failed = *name == "failed" && after.iter().sum::<f64>() > 0.0;
+                return failed.then(|| format!("{name}: {} after none", after.iter().sum::<f64>()));
+            };
+            let worsened = if *more_is_better { -found.relative } else { found.relative };
+            let counts = found.margin.is_none() || found.is_certain();
+            (counts && worsened * 100.0 > percent).then(|| format!("{name}: {:+.1} %", found.relative * 100.0))
+        });
+        worse.collect()
+    }
+
+    fn values(&self, value: fn(&RunResults) -> f64) -> (Vec<f64>, Vec<f64>) {
+        let of = |report: &Report| report.each_run().iter().map(value).collect();
+        (of(self.before), of(self.after))
     }
 }
 
@@ -29,17 +66,30 @@ impl fmt::Display for Comparison<'_> {
         if before.failed + after.failed > 0 {
             writeln!(f, "  (the rates include failed requests, which can be quick)")?;
         }
-        row(f, "requests/s", before.requests_per_second, after.requests_per_second)?;
-        row(f, "failed", before.failed as f64, after.failed as f64)?;
-        let (was, is) = (&before.response_times, &after.response_times);
-        for (name, was, is) in [
-            ("average ms", was.average, is.average),
-            ("p50 ms", was.p50, is.p50),
-            ("p90 ms", was.p90, is.p90),
-            ("p99 ms", was.p99, is.p99),
-            ("maximum ms", was.maximum, is.maximum),
-        ] {
-            row(f, name, was, is)?;
+        let mut has_margins = false;
+        for (name, _, value) in FIGURES {
+            let (was, is) = self.values(value);
+            let average = |values: &[f64]| values.iter().sum::<f64>() / values.len().max(1) as f64;
+            let (first, second) = (average(&was), average(&is));
+            write!(f, "  {name:<24} {first:>12.2} {second:>12.2}")?;
+            if let Some(found) = Difference::of(&was, &is).filter(|found| found.relative != 0.0) {
+                write!(f, "  {:+.1} %", 100.0 * found.relative)?;
+                if let Some(margin) = found.margin {
+                    has_margins = true;
+                    let word = if found.is_certain() { "" } else { ", may be chance" };
+                    write!(f, " (\u{b1} {:.1} %{word})", 100.0 * margin)?;
+                }
+            }
+            writeln!(f)?;
+        }
+        match has_margins {
+            true => writeln!(
+                f,
+                "  (averages of {} and {} runs; \u{b1}: with a confidence of 95 %)",
+                before.each_run().len(),
+                after.each_run().len()
+            )?,
+            false => writeln!(f, "  (single runs: repeat them with --runs to tell a difference from chance)")?,
         }
         let names: BTreeMap<&String, ()> =
             before.backends.keys().chain(after.backends.keys()).map(|name| (name, ())).collect();
@@ -54,7 +104,7 @@ impl fmt::Display for Comparison<'_> {
 fn load(report: &Report) -> String {
     let extent = match report.duration_limit_seconds {
         Some(seconds) => format!("{seconds} seconds"),
-        None => format!("{} requests", report.requests),
+        None => format!("{} requests", report.each_run().first().map_or(0, |run| run.requests)),
     };
     let pace = report.rate.map_or(String::new(), |rate| format!(" and {rate} requests/s"));
     format!("{extent} at concurrency {}{pace} to {}", report.concurrency, report.url)
@@ -62,12 +112,4 @@ fn load(report: &Report) -> String {
 
 fn share(report: &Report, backend: &str) -> f64 {
     100.0 * report.backends.get(backend).copied().unwrap_or(0) as f64 / report.requests.max(1) as f64
-}
-
-fn row(f: &mut fmt::Formatter<'_>, name: &str, before: f64, after: f64) -> fmt::Result {
-    write!(f, "  {name:<24} {before:>12.2} {after:>12.2}")?;
-    if before > 0.0 && after != before {
-        write!(f, "  {:+.1} %", 100.0 * (after - before) / before)?;
-    }
-    writeln!(f)
 }

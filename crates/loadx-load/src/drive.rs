@@ -8,17 +8,18 @@ use std::rc::Rc;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
-use tokio::net::TcpStream;
 use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::Mutex;
 use tokio::task::{JoinHandle, spawn_local};
 
 use crate::client::{Client, Scratch};
+use crate::h2_client::{Connections, H2Client};
 use crate::schedule::{Schedule, Timer};
-use crate::{Outcome, Plan, Reuse};
+use crate::wire::Wire;
+use crate::{Outcome, Plan, Protocol, Reuse};
 
 /// The results of a run that do not belong to a single request.
-#[derive(Copy, Clone, Debug)]
+#[derive(Copy, Clone, Debug, Default)]
 pub struct Course {
     /// The duration of the run.
     pub took: Duration,
@@ -26,9 +27,41 @@ pub struct Course {
     pub interrupted: bool,
     /// Requests that were under way when the run was stopped.
     pub unfinished: u64,
+    /// Requests that were sent.
+    pub started: u64,
+    /// The requests per second that an open loop sent; 0 for a closed loop.
+    pub sent_rate: f64,
+    /// How long after its scheduled moment the last request of an open loop was sent.
+    pub behind: Duration,
     /// Requests of an open loop that were due before the end of the run, and were not sent because no connection
     /// was free.
     pub unsent: u64,
+}
+
+impl Course {
+    /// Adds the course of another thread of the same run.
+    pub(crate) fn join(&mut self, other: &Course) {
+        self.took = self.took.max(other.took);
+        self.add(other);
+        self.sent_rate += other.sent_rate;
+    }
+
+    /// Adds the course of a later run.
+    pub(crate) fn follow(&mut self, later: &Course) {
+        let sent = self.started as f64 / self.sent_rate.max(f64::MIN_POSITIVE);
+        let whole = sent + later.started as f64 / later.sent_rate.max(f64::MIN_POSITIVE);
+        self.took += later.took;
+        self.add(later);
+        self.sent_rate = if later.sent_rate == 0.0 { 0.0 } else { self.started as f64 / whole };
+    }
+
+    fn add(&mut self, other: &Course) {
+        self.interrupted |= other.interrupted;
+        self.started += other.started;
+        self.unfinished += other.unfinished;
+        self.unsent += other.unsent;
+        self.behind = self.behind.max(other.behind);
+    }
 }
 
 /// Runs `plan` in the calling thread, and passes every outcome to `observe`. When `stop` completes, the run ends at
@@ -57,7 +90,15 @@ async fn carry_out(
     let connections = plan.requests.map_or(plan.concurrency, |requests| {
         usize::try_from(requests).map_or(plan.concurrency, |requests| requests.min(plan.concurrency))
     });
-    let tasks = (0..connections).map(|_| spawn_local(Rc::clone(&run).work())).collect();
+    let tasks = match plan.protocol {
+        Protocol::Http1 => (0..connections).map(|_| spawn_local(Rc::clone(&run).work())).collect(),
+        Protocol::Http2 { streams } => {
+            let links = connections.div_ceil(streams.max(1));
+            let links: Vec<_> = (0..links).map(|_| Rc::new(Connections::new(Rc::clone(&run.plan)))).collect();
+            let tasks = (0..connections).map(|task| Rc::clone(&links[task % links.len()]));
+            tasks.map(|link| spawn_local(Rc::clone(&run).work_over_h2(link))).collect()
+        }
+    };
     let mut stop = pin!(stop);
     let mut all = pin!(finish(tasks));
     let mut finished = None;
@@ -97,8 +138,11 @@ struct Run<O> {
     end: Option<Instant>,
     pace: Option<Pace>,
     started: Cell<u64>,
+    /// When the last request of an open loop was sent, since the start of the run.
+    last_start: Cell<Duration>,
+    behind: Cell<Duration>,
     finished: Cell<u64>,
-    held: RefCell<Vec<TcpStream>>,
+    held: RefCell<Vec<Wire>>,
 }
 
 /// The schedule of an open loop.
@@ -111,6 +155,8 @@ struct Pace {
 
 /// A request to send now.
 struct Turn {
+    /// The position in the mix.
+    request: usize,
     due: Instant,
     late: Duration,
 }
@@ -132,6 +178,8 @@ impl<O: FnMut(&Outcome<'_>)> Run<O> {
             end: plan.duration.and_then(|duration| began.checked_add(duration)),
             pace: plan.rate.map(Pace::new).transpose()?,
             started: Cell::new(0),
+            last_start: Cell::default(),
+            behind: Cell::default(),
             finished: Cell::new(0),
             held: RefCell::default(),
         })
@@ -140,13 +188,26 @@ impl<O: FnMut(&Outcome<'_>)> Run<O> {
     /// The work of one connection: request after request.
     async fn work(self: Rc<Self>) -> io::Result<()> {
         let mut client = Client::new(Rc::clone(&self.plan), Rc::clone(&self.scratch));
-        while let Some(Turn { due, late }) = self.turn().await? {
-            let outcome = client.exchange(due, late).await;
+        while let Some(Turn { request, due, late }) = self.turn().await? {
+            let outcome = client.exchange(request, due, late).await;
             self.finished.set(self.finished.get() + 1);
-            (self.observe.borrow_mut())(&outcome);
+            let at = due.saturating_duration_since(self.began);
+            (self.observe.borrow_mut())(&Outcome { at, ..outcome });
             if self.plan.reuse == Reuse::Held {
                 self.held.borrow_mut().extend(client.take_connection());
             }
+        }
+        Ok(())
+    }
+
+    /// The work of one stream at a time on a connection that others share.
+    async fn work_over_h2(self: Rc<Self>, connections: Rc<Connections>) -> io::Result<()> {
+        let mut client = H2Client::new(Rc::clone(&self.plan), connections);
+        while let Some(Turn { request, due, late }) = self.turn().await? {
+            let outcome = client.exchange(request, due, late).await;
+            self.finished.set(self.finished.get() + 1);
+            let at = due.saturating_duration_since(self.began);
+            (self.observe.borrow_mut())(&Outcome { at, ..outcome });
         }
         Ok(())
     }
@@ -158,10 +219,13 @@ impl<O: FnMut(&Outcome<'_>)> Run<O> {
             return Ok(self.may_send(now).then(|| self.start(now, Duration::ZERO)));
         };
         let mut timer = timer.lock().await;
-        let due = self.began.checked_add(schedule.due(self.started.get()));
+        let due = self.began.checked_add(self.plan.phase + schedule.due(self.started.get()));
         let Some(due) = due.filter(|due| self.may_send(Instant::now().max(*due))) else { return Ok(None) };
         timer.wait_until(due).await?;
-        Ok(Some(self.start(due, due.elapsed())))
+        let late = due.elapsed();
+        self.last_start.set(due.saturating_duration_since(self.began) + late);
+        self.behind.set(late);
+        Ok(Some(self.start(due, late)))
     }
 
     fn may_send(&self, moment: Instant) -> bool {
@@ -170,8 +234,10 @@ impl<O: FnMut(&Outcome<'_>)> Run<O> {
     }
 
     fn start(&self, due: Instant, late: Duration) -> Turn {
-        self.started.set(self.started.get() + 1);
-        Turn { due, late }
+        let number = self.started.get();
+        self.started.set(number + 1);
+        let request = if self.plan.mix.len() == 1 { 0 } else { (number % self.plan.mix.len() as u64) as usize };
+        Turn { request, due, late }
     }
 
     fn course(&self, interrupted: bool) -> Course {
@@ -179,13 +245,23 @@ impl<O: FnMut(&Outcome<'_>)> Run<O> {
         Course {
             took,
             interrupted,
+            started: self.started.get(),
+            sent_rate: self.sent_rate(),
+            behind: self.behind.get(),
             unfinished: self.started.get() - self.finished.get(),
             unsent: self.pace.as_ref().map_or(0, |pace| self.unsent(pace.schedule, took)),
         }
     }
 
+    fn sent_rate(&self) -> f64 {
+        let (Some(rate), intervals) = (self.plan.rate, self.started.get().saturating_sub(1)) else { return 0.0 };
+        let span = self.last_start.get().saturating_sub(self.plan.phase).as_secs_f64();
+        // One request alone has no rate.
+        if intervals == 0 || span <= 0.0 { rate } else { intervals as f64 / span }
+    }
+
     fn unsent(&self, schedule: Schedule, took: Duration) -> u64 {
-        let span = self.plan.duration.map_or(took, |duration| duration.min(took));
+        let span = self.plan.duration.map_or(took, |duration| duration.min(took)).saturating_sub(self.plan.phase);
         let due = schedule.due_before(span).min(self.plan.requests.unwrap_or(u64::MAX));
         due.saturating_sub(self.started.get())
     }

@@ -8,6 +8,8 @@ use loadx_http::{BodyFault, Fault};
 /// The result of one request.
 #[derive(Debug)]
 pub struct Outcome<'o> {
+    /// The time from the start of the run to the sending of the request, or in an open loop to the scheduled moment.
+    pub at: Duration,
     /// The response time. It counts from the sending of the request in a closed loop, and from the scheduled moment in
     /// an open loop.
     pub took: Duration,

@@ -16,11 +16,14 @@ pub(crate) struct Reading {
     backend: String,
     content_bytes: u64,
     began: bool,
+    /// Whether the response answers a HEAD, and so has no content.
+    to_head: bool,
 }
 
 impl Reading {
     /// Prepares for the next response. Buffers keep their memory.
-    pub(crate) fn reset(&mut self) {
+    pub(crate) fn reset(&mut self, to_head: bool) {
+        self.to_head = to_head;
         self.pending.clear();
         self.body = None;
         self.content_bytes = 0;
@@ -81,7 +84,7 @@ impl Reading {
             return Ok(None);
         }
         let mut slots = FieldSlots::new();
-        let parsed = parse_response(bytes, false, &mut slots).map_err(Failure::Head)?;
+        let parsed = parse_response(bytes, self.to_head, &mut slots).map_err(Failure::Head)?;
         let Parsed::Complete(response, length) = parsed else { return Ok(None) };
         // The final response follows an interim response.
         if response.is_interim() {

@@ -12,7 +12,7 @@ use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::Duration;
 
-use loadx_load::{Course, Failure, Outcome, Plan, Request, Reuse, Target, drive};
+use loadx_load::{Content, Course, Failure, Outcome, Plan, Request, Reuse, Target, drive};
 use tokio::sync::oneshot;
 
 /// Far longer than a test takes.
@@ -63,7 +63,7 @@ fn read_head(stream: &mut TcpStream) -> bool {
 }
 
 fn plan(address: SocketAddr, requests: u64, concurrency: usize) -> Plan {
-    let target = Target { host: address.ip().to_string(), port: address.port(), path: "/".to_owned() };
+    let target = Target::parse(&format!("http://{address}/")).unwrap();
     Plan::new(target, requests, concurrency, PATIENCE)
 }
 
@@ -94,7 +94,8 @@ fn bodies_go_up_whole() {
         }
     });
     let head = format!("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: {BYTES}\r\n\r\n").into_bytes();
-    let plan = Plan { request: Request { head, body_bytes: BYTES as u64 }, ..plan(address, 6, 2) };
+    let content = Content::Filler(BYTES as u64);
+    let plan = Plan { mix: [Request { origin: 0, head, content }].into(), ..plan(address, 6, 2) };
     assert_eq!(outcomes(&plan).0, [0; 6].map(|_| ok(2)));
 }
 

@@ -1,157 +1,134 @@
 //! `loadx bench`: runs the load generator from the command line.
 
+mod limits;
+mod options;
+mod output;
 mod progress;
+mod requests;
+mod tls;
 
-use std::fs::File;
-use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::time::Duration;
 
-use clap::Args;
-use loadx_load::{Comparison, Plan, Report, Target};
+use loadx_load::{Comparison, Plan, Report, Results, Search};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::open_files;
 use crate::signals::Signals;
 use crate::trouble::{Trouble, print};
+pub(super) use options::{BenchArguments, parse_seconds};
+use output::{Output, read_results};
 use progress::Progress;
 
 /// The exit status of a run that Ctrl-C has stopped: 128 plus the number of SIGINT, as shells expect.
 const INTERRUPTED: u8 = 130;
 
-/// The requests of a run that sets no limit.
-const REQUESTS_DEFAULT: u64 = 1_000;
-
-/// The options of `loadx bench`.
-#[derive(Debug, Args)]
-pub(super) struct BenchArguments {
-    /// Number of requests to send [default: 1000, or no limit with --duration]
-    #[arg(long, short = 'n', value_name = "COUNT", value_parser = clap::value_parser!(u64).range(1..))]
-    requests: Option<u64>,
-    /// Number of seconds to send requests
-    ///
-    /// The run then waits for the responses to the requests that are under way. With --requests too, the run ends at
-    /// the limit that comes first.
-    #[arg(long, value_name = "SECONDS", value_parser = parse_seconds)]
-    duration: Option<f64>,
-    /// Number of requests under way at the same time, each on a connection of its own
-    ///
-    /// With --rate this is the most: a request waits when all connections are busy.
-    #[arg(long, short, value_name = "COUNT", default_value_t = 10)]
-    #[arg(value_parser = clap::value_parser!(u32).range(1..=50_000))]
-    concurrency: u32,
-    /// Number of requests to send per second, on a fixed schedule
-    ///
-    /// Each response time counts from the moment that the schedule gives, and so includes the time that the request
-    /// waited for a free connection. Without --rate each connection sends its next request as soon as the response to
-    /// its last request is complete. A server that stalls then gets fewer requests, and the response times show little
-    /// of the stall.
-    #[arg(long, value_name = "PER_SECOND", value_parser = parse_rate)]
-    rate: Option<f64>,
-    /// URL to send the requests to
-    #[arg(long, default_value = "http://localhost:8080", value_parser = Target::parse)]
-    url: Target,
-    /// Path to request instead of the path of the URL
-    #[arg(long)]
-    path: Option<String>,
-    /// Number of seconds after which a request without a complete response fails
-    #[arg(long, value_name = "SECONDS", default_value_t = 30.0, value_parser = parse_seconds)]
-    timeout: f64,
-    /// Write the results to this file, as JSON
-    #[arg(long, short, value_name = "FILE")]
-    output: Option<PathBuf>,
-    /// Compare the results with the results in this file, which an earlier run wrote with --output
-    #[arg(long, value_name = "FILE")]
-    compare: Option<PathBuf>,
-}
-
-/// Runs the load. The exit status is 1 when a request failed, and 130 when Ctrl-C stopped the run.
-pub(super) fn bench(arguments: BenchArguments) -> Result<ExitCode, Trouble> {
+/// Runs the load. The exit status is 1 when a request failed or a figure became worse than allowed, and 130 when Ctrl-C
+/// stopped the run.
+pub(super) fn bench(arguments: &BenchArguments) -> Result<ExitCode, Trouble> {
     let before = arguments.compare.as_deref().map(read_results).transpose()?;
-    let plan = plan(&arguments)?;
-    // Opens the file first, so that a file that cannot be written does not cost a whole run.
-    let output = arguments.output.map(Output::open).transpose()?;
-    open_files::allow(u64::from(arguments.concurrency) + 100, "--concurrency");
-    let report = run(&plan)?;
+    let plan = arguments.plan()?;
+    // Opens the files first, so that a file that cannot be written does not cost a whole run.
+    let output = arguments.output.clone().map(Output::open).transpose()?;
+    let page = arguments.html.clone().map(Output::open).transpose()?;
+    open_files::allow(plan.concurrency as u64 + 100, "--concurrency");
+    if let Some(goal) = &arguments.find_max {
+        return find_max(&plan, arguments, goal, output);
+    }
+    let report = repeat(&plan, arguments.runs)?;
     print(&report.to_string())?;
-    if let Some(before) = &before {
-        print(&Comparison::new(before, &report).to_string())?;
+    let comparison = before.as_ref().map(|before| Comparison::new(before, &report));
+    if let Some(comparison) = &comparison {
+        print(&comparison.to_string())?;
     }
     if let Some(output) = output {
-        output.write(&report)?;
+        output.write_results(&report)?;
+    }
+    if let Some(page) = page {
+        page.write(&report.to_html(&format!("loadx bench: {}", report.url)), "the report")?;
+    }
+    let worse = match (&comparison, arguments.fail_if_worse) {
+        (Some(comparison), Some(percent)) => comparison.worse_by(percent),
+        _ => Vec::new(),
+    };
+    if !worse.is_empty() {
+        let percent = arguments.fail_if_worse.unwrap_or_default();
+        print(&format!("worse than {percent} % allow: {}\n", worse.join(", ")))?;
     }
     Ok(match report.failed {
         _ if report.interrupted => ExitCode::from(INTERRUPTED),
-        0 => ExitCode::SUCCESS,
+        0 if worse.is_empty() => ExitCode::SUCCESS,
         _ => ExitCode::FAILURE,
     })
 }
 
-fn plan(arguments: &BenchArguments) -> Result<Plan, Trouble> {
-    let url = arguments.url.clone();
-    let target = match &arguments.path {
-        None => url,
-        Some(path) if path.starts_with('/') && path.bytes().all(|byte| byte > b' ' && byte != 0x7f) => {
-            Target { path: path.clone(), ..url }
+/// Runs the plan so many times, or until Ctrl-C.
+fn repeat(plan: &Plan, runs: u32) -> Result<Report, Trouble> {
+    let mut all = Vec::new();
+    for _ in 0..runs {
+        let results = run(plan)?;
+        let is_interrupted = results.report(plan).interrupted;
+        all.push(results);
+        if is_interrupted {
+            break;
         }
-        Some(path) => return Err(Trouble::Input(format!("--path \"{path}\" must begin with / and contain no spaces"))),
-    };
-    let duration = arguments.duration.map(Duration::from_secs_f64);
-    let timeout = Duration::from_secs_f64(arguments.timeout);
-    Ok(Plan {
-        requests: arguments.requests.or(duration.is_none().then_some(REQUESTS_DEFAULT)),
-        duration,
-        rate: arguments.rate,
-        ..Plan::new(target, REQUESTS_DEFAULT, arguments.concurrency as usize, timeout)
+    }
+    Ok(match &all[..] {
+        [only] => only.report(plan),
+        several => Results::join(several, plan),
     })
 }
 
-/// The results that an earlier run wrote.
-fn read_results(path: &Path) -> Result<Report, Trouble> {
-    let shown = path.display();
-    let text = std::fs::read_to_string(path).map_err(|error| {
-        Trouble::Input(format!("cannot read {shown}: {error}\n  help: --compare takes a file that --output wrote"))
-    })?;
-    serde_json::from_str(&text).map_err(|error| {
-        Trouble::Input(format!(
-            "{shown} contains no results: {error}\n  help: --compare takes a file that --output wrote"
-        ))
-    })
-}
-
-/// The file for the results.
-struct Output {
-    file: File,
-    path: PathBuf,
-}
-
-impl Output {
-    fn open(path: PathBuf) -> Result<Self, Trouble> {
-        match File::create(&path) {
-            Ok(file) => Ok(Output { file, path }),
-            Err(error) => Err(Trouble::Input(format!("cannot write {}: {error}", path.display()))),
+/// Searches the highest rate that meets the goal.
+fn find_max(
+    plan: &Plan,
+    arguments: &BenchArguments,
+    goal: &loadx_load::Goal,
+    output: Option<Output>,
+) -> Result<ExitCode, Trouble> {
+    print(&format!("the highest rate with {goal}, each tried for {} s:\n", arguments.step().as_secs_f64()))?;
+    let mut search = Search::new(arguments.rate.unwrap_or(limits::FIRST_RATE));
+    let mut best: Option<Report> = None;
+    while let Some(rate) = search.next() {
+        let plan =
+            Plan { rate: Some(rate), requests: None, duration: Some(arguments.step() + plan.warm_up), ..plan.clone() };
+        let report = run(&plan)?.report(&plan);
+        if report.interrupted {
+            return Ok(ExitCode::from(INTERRUPTED));
+        }
+        let miss = goal.miss(&report);
+        let times = report.response_times;
+        let verdict = miss.as_deref().map_or_else(|| "met".to_owned(), |reason| format!("missed: {reason}"));
+        print(&format!("  {rate:>10.0} requests/s  p50 {:.3} ms, p99 {:.3}  {verdict}\n", times.p50, times.p99))?;
+        search.tell(miss.is_none());
+        if miss.is_none() {
+            best = Some(report);
         }
     }
-
-    fn write(&self, report: &Report) -> Result<(), Trouble> {
-        let written = serde_json::to_writer_pretty(&self.file, report);
-        let shown = self.path.display();
-        written.map_err(|error| Trouble::Failure(format!("cannot write {shown}: {error}")))?;
-        print(&format!("results are in {shown}\n"))
+    match (search.found(), best) {
+        (Some(rate), Some(report)) => {
+            print(&format!("highest rate   {rate:.0} requests/s\n"))?;
+            if let Some(output) = output {
+                output.write_results(&report)?;
+            }
+            Ok(ExitCode::SUCCESS)
+        }
+        _ => {
+            print("no rate meets the condition\n")?;
+            Ok(ExitCode::FAILURE)
+        }
     }
 }
 
-fn run(plan: &Plan) -> Result<Report, Trouble> {
+fn run(plan: &Plan) -> Result<Results, Trouble> {
     let progress = Progress::start(plan);
-    let shown = progress.clone();
-    let report = loadx_load::run(plan, move |done| shown.show(done), interrupt());
+    let results = loadx_load::run(plan, |live| progress.show(live), interrupt());
     progress.end();
     // The first Ctrl-C ends only the run. A further Ctrl-C ends the process, even if no program reads the results.
     match Signals::catch() {
         Ok(signals) => signals.second_ends_at_once(),
         Err(error) => tracing::warn!("LoadX cannot catch a further signal: {error}"),
     }
-    report.map_err(|error| Trouble::Failure(format!("cannot run the load: {error}")))
+    results.map_err(|error| Trouble::Failure(format!("cannot run the load: {error}")))
 }
 
 /// Waits for Ctrl-C.
@@ -163,19 +140,5 @@ async fn interrupt() {
             tracing::warn!("Ctrl-C will end the run without results: {error}");
             std::future::pending::<()>().await;
         }
-    }
-}
-
-fn parse_rate(text: &str) -> Result<f64, String> {
-    match text.parse() {
-        Ok(rate) if (0.001..=1_000_000.0).contains(&rate) => Ok(rate),
-        _ => Err("write a number of requests per second from 0.001 to 1000000".to_owned()),
-    }
-}
-
-pub(super) fn parse_seconds(text: &str) -> Result<f64, String> {
-    match text.parse() {
-        Ok(seconds) if (0.001..=86_400.0).contains(&seconds) => Ok(seconds),
-        _ => Err("write a number of seconds from 0.001 to 86400".to_owned()),
     }
 }

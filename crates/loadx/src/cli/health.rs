@@ -24,10 +24,11 @@ pub(super) struct HealthArguments {
 pub(super) fn health(arguments: HealthArguments) -> Result<ExitCode, Trouble> {
     let timeout = Duration::from_secs_f64(arguments.timeout);
     let plan = Plan::new(arguments.url, 1, 1, timeout);
-    let report = loadx_load::run(&plan, |_| {}, std::future::pending())
+    let results = loadx_load::run(&plan, |_| {}, std::future::pending())
         .map_err(|error| Trouble::Failure(format!("cannot send the request: {error}")))?;
+    let report = results.report(&plan);
     let answers = report.status_codes.keys().map(|status| format!("status {status}"));
     let answer = answers.chain(report.errors.into_keys()).next().unwrap_or_default();
-    print(&format!("{}: {answer}\n", plan.target))?;
+    print(&format!("{}: {answer}\n", plan.url()))?;
     Ok(if answer == "status 200" { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

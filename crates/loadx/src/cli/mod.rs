@@ -74,7 +74,7 @@ enum Command {
     /// The exit status is 0 when every request succeeded, 1 when a request failed (no complete response, or a status
     /// of 500 and above), and 2 when an argument is wrong. Ctrl-C ends the run, prints the results so far, and gives
     /// the exit status 130.
-    Bench(bench::BenchArguments),
+    Bench(Box<bench::BenchArguments>),
     /// Check the health of a LoadX or a backend and exit 0 or 1
     Health(health::HealthArguments),
     /// Simulate the backends of a config file under load, in virtual time
@@ -99,7 +99,7 @@ impl Arguments {
             }
             Command::Demo(arguments) => demo::demo(&arguments),
             Command::Backend(arguments) => backend::backend(arguments),
-            Command::Bench(arguments) => bench::bench(arguments),
+            Command::Bench(arguments) => bench::bench(&arguments),
             Command::Health(arguments) => health::health(arguments),
             Command::Sim(arguments) => sim::sim(&arguments),
         }

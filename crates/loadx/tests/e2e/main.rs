@@ -12,6 +12,8 @@ mod backend_tls;
 mod bad_input;
 mod balancing;
 mod bench;
+mod bench_requests;
+mod bench_results;
 mod binary_upgrade;
 mod bodies;
 mod bounds;

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use loadx_load::{Plan, Request, Reuse, Target, drive};
+use loadx_load::{Plan, Request, Target, drive};
 
 use crate::Trouble;
 
@@ -69,15 +69,12 @@ impl Load {
 /// Sends GETs at a rate, in requests per second, without waiting for the responses to earlier ones.
 pub(super) fn gets(to: SocketAddr, rate: f64, lasts: Duration) -> Result<Vec<Fate>, Trouble> {
     let target = Target::parse(&format!("http://{to}/"))?;
+    let request = Request::get(&target);
     let plan = Plan {
-        request: Request::get(&target),
-        target,
-        requests: None,
         duration: Some(lasts),
-        concurrency: CONNECTIONS_MAX,
         rate: Some(rate),
-        reuse: Reuse::Kept,
         timeout: PATIENCE,
+        ..Plan::endless(target.origin, request, CONNECTIONS_MAX)
     };
     let fates = Arc::new(Mutex::new(Vec::new()));
     let (told, began) = (Arc::clone(&fates), Instant::now());

@@ -10,7 +10,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use hdrhistogram::Histogram;
-use loadx_load::{Answer, Outcome, Plan, Request, Reuse, Target, drive};
+use loadx_load::{Answer, Content, Origin, Outcome, Plan, Request, Reuse, drive};
 use tokio::sync::oneshot;
 
 /// The number of connections that are opened at the same time for `Manner::Hold`.
@@ -49,17 +49,10 @@ pub(super) enum Manner {
 
 impl Work {
     fn plan(self) -> Plan {
-        let target = Target { host: self.target.ip().to_string(), port: self.target.port(), path: String::new() };
-        let plan = Plan {
-            target,
-            request: Request { head: self.head, body_bytes: self.upload_bytes },
-            requests: None,
-            duration: None,
-            concurrency: self.connections,
-            rate: None,
-            reuse: Reuse::Kept,
-            timeout: TIMEOUT,
-        };
+        let (host, port) = (self.target.ip().to_string(), self.target.port());
+        let origin = Origin { tls: false, host, port, socket: None };
+        let request = Request { origin: 0, head: self.head, content: Content::Filler(self.upload_bytes) };
+        let plan = Plan { timeout: TIMEOUT, ..Plan::endless(origin, request, self.connections) };
         match self.manner {
             Manner::Closed => plan,
             Manner::Churn => Plan { reuse: Reuse::PerRequest, ..plan },

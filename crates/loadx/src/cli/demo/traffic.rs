@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use loadx_load::{Plan, Target};
+use loadx_load::{Origin, Plan, Target};
 
 /// The number of requests in a batch; all of them are under way at the same time.
 const BATCH: u64 = 20;
@@ -51,7 +51,8 @@ struct Shared {
 impl Traffic {
     /// Starts to send requests to the LoadX on this port.
     pub(super) fn start(port: u16) -> io::Result<Self> {
-        let target = Target { host: Ipv4Addr::LOCALHOST.to_string(), port, path: "/".to_owned() };
+        let origin = Origin { tls: false, host: Ipv4Addr::LOCALHOST.to_string(), port, socket: None };
+        let target = Target { origin, path: "/".to_owned() };
         let plan = Plan::new(target, BATCH, CONCURRENCY, Duration::from_secs(5));
         let shared = Arc::<Shared>::default();
         let sender = Arc::clone(&shared);
@@ -84,7 +85,7 @@ fn send(plan: &Plan, shared: &Shared) {
     while !shared.stop.load(Ordering::Relaxed) {
         let began = Instant::now();
         let report = match loadx_load::run(plan, |_| {}, std::future::pending()) {
-            Ok(report) => report,
+            Ok(results) => results.report(plan),
             Err(error) => {
                 shared.counts().broken = Some(error.to_string());
                 return;
