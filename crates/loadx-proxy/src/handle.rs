@@ -1,14 +1,17 @@
 //! The way for operators into a running proxy: commands to control, what control sees, and the events.
 
 use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 
 use loadx_core::config::Config;
 use tokio::sync::{broadcast, mpsc, oneshot};
 
 use crate::error::ApplyError;
+use crate::live::BackendAction;
 use crate::messages::{Applied, Asked, Command, EndpointAnswer, HandedOver, Question};
 use crate::observed::{EventRecord, Observed};
+use crate::shared::Shared;
 use crate::telemetry::Format;
 
 /// Sends commands to a running proxy. A handle does not keep the proxy running.
@@ -16,11 +19,22 @@ use crate::telemetry::Format;
 pub struct Handle {
     command: mpsc::Sender<Command>,
     events: broadcast::Sender<EventRecord>,
+    shared: Arc<Shared>,
 }
 
 impl Handle {
-    pub(crate) fn new(command: mpsc::Sender<Command>, events: broadcast::Sender<EventRecord>) -> Self {
-        Handle { command, events }
+    pub(crate) fn new(
+        command: mpsc::Sender<Command>,
+        events: broadcast::Sender<EventRecord>,
+        shared: Arc<Shared>,
+    ) -> Self {
+        Handle { command, events, shared }
+    }
+
+    /// What pages of the dashboard want of backends from now on. Without a receiver the pages cannot change anything. `None` if
+    /// there is a receiver already.
+    pub fn dashboard_actions(&self) -> Option<mpsc::Receiver<BackendAction>> {
+        self.shared.live.actions()
     }
 
     /// Applies another config. What did not change keeps its health, counts and connections; exchanges that run

@@ -245,3 +245,27 @@ pub const MIRROR_RESPONSE_BYTES_MAX: usize = 1024 * 1024;
 
 /// How long LoadX waits at its end for the last write of the access log.
 pub const LOG_LAST_WRITE: Duration = Duration::from_secs(2);
+
+/// The most open pages of the dashboard.
+pub const LIVE_PAGES_MAX: usize = 32;
+
+/// The interval in which open pages get a message.
+pub const LIVE_INTERVAL: Duration = Duration::from_secs(1);
+
+/// The longest pause between two measurements that are compared.
+pub const LIVE_PAUSE_MAX: Duration = Duration::from_secs(5);
+
+/// The messages that wait for a page which reads slowly; older ones are lost.
+pub const LIVE_MESSAGES_MAX: usize = 4;
+
+/// The seconds of history that a page gets when it opens.
+pub const LIVE_MOMENTS_MAX: usize = 300;
+
+/// The events that a page shows.
+pub const LIVE_EVENTS_MAX: usize = 50;
+
+/// The most backends that a page shows, of all clusters together.
+pub const LIVE_BACKENDS_MAX: usize = 1_000;
+
+/// What pages want of backends at the same time.
+pub const LIVE_ACTIONS_MAX: usize = 16;

@@ -298,7 +298,7 @@ fn assemble<N: Network>(
         Crew { parts, sockets, orders }
     };
     let workers = sockets.into_iter().zip(orders).enumerate().map(crew).collect();
-    let handle = Handle::new(command, events);
+    let handle = Handle::new(command, events, Arc::clone(&shared));
     Ok(Assembly { listening: urls, mailboxes, control, ready, workers, handle, stop_control })
 }
 

@@ -13,6 +13,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::client_counts::{ClientCounts, CountedClient};
 use crate::limits::SPARE_PLACES;
+use crate::live::Live;
 use crate::tls::{TlsBackends, TlsListeners};
 
 /// What one running proxy shares among its threads.
@@ -34,6 +35,8 @@ pub(crate) struct Shared {
     pub(crate) tls_to_backends: TlsBackends,
     /// Client connections, by worker.
     pub(crate) loads: Box<[WorkerLoad]>,
+    /// What open pages of the dashboard get.
+    pub(crate) live: Live,
 }
 
 /// A counter alone on its cache lines, so that what is written beside it does not slow its readers.
@@ -51,6 +54,7 @@ impl Shared {
             plan: ArcSwap::new(plan),
             is_short_of_memory: AtomicBool::new(false),
             version: CachePadded::default(),
+            live: Live::default(),
             loads: (0..workers).map(|_| Default::default()).collect(),
         }
     }

@@ -138,6 +138,8 @@ file_object! {
             log_fields: Vec<At<LogField>> = Vec::new(),
             /// Whether /__metrics__ answers.
             enable_metrics: bool = true,
+            /// Whether /__dashboard__ answers.
+            enable_dashboard: bool = true,
             /// Peers whose X-Forwarded-For, X-Forwarded-Proto and X-Forwarded-Host LoadX trusts.
             trusted_proxies: Vec<At<Network>> = Vec::new(),
             /// Whether requests that name no trace get a traceparent (W3C Trace Context) of LoadX. Without it, LoadX only passes on
@@ -145,7 +147,7 @@ file_object! {
             trace_context: bool = false,
             /// Whether backends get Forwarded (RFC 7239) in addition to the X-Forwarded fields.
             forwarded: bool = false,
-            /// Clients to which /__health__, /__metrics__ and /__status__ answer; by default, clients on loopback and
+            /// Clients to which /__health__, /__metrics__, /__status__ and /__dashboard__ answer; by default, clients on loopback and
             /// private addresses. For other clients LoadX treats these paths like any other path.
             endpoints_allow: Vec<At<Network>> = private_networks(),
         }

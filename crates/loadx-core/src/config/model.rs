@@ -41,6 +41,8 @@ pub struct Config {
     pub access_log: Option<AccessLogConfig>,
     /// Whether `/__metrics__` answers.
     pub metrics: bool,
+    /// Whether `/__dashboard__` answers.
+    pub dashboard: bool,
     /// Peers whose X-Forwarded fields LoadX trusts.
     pub trusted_proxies: Vec<IpNet>,
     /// Clients to which `/__health__`, `/__metrics__` and `/__status__` answer.

@@ -25,7 +25,7 @@ file_object! {
         optional {
             /// The name of the listener in routes and logs. Without this key: the address.
             name: Text,
-            /// Whether /__health__, /__metrics__ and /__status__ answer on this listener. Without this key: yes if no
+            /// Whether /__health__, /__metrics__, /__status__ and /__dashboard__ answer on this listener. Without this key: yes if no
             /// listener has the key, otherwise no.
             endpoints: bool,
             /// TLS on this listener: clients connect with https. Without this key: no TLS.

@@ -88,6 +88,7 @@ impl Checker<'_> {
                 file: file.log_file.map(|path| path.value.0.into()),
             }),
             metrics: file.enable_metrics,
+            dashboard: file.enable_dashboard,
             trusted_proxies: file.trusted_proxies.into_iter().map(|network| network.value.0).collect(),
             endpoints_allow: file.endpoints_allow.into_iter().map(|network| network.value.0).collect(),
             admin,

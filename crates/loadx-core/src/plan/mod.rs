@@ -105,6 +105,8 @@ pub struct ProcessPolicy {
     pub endpoints_allow: Vec<IpNet>,
     /// Whether `/__metrics__` answers.
     pub metrics: bool,
+    /// Whether `/__dashboard__` answers.
+    pub dashboard: bool,
     /// The most client connections at the same time, over all workers.
     pub max_connections: usize,
     /// The most bytes of memory that the process may use; `None` for the limit of its control group alone.
@@ -123,6 +125,7 @@ impl ProcessPolicy {
             trusted_proxies: config.trusted_proxies.clone(),
             endpoints_allow: config.endpoints_allow.clone(),
             metrics: config.metrics,
+            dashboard: config.dashboard,
             max_connections: config.max_connections,
             memory_max: config.memory_max,
             connections_per_client: config.connections_per_client,

@@ -120,11 +120,33 @@ pub enum Endpoint {
     Metrics,
     /// `/__status__`
     Status,
+    /// `/__dashboard__`
+    Dashboard,
+    /// The script of the dashboard.
+    DashboardScript,
+    /// The style of the dashboard.
+    DashboardStyle,
+    /// The icon of the dashboard.
+    DashboardIcon,
+    /// The stream of what the dashboard shows.
+    DashboardStream,
+    /// What the dashboard wants of a backend; the only endpoint for POST.
+    DashboardAction,
 }
 
 impl Endpoint {
     /// Every endpoint.
-    pub const ALL: [Endpoint; 3] = [Endpoint::Health, Endpoint::Metrics, Endpoint::Status];
+    pub const ALL: [Endpoint; 9] = [
+        Endpoint::Health,
+        Endpoint::Metrics,
+        Endpoint::Status,
+        Endpoint::Dashboard,
+        Endpoint::DashboardScript,
+        Endpoint::DashboardStyle,
+        Endpoint::DashboardIcon,
+        Endpoint::DashboardStream,
+        Endpoint::DashboardAction,
+    ];
 
     /// The path.
     pub const fn path(self) -> &'static str {
@@ -132,17 +154,33 @@ impl Endpoint {
             Endpoint::Health => "/__health__",
             Endpoint::Metrics => "/__metrics__",
             Endpoint::Status => "/__status__",
+            Endpoint::Dashboard => "/__dashboard__",
+            Endpoint::DashboardScript => "/__dashboard__/page.js",
+            Endpoint::DashboardStyle => "/__dashboard__/page.css",
+            Endpoint::DashboardIcon => "/__dashboard__/icon.svg",
+            Endpoint::DashboardStream => "/__dashboard__/stream",
+            Endpoint::DashboardAction => "/__dashboard__/backend",
         }
     }
 
     /// The endpoint that a request asks for. `target` is the path and query as the client wrote them: each endpoint has
     /// one spelling.
     pub fn of(method: &[u8], target: &[u8]) -> Option<Endpoint> {
-        if !target.starts_with(b"/__") || !matches!(method, b"GET" | b"HEAD") {
+        if !target.starts_with(b"/__") {
             return None;
         }
         let path = target.split(|byte| *byte == b'?').next().unwrap_or_default();
-        Endpoint::ALL.into_iter().find(|endpoint| endpoint.path().as_bytes() == path)
+        let endpoint = Endpoint::ALL.into_iter().find(|endpoint| endpoint.path().as_bytes() == path)?;
+        let takes = match endpoint {
+            Endpoint::DashboardAction => method == b"POST",
+            _ => matches!(method, b"GET" | b"HEAD"),
+        };
+        takes.then_some(endpoint)
+    }
+
+    /// Whether the endpoint belongs to the dashboard.
+    pub fn is_of_dashboard(self) -> bool {
+        !matches!(self, Endpoint::Health | Endpoint::Metrics | Endpoint::Status)
     }
 }
 

@@ -73,6 +73,13 @@ impl<N: Network> Endpoints<N> {
             }
         };
         let (status, body) = match endpoint {
+            // Workers answer these without control.
+            Endpoint::Dashboard
+            | Endpoint::DashboardScript
+            | Endpoint::DashboardStyle
+            | Endpoint::DashboardIcon
+            | Endpoint::DashboardStream
+            | Endpoint::DashboardAction => (404, Value::Null),
             Endpoint::Health => health(now, &state.clusters, self.shared.is_short_of_memory()),
             Endpoint::Metrics => (200, self.metrics(now, &*self.measure().await)),
             Endpoint::Status => (200, self.status(now, state, &*self.measure().await)),
@@ -230,16 +237,16 @@ fn describe_certificate(
 }
 
 /// The backends of all clusters together.
-struct Totals {
+pub(super) struct Totals {
     clusters: usize,
-    backends: usize,
-    admitted: usize,
+    pub(super) backends: usize,
+    pub(super) admitted: usize,
     /// Whether some cluster has no backend in rotation.
     some_cluster_is_down: bool,
 }
 
 impl Totals {
-    fn of(clusters: &[ClusterSnapshot]) -> Self {
+    pub(super) fn of(clusters: &[ClusterSnapshot]) -> Self {
         Totals {
             clusters: clusters.len(),
             backends: clusters.iter().map(|cluster| cluster.snapshot.backends.len()).sum(),
@@ -248,7 +255,7 @@ impl Totals {
         }
     }
 
-    fn word(&self) -> &'static str {
+    pub(super) fn word(&self) -> &'static str {
         match self.admitted {
             // LoadX answers every request itself.
             0 if self.clusters == 0 => "healthy",

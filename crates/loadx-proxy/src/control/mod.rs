@@ -6,6 +6,7 @@ mod commands;
 mod endpoints;
 mod exposition;
 mod hand_over;
+mod live;
 mod memory;
 mod observe;
 mod probe;
@@ -18,8 +19,8 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use loadx_core::plan::{Desired, ProbeToRun};
-use loadx_core::{BackendId, ClusterEvent, Event, Evidence, ListenerId, NameAnswer, Observation, SplitMix64};
-use tokio::sync::{Semaphore, broadcast, mpsc, oneshot};
+use loadx_core::{BackendId, ClusterEvent, Event, Evidence, ListenerId, NameAnswer, Observation, SplitMix64, Time};
+use tokio::sync::{Mutex, Semaphore, broadcast, mpsc, oneshot};
 use tokio::task::spawn_local;
 
 use crate::clock::Clock;
@@ -32,6 +33,7 @@ use crate::telemetry::{Departed, LostLines};
 use crate::tls::Handshakes;
 
 use endpoints::{Endpoints, State};
+use live::{LastEvents, Moment, Told};
 use probe::ProbeRun;
 use reload::{ConfigStatus, LeavingListener, NewConfig, Prepared};
 use resolve::Resolver;
@@ -88,6 +90,9 @@ pub(crate) async fn run<N: Network>(mut parts: Parts<N>) -> OpenLog {
         status: ConfigStatus { since: parts.clock.now(), failure: None },
         is_preparing: false,
         waiting: VecDeque::new(),
+        last_events: LastEvents::default(),
+        told: Rc::default(),
+        pages_told: None,
     };
     tokio::select! {
         biased;
@@ -125,13 +130,15 @@ pub(crate) async fn run<N: Network>(mut parts: Parts<N>) -> OpenLog {
             }
             Some(command) = parts.commands.recv() => control.obey(command, &endpoints),
             Some(question) = parts.questions.recv() => control.answer(question, &endpoints),
+            () = endpoints.shared.live.wanted() => control.tell_pages(&endpoints),
+            () = sleep_until(control.clock, control.pages_due()) => control.tell_pages(&endpoints),
             () = sleep_until(control.clock, deadline) => {}
         }
         control.publish_views();
     }
 }
 
-async fn sleep_until(clock: Clock, deadline: Option<loadx_core::Time>) {
+async fn sleep_until(clock: Clock, deadline: Option<Time>) {
     match deadline {
         Some(deadline) => tokio::time::sleep_until(clock.instant(deadline)).await,
         None => std::future::pending().await,
@@ -178,6 +185,11 @@ struct Control<N: Network> {
     is_preparing: bool,
     /// The configs that wait, in their order.
     waiting: VecDeque<NewConfig>,
+    last_events: LastEvents,
+    /// What open pages of the dashboard were told.
+    told: Rc<Mutex<Told>>,
+    /// When open pages were last told.
+    pages_told: Option<Time>,
 }
 
 impl<N: Network> Control<N> {
@@ -264,16 +276,31 @@ impl<N: Network> Control<N> {
         });
     }
 
+    /// When open pages of the dashboard are told again; `None` without open pages.
+    fn pages_due(&self) -> Option<Time> {
+        self.shared.live.is_watched().then(|| live::due(self.pages_told, self.clock.now()))
+    }
+
+    /// Tells open pages of the dashboard what goes on.
+    fn tell_pages(&mut self, endpoints: &Endpoints<N>) {
+        self.pages_told = Some(self.clock.now());
+        let moment = Moment::new(self.clock.now(), self.state(), &self.last_events);
+        let (endpoints, told) = (endpoints.clone(), Rc::clone(&self.told));
+        spawn_local(async move { endpoints.tell_pages(&told, &moment).await });
+    }
+
     /// Logs events, and sends them to the operators who follow the events.
-    fn tell(&self, events: &[ClusterEvent]) {
+    fn tell(&mut self, events: &[ClusterEvent]) {
         for event in events {
             if event.event.is_warning() {
                 tracing::warn!("{event}");
             } else {
                 tracing::info!("{event}");
             }
+            let record = EventRecord::from(event);
+            self.last_events.add(&record);
             // Without receivers the event is only in the log.
-            let _ = self.events.send(EventRecord::from(event));
+            let _ = self.events.send(record);
         }
     }
 

@@ -9,6 +9,7 @@ mod attempt;
 mod download;
 mod failure;
 mod hedge;
+mod live;
 mod mirror;
 mod over_h1;
 mod over_h2;

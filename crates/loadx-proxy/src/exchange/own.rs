@@ -2,11 +2,14 @@
 
 use std::rc::Rc;
 
+use loadx_core::route::Endpoint;
 use loadx_core::{ErrorKind, ProxyError};
 use loadx_http::grpc::Status;
 
+use super::live;
 use super::routing::Own;
 use crate::context::Worker;
+use crate::dashboard;
 use crate::incoming::Incoming;
 use crate::net::{Network, PipeOf};
 use crate::sides::{BodySource as _, Ending, Inbound, OwnResponse, RequestSource, ResponseSink, grpc_status_of};
@@ -24,7 +27,14 @@ where
     W: ResponseSink<PipeOf<N>>,
 {
     let id = &incoming.id;
+    if matches!(own, Own::Dashboard(Endpoint::DashboardStream))
+        && let Some(feed) = worker.shared.live.subscribe()
+    {
+        return live::stream(worker, incoming, client, feed).await;
+    }
     let mut response = match own {
+        Own::Dashboard(Endpoint::DashboardAction) => live::act(worker, incoming).await,
+        Own::Dashboard(part) => dashboard::part(*part, id).unwrap_or_else(|| OwnResponse::error(&live::crowded(), id)),
         Own::Endpoint(asked) => OwnResponse::endpoint(worker.ask(*asked).await, id),
         Own::Options => OwnResponse::options(id),
         Own::Error(error) => OwnResponse::error_to(incoming.grpc.is_some(), error, id),
@@ -41,7 +51,7 @@ where
     let request_complete = client.request.body().is_complete();
     let sent = client.response.own(&response, request_complete).await;
     // Requests for the status endpoints are not counted: they would change the counts that they show.
-    if !matches!(own, Own::Endpoint(_)) {
+    if !matches!(own, Own::Endpoint(_) | Own::Dashboard(_)) {
         let error = match own {
             Own::Error(error) => Some(Cause::of(error)),
             _ => misleads.then(|| Cause::of(&no_tunnel)),

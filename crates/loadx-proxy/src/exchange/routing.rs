@@ -30,6 +30,8 @@ pub(super) enum Decision {
 pub(super) enum Own {
     /// A status endpoint.
     Endpoint(Asked),
+    /// A part of the dashboard.
+    Dashboard(Endpoint),
     /// The response to an OPTIONS with Max-Forwards 0 (RFC 9110, section 7.6.2).
     Options,
     /// An error response.
@@ -221,9 +223,13 @@ fn own(incoming: &Incoming) -> Option<Own> {
     let client_known = incoming.peer_trusted || !incoming.head.claims_forwarded();
     let answers = incoming.plan.listeners[incoming.listener].endpoints
         && (endpoint != Endpoint::Metrics || process.metrics)
+        && (!endpoint.is_of_dashboard() || process.dashboard)
         && client_known
         && process.shows_endpoints_to(incoming.client);
-    answers.then(|| Own::Endpoint(asked(incoming, endpoint)))
+    answers.then(|| match endpoint.is_of_dashboard() {
+        true => Own::Dashboard(endpoint),
+        false => Own::Endpoint(asked(incoming, endpoint)),
+    })
 }
 
 /// What a request for an endpoint wants: `/__metrics__` has several formats. The query decides before Accept.

@@ -71,6 +71,13 @@ impl<'o> OwnResponse<'o> {
         OwnResponse { status, content_type: Some(content_type), fields, content: Cow::Owned(content) }
     }
 
+    /// The response to what the dashboard wanted.
+    pub(crate) fn told(status: u16, text: String, id: &RequestId) -> Self {
+        let fields = format!("Cache-Control: no-store\r\nX-Request-Id: {id}\r\n");
+        let content = Cow::Owned(text.into_bytes());
+        OwnResponse { status, content_type: Some("text/plain; charset=utf-8"), fields, content }
+    }
+
     /// A redirect.
     pub(crate) fn redirect(status: u16, location: &[u8], id: &RequestId) -> Self {
         let fields = format!("Location: {}\r\nX-Request-Id: {id}\r\n", String::from_utf8_lossy(location));

@@ -151,7 +151,7 @@ fn percent(part: u64, whole: u64) -> f64 {
     100.0 * average(part, whole)
 }
 
-fn ms(us: u64) -> f64 {
+pub(super) fn ms(us: u64) -> f64 {
     ms_exact(us as f64)
 }
 

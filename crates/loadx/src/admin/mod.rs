@@ -3,6 +3,7 @@
 //! The API has a thread of its own: the workers and control never wait for an operator.
 
 pub(crate) mod api;
+mod dashboard;
 mod describe;
 mod metrics;
 mod peer;
@@ -183,6 +184,9 @@ pub(crate) fn start(opened: Opened, manager: &Manager) -> Result<Admin, Trouble>
             accepting.push(runtime.spawn(serve::unix(listener, router.clone(), manager.clone())));
         }
         if let Some((listeners, token)) = opened.tcp {
+            if let Some(actions) = manager.proxy().dashboard_actions() {
+                accepting.push(runtime.spawn(dashboard::obey(actions, token, manager.clone())));
+            }
             for listener in listeners {
                 copies.push(listener.try_clone().map_err(failure)?);
                 let listener = tokio::net::TcpListener::from_std(listener).map_err(failure)?;

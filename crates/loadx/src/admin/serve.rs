@@ -82,6 +82,11 @@ impl TokenHash {
     pub(super) fn of(token: &[u8]) -> Self {
         TokenHash(Sha256::digest(token).into())
     }
+
+    /// Whether this is the hash of `sent`.
+    pub(super) fn is_of(self, sent: &[u8]) -> bool {
+        TokenHash::of(sent).0 == self.0
+    }
 }
 
 /// The paths of the API, and the description of the API.
@@ -113,7 +118,7 @@ async fn authorized(State(token): State<TokenHash>, request: Request, next: Next
     let sent =
         sent.and_then(|value| value.split_at_checked(7)).filter(|(scheme, _)| scheme.eq_ignore_ascii_case(b"bearer "));
     match sent {
-        Some((_, sent)) if TokenHash::of(sent.trim_ascii()).0 == token.0 => {
+        Some((_, sent)) if token.is_of(sent.trim_ascii()) => {
             if let Some(stranger) = request.extensions().get::<Arc<Stranger>>() {
                 stranger.is_known.store(true, Ordering::Relaxed);
             }

@@ -22,6 +22,7 @@ mod certs;
 mod client_certificates;
 mod crash_steps;
 mod ctl;
+mod dashboard;
 mod demo;
 mod docs;
 mod drains;

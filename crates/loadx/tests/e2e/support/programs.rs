@@ -61,6 +61,10 @@ impl TestBackend {
         TestBackend { process, name: name.to_owned(), address }
     }
 
+    pub(crate) fn pid(&self) -> u32 {
+        self.process.child.id()
+    }
+
     /// Kills the backend without a warning, like a crash.
     pub(crate) fn kill(&mut self) {
         self.process.child.kill().unwrap();

@@ -21,6 +21,7 @@ pub(super) fn entries(config: &Config) -> Vec<Entry> {
         setting("trace_context", config.trace_context.to_string(), NEXT_REQUEST),
         setting("forwarded", config.signature.forwarded.to_string(), NEXT_REQUEST),
         setting("enable_metrics", config.metrics.to_string(), NEXT_REQUEST),
+        setting("enable_dashboard", config.dashboard.to_string(), NEXT_REQUEST),
         setting("trusted_proxies", networks(&config.trusted_proxies, "none"), NEXT_REQUEST),
         setting("endpoints_allow", networks(&config.endpoints_allow, "none"), NEXT_REQUEST),
         setting("admin", admin(&config.admin), RESTART),
