@@ -364,7 +364,8 @@ function showRow(row, cluster, backend) {
   say(row.flight, backend.limit === null ? String(backend.in_flight) : `${backend.in_flight} of ${backend.limit}`);
   spark(row.spark, remember(cluster.name + "\n" + backend.name, figures.rate), figures.errors > 0 ? colours.bad : colours.accent);
   const weight = backend.weight === 1 ? "" : `, weight ${backend.weight}`;
-  say(row.why, `${backend.reason} (since ${span(backend.since)}${weight})`);
+  const drained = backend.drained ? "gets no new requests; " : "";
+  say(row.why, `${drained}${backend.reason} (since ${span(backend.since)}${weight})`);
   row.tools.hidden = !token;
   say(row.drain, backend.drained ? "Serve again" : "Drain");
   row.drain.dataset.drain = String(!backend.drained);

@@ -10,6 +10,7 @@ mod ctl;
 mod demo;
 mod explain_tls;
 mod health;
+mod manual;
 mod plan;
 mod route;
 mod run;
@@ -77,6 +78,10 @@ enum Command {
     Bench(Box<bench::BenchArguments>),
     /// Check the health of a LoadX or a backend and exit 0 or 1
     Health(health::HealthArguments),
+    /// Print the completions of commands and options for a shell
+    Completions(manual::CompletionsArguments),
+    /// Print the manual page of LoadX or of one of its commands, or write all of them
+    Man(manual::ManArguments),
     /// Simulate the backends of a config file under load, in virtual time
     Sim(sim::SimArguments),
 }
@@ -101,6 +106,8 @@ impl Arguments {
             Command::Backend(arguments) => backend::backend(arguments),
             Command::Bench(arguments) => bench::bench(&arguments),
             Command::Health(arguments) => health::health(arguments),
+            Command::Completions(arguments) => manual::completions(&arguments),
+            Command::Man(arguments) => manual::man(&arguments),
             Command::Sim(arguments) => sim::sim(&arguments),
         }
     }

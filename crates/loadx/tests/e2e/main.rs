@@ -42,6 +42,7 @@ mod http;
 mod lifecycle;
 mod limits;
 mod logs;
+mod manual;
 mod metrics;
 mod metrics_judges;
 mod one_meaning;
