@@ -31,6 +31,7 @@ mod balance;
 mod cluster;
 pub mod config;
 mod event;
+mod explain;
 mod health;
 mod ids;
 mod load;
@@ -52,6 +53,7 @@ pub use backend::{Backend, BackendSpec};
 pub use balance::{Algorithm, Key, KeyPrefixes, Query};
 pub use cluster::{Cluster, NameAnswer};
 pub use event::{ClusterEvent, Event};
+pub use explain::{Candidate, PickExplanation};
 pub use health::{
     BreakerPolicy, Evidence, HealthPolicy, HttpProbe, Observation, OutlierPolicy, Probe, ProbeMethod, Standing,
     StatusRanges,

@@ -17,6 +17,7 @@ use crate::clock::Clock;
 use crate::date::Date;
 use crate::downstream::parking::Parking;
 use crate::downstream::sessions::Sessions;
+use crate::explanations::Explanations;
 use crate::limits::DESERTED_LOOK;
 use crate::messages::{Asked, Census, EndpointAnswer, Mailbox, Question, Report};
 use crate::net::{Network, PipeOf, Stream as _, StreamOf};
@@ -63,6 +64,7 @@ pub(crate) struct Worker<N: Network> {
     pub(crate) further_exchanges: Rc<Cell<usize>>,
     /// The memory that reading HTTP/2 needs meanwhile.
     pub(crate) h2_scratch: RefCell<Scratch>,
+    pub(crate) explanations: Explanations,
     /// The tunnels of each backend.
     pub(crate) tunnels: Tunnels,
     is_retired: Cell<bool>,
@@ -102,6 +104,7 @@ impl<N: Network> Worker<N> {
             parking: Parking::new(),
             further_exchanges: Rc::default(),
             h2_scratch: RefCell::default(),
+            explanations: Explanations::default(),
             tunnels: Tunnels::default(),
             is_retired: Cell::new(false),
             waiting: Cell::new(0),

@@ -8,6 +8,7 @@ use loadx_core::config::Config;
 use tokio::sync::{broadcast, mpsc, oneshot};
 
 use crate::error::ApplyError;
+use crate::explanations::Explanation;
 use crate::live::BackendAction;
 use crate::messages::{Applied, Asked, Command, EndpointAnswer, HandedOver, Question};
 use crate::observed::{EventRecord, Observed};
@@ -29,6 +30,19 @@ impl Handle {
         shared: Arc<Shared>,
     ) -> Self {
         Handle { command, events, shared }
+    }
+
+    /// Lets requests with the field X-LoadX-Explain ask for an explanation, if `check` accepts its value.
+    pub fn explain_for(&self, check: impl Fn(&[u8]) -> bool + Send + Sync + 'static) {
+        self.shared.explain.set(check);
+    }
+
+    /// The explanations of the last requests that failed, were sent again or asked for one, the oldest first.
+    ///
+    /// # Errors
+    /// When the proxy is stopping.
+    pub async fn explanations(&self) -> Result<Vec<Explanation>, ApplyError> {
+        self.ask(Command::Explanations).await
     }
 
     /// What pages of the dashboard want of backends from now on. Without a receiver the pages cannot change anything. `None` if

@@ -1,5 +1,6 @@
 //! A request that the client's connection hands to an exchange.
 
+use std::cell::RefCell;
 use std::net::IpAddr;
 use std::rc::Rc;
 
@@ -11,6 +12,7 @@ use loadx_http::{Framing, RequestHead, TraceParent};
 use crate::address::client_address;
 use crate::buffers::LentRequest;
 use crate::context::Worker;
+use crate::explanations::Notes;
 use crate::net::{Network, Stream as _, StreamOf};
 use crate::origin::Origin;
 use crate::request_id::RequestId;
@@ -56,6 +58,8 @@ pub(crate) struct Incoming {
     pub(crate) route: Option<usize>,
     /// The trace of the request, if the config wants every request to have one.
     pub(crate) trace: Option<Box<Trace>>,
+    /// Whether the request has the field that asks for an explanation, and with a valid token what is noted for it.
+    pub(crate) explain: Option<Box<RefCell<Option<Notes>>>>,
     /// Whether the client has a spare place, and gets nothing but status endpoints.
     pub(crate) is_spare: bool,
 }
@@ -90,7 +94,9 @@ impl Incoming {
             };
             Box::new(named_trace(&head).map_or_else(begun, |parent| Trace { parent, is_begun: false }))
         });
+        let explain = worker.shared.explain.note_for(&head);
         Ok(Incoming {
+            explain,
             trace,
             id: kept.and_then(|id| RequestId::kept(id, bits)).unwrap_or_else(|| RequestId::made(bits)),
             began,
@@ -105,6 +111,20 @@ impl Incoming {
             is_spare: false,
             plan,
         })
+    }
+
+    /// Notes something for the explanation of the request, if the request asked for one.
+    pub(crate) fn note(&self, note: impl FnOnce(&mut Notes)) {
+        if let Some(notes) = &self.explain
+            && let Some(notes) = &mut *notes.borrow_mut()
+        {
+            note(notes);
+        }
+    }
+
+    /// Whether the request asked for an explanation, with a valid token.
+    pub(crate) fn is_explained(&self) -> bool {
+        self.explain.as_ref().is_some_and(|notes| notes.borrow().is_some())
     }
 
     /// Whether the request has a body.

@@ -19,6 +19,8 @@ mod date;
 mod downstream;
 mod error;
 mod exchange;
+mod explain_rule;
+mod explanations;
 mod h1;
 mod h2;
 mod handle;
@@ -48,6 +50,7 @@ mod wakes;
 mod worker;
 
 pub use error::{ApplyError, StartError};
+pub use explanations::{AttemptExplanation, CandidateExplanation, Explanation, RouteNotTaken};
 pub use handle::Handle;
 pub use listening::Listening;
 pub use live::BackendAction;

@@ -269,3 +269,9 @@ pub const LIVE_BACKENDS_MAX: usize = 1_000;
 
 /// What pages want of backends at the same time.
 pub const LIVE_ACTIONS_MAX: usize = 16;
+
+/// The explanations of requests that each worker keeps.
+pub const EXPLANATIONS_MAX: usize = 64;
+
+/// The routes that an explanation names.
+pub const ROUTES_EXPLAINED_MAX: usize = 100;

@@ -13,6 +13,7 @@ use loadx_core::{BackendId, ListenerId, Observation};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::error::ApplyError;
+use crate::explanations::Explanation;
 use crate::net::Network;
 use crate::observed::Observed;
 use crate::shared::Place;
@@ -48,6 +49,8 @@ pub(crate) enum Order<N: Network> {
     Census(oneshot::Sender<Census>),
     /// Send a copy of the counters of the worker.
     Measure(oneshot::Sender<Box<Shard>>),
+    /// Send the explanations that the worker keeps.
+    Explanations(oneshot::Sender<Vec<Explanation>>),
     /// Send a descriptor of each listening socket, for another process.
     Descriptors(oneshot::Sender<std::io::Result<Vec<(ListenerId, OwnedFd)>>>),
     /// Accept no more clients, because another process does; end the worker when its last client has left.
@@ -92,6 +95,8 @@ pub(crate) enum Command {
     Ping(SyncSender<()>),
     /// Send what control and the workers see.
     Observe(oneshot::Sender<Box<Observed>>),
+    /// Send the explanations that all workers keep.
+    Explanations(oneshot::Sender<Vec<Explanation>>),
     /// Answer a request for the metrics.
     Metrics(Question),
     /// Send what another process needs to go on with the work of this one.

@@ -12,6 +12,7 @@ use loadx_core::plan::{ClusterSlot, Plan};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::client_counts::{ClientCounts, CountedClient};
+use crate::explain_rule::ExplainRule;
 use crate::limits::SPARE_PLACES;
 use crate::live::Live;
 use crate::tls::{TlsBackends, TlsListeners};
@@ -35,6 +36,8 @@ pub(crate) struct Shared {
     pub(crate) tls_to_backends: TlsBackends,
     /// Client connections, by worker.
     pub(crate) loads: Box<[WorkerLoad]>,
+    /// Which requests may ask for an explanation.
+    pub(crate) explain: ExplainRule,
     /// What open pages of the dashboard get.
     pub(crate) live: Live,
 }
@@ -54,6 +57,7 @@ impl Shared {
             plan: ArcSwap::new(plan),
             is_short_of_memory: AtomicBool::new(false),
             version: CachePadded::default(),
+            explain: ExplainRule::default(),
             live: Live::default(),
             loads: (0..workers).map(|_| Default::default()).collect(),
         }

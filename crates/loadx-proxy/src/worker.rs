@@ -121,6 +121,8 @@ fn obey<N: Network>(worker: &Rc<Worker<N>>, accepting: &mut Accepting<N>, order:
             worker.pool.clear();
         }
         Order::WakeExchanges => worker.sessions.wake_all(),
+        // Control may no longer wait.
+        Order::Explanations(reply) => drop(reply.send(worker.explanations.list())),
         Order::Forget(departed) => worker.metrics.borrow_mut().forget(&departed),
         Order::Census(reply) => drop(reply.send(worker.census())),
         Order::Measure(reply) => drop(reply.send(Box::new(worker.measure()))),

@@ -97,7 +97,12 @@ impl Attempts {
         entropy: u64,
         key: Option<Key>,
     ) -> Choice<Pick<V>> {
-        Pick::choose(view, &Query { now, entropy, key, tried: self.failed_now() })
+        Pick::choose(view, &self.query(now, entropy, key))
+    }
+
+    /// The query of [`choose`](Attempts::choose).
+    pub fn query(&self, now: Time, entropy: u64, key: Option<Key>) -> Query<'_> {
+        Query { now, entropy, key, tried: self.failed_now() }
     }
 
     /// Picks the backend for a second attempt beside the one at `present`.

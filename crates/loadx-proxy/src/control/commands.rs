@@ -16,6 +16,7 @@ impl<N: Network> Control<N> {
             // The caller may have given up waiting.
             Command::Ping(reply) => drop(reply.try_send(())),
             Command::Observe(reply) => self.observe(reply, endpoints),
+            Command::Explanations(reply) => self.explanations(reply),
             Command::Metrics(question) => self.answer(question, endpoints),
             Command::HandOver(reply) => self.hand_over(reply),
             Command::NoteMemory { used, of_group } => self.note_memory(used, of_group),

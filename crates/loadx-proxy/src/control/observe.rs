@@ -9,6 +9,7 @@ use tokio::task::spawn_local;
 use super::Control;
 use super::endpoints::Endpoints;
 use super::reload::LeavingListener;
+use crate::explanations::Explanation;
 use crate::limits::MEASURE_TIMEOUT;
 use crate::messages::{Census, Order};
 use crate::net::Network;
@@ -62,6 +63,27 @@ impl<N: Network> Control<N> {
             };
             // The caller may have given up waiting.
             let _ = reply.send(Box::new(observed));
+        });
+    }
+}
+
+impl<N: Network> Control<N> {
+    /// Collects the explanations of all workers, the oldest first.
+    pub(super) fn explanations(&self, reply: oneshot::Sender<Vec<Explanation>>) {
+        let mailboxes = self.mailboxes.clone();
+        spawn_local(async move {
+            let mut all = Vec::new();
+            for mailbox in &mailboxes {
+                let (reply, answer) = oneshot::channel();
+                if mailbox.send(Order::Explanations(reply)).is_ok()
+                    && let Ok(Ok(explanations)) = tokio::time::timeout(MEASURE_TIMEOUT, answer).await
+                {
+                    all.extend(explanations);
+                }
+            }
+            all.sort_by_key(|explanation: &Explanation| explanation.at);
+            // The caller may have given up waiting.
+            let _ = reply.send(all);
         });
     }
 }

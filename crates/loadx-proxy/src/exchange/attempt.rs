@@ -151,6 +151,8 @@ where
             pace,
             response,
             client: *to_client,
+            backend: served_by.backend(),
+            cluster: forwarded.cluster,
             pipes: &worker.pipes,
             silence: policy.response,
             answered: hedging.as_ref().map(|hedging| &*hedging.is_answered),
@@ -226,6 +228,7 @@ pub(super) fn encode(
         forwarded: signature.forwarded,
         client_certificate: incoming.tls.as_ref().and_then(|tls| tls.client_certificate.as_deref()),
         request_id_line: Some(incoming.id.line(&mut line)),
+        asks_for_explanation: incoming.explain.is_some(),
         trace: incoming.trace.as_deref().filter(|trace| trace.is_begun).map(|trace| trace.parent),
         attempt: (attempt > 1).then_some(attempt),
     };

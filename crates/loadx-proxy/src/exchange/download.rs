@@ -3,7 +3,7 @@
 use std::cell::Cell;
 use std::time::Duration;
 
-use loadx_core::{Failure, Time};
+use loadx_core::{Backend, Failure, Time};
 use loadx_http::Response;
 use loadx_http::grpc::{self, Status};
 use percent_encoding::percent_decode;
@@ -25,6 +25,9 @@ pub(super) struct Download<'d, P, A, W> {
     pub(super) pace: &'d Pace<'d>,
     pub(super) response: &'d mut A,
     pub(super) client: &'d mut W,
+    pub(super) backend: &'d Backend,
+    /// The position of the cluster in the plan.
+    pub(super) cluster: usize,
     pub(super) pipes: &'d Pipes<P>,
     /// The longest silence of the backend before its response.
     pub(super) silence: Duration,
@@ -48,6 +51,10 @@ impl<P, A: ResponseSource<P>, W: ResponseSink<P>> Download<'_, P, A, W> {
     pub(super) async fn run(mut self) -> Result<(u16, bool), Failure> {
         let mut added = Vec::new();
         routing::response_lines(self.incoming, &mut added);
+        if self.incoming.is_explained() {
+            let cluster = &self.incoming.plan.clusters[self.cluster].name;
+            routing::put_explained(self.incoming, self.backend.name(), cluster, &mut added);
+        }
         let mut interims = 0;
         loop {
             let head = self.head(&added).await?;

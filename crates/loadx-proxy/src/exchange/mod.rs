@@ -18,7 +18,7 @@ mod routing;
 mod tunnel;
 mod turn;
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -30,6 +30,7 @@ use loadx_core::{
 use loadx_http::grpc::Status;
 
 use crate::context::Worker;
+use crate::explanations::Notes;
 use crate::incoming::Incoming;
 use crate::net::{Network, PipeOf, StreamOf};
 use crate::shared::LocalView;
@@ -178,6 +179,7 @@ where
         served_by: None,
         hedging: None,
         accounted: false,
+        failures: RefCell::default(),
     };
     // The content that has arrived is sent together with the head. It is decoded once for all attempts, and before the
     // first pick, so that no backend gets a request with an invalid body.
@@ -207,6 +209,8 @@ struct Exchange<'e, N: Network, R: RequestSource<PipeOf<N>>, W: ResponseSink<Pip
     /// What attempts beside each other need; only in clusters that hedge.
     hedging: Option<Box<Hedging<N>>>,
     accounted: bool,
+    /// How attempts failed, unless the request asked for an explanation, which has them.
+    failures: RefCell<Notes>,
 }
 
 impl<N: Network, R: RequestSource<PipeOf<N>>, W: ResponseSink<PipeOf<N>>> Drop for Exchange<'_, N, R, W> {
@@ -291,6 +295,9 @@ where
             self.tries += 1;
             self.progress.head_at.set(None);
             self.served_by = Some(ServedBy { index: pick.index(), view: pick.view().clone() });
+            if self.incoming.explain.is_some() {
+                self.explain(&pick);
+            }
             let mut attempt = match self.hedge_delay(pick.view()) {
                 // The deadline is looked at here: a function of its own would cost each exchange a layer more.
                 None => match self.attempts.exchange_deadline(&self.policy) {
@@ -378,11 +385,26 @@ where
         Replay { idempotent: self.incoming.head.idempotent(), whole: !self.progress.began_upload.get() }
     }
 
+    /// Notes why a backend was picked.
+    #[cold]
+    fn explain(&self, pick: &Pick<LocalView>) {
+        let view = pick.view();
+        let key = view.key(self.incoming.client);
+        let query = self.attempts.query(pick.at(), self.incoming.id.bits(), key);
+        self.incoming.note(|notes| notes.attempt(pick.backend().name(), Some(view.explain(pick.index(), &query))));
+    }
+
     /// Counts a failed attempt in the figures of its backend.
     #[cold]
     fn count_failure(&self, failure: &Failure) {
         if let Some(served_by) = &self.served_by {
             let cluster = &self.incoming.plan.clusters[self.forwarded.cluster];
+            let name = served_by.backend().name();
+            if self.incoming.is_explained() {
+                self.incoming.note(|notes| notes.failure(name, failure.to_string()));
+            } else {
+                self.failures.borrow_mut().failure(name, failure.to_string());
+            }
             self.worker.metrics.borrow_mut().record_failure(served_by.backend(), cluster, failure.kind());
         }
     }
@@ -442,7 +464,7 @@ impl<N: Network, R: RequestSource<PipeOf<N>>, W: ResponseSink<PipeOf<N>>> Exchan
     /// Counts and logs the exchange.
     fn account(&mut self, now: Time, status: u16, ending: Ending, error: Option<Cause<'_>>) {
         self.accounted = true;
-        self.worker.account(&Record {
+        let record = Record {
             request: Request::Accepted(self.incoming),
             began: self.incoming.began,
             ended: now,
@@ -466,6 +488,20 @@ impl<N: Network, R: RequestSource<PipeOf<N>>, W: ResponseSink<PipeOf<N>>> Exchan
             cluster: Some(&self.incoming.plan.clusters[self.forwarded.cluster]),
             tries: self.tries,
             error,
-        });
+        };
+        self.worker.account(&record);
+        let has_failed = self.tries > 1 || record.error_kind().is_some();
+        if has_failed || self.incoming.explain.is_some() {
+            self.keep_explanation(&record, has_failed);
+        }
+    }
+
+    /// Keeps the explanation of a request that failed, was sent again, or asked for one.
+    #[cold]
+    fn keep_explanation(&self, record: &Record<'_>, has_failed: bool) {
+        let asked = self.incoming.explain.as_ref().and_then(|notes| notes.take());
+        if asked.is_some() || has_failed {
+            self.worker.explanations.keep(record, asked.unwrap_or_else(|| self.failures.take()));
+        }
     }
 }

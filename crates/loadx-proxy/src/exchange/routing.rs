@@ -4,12 +4,15 @@ use std::borrow::Cow;
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use loadx_core::route::path::Target;
 use loadx_core::route::{self, Action, Decided, Endpoint, Fields, Forward, Request, Respond, Verdict};
 use loadx_core::{ErrorKind, ProxyError};
 use loadx_http::{Changes, Framing};
 
 use crate::context::Worker;
+use crate::explanations::RouteNotTaken;
 use crate::incoming::Incoming;
+use crate::limits::ROUTES_EXPLAINED_MAX;
 use crate::messages::Asked;
 use crate::net::Network;
 use crate::request_id::Spelled;
@@ -180,6 +183,9 @@ pub(super) fn decide<N: Network>(worker: &Worker<N>, incoming: &mut Incoming) ->
         let message = "this host asks for other certificates of clients than the connection; connect again";
         return refused(421, ErrorKind::HttpRequestError, message);
     }
+    if incoming.is_explained() {
+        note_routes(incoming);
+    }
     let (route, verdict) = match listener.https_port {
         Some(port) => (None, route::redirect_to_https(port, &RequestView(incoming))),
         None => {
@@ -206,6 +212,26 @@ pub(super) fn decide<N: Network>(worker: &Worker<N>, incoming: &mut Incoming) ->
     };
     incoming.route = route;
     decision
+}
+
+/// Notes which routes do not match, and why.
+#[cold]
+fn note_routes(incoming: &Incoming) {
+    let view = RequestView(incoming);
+    let Ok(target) = Target::read(view.target()) else { return };
+    let host = route::path::host(view.authority());
+    let routes = &incoming.plan.routes;
+    let others = routes.explain(&view.asked(&host, &target));
+    incoming.note(|notes| {
+        notes.not_taken = others
+            .into_iter()
+            .take(ROUTES_EXPLAINED_MAX)
+            .map(|(index, mismatch)| RouteNotTaken {
+                route: routes.routes()[index].name.to_string(),
+                why: mismatch.to_string(),
+            })
+            .collect();
+    });
 }
 
 fn refused(status: u16, kind: ErrorKind, message: &str) -> Decision {
@@ -256,6 +282,21 @@ pub(super) fn response_lines(incoming: &Incoming, out: &mut Vec<u8>) {
         }
     }
     out.extend_from_slice(incoming.hsts_line().as_bytes());
+}
+
+/// Writes the field line that tells a client who asked for an explanation where the request went.
+#[cold]
+pub(super) fn put_explained(incoming: &Incoming, backend: &str, cluster: &str, out: &mut Vec<u8>) {
+    let plain = |text: &str| text.replace(|character: char| !(' '..='~').contains(&character), "?");
+    let route = incoming.route_name().unwrap_or("-");
+    let line = format!(
+        "X-LoadX-Explained: route={}; cluster={}; backend={}; loadx ctl explain {}\r\n",
+        plain(route),
+        plain(cluster),
+        plain(backend),
+        incoming.id
+    );
+    out.extend_from_slice(line.as_bytes());
 }
 
 /// The field of the backend that a field of LoadX replaces: of two lines of Strict-Transport-Security, a browser heeds only

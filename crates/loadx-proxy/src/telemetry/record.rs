@@ -118,7 +118,7 @@ impl<'a> Record<'a> {
     }
 
     /// Why the client did not get a complete response of a backend, or got an error of the backend.
-    pub(super) fn error_kind(&self) -> Option<ErrorKind> {
+    pub(crate) fn error_kind(&self) -> Option<ErrorKind> {
         let of_backend = || (self.status >= 500 && self.backend.is_some()).then_some(ErrorKind::BackendStatus);
         self.error.map(|cause| cause.kind).or_else(of_backend)
     }
@@ -172,8 +172,16 @@ impl<'a> Request<'a> {
         }
     }
 
+    /// The host, as far as known.
+    pub(crate) fn host(&self) -> Option<&'a [u8]> {
+        match self {
+            Request::Accepted(incoming) => Some(incoming.head.authority()),
+            Request::Refused { host, .. } => *host,
+        }
+    }
+
     /// The name of the listener.
-    pub(super) fn listener_name(&self) -> Option<&'a str> {
+    pub(crate) fn listener_name(&self) -> Option<&'a str> {
         match self {
             Request::Accepted(incoming) => Some(&incoming.plan.listeners[incoming.listener].name),
             Request::Refused { .. } => None,

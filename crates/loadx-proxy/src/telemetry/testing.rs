@@ -61,6 +61,7 @@ pub(super) fn incoming(plan: Arc<Plan>, head: &[u8]) -> Incoming {
         client: [192, 0, 2, 1].into(),
         head: request,
         trace: None,
+        explain: None,
         is_spare: false,
         route: Some(0),
     }

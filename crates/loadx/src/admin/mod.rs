@@ -5,6 +5,7 @@
 pub(crate) mod api;
 mod dashboard;
 mod describe;
+mod explanations;
 mod metrics;
 mod peer;
 mod planned;
@@ -184,6 +185,7 @@ pub(crate) fn start(opened: Opened, manager: &Manager) -> Result<Admin, Trouble>
             accepting.push(runtime.spawn(serve::unix(listener, router.clone(), manager.clone())));
         }
         if let Some((listeners, token)) = opened.tcp {
+            manager.proxy().explain_for(move |sent| token.is_of(sent));
             if let Some(actions) = manager.proxy().dashboard_actions() {
                 accepting.push(runtime.spawn(dashboard::obey(actions, token, manager.clone())));
             }

@@ -28,6 +28,7 @@ mod docs;
 mod drains;
 mod endpoints;
 mod explain;
+mod explanations;
 mod failover;
 mod forwarding;
 mod grpc;

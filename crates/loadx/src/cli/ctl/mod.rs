@@ -1,6 +1,7 @@
 //! `loadx ctl`: looks at a running LoadX, and changes it.
 
 pub(super) mod client;
+mod explain;
 mod print;
 
 use std::path::{Path, PathBuf};
@@ -88,6 +89,11 @@ enum Command {
         /// The new binary [default: the path of the running binary]
         #[arg(long, value_name = "PATH")]
         binary: Option<PathBuf>,
+    },
+    /// Show why a request was served as it was: a request that failed, was sent again, or asked with X-LoadX-Explain
+    Explain {
+        /// The id of the request, from X-Request-Id or the access log [default: a list of those that are known]
+        id: Option<String>,
     },
     /// Print the events from now on, until Ctrl-C
     Events,
@@ -222,6 +228,21 @@ impl Ctl {
             }
             Command::Reload(expected) => self.changed(Method::POST, &format!("/v1/reload{}", expected.query()), false),
             Command::Upgrade { binary } => self.upgrade(binary.as_deref()),
+            Command::Explain { id: None } => {
+                let all: Vec<Value> = self.client.ask(Method::GET, "/v1/explanations")?;
+                self.print(&all, |all| explain::list(all))
+            }
+            Command::Explain { id: Some(id) } => {
+                let found: Vec<Value> =
+                    self.client.ask(Method::GET, &format!("/v1/explanations?id={}", segment(id)))?;
+                let Some(last) = found.last() else {
+                    return Err(Trouble::Failure(format!(
+                        "LoadX knows no explanation of the request {id}\n  help: LoadX keeps the last 64 of each worker that failed \
+                         or were sent again; send X-LoadX-Explain with the token of the admin API to have others explained"
+                    )));
+                };
+                self.print(last, explain::one)
+            }
             Command::Events => self.events(),
             Command::LogLevel { level } => {
                 let set: LogLevel =
