@@ -45,6 +45,12 @@ impl Handle {
         self.ask(Command::Explanations).await
     }
 
+    /// What goes on, as JSON each second: what pages need at first, and the messages from now on. `None` when as many follow
+    /// already as may.
+    pub fn live(&self) -> Option<(Arc<str>, broadcast::Receiver<Arc<str>>)> {
+        self.shared.live.subscribe()
+    }
+
     /// What pages of the dashboard want of backends from now on. Without a receiver the pages cannot change anything. `None` if
     /// there is a receiver already.
     pub fn dashboard_actions(&self) -> Option<mpsc::Receiver<BackendAction>> {

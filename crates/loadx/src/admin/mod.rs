@@ -6,6 +6,7 @@ pub(crate) mod api;
 mod dashboard;
 mod describe;
 mod explanations;
+mod live;
 mod metrics;
 mod peer;
 mod planned;

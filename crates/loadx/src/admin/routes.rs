@@ -60,6 +60,7 @@ pub(super) fn router() -> (axum::Router<Manager>, utoipa::openapi::OpenApi) {
         .routes(routes!(connections))
         .routes(routes!(events))
         .routes(routes!(super::metrics::metrics))
+        .routes(routes!(super::live::live))
         .routes(routes!(super::explanations::explanations))
         .routes(routes!(log_level))
         .split_for_parts()

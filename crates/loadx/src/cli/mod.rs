@@ -15,6 +15,7 @@ mod plan;
 mod route;
 mod run;
 mod sim;
+mod top;
 mod watch;
 
 use std::process::ExitCode;
@@ -56,6 +57,8 @@ enum Command {
     Plan(plan::PlanArguments),
     /// Look at a running LoadX and change it: drain a backend, apply a config on trial, follow the events
     Ctl(ctl::CtlArguments),
+    /// Show a running LoadX live in the terminal: figures, every backend, events; drain with a key
+    Top(top::TopArguments),
     /// Show where the config sends a request, what the backend would get, and why other routes do not match
     Route(route::RouteArguments),
     /// Show, export or install the certificate of the local authority, which signs for localhost and *.internal
@@ -94,6 +97,7 @@ impl Arguments {
             Command::Check(arguments) => check::check(&arguments),
             Command::Plan(arguments) => plan::plan(&arguments),
             Command::Ctl(arguments) => ctl::ctl(&arguments),
+            Command::Top(arguments) => top::top(&arguments),
             Command::Route(arguments) => route::route(&arguments),
             Command::Ca(arguments) => ca::ca(&arguments),
             Command::Certs(arguments) => certs::certs(&arguments),

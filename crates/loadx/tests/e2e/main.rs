@@ -62,6 +62,7 @@ mod systemd;
 mod terminal;
 mod tls;
 mod tls_judges;
+mod top;
 mod traps;
 mod trials;
 mod upgrade;

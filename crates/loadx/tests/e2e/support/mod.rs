@@ -15,9 +15,9 @@ use std::time::{Duration, Instant};
 pub(crate) use client::{Client, Response};
 pub(crate) use origin::{Connection, Origin};
 pub(crate) use ports::{unused_address, unused_ports};
-pub(crate) use process::{LoadX, Output, loadx, signal_to, start};
+pub(crate) use process::{LoadX, Output, command, loadx, signal_to, start};
 pub(crate) use programs::{Demo, TestBackend};
-pub(crate) use terminal::Terminal;
+pub(crate) use terminal::{Terminal, pair as terminal_pair};
 
 /// The longest time of each wait, far longer than a wait should take.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);

@@ -79,7 +79,7 @@ impl Drop for Started {
     }
 }
 
-pub(super) fn command() -> Command {
+pub(crate) fn command() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_loadx"));
     command.stdin(Stdio::null()).env("NO_COLOR", "1");
     command
