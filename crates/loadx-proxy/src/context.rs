@@ -18,13 +18,14 @@ use crate::date::Date;
 use crate::downstream::parking::Parking;
 use crate::downstream::sessions::Sessions;
 use crate::explanations::Explanations;
+use crate::incoming::{Incoming, RequestSpans};
 use crate::limits::DESERTED_LOOK;
 use crate::messages::{Asked, Census, EndpointAnswer, Mailbox, Question, Report};
 use crate::net::{Network, PipeOf, Stream as _, StreamOf};
 use crate::pipes::Pipes;
 use crate::request_id::RequestId;
 use crate::shared::{LocalPlan, LocalView, Shared};
-use crate::telemetry::{AccessLog, Cause, Holdings, Record, Request, Shard};
+use crate::telemetry::{AccessLog, Cause, Holdings, Record, Request, Shard, Spans};
 use crate::tls::Handshakes;
 use crate::tunnels::Tunnels;
 use crate::upstream::h2::Links;
@@ -48,6 +49,7 @@ pub(crate) struct Worker<N: Network> {
     /// Of each listener that is no more in the present plan and still has clients, the last plan with the listener.
     former_plans: RefCell<Vec<(ListenerId, LocalPlan)>>,
     pub(crate) log: AccessLog,
+    pub(crate) spans: Spans,
     date: Date,
     /// The ways to all workers, by index.
     pub(crate) mailboxes: Vec<Mailbox<N>>,
@@ -112,6 +114,7 @@ impl<N: Network> Worker<N> {
             plan: RefCell::new(plan),
             plan_version: Cell::new(version),
             former_plans: RefCell::default(),
+            spans: Spans::new(shared.spans.sender()),
             shared,
             log,
             date: Date::default(),
@@ -280,6 +283,13 @@ impl<N: Network> Worker<N> {
     pub(crate) fn account(&self, record: &Record<'_>) {
         self.metrics.borrow_mut().record(record);
         self.log.write(record);
+        if let Request::Accepted(Incoming { trace: Some(trace), .. }) = record.request
+            && let Some(RequestSpans { own, attempts }) = &trace.spans
+        {
+            let (_, caller) = trace.parent.ids();
+            let parent = (!trace.is_begun).then_some(caller);
+            self.spans.add(record, trace.parent, parent, *own, &attempts.borrow());
+        }
     }
 
     /// Counts and logs a request that was refused before it became an exchange.

@@ -13,7 +13,7 @@ use crate::live::BackendAction;
 use crate::messages::{Applied, Asked, Command, EndpointAnswer, HandedOver, Question};
 use crate::observed::{EventRecord, Observed};
 use crate::shared::Shared;
-use crate::telemetry::Format;
+use crate::telemetry::{Format, SpanBatch};
 
 /// Sends commands to a running proxy. A handle does not keep the proxy running.
 #[derive(Clone, Debug)]
@@ -43,6 +43,11 @@ impl Handle {
     /// When the proxy is stopping.
     pub async fn explanations(&self) -> Result<Vec<Explanation>, ApplyError> {
         self.ask(Command::Explanations).await
+    }
+
+    /// The spans of traced requests from now on, for the task that sends them; `None` if somebody gets them already.
+    pub fn spans(&self) -> Option<mpsc::Receiver<SpanBatch>> {
+        self.shared.spans.take_receiver()
     }
 
     /// What goes on, as JSON each second: what pages need at first, and the messages from now on. `None` when as many follow

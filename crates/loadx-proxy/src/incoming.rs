@@ -4,6 +4,7 @@ use std::cell::RefCell;
 use std::net::IpAddr;
 use std::rc::Rc;
 
+use loadx_core::plan::ProcessPolicy;
 use loadx_core::route::Route;
 use loadx_core::{AttemptPolicy, ErrorKind, ListenerId, ProxyError, Time};
 use loadx_http::grpc::Call;
@@ -17,14 +18,61 @@ use crate::net::{Network, Stream as _, StreamOf};
 use crate::origin::Origin;
 use crate::request_id::RequestId;
 use crate::shared::LocalPlan;
+use crate::telemetry::{AttemptSpan, attempt_id};
 use crate::tls::TlsFacts;
 
 /// The trace of a request.
-#[derive(Copy, Clone, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Trace {
     pub(crate) parent: TraceParent,
     /// Whether LoadX has begun the trace, because the request had none.
     pub(crate) is_begun: bool,
+    /// The spans of the request, if it has spans.
+    pub(crate) spans: Option<RequestSpans>,
+}
+
+/// The spans of a request.
+#[derive(Clone, Debug)]
+pub(crate) struct RequestSpans {
+    /// The id of the span of the exchange.
+    pub(crate) own: u64,
+    /// The attempts that have ended.
+    pub(crate) attempts: RefCell<Vec<AttemptSpan>>,
+}
+
+impl Trace {
+    /// The trace of a request with this head, by the config; `None` if the config wants no traces.
+    fn new<N: Network>(
+        worker: &Worker<N>,
+        process: &ProcessPolicy,
+        head: &RequestHead,
+        bits: u64,
+    ) -> Option<Box<Self>> {
+        if !process.trace_context && process.spans_one_in.is_none() {
+            return None;
+        }
+        let named = named_trace(head);
+        let is_drawn = || process.spans_one_in.is_some_and(|count| count > 0 && bits.is_multiple_of(count));
+        let has_spans = process.spans_one_in.is_some() && named.map_or_else(is_drawn, |parent| parent.is_sampled());
+        let spans = has_spans.then(|| RequestSpans { own: worker.entropy().max(1), attempts: RefCell::default() });
+        match named {
+            Some(parent) => Some(Box::new(Trace { parent, is_begun: false, spans })),
+            None if process.trace_context || has_spans => {
+                let trace_id = u128::from(worker.entropy()) << 64 | u128::from(bits);
+                let parent = TraceParent::new(trace_id, worker.entropy(), has_spans);
+                Some(Box::new(Trace { parent, is_begun: true, spans }))
+            }
+            None => None,
+        }
+    }
+
+    /// The traceparent for an attempt at a backend, from 1; `None` if the backend gets that of the request.
+    pub(crate) fn of_attempt(&self, attempt: usize) -> Option<TraceParent> {
+        match &self.spans {
+            Some(spans) => Some(self.parent.after(attempt_id(spans.own, attempt))),
+            None => self.is_begun.then_some(self.parent),
+        }
+    }
 }
 
 /// The trace that a request names; `None` if there is none, or more than one.
@@ -87,13 +135,7 @@ impl Incoming {
         let address = client_address(&head, origin.ip, &plan.process.trusted_proxies);
         let kept = head.request_id().filter(|_| address.peer_trusted);
         let bits = worker.entropy();
-        let trace = plan.process.trace_context.then(|| {
-            let begun = || {
-                let trace_id = u128::from(worker.entropy()) << 64 | u128::from(bits);
-                Trace { parent: TraceParent::new(trace_id, worker.entropy(), false), is_begun: true }
-            };
-            Box::new(named_trace(&head).map_or_else(begun, |parent| Trace { parent, is_begun: false }))
-        });
+        let trace = Trace::new(worker, &plan.process, &head, bits);
         let explain = worker.shared.explain.note_for(&head);
         Ok(Incoming {
             explain,

@@ -275,3 +275,12 @@ pub const EXPLANATIONS_MAX: usize = 64;
 
 /// The routes that an explanation names.
 pub const ROUTES_EXPLAINED_MAX: usize = 100;
+
+/// The spans that a worker collects before it hands them on; it also does so each second.
+pub const SPANS_BATCH: usize = 128;
+
+/// The batches of spans that wait to be sent; further ones are lost.
+pub const SPAN_BATCHES_MAX: usize = 256;
+
+/// The longest text of a client in a span, in bytes.
+pub const SPAN_TEXT_BYTES_MAX: usize = 1_024;

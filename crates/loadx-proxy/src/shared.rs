@@ -3,18 +3,19 @@
 use std::cell::RefCell;
 use std::ops::Deref;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::ArcSwap;
 use loadx_core::View;
 use loadx_core::plan::{ClusterSlot, Plan};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
 use crate::client_counts::{ClientCounts, CountedClient};
 use crate::explain_rule::ExplainRule;
-use crate::limits::SPARE_PLACES;
+use crate::limits::{SPAN_BATCHES_MAX, SPARE_PLACES};
 use crate::live::Live;
+use crate::telemetry::SpanBatch;
 use crate::tls::{TlsBackends, TlsListeners};
 
 /// What one running proxy shares among its threads.
@@ -38,6 +39,8 @@ pub(crate) struct Shared {
     pub(crate) loads: Box<[WorkerLoad]>,
     /// Which requests may ask for an explanation.
     pub(crate) explain: ExplainRule,
+    /// The way of spans to the task that sends them.
+    pub(crate) spans: SpanQueue,
     /// What open pages of the dashboard get.
     pub(crate) live: Live,
 }
@@ -46,6 +49,31 @@ pub(crate) struct Shared {
 #[derive(Debug, Default)]
 #[repr(align(128))]
 struct CachePadded(AtomicU64);
+
+/// The way of spans to the task that sends them.
+#[derive(Debug)]
+pub(crate) struct SpanQueue {
+    sender: mpsc::Sender<SpanBatch>,
+    receiver: Mutex<Option<mpsc::Receiver<SpanBatch>>>,
+}
+
+impl Default for SpanQueue {
+    fn default() -> Self {
+        let (sender, receiver) = mpsc::channel(SPAN_BATCHES_MAX);
+        SpanQueue { sender, receiver: Mutex::new(Some(receiver)) }
+    }
+}
+
+impl SpanQueue {
+    pub(crate) fn sender(&self) -> mpsc::Sender<SpanBatch> {
+        self.sender.clone()
+    }
+
+    /// The receiving end; only the first caller gets it.
+    pub(crate) fn take_receiver(&self) -> Option<mpsc::Receiver<SpanBatch>> {
+        self.receiver.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+}
 
 impl Shared {
     pub(crate) fn new(plan: Arc<Plan>, workers: usize, tls: TlsListeners, tls_to_backends: TlsBackends) -> Self {
@@ -58,6 +86,7 @@ impl Shared {
             is_short_of_memory: AtomicBool::new(false),
             version: CachePadded::default(),
             explain: ExplainRule::default(),
+            spans: SpanQueue::default(),
             live: Live::default(),
             loads: (0..workers).map(|_| Default::default()).collect(),
         }

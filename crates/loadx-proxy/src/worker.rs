@@ -73,6 +73,7 @@ pub(crate) async fn run<N: Network>(
     worker.pool.clear();
     worker.links.clear();
     worker.log.flush();
+    worker.spans.flush();
     Ok(())
 }
 
@@ -189,5 +190,6 @@ async fn sweep<N: Network>(worker: Rc<Worker<N>>) {
         worker.pool.polled_since(mark);
         worker.parking.expire(worker.clock.now());
         worker.sweep_pool();
+        worker.spans.flush();
     }
 }

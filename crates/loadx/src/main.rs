@@ -11,6 +11,7 @@ mod memory;
 mod memory_use;
 mod open_files;
 mod signals;
+mod spans;
 mod systemd;
 mod traps;
 mod trouble;

@@ -2,7 +2,7 @@
 //!
 //! The reader, the JSON Schema and the defaults use this list.
 
-use super::log_file::{FileLogFilter, LogField, LogFormat};
+use super::log_file::{FileLogFilter, FileTracing, LogField, LogFormat};
 use super::reader::At;
 use super::resilience_file::FileResilience;
 use super::routing_file::{FileAdmin, FileBackend, FileCluster, FileListener, FileRoute};
@@ -48,6 +48,8 @@ file_object! {
             workers: Whole<1, 1_024>,
             /// The file to which LoadX appends the access log. Without this key: standard output.
             log_file: Text,
+            /// Where spans of requests go, for OpenTelemetry. Without this key: nowhere.
+            tracing: FileTracing,
             /// Which requests the access log shows. Without this key: all.
             log_filter: FileLogFilter,
             /// The longest time of an exchange, in seconds, from the head of the request to the end of the response;

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use super::Faults;
 use super::health_file::StatusRange;
 use super::reader::{At, Node, Problem, Read, nearest};
-use super::values::{Seconds, Whole, one_of};
+use super::values::{Seconds, Text, Whole, one_of};
 use crate::route::{Template, TemplateFault, Variables};
 
 /// The format of a line of the access log.
@@ -238,6 +238,23 @@ impl Read for LogField {
 
     fn read(node: Node<'_>, faults: &mut Faults) -> Option<Self> {
         one_of(node, faults, &LOG_FIELDS)
+    }
+}
+
+file_object! {
+    /// Where spans of requests go, for OpenTelemetry.
+    FileTracing {
+        required {
+            /// The address of a receiver of OTLP over HTTP, such as "http://localhost:4318"; LoadX adds /v1/traces if there is no path.
+            otlp: Text,
+        }
+        optional {}
+        default {
+            /// Of the requests that no caller traces, one in so many is traced; 0: only those that their callers trace.
+            one_in: Whole<0, 1_000_000_000> = Whole(1),
+            /// The name of the service in traces.
+            service: Text = Text("loadx".to_owned()),
+        }
     }
 }
 

@@ -45,6 +45,7 @@ pub use model::{
     AccessLogConfig, AcmeChallenge, AcmeConfig, AdminConfig, AdminSocket, BackendProtocol, BackendTls,
     BackendTransport, CertificateFiles, ClientLimits, ClusterConfig, Config, ConnectionsPerClient, HealthKeys,
     HostPort, ListenerConfig, LogFilter, ProxyVersion, Signature, Timeouts, TlsConfig, TlsProfile, TokenSource,
+    TracingConfig,
 };
 pub use tls::is_local_name;
 

@@ -37,6 +37,8 @@ pub struct Config {
     pub signature: Signature,
     /// Whether requests that name no trace get a traceparent.
     pub trace_context: bool,
+    /// Where spans of requests go; `None`: nowhere.
+    pub tracing: Option<TracingConfig>,
     /// The access log; `None` when the log is off.
     pub access_log: Option<AccessLogConfig>,
     /// Whether `/__metrics__` answers.
@@ -401,6 +403,19 @@ pub struct LogFilter {
     pub slower_than: Option<Duration>,
     /// One request in so many.
     pub one_in: Option<u64>,
+}
+
+/// Where spans of requests go.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TracingConfig {
+    /// The host of the receiver.
+    pub at: HostPort,
+    /// The path of the receiver.
+    pub path: String,
+    /// Of the requests that no caller traces, one in so many is traced; 0: none.
+    pub one_in: u64,
+    /// The name of the service in traces.
+    pub service: String,
 }
 
 /// The access log.

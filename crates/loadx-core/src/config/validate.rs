@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::checker::Checker;
 use super::file::FileConfig;
-use super::log_file::{FileLogFilter, LogField};
+use super::log_file::{FileLogFilter, FileTracing, LogField};
 use super::reader::{At, Place, Problem, Typed as _};
 use super::routing::{Names, route_to_the_only_cluster};
 use super::routing_file::{FileBackendEntry, FileCluster, FileRoute};
@@ -12,7 +12,7 @@ use super::routing_values::{GrpcStatusWord, ProtocolWord, ProxyWord, ResolveWord
 use super::values::Seconds;
 use super::{
     AccessLogConfig, BackendProtocol, BackendTransport, ClientLimits, ClusterConfig, Config, ConnectionsPerClient,
-    Faults, HealthKeys, HostPort, ListenerConfig, LogFilter, ProxyVersion, Signature, Timeouts,
+    Faults, HealthKeys, HostPort, ListenerConfig, LogFilter, ProxyVersion, Signature, Timeouts, TracingConfig,
 };
 use crate::{AttemptPolicy, BackendSpec, GrpcStatuses};
 
@@ -81,6 +81,7 @@ impl Checker<'_> {
             },
             signature: Signature { via: file.via.map(|via| via.value.0), forwarded: file.forwarded },
             trace_context: file.trace_context,
+            tracing: file.tracing.as_ref().and_then(|tracing| self.tracing(&tracing.value)),
             access_log: file.enable_logging.then(|| AccessLogConfig {
                 format: file.log_format,
                 fields: self.log_fields(&file.log_fields),
@@ -115,6 +116,16 @@ impl Checker<'_> {
             fields.push(field.value);
         }
         fields
+    }
+
+    fn tracing(&mut self, typed: &FileTracing) -> Option<TracingConfig> {
+        let url = &typed.otlp.value.0;
+        let Some((at, path)) = receiver(url) else {
+            let message = format!("\"{url}\" is no address of a receiver");
+            self.fault(typed.otlp.place, Problem::new(message, "write something like \"http://localhost:4318\""));
+            return None;
+        };
+        Some(TracingConfig { at, path, one_in: typed.one_in.0, service: typed.service.0.clone() })
     }
 
     fn log_filter(&mut self, place: Place, typed: &FileLogFilter) -> LogFilter {
@@ -315,4 +326,18 @@ fn spec(backend: &FileBackendEntry) -> BackendSpec {
             }
         }
     }
+}
+
+/// Host, port and path of `http://HOST[:PORT][/PATH]`.
+fn receiver(url: &str) -> Option<(HostPort, String)> {
+    let rest = url.strip_prefix("http://")?;
+    let (authority, path) = rest.find('/').map_or((rest, "/v1/traces"), |at| rest.split_at(at));
+    let path = if path == "/" { "/v1/traces" } else { path };
+    let (host, port) = match authority.rsplit_once(':') {
+        Some((host, port)) if !port.ends_with(']') => (host, port.parse().ok().filter(|port| *port > 0)?),
+        _ => (authority, 4_318),
+    };
+    let host = host.trim_start_matches('[').trim_end_matches(']');
+    let is_plain = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic());
+    (is_plain(host) && is_plain(path)).then(|| (HostPort { host: host.into(), port }, path.to_owned()))
 }

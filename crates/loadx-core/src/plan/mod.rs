@@ -99,6 +99,8 @@ pub struct ProcessPolicy {
     pub signature: Signature,
     /// Whether requests that name no trace get a traceparent.
     pub trace_context: bool,
+    /// Of the requests that no caller traces, one in so many has spans (0: none); `None` if no request has spans.
+    pub spans_one_in: Option<u64>,
     /// Peers whose X-Forwarded fields LoadX trusts.
     pub trusted_proxies: Vec<IpNet>,
     /// Clients that the status endpoints answer.
@@ -122,6 +124,7 @@ impl ProcessPolicy {
             client_limits: config.client_limits.clone(),
             signature: config.signature.clone(),
             trace_context: config.trace_context,
+            spans_one_in: config.tracing.as_ref().map(|tracing| tracing.one_in),
             trusted_proxies: config.trusted_proxies.clone(),
             endpoints_allow: config.endpoints_allow.clone(),
             metrics: config.metrics,

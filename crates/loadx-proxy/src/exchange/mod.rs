@@ -38,7 +38,7 @@ use crate::sides::{
     BodySink as _, BodySource as _, Ending, Inbound, OwnResponse, RelayFault, RequestSource, ResponseSink,
     grpc_status_of,
 };
-use crate::telemetry::{Cause, Record, Request, Waits};
+use crate::telemetry::{AttemptSpan, Cause, Record, Request, Waits};
 use crate::upstream::{h1, h2};
 
 use failure::{client_gone, upload_failure};
@@ -313,6 +313,9 @@ where
                 timer.now();
             }
             let ended = self.ended(&pick, &attempt, timer.latest());
+            if self.incoming.trace.is_some() {
+                self.note_span(&pick, &attempt, timer.now());
+            }
             if let Some(observation) = pick.finish(ended) {
                 self.worker.report(id, observation);
             }
@@ -383,6 +386,26 @@ where
     /// Whether a retry of the request is safe and possible.
     fn replay(&self) -> Replay {
         Replay { idempotent: self.incoming.head.idempotent(), whole: !self.progress.began_upload.get() }
+    }
+
+    /// Notes an attempt that has ended for the spans of the request, if the request has spans.
+    #[cold]
+    fn note_span(&self, pick: &Pick<LocalView>, attempt: &Result<Answer<N>, Failure>, ended: Time) {
+        if let Some(spans) = self.incoming.trace.as_ref().and_then(|trace| trace.spans.as_ref()) {
+            let backend = pick.backend();
+            spans.attempts.borrow_mut().push(AttemptSpan {
+                backend: backend.name().to_owned(),
+                address: backend.addresses().first().map(ToString::to_string).unwrap_or_default(),
+                began: pick.at(),
+                ended,
+                status: match attempt {
+                    Ok(answer) => answer.status,
+                    Err(Failure::Status { status }) => *status,
+                    Err(_) => 0,
+                },
+                failure: attempt.as_ref().err().map(|failure| failure.kind().as_str()),
+            });
+        }
     }
 
     /// Notes why a backend was picked.

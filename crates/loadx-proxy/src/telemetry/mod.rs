@@ -22,6 +22,7 @@ mod log_text;
 mod log_writer;
 mod record;
 mod request_counts;
+mod spans;
 #[cfg(test)]
 mod testing;
 mod wall_clock;
@@ -35,3 +36,5 @@ pub(crate) use json::round;
 pub(crate) use live::{Between, bounds as live_bounds};
 pub(crate) use log_writer::{LogSender, LogWriter, LostLines, join as join_logs, start as start_log};
 pub(crate) use record::{Cause, Record, Request, Waits};
+pub(crate) use spans::{AttemptSpan, Spans, attempt_id};
+pub use spans::{SpanBatch, export_request};

@@ -180,6 +180,14 @@ impl<'a> Request<'a> {
         }
     }
 
+    /// The scheme of the connection.
+    pub(super) fn scheme(&self) -> &'static str {
+        match self {
+            Request::Accepted(incoming) => incoming.scheme(),
+            Request::Refused { .. } => "http",
+        }
+    }
+
     /// The name of the listener.
     pub(crate) fn listener_name(&self) -> Option<&'a str> {
         match self {

@@ -176,6 +176,9 @@ pub(crate) fn start(opened: Opened, manager: &Manager) -> Result<Admin, Trouble>
     let (stop, stopped) = oneshot::channel::<()>();
     let router = serve::router(manager.clone());
     let (mut path, mut accepting, mut copies) = (None, Vec::new(), Vec::new());
+    if let Some(batches) = manager.proxy().spans() {
+        runtime.spawn(crate::spans::export(batches, manager.clone()));
+    }
     {
         let _guard = runtime.enter();
         if let Some(bound) = opened.unix {

@@ -57,6 +57,7 @@ mod routing;
 mod scenarios;
 mod signals;
 mod simulator;
+mod spans;
 mod support;
 mod systemd;
 mod terminal;

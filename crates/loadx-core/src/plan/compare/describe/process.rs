@@ -4,6 +4,7 @@ use super::words::{limit, list, networks, quote, seconds};
 use super::{Effects, Entry, settings};
 use crate::config::{
     AccessLogConfig, AdminConfig, AdminSocket, Config, ConnectionsPerClient, LogField, LogFilter, TokenSource,
+    TracingConfig,
 };
 use crate::plan::compare::Part;
 
@@ -19,6 +20,7 @@ pub(super) fn entries(config: &Config) -> Vec<Entry> {
     entries.extend([
         setting("via", config.signature.via.as_deref().map_or_else(|| "off".to_owned(), quote), NEXT_REQUEST),
         setting("trace_context", config.trace_context.to_string(), NEXT_REQUEST),
+        setting("tracing", config.tracing.as_ref().map_or_else(|| "off".to_owned(), receiver), NEXT_REQUEST),
         setting("forwarded", config.signature.forwarded.to_string(), NEXT_REQUEST),
         setting("enable_metrics", config.metrics.to_string(), NEXT_REQUEST),
         setting("enable_dashboard", config.dashboard.to_string(), NEXT_REQUEST),
@@ -96,6 +98,12 @@ fn limits(config: &Config) -> [Entry; 7] {
         setting("max_body_size", body_max, NEXT_REQUEST),
         setting("min_body_rate", format!("{} bytes per second", limits.body_rate_min), NEXT_REQUEST),
     ]
+}
+
+/// A receiver of spans in words.
+fn receiver(tracing: &TracingConfig) -> String {
+    let TracingConfig { at, path, one_in, service } = tracing;
+    format!("http://{at}{path}, one in {one_in}, as {service}")
 }
 
 /// A filter in words.
