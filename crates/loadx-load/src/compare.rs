@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use crate::report::printable;
 use crate::statistics::Difference;
 use crate::{Report, RunResults};
 
@@ -15,6 +16,11 @@ pub struct Comparison<'c> {
 
 /// A figure that is compared: its name, whether more is better, and its value in a run.
 type Figure = (&'static str, bool, fn(&RunResults) -> f64);
+
+/// Whether a run has response times.
+fn has_times(run: &RunResults) -> bool {
+    run.response_times.maximum > 0.0
+}
 
 const FIGURES: [Figure; 7] = [
     ("requests/s", true, |run| run.requests_per_second),
@@ -35,7 +41,9 @@ impl<'c> Comparison<'c> {
     /// The figures that are worse by more than `percent`, in words. With repeated runs on both sides only what is certain
     /// counts; with single runs, every difference counts. The longest response time is left out: one request decides it.
     pub fn worse_by(&self, percent: f64) -> Vec<String> {
-        let figures = FIGURES.iter().filter(|(name, ..)| *name != "maximum ms");
+        let has_times = self.has_times();
+        let figures =
+            FIGURES.iter().filter(|(name, ..)| *name != "maximum ms" && (has_times || !name.ends_with(" ms")));
         let worse = figures.filter_map(|(name, more_is_better, value)| {
             let (before, after) = self.values(*value);
             let Some(found) = Difference::of(&before, &after) else {
@@ -54,6 +62,12 @@ impl<'c> Comparison<'c> {
         let of = |report: &Report| report.each_run().iter().map(value).collect();
         (of(self.before), of(self.after))
     }
+
+    /// Whether all runs have response times.
+    fn has_times(&self) -> bool {
+        let all = [self.before, self.after];
+        all.iter().all(|report| report.each_run().iter().all(has_times))
+    }
 }
 
 impl fmt::Display for Comparison<'_> {
@@ -68,6 +82,9 @@ impl fmt::Display for Comparison<'_> {
         }
         let mut has_margins = false;
         for (name, _, value) in FIGURES {
+            if name.ends_with(" ms") && !self.has_times() {
+                continue;
+            }
             let (was, is) = self.values(value);
             let average = |values: &[f64]| values.iter().sum::<f64>() / values.len().max(1) as f64;
             let (first, second) = (average(&was), average(&is));
@@ -94,7 +111,7 @@ impl fmt::Display for Comparison<'_> {
         let names: BTreeMap<&String, ()> =
             before.backends.keys().chain(after.backends.keys()).map(|name| (name, ())).collect();
         for name in names.keys() {
-            writeln!(f, "  {name:<24} {:>10.1} % {:>10.1} %", share(before, name), share(after, name))?;
+            writeln!(f, "  {:<24} {:>10.1} % {:>10.1} %", printable(name), share(before, name), share(after, name))?;
         }
         Ok(())
     }
@@ -107,7 +124,7 @@ fn load(report: &Report) -> String {
         None => format!("{} requests", report.each_run().first().map_or(0, |run| run.requests)),
     };
     let pace = report.rate.map_or(String::new(), |rate| format!(" and {rate} requests/s"));
-    format!("{extent} at concurrency {}{pace} to {}", report.concurrency, report.url)
+    format!("{extent} at concurrency {}{pace} to {}", report.concurrency, printable(&report.url))
 }
 
 fn share(report: &Report, backend: &str) -> f64 {

@@ -138,6 +138,8 @@ struct Run<O> {
     end: Option<Instant>,
     pace: Option<Pace>,
     started: Cell<u64>,
+    /// Those of them after the warm-up.
+    counted: Cell<u64>,
     /// When the last request of an open loop was sent, since the start of the run.
     last_start: Cell<Duration>,
     behind: Cell<Duration>,
@@ -178,6 +180,7 @@ impl<O: FnMut(&Outcome<'_>)> Run<O> {
             end: plan.duration.and_then(|duration| began.checked_add(duration)),
             pace: plan.rate.map(Pace::new).transpose()?,
             started: Cell::new(0),
+            counted: Cell::new(0),
             last_start: Cell::default(),
             behind: Cell::default(),
             finished: Cell::new(0),
@@ -229,13 +232,16 @@ impl<O: FnMut(&Outcome<'_>)> Run<O> {
     }
 
     fn may_send(&self, moment: Instant) -> bool {
-        self.plan.requests.is_none_or(|requests| self.started.get() < requests)
+        self.plan.requests.is_none_or(|requests| self.counted.get() < requests)
             && self.end.is_none_or(|end| moment < end)
     }
 
     fn start(&self, due: Instant, late: Duration) -> Turn {
         let number = self.started.get();
         self.started.set(number + 1);
+        if due.saturating_duration_since(self.began) >= self.plan.warm_up {
+            self.counted.set(self.counted.get() + 1);
+        }
         let request = if self.plan.mix.len() == 1 { 0 } else { (number % self.plan.mix.len() as u64) as usize };
         Turn { request, due, late }
     }
@@ -262,7 +268,9 @@ impl<O: FnMut(&Outcome<'_>)> Run<O> {
 
     fn unsent(&self, schedule: Schedule, took: Duration) -> u64 {
         let span = self.plan.duration.map_or(took, |duration| duration.min(took)).saturating_sub(self.plan.phase);
-        let due = schedule.due_before(span).min(self.plan.requests.unwrap_or(u64::MAX));
+        let of_warm_up = schedule.due_before(self.plan.warm_up.saturating_sub(self.plan.phase));
+        let most = self.plan.requests.map_or(u64::MAX, |requests| requests.saturating_add(of_warm_up));
+        let due = schedule.due_before(span).min(most);
         due.saturating_sub(self.started.get())
     }
 }

@@ -80,9 +80,13 @@ fn translated(plan: &Plan, request: &Request) -> http::Request<()> {
     for line in request.lines() {
         let Some((name, value)) = line.split_once(':') else { continue };
         let value = value.trim();
+        // HTTP/2 has no fields about the connection (RFC 9113, section 8.2.2).
+        let is_of_connection = ["connection", "keep-alive", "te"].iter().any(|known| name.eq_ignore_ascii_case(known));
         if name.eq_ignore_ascii_case("host") {
             authority = value.to_owned();
-        } else if let (Ok(name), Ok(value)) = (HeaderName::try_from(name), HeaderValue::try_from(value)) {
+        } else if !is_of_connection
+            && let (Ok(name), Ok(value)) = (HeaderName::try_from(name), HeaderValue::try_from(value))
+        {
             built.headers_mut().append(name, value);
         }
     }
@@ -184,13 +188,15 @@ async fn converse(
         }
     }
     let (head, mut body) = response.await.map_err(failed)?.into_parts();
+    // Once the response has begun, the end of the connection is a failure, and not an idle connection that the server closed.
+    let broke_off = |error: h2::Error| Failure::Io(io::Error::other(format!("the response broke off: {error}")));
     let mut content_bytes = 0;
     while let Some(piece) = body.data().await {
-        let piece = piece.map_err(failed)?;
+        let piece = piece.map_err(broke_off)?;
         content_bytes += piece.len() as u64;
-        body.flow_control().release_capacity(piece.len()).map_err(failed)?;
+        body.flow_control().release_capacity(piece.len()).map_err(broke_off)?;
     }
-    body.trailers().await.map_err(failed)?;
+    body.trailers().await.map_err(broke_off)?;
     let mut known = backend.borrow_mut();
     known.clear();
     let named = head.headers.get("x-backend");

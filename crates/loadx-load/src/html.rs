@@ -41,7 +41,7 @@ impl Report {
         }
         if self.timeline.len() > 1 {
             page.push_str("<h2>Requests per second</h2>\n");
-            let rate = |moment: &Moment| moment.requests_per_second;
+            let rate = |moment: &Moment| Some(moment.requests_per_second);
             put_timeline(&mut page, &self.timeline, &[("requests per second", "--one", &rate)]);
             page.push_str("<h2>Response time over the run, in ms</h2>\n");
             let lines: [Line<'_>; 3] = [
@@ -122,7 +122,7 @@ impl Report {
 }
 
 /// A line of a plot: its name, its colour, and its value at a moment.
-type Line<'l> = (&'static str, &'static str, &'l dyn Fn(&Moment) -> f64);
+type Line<'l> = (&'static str, &'static str, &'l dyn Fn(&Moment) -> Option<f64>);
 
 fn put_timeline(page: &mut String, timeline: &[Moment], lines: &[Line<'_>]) {
     let last = timeline.last().map_or(1, |moment| moment.second.max(1)) as f64;
@@ -135,8 +135,10 @@ fn put_timeline(page: &mut String, timeline: &[Moment], lines: &[Line<'_>]) {
         }
         page.push_str("</p>\n");
     }
-    let points = |value: &dyn Fn(&Moment) -> f64| {
-        timeline.iter().map(|moment| (moment.second as f64 / last, value(moment))).collect::<Vec<_>>()
+    let points = |value: &dyn Fn(&Moment) -> Option<f64>| {
+        // A second without responses stays a gap.
+        let known = timeline.iter().filter_map(|moment| Some((moment.second as f64 / last, value(moment)?)));
+        known.collect::<Vec<_>>()
     };
     let lines: Vec<_> = lines.iter().map(|(_, colour, value)| (*colour, points(value))).collect();
     put_plot(page, &lines, &ticks, "");

@@ -18,7 +18,7 @@ pub struct Plan {
     pub protocol: Protocol,
     /// How LoadX checks certificates of the servers; needed for a server with TLS. The protocols of ALPN are set by the run.
     pub tls: Option<Arc<ClientConfig>>,
-    /// The number of requests after which the run ends; `None` means no limit.
+    /// The number of requests after the warm-up after which the run ends; `None` means no limit.
     pub requests: Option<u64>,
     /// The time after which the run sends no further request; `None` means no limit. The run waits for requests under
     /// way.

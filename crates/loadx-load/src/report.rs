@@ -118,12 +118,12 @@ pub struct Moment {
     pub requests_per_second: f64,
     /// Requests that failed.
     pub failed: u64,
-    /// The response time that half of the requests did not exceed, in milliseconds.
-    pub p50: f64,
+    /// The response time that half of the requests did not exceed, in milliseconds; `None` without a complete response.
+    pub p50: Option<f64>,
     /// The same for 99 percent.
-    pub p99: f64,
+    pub p99: Option<f64>,
     /// The longest response time, in milliseconds.
-    pub maximum: f64,
+    pub maximum: Option<f64>,
 }
 
 /// How the schedule of an open loop was kept.
@@ -210,6 +210,9 @@ impl fmt::Display for Report {
         }
         writeln!(f, "  successful   {}", self.successful)?;
         writeln!(f, "  failed       {}", self.failed)?;
+        if self.status_codes.is_empty() {
+            return self.rest(f);
+        }
         latency(f, "response", &self.response_times)?;
         if let Some(since_sent) = &self.response_times_since_sent {
             writeln!(f, "  since sent, without the time that requests waited to be sent:")?;
@@ -224,6 +227,13 @@ impl fmt::Display for Report {
                 number + 1
             )?;
         }
+        self.rest(f)
+    }
+}
+
+impl Report {
+    /// What stands below the response times.
+    fn rest(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         list(f, "status codes", self.status_codes.iter(), self.requests)?;
         list(f, "backends", self.backends.iter(), self.requests)?;
         list(f, "errors", self.errors.iter(), self.requests)?;
@@ -235,6 +245,11 @@ impl fmt::Display for Report {
         }
         Ok(())
     }
+}
+
+/// Without characters that could change a terminal: servers choose some of these texts.
+pub(crate) fn printable(text: &str) -> String {
+    text.chars().map(|character| if character.is_control() { '\u{fffd}' } else { character }).collect()
 }
 
 fn latency(f: &mut fmt::Formatter<'_>, title: &str, times: &Latency) -> fmt::Result {
@@ -255,7 +270,7 @@ fn list<K: fmt::Display>(
     for (key, count) in counts {
         let count = *count.borrow();
         let share = 100.0 * count as f64 / of.max(1) as f64;
-        writeln!(f, "    {key:<24} {count:>8}  {share:5.1} %")?;
+        writeln!(f, "    {:<24} {count:>8}  {share:5.1} %", printable(&key.to_string()))?;
     }
     Ok(())
 }

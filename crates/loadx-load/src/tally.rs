@@ -16,6 +16,9 @@ const LATENCY_MAX_US: u64 = 3_600_000_000;
 /// load generator itself.
 const LATE: Duration = Duration::from_millis(1);
 
+/// The most names of backends that are counted.
+const BACKENDS_MAX: usize = 1_000;
+
 /// The shares of requests at which a report tells the response time, beside the named percentiles.
 const SHARES: [f64; 24] = [
     0.0, 10.0, 20.0, 30.0, 40.0, 50.0, 60.0, 70.0, 75.0, 80.0, 85.0, 90.0, 92.5, 95.0, 97.5, 98.0, 99.0, 99.5, 99.75,
@@ -101,8 +104,11 @@ impl Tally {
         self.last_status.1 += 1;
         if let Some(backend) = answer.backend {
             // Looks the name up by reference first, so that a name is copied once and not for each request.
+            let is_full = self.backends.len() >= BACKENDS_MAX;
             match self.backends.get_mut(backend) {
                 Some(count) => *count += 1,
+                // A server could name a backend of its own in each response.
+                None if is_full => {}
                 None => drop(self.backends.insert(backend.to_owned(), 1)),
             }
         }
@@ -122,7 +128,22 @@ impl Tally {
         self.errors.values().sum::<u64>() + refused
     }
 
-    pub(crate) fn add(&mut self, other: &Tally) {
+    /// Adds the counts of another thread of the same run.
+    pub(crate) fn join(&mut self, other: &Tally) {
+        self.timeline.add(&other.timeline);
+        self.add(other);
+    }
+
+    /// Adds the counts of a later run; `took` is the time of the runs before, without warm-ups.
+    pub(crate) fn follow(&mut self, later: &Tally, took: Duration) {
+        match took {
+            Duration::ZERO => self.timeline.add(&later.timeline),
+            took => self.timeline.follow(&later.timeline, took),
+        }
+        self.add(later);
+    }
+
+    fn add(&mut self, other: &Tally) {
         self.all += other.all;
         self.done += other.done;
         for (kind, count) in &other.errors {
@@ -139,7 +160,6 @@ impl Tally {
         if let (Some(mine), Some(theirs)) = (&mut self.uncorrected, &other.uncorrected) {
             mine.add(theirs).expect("the bounds are the same");
         }
-        self.timeline.add(&other.timeline);
         self.reconnects += other.reconnects;
         self.started_late += other.started_late;
     }

@@ -33,8 +33,8 @@ impl Target {
     pub fn parse(url: &str) -> Result<Target, String> {
         let bad = |what: &str| format!("\"{url}\" {what}; write something like http://localhost:8080/");
         let (tls, rest) = match url.split_once("://") {
-            Some(("http", rest)) => (false, rest),
-            Some(("https", rest)) => (true, rest),
+            Some((scheme, rest)) if scheme.eq_ignore_ascii_case("http") => (false, rest),
+            Some((scheme, rest)) if scheme.eq_ignore_ascii_case("https") => (true, rest),
             Some((scheme, _)) => {
                 return Err(bad(&format!("has the scheme {scheme}; only http and https are supported")));
             }
@@ -50,10 +50,21 @@ impl Target {
             }
             _ => (authority, if tls { 443 } else { 80 }),
         };
+        if authority.contains('@') {
+            // Without the URL in the message: it has a password.
+            return Err(
+                "a URL cannot have a user and a password; send them with -H \"Authorization: Basic ...\"".to_owned()
+            );
+        }
         let host = host.trim_start_matches('[').trim_end_matches(']');
         let path = if path.starts_with('?') { format!("/{path}") } else { path.to_owned() };
         let is_plain = |text: &str| text.bytes().all(|byte| byte > b' ' && byte != 0x7f);
-        if host.is_empty() || !is_plain(host) || !is_plain(&path) || path.contains('#') {
+        if host.is_empty()
+            || host.contains(['<', '>', '"', '*', '\u{feff}'])
+            || !is_plain(host)
+            || !is_plain(&path)
+            || path.contains('#')
+        {
             return Err(bad("is not a URL"));
         }
         let origin = Origin { tls, host: host.to_owned(), port, socket: None };

@@ -57,9 +57,10 @@ impl Results {
 
     /// One report of repeated runs: all requests together, and the results of each run.
     pub fn join(runs: &[Results], plan: &Plan) -> Report {
-        let (mut tally, mut course) = (Tally::new(plan), Course::default());
+        let (mut tally, mut course, mut took) = (Tally::new(plan), Course::default(), Duration::ZERO);
         for run in runs {
-            tally.add(&run.tally);
+            tally.follow(&run.tally, took);
+            took += run.course.took.saturating_sub(plan.warm_up);
             course.follow(&run.course);
         }
         let plan = Plan { warm_up: plan.warm_up * u32::try_from(runs.len()).unwrap_or(u32::MAX), ..plan.clone() };
@@ -138,7 +139,7 @@ fn lock(tally: &Mutex<Tally>) -> std::sync::MutexGuard<'_, Tally> {
 
 fn sum(plan: &Plan, tallies: &[Arc<Mutex<Tally>>]) -> Tally {
     let mut all = Tally::new(plan);
-    tallies.iter().for_each(|tally| all.add(&lock(tally)));
+    tallies.iter().for_each(|tally| all.join(&lock(tally)));
     all
 }
 

@@ -86,18 +86,38 @@ impl Timeline {
         self.slots.iter_mut().zip(&other.slots).for_each(|(mine, theirs)| mine.add(theirs));
     }
 
+    /// Adds a later run, after the whole slots of this one.
+    pub(crate) fn follow(&mut self, later: &Timeline, took: Duration) {
+        let mut later = later.clone();
+        while self.slot_seconds < later.slot_seconds {
+            self.halve();
+        }
+        while later.slot_seconds < self.slot_seconds {
+            later.halve();
+        }
+        let whole = (took.as_secs_f64() / self.slot_seconds as f64).round().max(1.0) as usize;
+        self.slots.resize_with(whole.max(self.slots.len().min(whole)), Slot::new);
+        self.slots.extend(later.slots);
+        while self.slots.len() > SLOTS_MAX {
+            self.halve();
+        }
+    }
+
     /// The results of each slot of a run that took so long. A last slot that the run hardly began tells nothing.
     pub(crate) fn points(&self, took: Duration) -> Vec<Moment> {
         let slots = took.as_secs_f64() / self.slot_seconds as f64;
         let whole = self.slots.len().min(slots.round().max(1.0) as usize);
-        let ms = |us: u64| round(us as f64 / 1_000.0, 3);
+        // A slot without responses has no times: 0 would look like the best of all.
+        let of_some = |slot: &Slot, value: fn(&Histogram<u32>) -> u64| {
+            (!slot.times.is_empty()).then(|| round(value(&slot.times) as f64 / 1_000.0, 3))
+        };
         let point = |(position, slot): (usize, &Slot)| Moment {
             second: position as u64 * self.slot_seconds,
             requests_per_second: round(slot.requests as f64 / self.slot_seconds as f64, 1),
             failed: slot.failed,
-            p50: ms(slot.times.value_at_quantile(0.5)),
-            p99: ms(slot.times.value_at_quantile(0.99)),
-            maximum: ms(slot.times.max()),
+            p50: of_some(slot, |times| times.value_at_quantile(0.5)),
+            p99: of_some(slot, |times| times.value_at_quantile(0.99)),
+            maximum: of_some(slot, Histogram::max),
         };
         self.slots[..whole].iter().enumerate().map(point).collect()
     }
@@ -120,7 +140,7 @@ mod tests {
             assert_eq!((points.len(), points[1].second), (375, 4));
             assert_eq!((points[0].requests_per_second, points[0].failed), (1.3, 1));
             assert_eq!(points[374].requests_per_second, 1.0);
-            assert!((points[0].p50 - 1.0).abs() < 0.01, "{}", points[0].p50);
+            assert!((points[0].p50.unwrap() - 1.0).abs() < 0.01, "{points:?}");
         }
     }
 }

@@ -77,7 +77,8 @@ impl Trace {
 
 /// The trace that a request names; `None` if there is none, or more than one.
 fn named_trace(head: &RequestHead) -> Option<TraceParent> {
-    let mut values = head.values("traceparent");
+    // Connection may name the field, which then ends here.
+    let mut values = head.forwarded_values("traceparent", true);
     let only = values.next().filter(|_| values.next().is_none())?;
     TraceParent::parse(only)
 }

@@ -265,7 +265,7 @@ pub const LIVE_MOMENTS_MAX: usize = 300;
 pub const LIVE_EVENTS_MAX: usize = 50;
 
 /// The most backends that a page shows, of all clusters together.
-pub const LIVE_BACKENDS_MAX: usize = 1_000;
+pub const LIVE_BACKENDS_MAX: usize = 250;
 
 /// What pages want of backends at the same time.
 pub const LIVE_ACTIONS_MAX: usize = 16;

@@ -85,11 +85,13 @@ impl Live {
         action: impl FnOnce(oneshot::Sender<(u16, String)>) -> BackendAction,
     ) -> (u16, String) {
         let (reply, answer) = oneshot::channel();
-        if let Some(actions) = self.actions.get()
-            && actions.try_send(action(reply)).is_ok()
-            && let Ok(answer) = answer.await
-        {
-            return answer;
+        if let Some(actions) = self.actions.get() {
+            if actions.try_send(action(reply)).is_err() {
+                return (503, "LoadX has too many changes to make; try again".to_owned());
+            }
+            if let Ok(answer) = answer.await {
+                return answer;
+            }
         }
         let text = "this LoadX takes no changes from the page; set \"admin\" with an \"address\" and a token";
         (403, text.to_owned())

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::checker::Checker;
 use super::file::FileConfig;
-use super::log_file::{FileLogFilter, FileTracing, LogField};
+use super::log_file::{FileLogFilter, FileTracing, LogField, LogFormat};
 use super::reader::{At, Place, Problem, Typed as _};
 use super::routing::{Names, route_to_the_only_cluster};
 use super::routing_file::{FileBackendEntry, FileCluster, FileRoute};
@@ -83,8 +83,8 @@ impl Checker<'_> {
             trace_context: file.trace_context,
             tracing: file.tracing.as_ref().and_then(|tracing| self.tracing(&tracing.value)),
             access_log: file.enable_logging.then(|| AccessLogConfig {
+                fields: self.log_fields(&file.log_format, &file.log_fields),
                 format: file.log_format,
-                fields: self.log_fields(&file.log_fields),
                 filter: file.log_filter.as_ref().map(|filter| self.log_filter(filter.place, &filter.value)),
                 file: file.log_file.map(|path| path.value.0.into()),
             }),
@@ -106,7 +106,14 @@ impl Checker<'_> {
         }
     }
 
-    fn log_fields(&mut self, typed: &[At<LogField>]) -> Vec<LogField> {
+    fn log_fields(&mut self, format: &LogFormat, typed: &[At<LogField>]) -> Vec<LogField> {
+        if let (LogFormat::Common | LogFormat::Combined | LogFormat::Template(_), Some(first)) = (format, typed.first())
+        {
+            let message = "\"log_fields\" changes nothing in this \"log_format\"";
+            let help =
+                "name the fields in a template, such as \"{client} {status} {user_agent}\", or remove \"log_fields\"";
+            self.fault(first.place, Problem::new(message, help));
+        }
         let mut fields = Vec::new();
         for field in typed {
             if fields.contains(&field.value) {

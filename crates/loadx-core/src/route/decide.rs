@@ -170,11 +170,10 @@ impl Endpoint {
             return None;
         }
         let path = target.split(|byte| *byte == b'?').next().unwrap_or_default();
+        let path = if path == b"/__dashboard__/" { b"/__dashboard__" } else { path };
         let endpoint = Endpoint::ALL.into_iter().find(|endpoint| endpoint.path().as_bytes() == path)?;
-        let takes = match endpoint {
-            Endpoint::DashboardAction => method == b"POST",
-            _ => matches!(method, b"GET" | b"HEAD"),
-        };
+        // What is sent there has a token, which no backend may get, whatever the method.
+        let takes = endpoint == Endpoint::DashboardAction || matches!(method, b"GET" | b"HEAD");
         takes.then_some(endpoint)
     }
 

@@ -1,5 +1,6 @@
 //! What `/__health__`, `/__metrics__` and `/__status__` answer.
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::rc::Rc;
@@ -30,6 +31,8 @@ pub(super) struct Endpoints<N: Network> {
     /// What was measured last, and since when. One measurement runs at a time: each copies every counter of
     /// every worker.
     pub(super) measured: Rc<Mutex<Option<Measured>>>,
+    /// What each worker told last, by its index.
+    pub(super) last_counts: Rc<RefCell<BTreeMap<usize, Box<Shard>>>>,
 }
 
 /// What control knew when it was asked.
@@ -58,6 +61,7 @@ impl<N: Network> Clone for Endpoints<N> {
             mailboxes: self.mailboxes.clone(),
             lost_log_lines: Arc::clone(&self.lost_log_lines),
             measured: Rc::clone(&self.measured),
+            last_counts: Rc::clone(&self.last_counts),
         }
     }
 }
@@ -102,24 +106,28 @@ impl<N: Network> Endpoints<N> {
         }
     }
 
-    /// What all workers counted. One that does not answer in time is left out.
+    /// What all workers counted. Of one that does not answer in time, what it told last: otherwise sums would fall, and whoever
+    /// compares them later would take their rise for new requests.
     async fn measure_anew(&self) -> Shard {
         let mut answers = Vec::new();
-        for mailbox in &self.mailboxes {
+        for (worker, mailbox) in self.mailboxes.iter().enumerate() {
             let (reply, answer) = oneshot::channel();
             if mailbox.send(Order::Measure(reply)).is_ok() {
-                answers.push(answer);
+                answers.push((worker, answer));
             }
         }
         let deadline = tokio::time::Instant::now() + limits::MEASURE_TIMEOUT;
-        let mut shards = Vec::new();
-        for answer in answers {
+        for (worker, answer) in answers {
             match tokio::time::timeout_at(deadline, answer).await {
-                Ok(Ok(shard)) => shards.push(*shard),
-                Ok(Err(_)) | Err(_) => tracing::warn!("a worker did not tell its counts in time"),
+                Ok(Ok(shard)) => {
+                    self.last_counts.borrow_mut().insert(worker, shard);
+                }
+                Ok(Err(_)) | Err(_) => {
+                    tracing::warn!("a worker did not tell its counts in time; the last ones are used");
+                }
             }
         }
-        Shard::merged(&shards)
+        Shard::merged(self.last_counts.borrow().values().map(|shard| &**shard))
     }
 
     /// What was counted: over all clusters together, and of each.

@@ -1,6 +1,7 @@
 //! The metrics in the formats of Prometheus and OpenMetrics: what control knows, and what workers counted.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use loadx_core::BackendSnapshot;
@@ -24,7 +25,11 @@ impl<N: Network> Endpoints<N> {
         out.family(&family::CONFIG_SUCCESSFUL).whole(&[], u64::from(state.config.failure.is_none()));
         clusters(&mut out, &state.clusters);
         backends(&mut out, &state.clusters);
-        out.counted(&counts, &plan);
+        let names = state.clusters.iter().flat_map(|cluster| {
+            let backends = cluster.snapshot.backends.iter();
+            backends.map(|backend| (backend.id, Arc::clone(&cluster.name), Arc::clone(&backend.name)))
+        });
+        out.counted(&counts, &plan, &names.collect::<Vec<_>>());
         let open: usize = self.shared.loads.iter().map(WorkerLoad::connections).sum();
         out.family(&family::CONNECTIONS).whole(&[], open);
         out.family(&family::CONNECTIONS_MAX).whole(&[], plan.process.max_connections);

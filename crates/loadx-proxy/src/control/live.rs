@@ -64,6 +64,10 @@ impl<N: Network> Endpoints<N> {
         let mut told = told.lock().await;
         let counts = self.measure().await;
         let at = self.clock.now();
+        // A page that has just opened waits for the next message of the others: a moment this short would tell nothing.
+        if told.last.as_ref().is_some_and(|(before, _)| at.since(*before) < LIVE_INTERVAL / 2) {
+            return;
+        }
         let last = told.last.replace((at, Rc::clone(&counts)));
         // After a pause there is nothing to compare with that would be true of this moment.
         let Some((before, earlier)) = last.filter(|(before, _)| at.since(*before) <= LIVE_PAUSE_MAX) else {
@@ -117,6 +121,11 @@ impl<N: Network> Endpoints<N> {
             let snapshot = &cluster.snapshot;
             let shown = left.min(snapshot.backends.len());
             left -= shown;
+            let mut backends: Vec<&BackendSnapshot> = snapshot.backends.iter().collect();
+            if shown < backends.len() {
+                // Of many, those that are out of rotation come first.
+                backends.sort_by_key(|backend| backend.admitted);
+            }
             json!({
                 "name": &*cluster.name,
                 "algorithm": snapshot.algorithm.as_str(),
@@ -125,7 +134,7 @@ impl<N: Network> Endpoints<N> {
                 "breaker": snapshot.breaker,
                 "admitted": snapshot.admitted(),
                 "count": snapshot.backends.len(),
-                "backends": snapshot.backends[..shown].iter().map(|backend| describe(between, backend)).collect::<Vec<_>>(),
+                "backends": backends[..shown].iter().map(|backend| describe(between, backend)).collect::<Vec<_>>(),
             })
         });
         json!({

@@ -24,7 +24,7 @@ use tokio::sync::{Mutex, Semaphore, broadcast, mpsc, oneshot};
 use tokio::task::spawn_local;
 
 use crate::clock::Clock;
-use crate::limits::{CONTROL_QUEUE_MAX, PROBES_MAX};
+use crate::limits::{CONTROL_QUEUE_MAX, LIVE_INTERVAL, PROBES_MAX};
 use crate::messages::{Command, Mailbox, Order, Question, Report};
 use crate::net::Network;
 use crate::observed::EventRecord;
@@ -109,6 +109,7 @@ pub(crate) async fn run<N: Network>(mut parts: Parts<N>) -> OpenLog {
         mailboxes: parts.mailboxes,
         lost_log_lines: parts.lost_log_lines,
         measured: Rc::default(),
+        last_counts: Rc::default(),
     };
     loop {
         control.end_drains();
@@ -130,7 +131,11 @@ pub(crate) async fn run<N: Network>(mut parts: Parts<N>) -> OpenLog {
             }
             Some(command) = parts.commands.recv() => control.obey(command, &endpoints),
             Some(question) = parts.questions.recv() => control.answer(question, &endpoints),
-            () = endpoints.shared.live.wanted() => control.tell_pages(&endpoints),
+            () = endpoints.shared.live.wanted() => {
+                if control.pages_told.is_none_or(|told| control.clock.now().since(told) >= LIVE_INTERVAL) {
+                    control.tell_pages(&endpoints);
+                }
+            }
             () = sleep_until(control.clock, control.pages_due()) => control.tell_pages(&endpoints),
             () = sleep_until(control.clock, deadline) => {}
         }

@@ -10,7 +10,8 @@ use crate::sides::OwnResponse;
 /// The page loads its own parts alone, runs no script of others, and lies in no frame.
 const POLICY: &str = "Content-Security-Policy: default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; \
                       connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'\r\n\
-                      X-Content-Type-Options: nosniff\r\nReferrer-Policy: no-referrer\r\n";
+                      X-Content-Type-Options: nosniff\r\nReferrer-Policy: no-referrer\r\n\
+                      Cross-Origin-Opener-Policy: same-origin\r\nCross-Origin-Resource-Policy: same-origin\r\n";
 
 /// A part of the page; `None` for an endpoint that is not a part.
 pub(crate) fn part(endpoint: Endpoint, id: &RequestId) -> Option<OwnResponse<'static>> {

@@ -512,6 +512,11 @@ function start() {
     const from = row === 0 ? "0" : time(bounds[row - 1]);
     return `${clock(at)}: ${heat[row]} requests took ${from} to ${row < bounds.length ? time(bounds[row]) : "longer"}`;
   });
+  listen();
+}
+
+/** Follows the stream. A browser reconnects by itself unless it was refused; then the page tries again later. */
+function listen() {
   const source = new EventSource("/__dashboard__/stream");
   source.addEventListener("opening", (event) => {
     document.body.classList.remove("stale");
@@ -532,8 +537,10 @@ function start() {
   });
   source.addEventListener("error", () => {
     document.body.classList.add("stale");
-    say(byId("word"), source.readyState === EventSource.CLOSED ? "not available" : "reconnecting");
+    const isClosed = source.readyState === EventSource.CLOSED;
+    say(byId("word"), isClosed ? "not available" : "reconnecting");
     byId("word").className = "pill bad";
+    if (isClosed) setTimeout(listen, 5000);
   });
 }
 

@@ -70,7 +70,7 @@ where
             // Looks from time to time whether the connection must close.
             () = tokio::time::sleep(LIVE_INTERVAL) => Ok("".into()),
         };
-        if !worker.keeps_connections() {
+        if !worker.keeps_connections() || !may_see(worker, incoming) {
             return ending(&response.body().send(Piece { content: b"", end: Some(b"") }).await);
         }
         event = match next {
@@ -81,6 +81,14 @@ where
             Err(RecvError::Closed) => return Ending::BrokenOff,
         };
     }
+}
+
+/// Whether the config that runs now still shows the page to this client.
+fn may_see<N: Network>(worker: &Worker<N>, incoming: &Incoming) -> bool {
+    let plan = worker.plan();
+    let id = incoming.plan.listeners[incoming.listener].id;
+    let shows = plan.listener(id).is_some_and(|at| plan.listeners[at].endpoints);
+    shows && plan.process.dashboard && plan.process.shows_endpoints_to(incoming.client)
 }
 
 fn ending<E>(sent: &Result<(), E>) -> Ending {
@@ -116,8 +124,12 @@ pub(super) async fn act<N: Network>(worker: &Worker<N>, incoming: &Incoming) -> 
         let error = ProxyError::new(400, ErrorKind::HttpRequestError, "cluster, backend and Authorization are needed");
         return OwnResponse::error(&error, &incoming.id);
     };
-    let drain = value("drain").map(|text| text == "true");
-    let weight = value("weight").and_then(|text| text.parse().ok());
+    let drain = value("drain").map(|text| text.parse::<bool>()).transpose();
+    let weight = value("weight").map(|text| text.parse::<u32>()).transpose();
+    let (Ok(drain), Ok(weight)) = (drain, weight) else {
+        let error = ProxyError::new(400, ErrorKind::HttpRequestError, "drain is true or false, and weight a number");
+        return OwnResponse::error(&error, &incoming.id);
+    };
     let token = token.to_vec();
     let (status, text) =
         worker.shared.live.act(|reply| BackendAction { token, cluster, backend, drain, weight, reply }).await;

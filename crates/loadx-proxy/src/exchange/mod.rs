@@ -23,8 +23,8 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use loadx_core::{
-    AttemptPolicy, Attempts, Backend, Choice, Ended, ErrorKind, Failure, NoBackend, Outcome, Pick, ProxyError, Replay,
-    Time,
+    AttemptPolicy, Attempts, Backend, Choice, Ended, ErrorKind, Failure, FaultOf, NoBackend, Outcome, Pick, ProxyError,
+    Replay, Time,
 };
 
 use loadx_http::grpc::Status;
@@ -421,14 +421,16 @@ where
     #[cold]
     fn count_failure(&self, failure: &Failure) {
         if let Some(served_by) = &self.served_by {
-            let cluster = &self.incoming.plan.clusters[self.forwarded.cluster];
             let name = served_by.backend().name();
             if self.incoming.is_explained() {
                 self.incoming.note(|notes| notes.failure(name, failure.to_string()));
             } else {
                 self.failures.borrow_mut().failure(name, failure.to_string());
             }
-            self.worker.metrics.borrow_mut().record_failure(served_by.backend(), cluster, failure.kind());
+            // A client that left or broke the rules says nothing about the backend.
+            if failure.kind().fault() != FaultOf::Client {
+                self.worker.metrics.borrow_mut().record_failure(served_by.backend(), failure.kind());
+            }
         }
     }
 

@@ -252,6 +252,10 @@ fn own(incoming: &Incoming) -> Option<Own> {
         && (!endpoint.is_of_dashboard() || process.dashboard)
         && client_known
         && process.shows_endpoints_to(incoming.client);
+    if endpoint == Endpoint::DashboardAction && (!answers || incoming.head.method() != b"POST") {
+        let message = "the dashboard changes nothing here";
+        return Some(Own::Error(ProxyError::new(404, ErrorKind::DestinationNotFound, message)));
+    }
     answers.then(|| match endpoint.is_of_dashboard() {
         true => Own::Dashboard(endpoint),
         false => Own::Endpoint(asked(incoming, endpoint)),

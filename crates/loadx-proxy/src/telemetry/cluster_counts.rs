@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use loadx_core::{ClusterId, ErrorKind};
+use loadx_core::ErrorKind;
 use loadx_http::grpc::Status;
 
 use super::by_id::Counts;
@@ -55,7 +55,6 @@ pub(crate) struct ClusterCounts {
 #[derive(Clone, Debug)]
 pub(crate) struct BackendCounts {
     pub(crate) name: Arc<str>,
-    pub(super) cluster: ClusterId,
     /// The requests whose last attempt was at the backend.
     pub(super) requests: StatusCounts,
     pub(crate) errors: u64,
@@ -157,8 +156,8 @@ impl ClusterCounts {
 }
 
 impl BackendCounts {
-    pub(super) fn new(name: Arc<str>, cluster: ClusterId) -> Self {
-        BackendCounts { name, cluster, requests: StatusCounts::default(), errors: 0, latency_sum_us: 0, failures: None }
+    pub(super) fn new(name: Arc<str>) -> Self {
+        BackendCounts { name, requests: StatusCounts::default(), errors: 0, latency_sum_us: 0, failures: None }
     }
 
     pub(crate) fn requests(&self) -> u64 {

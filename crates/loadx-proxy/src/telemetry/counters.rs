@@ -177,8 +177,8 @@ impl Shard {
             }
             None => kind.into_iter().for_each(|kind| self.error_kinds.count(kind)),
         }
-        if let Some((backend, cluster)) = record.backend.zip(record.cluster) {
-            self.count_at(backend, cluster, record.status, errors, took_us);
+        if let Some(backend) = record.backend {
+            self.count_at(backend, record.status, errors, took_us);
         }
     }
 
@@ -200,21 +200,21 @@ impl Shard {
             counts.took(errors, took_us);
         }
         if let Some(backend) = backend {
-            self.count_at(backend, cluster, status, errors, took_us);
+            self.count_at(backend, status, errors, took_us);
         }
     }
 
     /// Counts an attempt that failed.
-    pub(crate) fn record_failure(&mut self, backend: &Backend, cluster: &ClusterSlot, kind: ErrorKind) {
-        if let Some(counts) = self.backend_mut(backend, cluster) {
+    pub(crate) fn record_failure(&mut self, backend: &Backend, kind: ErrorKind) {
+        if let Some(counts) = self.backend_mut(backend) {
             counts.failures.get_or_insert_default().count(kind);
         }
     }
 
     /// Counts an exchange in the figures of its backend.
     #[inline]
-    fn count_at(&mut self, backend: &Backend, cluster: &ClusterSlot, status: u16, errors: u64, took_us: u64) {
-        if let Some(counts) = self.backend_mut(backend, cluster) {
+    fn count_at(&mut self, backend: &Backend, status: u16, errors: u64, took_us: u64) {
+        if let Some(counts) = self.backend_mut(backend) {
             counts.requests.count(status);
             counts.errors += errors;
             counts.latency_sum_us += took_us;
@@ -223,11 +223,11 @@ impl Shard {
 
     /// The counts of a backend; `None` for a forgotten backend that has left the plan. New counts for its id, which is
     /// never reused, would never be removed.
-    fn backend_mut(&mut self, backend: &Backend, cluster: &ClusterSlot) -> Option<&mut BackendCounts> {
+    fn backend_mut(&mut self, backend: &Backend) -> Option<&mut BackendCounts> {
         match self.backends.entry(backend.id()) {
             Entry::Occupied(counts) => Some(counts.into_mut()),
             Entry::Vacant(_) if backend.has_left() => None,
-            Entry::Vacant(place) => Some(place.insert(BackendCounts::new(backend.shared_name(), cluster.id))),
+            Entry::Vacant(place) => Some(place.insert(BackendCounts::new(backend.shared_name()))),
         }
     }
 
@@ -290,7 +290,7 @@ impl Shard {
     }
 
     /// The sum of the counts of all workers.
-    pub(crate) fn merged(shards: &[Shard]) -> Shard {
+    pub(crate) fn merged<'s>(shards: impl IntoIterator<Item = &'s Shard>) -> Shard {
         let mut all = Shard::new();
         for shard in shards {
             all.add(shard);
@@ -374,8 +374,7 @@ mod tests {
         let view = desired_cluster.view.load_full();
         let record = |shard: &mut Shard, index: usize| {
             let backend = Some(&view.backends()[index]);
-            let cluster = Some(&*desired_cluster);
-            shard.record(&Record { backend, cluster, ..refused(at(1), 5, 200) });
+            shard.record(&Record { backend, ..refused(at(1), 5, 200) });
         };
         let (mut shard, mut idle) = (Shard::new(), Shard::new());
         record(&mut shard, 0);

@@ -29,7 +29,7 @@ pub(super) fn write_human(out: &mut Vec<u8>, time: &Stamp<'_>, record: &Record<'
     out.extend_from_slice(b"B ");
     put_milliseconds(out, record.took());
     out.extend_from_slice(b"ms ");
-    out.extend_from_slice(record.backend.map_or("-", Backend::name).as_bytes());
+    put_escaped(out, record.backend.map_or("-", Backend::name).as_bytes(), put_hex_escape);
     // A config without routes has only the route `default`.
     if let Some(route) = record.request.route().filter(|route| *route != "default") {
         out.extend_from_slice(b" route=");

@@ -1,5 +1,7 @@
 //! Formats a line of the access log by a template. The Common Log Format and its relative are templates of LoadX's own.
 
+use std::time::Duration;
+
 use loadx_core::Backend;
 use loadx_core::config::{LogFormat, LogValue};
 use loadx_core::route::{Piece, Template};
@@ -73,8 +75,12 @@ fn put_value(out: &mut Vec<u8>, value: LogValue, time: &Stamp<'_>, record: &Reco
         LogValue::Bytes => put_number(out, record.content),
         LogValue::Received => put_number(out, record.received),
         LogValue::DurationMs => put_milliseconds(out, record.took()),
-        LogValue::QueueMs => put_milliseconds(out, record.waits.queue),
-        LogValue::ConnectMs => put_milliseconds(out, record.waits.connect),
+        LogValue::QueueMs | LogValue::ConnectMs => {
+            let waited = if value == LogValue::QueueMs { record.waits.queue } else { record.waits.connect };
+            if waited > Duration::ZERO {
+                put_milliseconds(out, waited);
+            }
+        }
         LogValue::HeadMs => {
             if let Some(head) = record.response_head() {
                 put_milliseconds(out, head);
@@ -93,7 +99,6 @@ fn put_value(out: &mut Vec<u8>, value: LogValue, time: &Stamp<'_>, record: &Reco
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
-    use std::time::Duration;
 
     use loadx_core::ErrorKind;
     use loadx_core::route::Variables as _;

@@ -1,11 +1,11 @@
 //! What pages of the dashboard want of backends. The pages send the token of the admin API.
 
-use loadx_core::config::Wanted;
+use loadx_core::config::{ChangeError, Wanted};
 use loadx_proxy::BackendAction;
 use tokio::sync::mpsc;
 
 use super::serve::TokenHash;
-use crate::manager::Manager;
+use crate::manager::{Manager, ManagerError};
 
 /// The one who asks, in the log.
 const BY: &str = "the dashboard";
@@ -14,7 +14,12 @@ const BY: &str = "the dashboard";
 pub(super) async fn obey(mut actions: mpsc::Receiver<BackendAction>, token: TokenHash, manager: Manager) {
     while let Some(BackendAction { token: sent, cluster, backend, drain, weight, reply }) = actions.recv().await {
         let answer = match token.is_of(&sent) {
-            false => (401, "this is not the token of the admin API".to_owned()),
+            false => {
+                tracing::warn!(
+                    "the dashboard sent a wrong token, for the backend {backend:?} of the cluster {cluster:?}"
+                );
+                (401, "this is not the token of the admin API".to_owned())
+            }
             true => {
                 let wanted = drain.map(Wanted::Drain).into_iter().chain(weight.map(Wanted::Weight));
                 let wanted: Vec<Wanted> = wanted.collect();
@@ -32,6 +37,12 @@ async fn change(manager: &Manager, cluster: &str, backend: &str, wanted: &[Wante
     }
     match manager.change((Some(cluster), backend), wanted, None, false, BY).await {
         Ok(done) => (200, done.what),
-        Err(error) => (409, error.to_string()),
+        Err(error) => {
+            let is_unknown = matches!(
+                &error,
+                ManagerError::Change(ChangeError::UnknownCluster(..) | ChangeError::UnknownBackend(..))
+            );
+            (if is_unknown { 404 } else { 409 }, error.to_string())
+        }
     }
 }

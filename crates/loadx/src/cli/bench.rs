@@ -93,6 +93,8 @@ fn find_max(
             Plan { rate: Some(rate), requests: None, duration: Some(arguments.step() + plan.warm_up), ..plan.clone() };
         let report = run(&plan)?.report(&plan);
         if report.interrupted {
+            let so_far = search.found().map_or_else(|| "none".to_owned(), |rate| format!("{rate:.0} requests/s"));
+            print(&format!("interrupted; the highest rate so far: {so_far}\n"))?;
             return Ok(ExitCode::from(INTERRUPTED));
         }
         let miss = goal.miss(&report);

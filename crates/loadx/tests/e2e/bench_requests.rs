@@ -89,9 +89,13 @@ fn faulty_requests_are_explained_and_nothing_is_sent() {
         assert_eq!(output.code, Some(2), "{output:?}");
         assert!(output.stderr.contains(fault) && output.stderr.contains("help: "), "{}", output.stderr);
     }
-    for arguments in
-        [["-H", "no colon"], ["-H", "Transfer-Encoding: chunked"], ["--find-max", "p99"], ["--ca", "/nowhere"]]
-    {
+    for arguments in [
+        ["-H", "no colon"],
+        ["-H", "Transfer-Encoding: chunked"],
+        ["-H", "Content-Length: 3"],
+        ["--find-max", "p99"],
+        ["--ca", "/nowhere"],
+    ] {
         let output = loadx(&[&["bench", "https://localhost:1/"], &arguments[..]].concat());
         assert_eq!(output.code, Some(2), "{output:?}");
     }
@@ -179,4 +183,23 @@ fn head_has_no_content() {
     let origin = Origin::answering("HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\n");
     let (output, results) = bench(&["-n", "4", "-c", "1", "-X", "head", &format!("http://{}/", origin.address())]);
     assert_eq!((output.code, &results["successful"]), (Some(0), &json!(4)), "{output:?}");
+}
+
+#[test]
+fn a_response_over_http2_that_breaks_off_is_a_failure_and_not_sent_again() {
+    // Each connection serves one request whole, and of the second one only a part.
+    let backend = crate::support::h2::backend(&[], |connection| {
+        let Some((stream, _)) = connection.request() else { return };
+        connection.answer(stream, "200", "whole");
+        let Some((stream, _)) = connection.request() else { return };
+        connection.send(crate::support::h2::headers(stream, false, &[(":status", "200"), ("content-length", "9")]));
+        connection.send(crate::support::h2::data(stream, b"part", false));
+    });
+    let url = format!("http://{}/", backend.address());
+    let (output, results) = bench(&["-n", "4", "-c", "1", "--http2", "-X", "POST", &url]);
+    assert_eq!(
+        (output.code, &results["failed"], &results["reconnects"]),
+        (Some(1), &json!(2), &json!(0)),
+        "{output:?}"
+    );
 }

@@ -138,3 +138,50 @@ fn the_documentation_has_every_key_of_the_results() {
     }
     check(&results["response_times"]);
 }
+
+#[test]
+fn requests_are_counted_after_the_warm_up() {
+    let bench = Bench::new();
+    let (_, results) = bench.results(&["-n", "30", "-c", "2", "--warm-up", "0.2"]);
+    assert_eq!(results["requests"], 30, "{results}");
+    assert!(bench.origin.requests().len() > 30);
+}
+
+#[test]
+fn repeated_runs_follow_each_other_in_the_timeline() {
+    let (_, results) = Bench::new().results(&["--duration", "1.2", "--rate", "100", "--runs", "2"]);
+    let timeline = results["timeline"].as_array().unwrap();
+    assert!(timeline.len() >= 2, "{results}");
+    let most = timeline.iter().map(|moment| moment["requests_per_second"].as_f64().unwrap()).fold(0.0, f64::max);
+    assert!(most <= 130.0, "runs must not lie over each other: {results}");
+}
+
+#[test]
+fn a_file_of_results_is_replaced_only_by_results() {
+    let bench = Bench::new();
+    let file = bench.file("results.json");
+    std::fs::write(&file, "former").unwrap();
+    let refused = bench.run(&["-n", "5", "-o", &file, "--find-max", "p99 < 0.001us", "--duration", "0.05"]);
+    assert!(refused.code != Some(0), "{refused:?}");
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), "former");
+    let impossible =
+        bench.run(&["-o", &file, "--find-max", "p99 < 0.001us", "--duration", "0.05", "--warm-up", "0.01"]);
+    assert_eq!(impossible.code, Some(1), "{impossible:?}");
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), "former");
+    let (_, results) = bench.results(&["-n", "5"]);
+    assert_eq!(results["requests"], 5);
+    let left = std::fs::read_dir(bench.folder.path()).unwrap().count();
+    assert_eq!(left, 1, "no draft is left");
+}
+
+#[test]
+fn without_responses_there_are_no_response_times() {
+    let address = crate::support::unused_address();
+    let output = loadx(&["bench", "-n", "5", &format!("http://{address}/")]);
+    assert_eq!(output.code, Some(1));
+    assert!(!output.stdout.contains("p99") && output.stdout.contains("connection refused"), "{output:?}");
+    for url in ["http://user:secret@localhost/", "http://a<b/"] {
+        let output = loadx(&["bench", url]);
+        assert_eq!(output.code, Some(2), "{output:?}");
+    }
+}

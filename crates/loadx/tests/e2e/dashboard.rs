@@ -141,9 +141,15 @@ fn the_token_of_the_admin_api_drains_and_weighs() {
     assert_eq!(state(&loadx)["state"], "drained");
     assert_eq!(act(&loadx, &format!("cluster=web&backend={name}&drain=false&weight=9"), TOKEN).0, 200);
     assert_eq!((&state(&loadx)["weight"], state(&loadx)["state"] == "drained"), (&json!(9), false));
-    for query in ["cluster=web&backend=nobody&drain=true", "cluster=other&backend=b&weight=2"] {
-        assert_eq!(act(&loadx, query, TOKEN).0, 409, "{query}");
+    for (query, status) in [
+        ("cluster=web&backend=nobody&drain=true", 404),
+        ("cluster=other&backend=b&weight=2", 404),
+        ("cluster=web&backend=b&drain=yes", 400),
+        ("cluster=web&backend=b&weight=many", 400),
+    ] {
+        assert_eq!(act(&loadx, query, TOKEN).0, status, "{query}");
     }
+    loadx.wait_for_log("the dashboard sent a wrong token");
     assert_eq!(act(&loadx, &format!("cluster=web&backend={name}"), TOKEN).0, 422);
     assert_eq!(act(&loadx, "drain=true", TOKEN).0, 400);
     let without = LoadX::before(&[first.address()]);
@@ -166,4 +172,39 @@ fn a_browser_shows_and_operates_it() {
         killed.address.to_string(),
     ]));
     assert!(said.trim().ends_with("ok"), "{said}");
+}
+
+#[test]
+fn the_token_never_reaches_a_backend() {
+    let origin = Origin::answering(OK);
+    for settings in [json!({ "enable_dashboard": false }), json!({ "endpoints_allow": ["192.0.2.0/24"] }), json!({})] {
+        let loadx = LoadX::with(&[origin.address()], &settings);
+        for method in ["POST", "GET", "PUT"] {
+            let head =
+                format!("{method} /__dashboard__/backend?cluster=a HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n");
+            let response = loadx.client().send(format!("{head}Authorization: Bearer secret\r\n\r\n")).response();
+            assert!(response.status >= 400, "{method} {settings}");
+        }
+    }
+    assert!(!origin.requests().iter().any(|request| request.contains("secret")), "{:?}", origin.requests());
+}
+
+#[test]
+fn a_page_that_may_no_more_be_seen_is_ended() {
+    let origin = Origin::answering(OK);
+    let address = origin.address().to_string();
+    let config = |allowed: &[&str]| {
+        json!({
+            "listeners": [{ "address": "127.0.0.1:0" }],
+            "clusters": { "web": { "backends": [address], "health": { "probe": "off" } } },
+            "endpoints_allow": allowed,
+        })
+    };
+    let loadx = LoadX::of(&config(&["127.0.0.1"]));
+    let mut page = stream(&loadx);
+    event(&mut page, "opening");
+    loadx.reload(&config(&["192.0.2.1"]));
+    eventually("the stream ends", || {
+        page.bytes(1).is_empty().then_some(()).or_else(|| page.try_bytes(5).is_err().then_some(()))
+    });
 }

@@ -167,3 +167,46 @@ fn accept_and_query_choose_the_format() {
     assert_eq!(asked("/__metrics__?format=json", "text/plain"), "application/json");
     assert_eq!(asked("/__status__", "text/plain"), "application/json", "only the metrics have other formats");
 }
+
+#[test]
+fn counters_have_the_present_name_of_a_backend() {
+    let (first, second) = (Origin::answering(OK), Origin::answering(OK));
+    let config = |names: [(&Origin, &str); 2]| {
+        let backend = |(origin, name): &(&Origin, &str)| json!({ "host": "127.0.0.1", "port": origin.address().port(), "name": name });
+        let backends: Vec<_> = names.iter().map(backend).collect();
+        json!({
+            "listeners": [{ "address": "127.0.0.1:0" }],
+            "clusters": { "web": { "backends": backends, "health": { "probe": "off" } } },
+        })
+    };
+    let loadx = LoadX::of(&config([(&first, "blue"), (&second, "green")]));
+    (0..4).for_each(|_| drop(loadx.get("/")));
+    loadx.reload(&config([(&first, "old-blue"), (&second, "blue")]));
+    (0..2).for_each(|_| drop(loadx.get("/")));
+    let text = exposition(&loadx);
+    let of = |name: &str| {
+        let start = format!("loadx_backend_requests_total{{cluster=\"web\",backend=\"{name}\",");
+        text.lines().filter(|line| line.starts_with(&start)).collect::<Vec<_>>()
+    };
+    assert!(of("green").is_empty(), "{text}");
+    for name in ["blue", "old-blue"] {
+        assert_eq!(of(name).len(), 1, "{text}");
+        assert!(of(name)[0].ends_with(" 3"), "{text}");
+    }
+}
+
+#[test]
+fn a_client_that_leaves_is_no_failure_of_the_backend() {
+    let (origin, release) = Origin::with_slow_path();
+    let loadx = LoadX::with(&[origin.address()], &json!({ "workers": 1 }));
+    let mut client = loadx.client();
+    client.get("/slow");
+    eventually("the request is at the backend", || {
+        origin.requests().iter().any(|request| request.contains("/slow")).then_some(())
+    });
+    drop(client);
+    let left = "loadx_errors_total{cluster=\"default\",fault=\"client\",kind=\"client_gone\"}";
+    eventually("the client is counted", || value(&exposition(&loadx), left));
+    assert!(!exposition(&loadx).contains("loadx_backend_attempt_failures_total{"), "{}", exposition(&loadx));
+    drop(release);
+}

@@ -1,8 +1,8 @@
 //! The metrics that workers count.
 
-use std::collections::HashMap;
+use std::sync::Arc;
 
-use loadx_core::ClusterId;
+use loadx_core::BackendId;
 use loadx_core::plan::Plan;
 
 use super::{Exposition, Family, Value, family};
@@ -10,13 +10,17 @@ use crate::telemetry::Shard;
 use crate::telemetry::cluster_counts::{BackendCounts, ClusterCounts, ErrorCounts, ListenerCounts, RouteCounts};
 use crate::telemetry::latency::{Buckets, Latency};
 
+/// A backend with the name of its cluster and its own.
+pub(crate) type BackendNames = (BackendId, Arc<str>, Arc<str>);
+
 impl Exposition {
-    /// Adds what all workers counted for what `plan` has.
-    pub(crate) fn counted(&mut self, counts: &Shard, plan: &Plan) {
+    /// Adds what all workers counted for what `plan` has, and for these backends. Names come from the present config, and not from
+    /// the time of counting: backends may be renamed.
+    pub(crate) fn counted(&mut self, counts: &Shard, plan: &Plan, backends: &[BackendNames]) {
         self.listeners(counts, plan);
         self.routes(counts, plan);
         self.clusters(counts, plan);
-        self.backends(counts, plan);
+        self.backends(counts, backends);
         self.connections(counts);
         self.family(&family::HEDGES).whole(&[], counts.hedges);
         self.family(&family::HEDGES_WON).whole(&[], counts.hedges_won);
@@ -107,26 +111,24 @@ impl Exposition {
         }
     }
 
-    fn backends(&mut self, counts: &Shard, plan: &Plan) {
-        let names: HashMap<ClusterId, &str> =
-            plan.clusters.iter().map(|cluster| (cluster.id, &*cluster.name)).collect();
-        let backends = counts.backends.values();
-        let counted: Vec<(&str, &BackendCounts)> =
-            backends.filter_map(|counts| Some((*names.get(&counts.cluster)?, counts))).collect();
+    fn backends(&mut self, counts: &Shard, names: &[BackendNames]) {
+        let backends = names.iter();
+        let counted: Vec<(&str, &str, &BackendCounts)> =
+            backends.filter_map(|(id, cluster, name)| Some((&**cluster, &**name, counts.backends.get(id)?))).collect();
         self.family(&family::BACKEND_REQUESTS);
-        for (cluster, counts) in &counted {
+        for (cluster, name, counts) in &counted {
             for (code, count) in counts.requests.classes() {
-                self.whole(&[("cluster", cluster), ("backend", &counts.name), ("code", code)], count);
+                self.whole(&[("cluster", cluster), ("backend", name), ("code", code)], count);
             }
         }
         self.family(&family::BACKEND_SECONDS);
-        for (cluster, counts) in &counted {
-            self.real(&[("cluster", cluster), ("backend", &counts.name)], counts.latency_sum_us as f64 / 1e6);
+        for (cluster, name, counts) in &counted {
+            self.real(&[("cluster", cluster), ("backend", name)], counts.latency_sum_us as f64 / 1e6);
         }
         self.family(&family::BACKEND_FAILURES);
-        for (cluster, counts) in &counted {
+        for (cluster, name, counts) in &counted {
             for (kind, count) in counts.failures.iter().flat_map(|failures| failures.kinds()) {
-                self.whole(&[("cluster", cluster), ("backend", &counts.name), ("kind", kind.as_str())], count);
+                self.whole(&[("cluster", cluster), ("backend", name), ("kind", kind.as_str())], count);
             }
         }
     }

@@ -56,7 +56,7 @@ pub(crate) struct BenchArguments {
     /// Open a connection for each request
     #[arg(long, conflicts_with = "http2")]
     pub(super) no_keep_alive: bool,
-    /// Number of requests to send [default: 1000, or no limit with --duration]
+    /// Number of requests to send, after the warm-up [default: 1000, or no limit with --duration]
     #[arg(long, short = 'n', value_name = "COUNT", value_parser = clap::value_parser!(u64).range(1..))]
     requests: Option<u64>,
     /// Number of seconds to send requests

@@ -78,7 +78,7 @@ impl Collected<'_> {
                 "cannot read {shown}: {error}\n  help: --requests-file takes a text file with a request in each line"
             ))
         })?;
-        for (number, line) in text.lines().enumerate() {
+        for (number, line) in text.trim_start_matches('\u{feff}').lines().enumerate() {
             let line = line.trim();
             if line.is_empty() || line.starts_with('#') {
                 continue;
@@ -108,7 +108,8 @@ impl Collected<'_> {
         };
         let target = match typed.url.starts_with('/') {
             true => Target { path: checked_path(&typed.url)?, ..base.clone() },
-            false => Target::parse(&typed.url)?,
+            false if typed.url.contains("://") => Target::parse(&typed.url)?,
+            false => return Err(format!("\"{}\" is neither a path nor a URL with its scheme", typed.url)),
         };
         let default = if typed.body.is_some() { "POST" } else { "GET" };
         let method = method(typed.method.as_deref().unwrap_or(default))?;
@@ -153,14 +154,20 @@ fn method(typed: &str) -> Result<String, String> {
 }
 
 fn checked_path(path: &str) -> Result<String, String> {
-    let is_plain = path.starts_with('/') && path.bytes().all(|byte| byte > b' ' && byte != 0x7f);
-    is_plain.then(|| path.to_owned()).ok_or_else(|| format!("\"{path}\" must begin with / and contain no spaces"))
+    let is_plain =
+        path.starts_with('/') && path.bytes().all(|byte| byte.is_ascii_graphic() && !b"\"<>\\^`{|}#".contains(&byte));
+    is_plain.then(|| path.to_owned()).ok_or_else(|| {
+        format!(
+            "\"{path}\" must begin with / and contain no spaces, and other characters than those of URLs only as %XX"
+        )
+    })
 }
 
 fn checked_field(name: &str, value: &str) -> Result<(String, String), String> {
     let (name, value) = (name.trim(), value.trim());
     let is_plain = is_token(name) && value.bytes().all(|byte| byte >= b' ' && byte != 0x7f || byte == b'\t');
-    let frames = ["transfer-encoding", "upgrade"].iter().any(|known| name.eq_ignore_ascii_case(known));
+    let frames =
+        ["transfer-encoding", "content-length", "upgrade"].iter().any(|known| name.eq_ignore_ascii_case(known));
     match is_plain && !frames {
         true => Ok((name.to_owned(), value.to_owned())),
         false if frames => Err(format!("a load cannot have the field {name}")),
