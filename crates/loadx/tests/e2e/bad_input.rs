@@ -155,7 +155,7 @@ fn arguments_are_checked() {
         (vec!["bench", "--rate", "0"], "from 0.001 to 1000000"),
         (vec!["bench", "--rate", "fast"], "a number of requests per second"),
         (vec!["bench", "--duration", "0"], "from 0.001 to 86400"),
-        (vec!["bench", "--url", "https://a"], "only http"),
+        (vec!["bench", "--url", "ftp://a"], "only http"),
         (vec!["bench", "--path", "x"], "must begin with /"),
         (vec!["bench", "--compare", "/no/such/file"], "--compare takes a file that --output wrote"),
         (vec!["bench", "-o", "/no/such/dir/x.json"], "cannot write"),
