@@ -4,6 +4,7 @@
 //! An exchange is independent of the HTTP version: it uses the traits of `sides`. The drivers of the versions decide
 //! whether connections stay open.
 
+mod accounting;
 mod alternative;
 mod attempt;
 mod download;
@@ -23,8 +24,8 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use loadx_core::{
-    AttemptPolicy, Attempts, Backend, Choice, Ended, ErrorKind, Failure, FaultOf, NoBackend, Outcome, Pick, ProxyError,
-    Replay, Time,
+    AttemptPolicy, Attempts, Backend, Choice, Ended, ErrorKind, Failure, NoBackend, Outcome, Pick, ProxyError, Replay,
+    Time,
 };
 
 use loadx_http::grpc::Status;
@@ -38,7 +39,7 @@ use crate::sides::{
     BodySink as _, BodySource as _, Ending, Inbound, OwnResponse, RelayFault, RequestSource, ResponseSink,
     grpc_status_of,
 };
-use crate::telemetry::{AttemptSpan, Cause, Record, Request, Waits};
+use crate::telemetry::{Cause, Waits};
 use crate::upstream::{h1, h2};
 
 use failure::{client_gone, upload_failure};
@@ -388,52 +389,6 @@ where
         Replay { idempotent: self.incoming.head.idempotent(), whole: !self.progress.began_upload.get() }
     }
 
-    /// Notes an attempt that has ended for the spans of the request, if the request has spans.
-    #[cold]
-    fn note_span(&self, pick: &Pick<LocalView>, attempt: &Result<Answer<N>, Failure>, ended: Time) {
-        if let Some(spans) = self.incoming.trace.as_ref().and_then(|trace| trace.spans.as_ref()) {
-            let backend = pick.backend();
-            spans.attempts.borrow_mut().push(AttemptSpan {
-                backend: backend.name().to_owned(),
-                address: backend.addresses().first().map(ToString::to_string).unwrap_or_default(),
-                began: pick.at(),
-                ended,
-                status: match attempt {
-                    Ok(answer) => answer.status,
-                    Err(Failure::Status { status }) => *status,
-                    Err(_) => 0,
-                },
-                failure: attempt.as_ref().err().map(|failure| failure.kind().as_str()),
-            });
-        }
-    }
-
-    /// Notes why a backend was picked.
-    #[cold]
-    fn explain(&self, pick: &Pick<LocalView>) {
-        let view = pick.view();
-        let key = view.key(self.incoming.client);
-        let query = self.attempts.query(pick.at(), self.incoming.id.bits(), key);
-        self.incoming.note(|notes| notes.attempt(pick.backend().name(), Some(view.explain(pick.index(), &query))));
-    }
-
-    /// Counts a failed attempt in the figures of its backend.
-    #[cold]
-    fn count_failure(&self, failure: &Failure) {
-        if let Some(served_by) = &self.served_by {
-            let name = served_by.backend().name();
-            if self.incoming.is_explained() {
-                self.incoming.note(|notes| notes.failure(name, failure.to_string()));
-            } else {
-                self.failures.borrow_mut().failure(name, failure.to_string());
-            }
-            // A client that left or broke the rules says nothing about the backend.
-            if failure.kind().fault() != FaultOf::Client {
-                self.worker.metrics.borrow_mut().record_failure(served_by.backend(), failure.kind());
-            }
-        }
-    }
-
     /// Sends an error response after a failure, if the client can still get one. Counts and logs the exchange.
     async fn end(&mut self, outcome: Result<Answer<N>, Unserved>) -> Ending {
         let timer = self.client.pace.timer;
@@ -481,52 +436,6 @@ where
         match self.client.response.own(&response, request_complete).await {
             Ok(_) => Ending::Complete,
             Err(_) => Ending::BrokenOff,
-        }
-    }
-}
-
-impl<N: Network, R: RequestSource<PipeOf<N>>, W: ResponseSink<PipeOf<N>>> Exchange<'_, N, R, W> {
-    /// Counts and logs the exchange.
-    fn account(&mut self, now: Time, status: u16, ending: Ending, error: Option<Cause<'_>>) {
-        self.accounted = true;
-        let record = Record {
-            request: Request::Accepted(self.incoming),
-            began: self.incoming.began,
-            ended: now,
-            switched_at: self.progress.switched_at.get(),
-            status,
-            grpc: self.incoming.grpc.map(|_| {
-                // A call that broke off has no status of its own.
-                self.progress.grpc.get().unwrap_or(match (status, ending) {
-                    (499, _) => Status::CANCELLED,
-                    (200, Ending::BrokenOff) => Status::UNAVAILABLE,
-                    (status, _) => Status::of_http(status),
-                })
-            }),
-            head_at: self.progress.head_at.get(),
-            waits: self.progress.waits.get(),
-            received: self.client.request.body().content(),
-            // A departure of the client (499) and the end of a tunnel (101) are no failures of LoadX or a backend.
-            broke_off: ending == Ending::BrokenOff && !matches!(status, 499 | 101),
-            content: self.client.response.body().content(),
-            backend: self.served_by.as_ref().map(ServedBy::backend),
-            cluster: Some(&self.incoming.plan.clusters[self.forwarded.cluster]),
-            tries: self.tries,
-            error,
-        };
-        self.worker.account(&record);
-        let has_failed = self.tries > 1 || record.error_kind().is_some();
-        if has_failed || self.incoming.explain.is_some() {
-            self.keep_explanation(&record, has_failed);
-        }
-    }
-
-    /// Keeps the explanation of a request that failed, was sent again, or asked for one.
-    #[cold]
-    fn keep_explanation(&self, record: &Record<'_>, has_failed: bool) {
-        let asked = self.incoming.explain.as_ref().and_then(|notes| notes.take());
-        if asked.is_some() || has_failed {
-            self.worker.explanations.keep(record, asked.unwrap_or_else(|| self.failures.take()));
         }
     }
 }
