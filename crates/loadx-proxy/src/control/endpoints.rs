@@ -106,8 +106,8 @@ impl<N: Network> Endpoints<N> {
         }
     }
 
-    /// What all workers counted. Of one that does not answer in time, what it told last: otherwise sums would fall, and whoever
-    /// compares them later would take their rise for new requests.
+    /// The sum of all workers' counts. A worker that does not answer in time enters the sum with its last known counts:
+    /// without them the sum would fall, and a monitoring system would read its later rise as new requests.
     async fn measure_anew(&self) -> Shard {
         let mut answers = Vec::new();
         for (worker, mailbox) in self.mailboxes.iter().enumerate() {

@@ -1,4 +1,4 @@
-//! The stream of a page of the dashboard, and what the page wants of backends.
+//! The stream of a page of the dashboard, and the actions on backends that the page asks for.
 
 use std::pin::pin;
 use std::rc::Rc;
@@ -66,18 +66,17 @@ where
         let next = tokio::select! {
             biased;
             _ = &mut leaving => return Ending::BrokenOff,
-            next = messages.recv() => next,
-            // Looks from time to time whether the connection must close.
-            () = tokio::time::sleep(LIVE_INTERVAL) => Ok("".into()),
+            next = messages.recv() => next.map(Some),
+            // Without a message, a comment: only a look from time to time tells that the connection must close.
+            () = tokio::time::sleep(2 * LIVE_INTERVAL) => Ok(None),
         };
         if !worker.keeps_connections() || !may_see(worker, incoming) {
             return ending(&response.body().send(Piece { content: b"", end: Some(b"") }).await);
         }
         event = match next {
-            Ok(message) if message.is_empty() => b": \n\n".to_vec(),
-            Ok(message) => event_of("tick", &message),
-            // A client that reads slowly misses some.
-            Err(RecvError::Lagged(_)) => continue,
+            Ok(Some(message)) => event_of("tick", &message),
+            // A client that reads slowly misses messages; the comment stands in their place.
+            Ok(None) | Err(RecvError::Lagged(_)) => b": \n\n".to_vec(),
             Err(RecvError::Closed) => return Ending::BrokenOff,
         };
     }

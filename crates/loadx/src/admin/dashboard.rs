@@ -7,7 +7,7 @@ use tokio::sync::mpsc;
 use super::serve::TokenHash;
 use crate::manager::{Manager, ManagerError};
 
-/// The one who asks, in the log.
+/// The name of the dashboard in the log of operators' actions.
 const BY: &str = "the dashboard";
 
 /// Carries out what pages want, one after the other, until LoadX stops.
