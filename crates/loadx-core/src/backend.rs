@@ -58,6 +58,10 @@ fn authority(host: &str, port: u16) -> String {
 pub struct Backend {
     pub(crate) id: BackendId,
     pub(crate) spec: BackendSpec,
+    /// The weight for the algorithms: that of the config, or while backends start slowly, the tenths of it.
+    pub(crate) weight: u32,
+    /// The share that a backend gets that starts slowly, in percent; 100 for one that does not.
+    pub(crate) share: u32,
     pub(crate) addresses: Arc<[SocketAddr]>,
     pub(crate) load: Arc<Load>,
 }
@@ -90,7 +94,7 @@ impl Backend {
 
     /// The share of the traffic, in proportion to the other weights.
     pub fn weight(&self) -> u32 {
-        self.spec.weight
+        self.weight
     }
 
     /// The number of exchanges that have picked this backend and have not finished.

@@ -1,5 +1,6 @@
 //! Why a pick went to a backend, in words, for operators. Explaining decides nothing.
 
+use crate::backend::Backend;
 use crate::balance::{Balancer, Query};
 use crate::view::View;
 
@@ -39,11 +40,18 @@ impl View {
         let why = match &self.balancer {
             Balancer::RoundRobin(_) => "its turn: backends take turns in proportion to their weights".to_owned(),
             Balancer::LeastConnections(_) => format!(
-                "the fewest exchanges in flight in proportion to the weight: {} with weight {}",
+                "the fewest exchanges in flight in proportion to the weight: {} with {}",
                 before(picked),
-                backend(picked).weight()
+                weight(backend(picked))
             ),
-            Balancer::IpHash(_) if query.tried.is_empty() => "the address of the client decides".to_owned(),
+            Balancer::IpHash(_)
+                if self.balancer.choose(&self.backends, query) == Some(picked) && query.tried.is_empty() =>
+            {
+                "the address of the client decides".to_owned()
+            }
+            Balancer::IpHash(_) if query.tried.is_empty() => {
+                "the address of the client decides, among the backends below their limits".to_owned()
+            }
             Balancer::IpHash(_) => {
                 "the address of the client decides, among the backends that the request has not tried".to_owned()
             }
@@ -70,12 +78,20 @@ impl View {
             let limit = candidate.load.limit().map_or_else(String::new, |limit| format!(" of {limit}"));
             Candidate {
                 name: candidate.name().to_owned(),
-                score: format!("{}{limit} in flight, weight {}", before(index), candidate.weight()),
+                score: format!("{}{limit} in flight, {}", before(index), weight(candidate)),
                 passed_over,
                 is_picked: index == picked,
             }
         });
         PickExplanation { why, candidates: candidates.collect(), in_rotation: self.backends.len() }
+    }
+}
+
+/// The weight in the config, and how much of its share a backend gets that starts slowly.
+fn weight(backend: &Backend) -> String {
+    match backend.share {
+        100 => format!("weight {}", backend.spec.weight),
+        share => format!("weight {}, starts slowly with {share} %", backend.spec.weight),
     }
 }
 

@@ -49,6 +49,8 @@ pub(crate) enum Known {
     XForwardedProto,
     /// X-LoadX-Attempt: LoadX tells its backends the number of an attempt.
     XLoadXAttempt,
+    /// X-LoadX-Explain: its value is a token of LoadX's operators.
+    XLoadXExplain,
     XRealIp,
     XRequestId,
 }
@@ -76,6 +78,7 @@ impl Known {
             (14, b'c') => (is_token(name, b"content-length"), Known::ContentLength),
             (14, b'h') => (is_token(name, b"http2-settings"), Known::HopByHop),
             (15, b'x') if is_token(name, b"x-forwarded-for") => (true, Known::XForwardedFor),
+            (15, b'x') if is_token(name, b"x-loadx-explain") => (true, Known::XLoadXExplain),
             (15, b'x') => (is_token(name, b"x-loadx-attempt"), Known::XLoadXAttempt),
             (16, b'x') if is_token(name, b"x-forwarded-port") => (true, Known::XForwardedPort),
             (16, b'x') => (is_token(name, b"x-forwarded-host"), Known::XForwardedHost),
@@ -100,7 +103,7 @@ fn is_token<const LENGTH: usize>(name: &[u8], lower: &[u8; LENGTH]) -> bool {
 
 /// The names with a dash that a backend may trust: LoadX writes, replaces or removes such a field, reads framing from
 /// it, or leaves its meaning to trusted proxies.
-pub(crate) const TRUSTED: [&str; 19] = [
+pub(crate) const TRUSTED: [&str; 20] = [
     "client-cert",
     "client-cert-chain",
     "content-length",
@@ -118,6 +121,7 @@ pub(crate) const TRUSTED: [&str; 19] = [
     "x-forwarded-port",
     "x-forwarded-proto",
     "x-loadx-attempt",
+    "x-loadx-explain",
     "x-real-ip",
     "x-request-id",
 ];

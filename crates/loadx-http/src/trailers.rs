@@ -97,7 +97,7 @@ fn is_forbidden(name: &[u8]) -> bool {
 }
 
 /// The fields that frame, route, authenticate or describe the content.
-const FORBIDDEN: [&str; 37] = [
+const FORBIDDEN: [&str; 38] = [
     "age",
     "authorization",
     "cache-control",
@@ -134,5 +134,6 @@ const FORBIDDEN: [&str; 37] = [
     "x-forwarded-host",
     "x-forwarded-port",
     "x-forwarded-proto",
+    "x-loadx-explain",
     "x-real-ip",
 ];

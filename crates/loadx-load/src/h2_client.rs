@@ -21,7 +21,7 @@ const WINDOW_BYTES: u32 = 4 << 20;
 /// A connection to each server, which several clients share.
 pub(crate) struct Connections {
     plan: Rc<Plan>,
-    /// Each with the number of connections that were opened before.
+    /// The connection to each server, by the order of the plan; `None` until it is open.
     senders: Vec<Mutex<Option<SendRequest<Bytes>>>>,
     requests: Vec<http::Request<()>>,
     filler: Bytes,

@@ -14,7 +14,6 @@
 #![forbid(unsafe_code)]
 
 mod client;
-pub mod client_tls;
 mod compare;
 mod drive;
 mod h2_client;

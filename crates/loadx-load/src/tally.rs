@@ -164,9 +164,10 @@ impl Tally {
         self.started_late += other.started_late;
     }
 
-    pub(crate) fn report(&self, plan: &Plan, course: &Course) -> Report {
+    /// `measured`: the time of the run without its warm-up, or of all runs together.
+    pub(crate) fn report(&self, plan: &Plan, course: &Course, measured: Duration) -> Report {
         let failed = self.failed();
-        let seconds = course.took.saturating_sub(plan.warm_up).as_secs_f64().max(f64::MIN_POSITIVE);
+        let seconds = measured.as_secs_f64().max(f64::MIN_POSITIVE);
         Report {
             version: 1,
             url: plan.url(),
@@ -187,7 +188,7 @@ impl Tally {
             response_times_since_sent: self.uncorrected.as_ref().map(response_times),
             distribution: shares(&self.latency),
             distribution_since_sent: self.uncorrected.as_ref().map(shares).unwrap_or_default(),
-            timeline: self.timeline.points(course.took.saturating_sub(plan.warm_up)),
+            timeline: self.timeline.points(measured),
             rate: plan.rate,
             schedule: plan.rate.map(|rate| Schedule::new(rate, course)),
             duration_limit_seconds: plan.duration.map(|duration| duration.as_secs_f64()),

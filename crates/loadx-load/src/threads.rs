@@ -52,27 +52,25 @@ impl Live {
 impl Results {
     /// The report of this run.
     pub fn report(&self, plan: &Plan) -> Report {
-        self.tally.report(plan, &self.course)
+        self.tally.report(plan, &self.course, self.measured(plan))
+    }
+
+    /// The time of the run without its warm-up.
+    fn measured(&self, plan: &Plan) -> Duration {
+        self.course.took.saturating_sub(plan.warm_up)
     }
 
     /// One report of repeated runs: all requests together, and the results of each run.
     pub fn join(runs: &[Results], plan: &Plan) -> Report {
-        let (mut tally, mut course, mut took) = (Tally::new(plan), Course::default(), Duration::ZERO);
+        let (mut tally, mut course, mut measured) = (Tally::new(plan), Course::default(), Duration::ZERO);
         for run in runs {
-            tally.follow(&run.tally, took);
-            took += run.course.took.saturating_sub(plan.warm_up);
+            tally.follow(&run.tally, measured);
+            measured += run.measured(plan);
             course.follow(&run.course);
         }
-        let plan = Plan { warm_up: plan.warm_up * u32::try_from(runs.len()).unwrap_or(u32::MAX), ..plan.clone() };
-        let mut report = tally.report(&plan, &course);
-        report.warm_up_seconds /= runs.len().max(1) as f64;
-        report.runs = runs.iter().map(|run| RunResults::of(&run.report(&plan_of_one(&plan, runs.len())))).collect();
-        report
+        let runs = runs.iter().map(|run| RunResults::of(&run.report(plan))).collect();
+        Report { runs, ..tally.report(plan, &course, measured) }
     }
-}
-
-fn plan_of_one(plan: &Plan, runs: usize) -> Plan {
-    Plan { warm_up: plan.warm_up / u32::try_from(runs).unwrap_or(u32::MAX).max(1), ..plan.clone() }
 }
 
 /// Runs `plan` in as many threads as it wants, and calls `progress` five times a second in the calling thread. When `stop`

@@ -96,7 +96,7 @@ impl Timeline {
             later.halve();
         }
         let whole = (took.as_secs_f64() / self.slot_seconds as f64).round().max(1.0) as usize;
-        self.slots.resize_with(whole.max(self.slots.len().min(whole)), Slot::new);
+        self.slots.resize_with(whole, Slot::new);
         self.slots.extend(later.slots);
         while self.slots.len() > SLOTS_MAX {
             self.halve();

@@ -302,7 +302,9 @@ impl<N: Network> Worker<N> {
         content: u64,
     ) {
         let now = self.clock.now();
-        let request = Request::Refused { listener, client, id, line: (method, target), host };
+        let plan = self.plan_for(listener);
+        let listener_name = plan.as_ref().map(|(plan, position)| &*plan.listeners[*position].name);
+        let request = Request::Refused { listener, listener_name, client, id, line: (method, target), host };
         self.account(&Record {
             content,
             error: Some(Cause::of(reply)),

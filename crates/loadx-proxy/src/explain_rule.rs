@@ -8,9 +8,6 @@ use loadx_http::RequestHead;
 
 use crate::explanations::Notes;
 
-/// The field that asks for an explanation; its value is the token. No backend gets the field.
-const FIELD: &str = "x-loadx-explain";
-
 /// Whether something is the token.
 type TokenCheck = Box<dyn Fn(&[u8]) -> bool + Send + Sync>;
 
@@ -31,12 +28,12 @@ impl ExplainRule {
         let _ = self.0.set(Box::new(check));
     }
 
-    /// What is noted for the explanation of a request; `None` if the request does not have the field, and nothing within if
-    /// its token is wrong.
+    /// What is noted for the explanation of a request; `None` unless the request has the field with the token. `is_safe`: whether
+    /// the token may come by this connection.
     #[inline]
-    pub(crate) fn note_for(&self, head: &RequestHead) -> Option<Box<RefCell<Option<Notes>>>> {
+    pub(crate) fn notes_for(&self, head: &RequestHead, is_safe: impl FnOnce() -> bool) -> Option<Box<RefCell<Notes>>> {
+        let token = head.explain_token()?;
         let check = self.0.get()?;
-        let token = head.values(FIELD).next()?;
-        Some(Box::new(RefCell::new(check(token.trim_ascii()).then(Notes::default))))
+        (is_safe() && check(token)).then(Box::default)
     }
 }

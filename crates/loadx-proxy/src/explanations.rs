@@ -96,6 +96,13 @@ pub(crate) struct Notes {
 }
 
 impl Notes {
+    /// Notes that the last attempt is a second one beside the first.
+    pub(crate) fn beside(&mut self) {
+        if let Some(why) = self.attempts.last_mut().and_then(|attempt| attempt.why.as_mut()) {
+            why.push_str("; a second attempt beside the first, which had no answer in time");
+        }
+    }
+
     /// Notes an attempt at a backend.
     pub(crate) fn attempt(&mut self, backend: &str, picked: Option<PickExplanation>) {
         let candidates = picked.iter().flat_map(|picked| &picked.candidates).map(|candidate| CandidateExplanation {
@@ -127,15 +134,44 @@ impl Notes {
 
 /// The last explanations of one worker.
 #[derive(Debug, Default)]
-pub(crate) struct Explanations(RefCell<VecDeque<Explanation>>);
+pub(crate) struct Explanations {
+    /// Those that operators asked for: many failures at the same time do not push them out.
+    asked: RefCell<VecDeque<Explanation>>,
+    /// Those of requests that failed or were sent again.
+    failed: RefCell<VecDeque<Explanation>>,
+}
 
 impl Explanations {
-    /// Keeps the explanation of a request that has ended.
-    pub(crate) fn keep(&self, record: &Record<'_>, notes: Notes) {
+    /// Keeps the explanation of a request that asked for one.
+    pub(crate) fn keep_asked(&self, record: &Record<'_>, notes: Notes) {
+        keep(&self.asked, Explanation::new(record, notes));
+    }
+
+    /// Keeps the explanation of a request that failed or was sent again.
+    pub(crate) fn keep_failed(&self, record: &Record<'_>, notes: Notes) {
+        keep(&self.failed, Explanation::new(record, notes));
+    }
+
+    pub(crate) fn list(&self) -> Vec<Explanation> {
+        self.asked.borrow().iter().chain(&*self.failed.borrow()).cloned().collect()
+    }
+}
+
+fn keep(kept: &RefCell<VecDeque<Explanation>>, explanation: Explanation) {
+    let mut kept = kept.borrow_mut();
+    if kept.len() == EXPLANATIONS_MAX {
+        kept.pop_front();
+    }
+    kept.push_back(explanation);
+}
+
+impl Explanation {
+    /// The explanation of a request that has ended.
+    fn new(record: &Record<'_>, notes: Notes) -> Self {
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         let (method, target) = record.request.line();
         let Notes { not_taken, mut attempts } = notes;
-        if let Some(backend) = record.backend.filter(|_| attempts.last().is_none_or(|last| last.failure.is_some()))
+        if let Some(backend) = record.backend.filter(|_| attempts.iter().all(|attempt| attempt.failure.is_some()))
             && record.error.is_none()
         {
             // The attempt that was answered after others had failed.
@@ -151,7 +187,7 @@ impl Explanations {
         let kind = record.error_kind();
         let ms = |time: Duration| time.as_micros() as f64 / 1_000.0;
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-        let explanation = Explanation {
+        Explanation {
             id: record.request.id().to_string(),
             at: u64::try_from(now.as_millis()).unwrap_or(u64::MAX),
             client: record.request.client().to_string(),
@@ -170,15 +206,6 @@ impl Explanations {
             queue_ms: ms(record.waits.queue),
             connect_ms: ms(record.waits.connect),
             duration_ms: ms(record.took()),
-        };
-        let mut kept = self.0.borrow_mut();
-        if kept.len() == EXPLANATIONS_MAX {
-            kept.pop_front();
         }
-        kept.push_back(explanation);
-    }
-
-    pub(crate) fn list(&self) -> Vec<Explanation> {
-        self.0.borrow().iter().cloned().collect()
     }
 }

@@ -13,7 +13,7 @@ use crate::live::BackendAction;
 use crate::messages::{Applied, Asked, Command, EndpointAnswer, HandedOver, Question};
 use crate::observed::{EventRecord, Observed};
 use crate::shared::Shared;
-use crate::telemetry::{Format, SpanBatch};
+use crate::telemetry::{LostSpans, MetricsFormat, SpanBatch};
 
 /// Sends commands to a running proxy. A handle does not keep the proxy running.
 #[derive(Clone, Debug)]
@@ -37,6 +37,11 @@ impl Handle {
         self.shared.explain.set(check);
     }
 
+    /// The number of lost spans.
+    pub fn lost_spans(&self) -> Arc<LostSpans> {
+        Arc::clone(self.shared.spans.lost())
+    }
+
     /// The explanations of the last requests that failed, were sent again or asked for one, the oldest first.
     ///
     /// # Errors
@@ -52,7 +57,7 @@ impl Handle {
 
     /// What goes on, as JSON each second: what pages need at first, and the messages from now on. `None` when as many follow
     /// already as may.
-    pub fn live(&self) -> Option<(Arc<str>, broadcast::Receiver<Arc<str>>)> {
+    pub fn live(&self) -> Option<(String, broadcast::Receiver<Arc<str>>)> {
         self.shared.live.subscribe()
     }
 
@@ -80,17 +85,11 @@ impl Handle {
         Ok(*self.ask(Command::Observe).await?)
     }
 
-    /// The metrics in a format of Prometheus: the format that `query` names with `format=`, or else the one that the values of
-    /// Accept want, or else the text format.
+    /// All metrics, in this format.
     ///
     /// # Errors
     /// When the proxy is stopping.
-    pub async fn metrics<'a>(
-        &self,
-        query: &[u8],
-        accept: impl Iterator<Item = &'a [u8]>,
-    ) -> Result<EndpointAnswer, ApplyError> {
-        let format = Format::of_query(query).or_else(|| Format::of_accept(accept)).unwrap_or(Format::Text);
+    pub async fn metrics(&self, format: MetricsFormat) -> Result<EndpointAnswer, ApplyError> {
         self.ask(|reply| Command::Metrics(Question { asked: Asked::Metrics(format), reply })).await
     }
 

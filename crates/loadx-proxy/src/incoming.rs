@@ -9,6 +9,7 @@ use loadx_core::route::Route;
 use loadx_core::{AttemptPolicy, ErrorKind, ListenerId, ProxyError, Time};
 use loadx_http::grpc::Call;
 use loadx_http::{Framing, RequestHead, TraceParent};
+use percent_encoding::percent_decode;
 
 use crate::address::client_address;
 use crate::buffers::LentRequest;
@@ -107,8 +108,8 @@ pub(crate) struct Incoming {
     pub(crate) route: Option<usize>,
     /// The trace of the request, if the config wants every request to have one.
     pub(crate) trace: Option<Box<Trace>>,
-    /// Whether the request has the field that asks for an explanation, and with a valid token what is noted for it.
-    pub(crate) explain: Option<Box<RefCell<Option<Notes>>>>,
+    /// What is noted for the explanation of the request, if the request asked for one.
+    pub(crate) explain: Option<Box<RefCell<Notes>>>,
     /// Whether the client has a spare place, and gets nothing but status endpoints.
     pub(crate) is_spare: bool,
 }
@@ -137,7 +138,9 @@ impl Incoming {
         let kept = head.request_id().filter(|_| address.peer_trusted);
         let bits = worker.entropy();
         let trace = Trace::new(worker, &plan.process, &head, bits);
-        let explain = worker.shared.explain.note_for(&head);
+        // The token crosses no foreign network in clear text.
+        let is_safe = || stream.facts().is_some() || plan.process.shows_endpoints_to(address.ip);
+        let explain = worker.shared.explain.notes_for(&head, is_safe);
         Ok(Incoming {
             explain,
             trace,
@@ -156,18 +159,22 @@ impl Incoming {
         })
     }
 
-    /// Notes something for the explanation of the request, if the request asked for one.
-    pub(crate) fn note(&self, note: impl FnOnce(&mut Notes)) {
-        if let Some(notes) = &self.explain
-            && let Some(notes) = &mut *notes.borrow_mut()
-        {
-            note(notes);
-        }
+    /// The decoded value of the first parameter of this name in the query.
+    pub(crate) fn query_value(&self, name: &str) -> Option<String> {
+        let target = self.head.path_and_query();
+        let query = &target[memchr::memchr(b'?', target)? + 1..];
+        let mut values = query.split(|byte| *byte == b'&').filter_map(|pair| {
+            let at = memchr::memchr(b'=', pair)?;
+            (&pair[..at] == name.as_bytes()).then_some(&pair[at + 1..])
+        });
+        values.next().map(|value| percent_decode(value).decode_utf8_lossy().into_owned())
     }
 
-    /// Whether the request asked for an explanation, with a valid token.
-    pub(crate) fn is_explained(&self) -> bool {
-        self.explain.as_ref().is_some_and(|notes| notes.borrow().is_some())
+    /// Notes something for the explanation of the request, if the request asked for one.
+    pub(crate) fn note(&self, note: impl FnOnce(&mut Notes)) {
+        if let Some(notes) = &self.explain {
+            note(&mut notes.borrow_mut());
+        }
     }
 
     /// Whether the request has a body.

@@ -58,8 +58,8 @@ pub use messages::{Applied, EndpointAnswer, HandedOver};
 pub use net::{InheritedFor, InheritedSocket, Listener, Network, Resolved, Stream, Tcp};
 pub use observed::{Counts, EventRecord, ExchangeCounts, ListenerDrain, ListenerObserved, Observed};
 pub use proxy::{Inherited, Local, Running, start, start_local};
-pub use telemetry::{SpanBatch, export_request};
+pub use telemetry::{LostSpans, MetricsFormat, SpanBatch, export_request};
 pub use tls::{
     BackendShown, Challenges, Elsewhere, FileFaults, Identity, IdentityError, Keyring, Reason, Summary, TlsError,
-    explain_backend, explain_listener, faults_of_files,
+    client_config, explain_backend, explain_listener, faults_of_files,
 };

@@ -2,16 +2,18 @@
 
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
+use serde_json::json;
 use tokio::sync::{Notify, broadcast, mpsc, oneshot};
 
 use crate::limits::{LIVE_ACTIONS_MAX, LIVE_MESSAGES_MAX, LIVE_PAGES_MAX};
+use crate::telemetry::live_bounds;
 
 /// The way from control to the pages. Workers subscribe for their clients.
 #[derive(Debug)]
 pub(crate) struct Live {
     messages: broadcast::Sender<Arc<str>>,
-    /// What a page needs at first: the last minutes and the last events.
-    opening: Mutex<Arc<str>>,
+    /// The totals of the last minutes, in JSON: a page needs them at first.
+    moments: Mutex<Vec<Arc<str>>>,
     /// Told when a page opens.
     wanted: Notify,
     actions: OnceLock<mpsc::Sender<BackendAction>>,
@@ -38,7 +40,7 @@ impl Default for Live {
     fn default() -> Self {
         Live {
             messages: broadcast::Sender::new(LIVE_MESSAGES_MAX),
-            opening: Mutex::new("{}".into()),
+            moments: Mutex::default(),
             wanted: Notify::new(),
             actions: OnceLock::new(),
         }
@@ -47,14 +49,14 @@ impl Default for Live {
 
 impl Live {
     /// What a page needs at first, and the messages from now on; `None` when too many pages are open.
-    pub(crate) fn subscribe(&self) -> Option<(Arc<str>, broadcast::Receiver<Arc<str>>)> {
+    pub(crate) fn subscribe(&self) -> Option<(String, broadcast::Receiver<Arc<str>>)> {
         if self.messages.receiver_count() >= LIVE_PAGES_MAX {
             return None;
         }
         let receiver = self.messages.subscribe();
         self.wanted.notify_one();
-        let opening = self.opening.lock().unwrap_or_else(PoisonError::into_inner);
-        Some((Arc::clone(&opening), receiver))
+        let moments = self.moments.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        Some((format!("{{\"moments\":[{}],\"bounds\":{}}}", moments.join(","), json!(live_bounds())), receiver))
     }
 
     /// Waits until a page opens.
@@ -66,9 +68,9 @@ impl Live {
         self.messages.receiver_count() > 0
     }
 
-    /// Sends a message to all pages. `opening` is what a page that opens later needs.
-    pub(crate) fn tell(&self, message: Arc<str>, opening: Arc<str>) {
-        *self.opening.lock().unwrap_or_else(PoisonError::into_inner) = opening;
+    /// Sends a message to all pages. A page that opens later gets the `moments` first.
+    pub(crate) fn tell(&self, message: Arc<str>, moments: Vec<Arc<str>>) {
+        *self.moments.lock().unwrap_or_else(PoisonError::into_inner) = moments;
         // The last page may have closed meanwhile.
         let _ = self.messages.send(message);
     }

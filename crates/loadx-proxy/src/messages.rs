@@ -8,7 +8,6 @@ use std::sync::mpsc::SyncSender;
 
 use loadx_core::config::{Config, HostPort};
 use loadx_core::plan::Inheritance;
-use loadx_core::route::Endpoint;
 use loadx_core::{BackendId, ListenerId, Observation};
 use tokio::sync::{mpsc, oneshot};
 
@@ -17,7 +16,7 @@ use crate::explanations::Explanation;
 use crate::net::Network;
 use crate::observed::Observed;
 use crate::shared::Place;
-use crate::telemetry::{Departed, Format, LogSender, Shard};
+use crate::telemetry::{Departed, LogSender, MetricsFormat, Shard};
 
 /// A message to a worker, from control or from another worker.
 pub(crate) enum Order<N: Network> {
@@ -137,10 +136,14 @@ pub(crate) struct Question {
 /// What a request for a status endpoint asks for.
 #[derive(Copy, Clone, Debug)]
 pub(crate) enum Asked {
-    /// The JSON of an endpoint.
-    Json(Endpoint),
-    /// The metrics in this format.
-    Metrics(Format),
+    /// `/__health__`
+    Health,
+    /// `/__status__`
+    Status,
+    /// `/__metrics__` in JSON.
+    Summary,
+    /// All metrics, in this format.
+    Metrics(MetricsFormat),
 }
 
 /// The answer of a status endpoint.

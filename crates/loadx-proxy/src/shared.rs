@@ -15,7 +15,7 @@ use crate::client_counts::{ClientCounts, CountedClient};
 use crate::explain_rule::ExplainRule;
 use crate::limits::{SPAN_BATCHES_MAX, SPARE_PLACES};
 use crate::live::Live;
-use crate::telemetry::SpanBatch;
+use crate::telemetry::{LostSpans, SpanBatch, SpanSender};
 use crate::tls::{TlsBackends, TlsListeners};
 
 /// What one running proxy shares among its threads.
@@ -53,20 +53,24 @@ struct CachePadded(AtomicU64);
 /// The way of spans to the task that sends them.
 #[derive(Debug)]
 pub(crate) struct SpanQueue {
-    sender: mpsc::Sender<SpanBatch>,
+    sender: SpanSender,
     receiver: Mutex<Option<mpsc::Receiver<SpanBatch>>>,
 }
 
 impl Default for SpanQueue {
     fn default() -> Self {
         let (sender, receiver) = mpsc::channel(SPAN_BATCHES_MAX);
-        SpanQueue { sender, receiver: Mutex::new(Some(receiver)) }
+        SpanQueue { sender: SpanSender { sender, lost: Arc::default() }, receiver: Mutex::new(Some(receiver)) }
     }
 }
 
 impl SpanQueue {
-    pub(crate) fn sender(&self) -> mpsc::Sender<SpanBatch> {
+    pub(crate) fn sender(&self) -> SpanSender {
         self.sender.clone()
+    }
+
+    pub(crate) fn lost(&self) -> &Arc<LostSpans> {
+        &self.sender.lost
     }
 
     /// The receiving end; only the first caller gets it.

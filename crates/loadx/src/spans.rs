@@ -15,7 +15,7 @@ use tokio::sync::mpsc;
 use crate::manager::Manager;
 
 /// The spans of one request to the receiver.
-const SPANS_MAX: usize = 512;
+const SPANS_MAX: usize = 4_096;
 
 /// The longest time for one request to the receiver.
 const REQUEST_MAX: Duration = Duration::from_secs(10);
@@ -29,6 +29,8 @@ const COMPLAINT: Duration = Duration::from_secs(60);
 /// Sends spans until LoadX stops.
 pub(crate) async fn export(mut batches: mpsc::Receiver<SpanBatch>, manager: Manager) {
     let mut exporter = Exporter { open: None, complained: None };
+    let lost = manager.proxy().lost_spans();
+    let mut told = lost.count();
     while let Some(mut spans) = batches.recv().await {
         while spans.len() < SPANS_MAX
             && let Ok(more) = batches.try_recv()
@@ -38,11 +40,15 @@ pub(crate) async fn export(mut batches: mpsc::Receiver<SpanBatch>, manager: Mana
         // The config may have changed since the spans were made.
         let Some(config) = manager.overview().await.base.config.tracing.clone() else { continue };
         let count = spans.len();
-        let sent = tokio::time::timeout(REQUEST_MAX, exporter.send(&config, &spans)).await;
+        let sent = tokio::time::timeout(REQUEST_MAX, exporter.send(&config, spans)).await;
         if let Err(reason) = sent.unwrap_or_else(|_| Err("no answer in time".to_owned())) {
             exporter.open = None;
-            exporter.complain(&config, count, &reason);
+            lost.add(count);
+            exporter.complain(&config, count as u64, &reason);
+        } else if lost.count() > told {
+            exporter.complain(&config, lost.count() - told, "the receiver is too slow");
         }
+        told = lost.count();
     }
 }
 
@@ -54,11 +60,12 @@ struct Open {
 
 struct Exporter {
     open: Option<Open>,
-    complained: Option<Instant>,
+    /// When the log last told of losses, and of which receiver.
+    complained: Option<(Instant, TracingConfig)>,
 }
 
 impl Exporter {
-    async fn send(&mut self, config: &TracingConfig, spans: &[Vec<u8>]) -> Result<(), String> {
+    async fn send(&mut self, config: &TracingConfig, spans: SpanBatch) -> Result<(), String> {
         let content = Bytes::from(export_request(&config.service, spans));
         let is_open = self.open.as_ref().is_some_and(|open| open.to == *config && !open.sender.is_closed());
         if !is_open {
@@ -80,12 +87,14 @@ impl Exporter {
         if status.is_success() { Ok(()) } else { Err(format!("the receiver answered {status}")) }
     }
 
-    fn complain(&mut self, config: &TracingConfig, count: usize, reason: &str) {
+    fn complain(&mut self, config: &TracingConfig, count: u64, reason: &str) {
         let now = Instant::now();
-        if self.complained.is_none_or(|last| now.duration_since(last) >= COMPLAINT) {
-            self.complained = Some(now);
+        let is_known = |(last, of): &(Instant, TracingConfig)| now.duration_since(*last) < COMPLAINT && of == config;
+        if !self.complained.as_ref().is_some_and(is_known) {
+            self.complained = Some((now, config.clone()));
             tracing::warn!(
-                "{count} spans were not sent to http://{}{}: {reason}; further losses are told once a minute",
+                "{count} spans were lost, for http://{}{}: {reason}; further losses are told once a minute, and \
+                 loadx_trace_lost_spans_total counts them",
                 config.at,
                 config.path
             );

@@ -157,6 +157,14 @@ impl Failure {
         matches!(self, Failure::Connect(_) | Failure::Premature | Failure::Unanswered { unsent: true, .. })
     }
 
+    /// Why one attempt failed, as text for operators. [`Display`](fmt::Display) is the text for clients.
+    pub fn of_attempt(&self) -> String {
+        match self {
+            Failure::Connect(failure) => format!("LoadX could not connect: {failure}"),
+            failure => failure.to_string(),
+        }
+    }
+
     /// The outcome of the attempt for the health and the counts of the backend.
     pub fn outcome(&self) -> Outcome {
         match self {

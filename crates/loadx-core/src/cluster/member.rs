@@ -40,6 +40,8 @@ pub(super) struct Member {
     /// How often the backend was taken out of rotation for failures.
     pub(super) ejections_total: u64,
     pub(super) ramp: Ramp,
+    /// When the drain began; `None` for a backend that is not drained.
+    drained: Option<Time>,
     pub(super) load: Arc<Load>,
     /// What finds the limit, if the limits of the cluster are adaptive.
     pub(super) adaptive: Option<Adaptive>,
@@ -48,6 +50,7 @@ pub(super) struct Member {
 impl Member {
     /// A backend that has just joined.
     pub(super) fn new(id: BackendId, spec: BackendSpec, now: Time, policy: &HealthPolicy) -> Self {
+        let spec_is_drained = spec.drain;
         Member {
             id,
             addresses: spec.literal_addresses().unwrap_or_default(),
@@ -59,6 +62,7 @@ impl Member {
             ejections: Ejections::default(),
             ejections_total: 0,
             ramp: Ramp::new(),
+            drained: spec_is_drained.then_some(now),
             load: Arc::default(),
             adaptive: None,
         }
@@ -113,8 +117,11 @@ impl Member {
     }
 
     /// The event that reports the begin or the end of a drain. At the end of a drain, running exchanges are no longer cut.
-    pub(super) fn drain_event(&self, was_drained: bool) -> Option<Event> {
+    pub(super) fn drain_event(&mut self, now: Time, was_drained: bool) -> Option<Event> {
         let backend = Arc::clone(&self.spec.name);
+        if was_drained != self.spec.drain {
+            self.drained = self.spec.drain.then_some(now);
+        }
         match (was_drained, self.spec.drain) {
             (false, true) => Some(Event::Drained { backend }),
             (true, false) => {
@@ -145,6 +152,8 @@ impl Member {
         Backend {
             id: self.id,
             spec: self.spec.clone(),
+            weight: self.spec.weight,
+            share: 100,
             addresses: Arc::clone(&self.addresses),
             load: Arc::clone(&self.load),
         }
@@ -167,12 +176,14 @@ impl Member {
             ejections: self.ejections_total,
             admitted: self.admitted(),
             reason: match (self.unreachable(), ejection) {
+                _ if self.spec.drain => "gets no new requests".into(),
                 (Some(reason), _) => format!("does not resolve: {reason}").into(),
                 (None, Some(ejection)) => Arc::clone(&ejection.reason),
                 (None, None) if is_probed => Arc::clone(self.health.reason()),
                 (None, None) => "probes are off".into(),
             },
-            since: now.since(ejection.map_or(self.health.since(), |ejection| ejection.since)),
+            since: now
+                .since(self.drained.unwrap_or_else(|| ejection.map_or(self.health.since(), |ejection| ejection.since))),
             in_flight: self.load.in_flight(),
             limit: self.load.limit(),
             last_probe: self.health.last_probe().map(|at| now.since(at)),

@@ -181,7 +181,7 @@ impl Cluster {
             let member = match former.remove(&(Arc::clone(&spec.host), spec.port)) {
                 Some(mut known) => {
                     let was_drained = std::mem::replace(&mut known.spec, spec).drain;
-                    events.extend(known.drain_event(was_drained));
+                    events.extend(known.drain_event(now, was_drained));
                     if known.spec.drain && !was_drained {
                         self.leaving.push(known.leaving());
                     }

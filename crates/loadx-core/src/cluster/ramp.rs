@@ -71,7 +71,8 @@ impl Cluster {
         let backend = |member: &super::Member| {
             let mut backend = member.backend();
             if !all_are_over {
-                backend.spec.weight = backend.spec.weight.saturating_mul(member.ramp.tenths);
+                backend.weight = backend.weight.saturating_mul(member.ramp.tenths);
+                backend.share = member.ramp.tenths * 100 / WHOLE;
             }
             backend
         };
@@ -119,6 +120,11 @@ mod tests {
             let good = Observation { began: at(21), evidence: Evidence::ProbePassed { status: 200 } };
             cluster.observe(at(21), id, &good, &mut SplitMix64::new(0));
             assert_eq!(shares(&mut cluster), [10, 100], "a tenth of the share of the other");
+            let view = cluster.view();
+            let query = Query { now: at(21), entropy: 0, key: None, tried: &[] };
+            let scores = view.explain(1, &query).candidates.into_iter().map(|candidate| candidate.score);
+            let told = ["0 in flight, weight 1, starts slowly with 10 %", "0 in flight, weight 1"];
+            assert_eq!(scores.collect::<Vec<_>>(), told);
             let mut last = 10;
             for second in 22..=31 {
                 cluster.look(at(second));

@@ -120,18 +120,38 @@ pub enum Endpoint {
     Metrics,
     /// `/__status__`
     Status,
-    /// `/__dashboard__`
-    Dashboard,
-    /// The script of the dashboard.
-    DashboardScript,
-    /// The style of the dashboard.
-    DashboardStyle,
-    /// The icon of the dashboard.
-    DashboardIcon,
-    /// The stream of what the dashboard shows.
-    DashboardStream,
-    /// What the dashboard wants of a backend; the only endpoint for POST.
-    DashboardAction,
+    /// `/__dashboard__` and the paths below.
+    Dashboard(DashboardPart),
+}
+
+/// A part of the dashboard.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum DashboardPart {
+    /// A file that is in the binary.
+    File(DashboardFile),
+    /// The stream of what the page shows.
+    Stream,
+    /// What the page wants of a backend; the only endpoint for POST.
+    Action,
+}
+
+/// A file of the dashboard.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum DashboardFile {
+    /// The page itself.
+    Page,
+    /// The script of the page.
+    Script,
+    /// The style of the page.
+    Style,
+    /// The icon of the page.
+    Icon,
+}
+
+impl DashboardFile {
+    /// Every file.
+    pub const ALL: [DashboardFile; 4] =
+        [DashboardFile::Page, DashboardFile::Script, DashboardFile::Style, DashboardFile::Icon];
 }
 
 impl Endpoint {
@@ -140,12 +160,12 @@ impl Endpoint {
         Endpoint::Health,
         Endpoint::Metrics,
         Endpoint::Status,
-        Endpoint::Dashboard,
-        Endpoint::DashboardScript,
-        Endpoint::DashboardStyle,
-        Endpoint::DashboardIcon,
-        Endpoint::DashboardStream,
-        Endpoint::DashboardAction,
+        Endpoint::Dashboard(DashboardPart::File(DashboardFile::Page)),
+        Endpoint::Dashboard(DashboardPart::File(DashboardFile::Script)),
+        Endpoint::Dashboard(DashboardPart::File(DashboardFile::Style)),
+        Endpoint::Dashboard(DashboardPart::File(DashboardFile::Icon)),
+        Endpoint::Dashboard(DashboardPart::Stream),
+        Endpoint::Dashboard(DashboardPart::Action),
     ];
 
     /// The path.
@@ -154,12 +174,12 @@ impl Endpoint {
             Endpoint::Health => "/__health__",
             Endpoint::Metrics => "/__metrics__",
             Endpoint::Status => "/__status__",
-            Endpoint::Dashboard => "/__dashboard__",
-            Endpoint::DashboardScript => "/__dashboard__/page.js",
-            Endpoint::DashboardStyle => "/__dashboard__/page.css",
-            Endpoint::DashboardIcon => "/__dashboard__/icon.svg",
-            Endpoint::DashboardStream => "/__dashboard__/stream",
-            Endpoint::DashboardAction => "/__dashboard__/backend",
+            Endpoint::Dashboard(DashboardPart::File(DashboardFile::Page)) => "/__dashboard__",
+            Endpoint::Dashboard(DashboardPart::File(DashboardFile::Script)) => "/__dashboard__/page.js",
+            Endpoint::Dashboard(DashboardPart::File(DashboardFile::Style)) => "/__dashboard__/page.css",
+            Endpoint::Dashboard(DashboardPart::File(DashboardFile::Icon)) => "/__dashboard__/icon.svg",
+            Endpoint::Dashboard(DashboardPart::Stream) => "/__dashboard__/stream",
+            Endpoint::Dashboard(DashboardPart::Action) => "/__dashboard__/backend",
         }
     }
 
@@ -173,13 +193,8 @@ impl Endpoint {
         let path = if path == b"/__dashboard__/" { b"/__dashboard__" } else { path };
         let endpoint = Endpoint::ALL.into_iter().find(|endpoint| endpoint.path().as_bytes() == path)?;
         // What is sent there has a token, which no backend may get, whatever the method.
-        let takes = endpoint == Endpoint::DashboardAction || matches!(method, b"GET" | b"HEAD");
+        let takes = endpoint == Endpoint::Dashboard(DashboardPart::Action) || matches!(method, b"GET" | b"HEAD");
         takes.then_some(endpoint)
-    }
-
-    /// Whether the endpoint belongs to the dashboard.
-    pub fn is_of_dashboard(self) -> bool {
-        !matches!(self, Endpoint::Health | Endpoint::Metrics | Endpoint::Status)
     }
 }
 

@@ -17,7 +17,10 @@ mod template;
 pub use access::Access;
 pub use action::{Action, Forward, Redirect, Respond, Route, Share};
 pub use asked::{Asked, Fields};
-pub use decide::{Decided, Endpoint, Forwarded, Request, Verdict, decide, put_response_lines, redirect_to_https};
+pub use decide::{
+    DashboardFile, DashboardPart, Decided, Endpoint, Forwarded, Request, Verdict, decide, put_response_lines,
+    redirect_to_https,
+};
 pub use rules::{FieldEdits, FieldRule, Mismatch, PathRule, QueryRule, Rewrite, Rules};
 pub use table::{Match, PREFIX_SEGMENTS_MAX, RouteTable};
 pub use template::{Piece, Template, TemplateFault, Values, Variable, Variables};

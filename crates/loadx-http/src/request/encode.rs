@@ -28,10 +28,10 @@ pub struct Forwarding<'f> {
     pub client_certificate: Option<&'f [u8]>,
     /// The field line X-Request-Id with its CR LF; `None` leaves the field unchanged.
     pub request_id_line: Option<&'f [u8]>,
-    /// The traceparent that replaces that of the request. tracestate belongs to the trace before, and goes as well.
+    /// The traceparent that replaces that of the request.
     pub trace: Option<TraceParent>,
-    /// Whether the request has X-LoadX-Explain, which no backend gets: its value may be a token.
-    pub asks_for_explanation: bool,
+    /// Whether `trace` is a trace that LoadX has begun. tracestate belongs to the trace of the request, and goes with it.
+    pub begins_trace: bool,
     /// The number of the attempt, for X-LoadX-Attempt; `None` adds no such field.
     pub attempt: Option<usize>,
 }
@@ -118,12 +118,10 @@ impl RequestHead {
             dropped.add_all(self.claims.certificate);
         }
         if forwarding.trace.is_some() {
-            let of_trace = |name: &[u8]| reads_alike(name, b"traceparent") || reads_alike(name, b"tracestate");
+            let of_trace = |name: &[u8]| {
+                reads_alike(name, b"traceparent") || forwarding.begins_trace && reads_alike(name, b"tracestate")
+            };
             (0..self.count()).filter(|index| of_trace(self.name(*index))).for_each(|index| dropped.add(index));
-        }
-        if forwarding.asks_for_explanation {
-            let asks = |name: &[u8]| reads_alike(name, b"x-loadx-explain");
-            (0..self.count()).filter(|index| asks(self.name(*index))).for_each(|index| dropped.add(index));
         }
         if !changes.removed.is_empty() {
             (0..self.count()).filter(|index| changes.removes(self.name(*index))).for_each(|index| dropped.add(index));

@@ -48,6 +48,8 @@ pub struct RequestHead {
     expects_continue: bool,
     /// The Max-Forwards of an OPTIONS.
     max_forwards: Option<u64>,
+    /// The position of X-LoadX-Explain.
+    explain: Option<usize>,
 }
 
 /// A range of bytes in a head.
@@ -249,6 +251,11 @@ impl RequestHead {
                 Known::Proxy => hop.dropped.add(index),
                 // The number of attempts of this hop; a client's number would mislead the backend.
                 Known::XLoadXAttempt => hop.dropped.add(index),
+                // No backend gets the token of an operator.
+                Known::XLoadXExplain => {
+                    self.explain = Some(index);
+                    hop.dropped.add(index);
+                }
                 Known::XForwardedHost => self.claims.host.add(index),
                 Known::XForwardedProto => self.claims.proto.add(index),
                 Known::XRequestId => self.claims.request_id.add(index),
@@ -415,6 +422,11 @@ impl RequestHead {
     pub fn forwarded_for(&self) -> impl Iterator<Item = &[u8]> {
         let lines = (0..self.lines.len()).rev().filter(|index| self.claims.forwarded_for.contains(*index));
         lines.flat_map(|index| self.value(index).rsplit(|byte| *byte == b',').map(<[u8]>::trim_ascii))
+    }
+
+    /// The value of X-LoadX-Explain.
+    pub fn explain_token(&self) -> Option<&[u8]> {
+        self.explain.map(|index| self.value(index).trim_ascii())
     }
 
     /// The value of the first X-Request-Id.

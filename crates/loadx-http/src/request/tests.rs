@@ -12,7 +12,7 @@ const FORWARDING: Forwarding<'static> = Forwarding {
     client_certificate: None,
     request_id_line: None,
     trace: None,
-    asks_for_explanation: false,
+    begins_trace: false,
     attempt: None,
 };
 

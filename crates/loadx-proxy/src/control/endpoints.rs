@@ -8,7 +8,6 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use loadx_core::plan::{ClusterSnapshot, DrainSnapshot};
-use loadx_core::route::Endpoint;
 use loadx_core::{Attempts, BackendSnapshot, ListenerId, RetryPolicy, Time};
 use serde_json::{Value, json};
 use tokio::sync::{Mutex, oneshot};
@@ -69,24 +68,14 @@ impl<N: Network> Clone for Endpoints<N> {
 impl<N: Network> Endpoints<N> {
     pub(super) async fn answer(&self, asked: Asked, state: &State) -> EndpointAnswer {
         let now = self.clock.now();
-        let endpoint = match asked {
-            Asked::Json(endpoint) => endpoint,
+        let (status, body) = match asked {
+            Asked::Health => health(now, &state.clusters, self.shared.is_short_of_memory()),
+            Asked::Summary => (200, self.metrics(now, &*self.measure().await)),
+            Asked::Status => (200, self.status(now, state, &*self.measure().await)),
             Asked::Metrics(format) => {
                 let content = self.exposition(format, state).await;
                 return EndpointAnswer { status: 200, content_type: format.content_type(), content };
             }
-        };
-        let (status, body) = match endpoint {
-            // Workers answer these without control.
-            Endpoint::Dashboard
-            | Endpoint::DashboardScript
-            | Endpoint::DashboardStyle
-            | Endpoint::DashboardIcon
-            | Endpoint::DashboardStream
-            | Endpoint::DashboardAction => (404, Value::Null),
-            Endpoint::Health => health(now, &state.clusters, self.shared.is_short_of_memory()),
-            Endpoint::Metrics => (200, self.metrics(now, &*self.measure().await)),
-            Endpoint::Status => (200, self.status(now, state, &*self.measure().await)),
         };
         EndpointAnswer::json(status, format!("{body:#}\n").into_bytes())
     }

@@ -10,11 +10,11 @@ use loadx_core::plan::ClusterSnapshot;
 use super::endpoints::{Endpoints, State};
 use crate::net::Network;
 use crate::shared::WorkerLoad;
-use crate::telemetry::{Exposition, Family, Format, Labels, family};
+use crate::telemetry::{Exposition, Family, Labels, MetricsFormat, family};
 use crate::tls::Automatic;
 
 impl<N: Network> Endpoints<N> {
-    pub(super) async fn exposition(&self, format: Format, state: &State) -> Vec<u8> {
+    pub(super) async fn exposition(&self, format: MetricsFormat, state: &State) -> Vec<u8> {
         let counts = self.measure().await;
         let plan = self.shared.plan();
         let mut out = Exposition::new(format);
@@ -34,6 +34,7 @@ impl<N: Network> Endpoints<N> {
         out.family(&family::CONNECTIONS).whole(&[], open);
         out.family(&family::CONNECTIONS_MAX).whole(&[], plan.process.max_connections);
         out.family(&family::LOST_LINES).whole(&[], self.lost_log_lines.count());
+        out.family(&family::LOST_SPANS).whole(&[], self.shared.spans.lost().count());
         out.family(&family::CERTIFICATE_EXPIRY);
         for ((listener, name), end) in self.certificate_ends() {
             out.real(&[("listener", &listener), ("name", &name)], end);

@@ -23,8 +23,8 @@ use crate::telemetry::{Between, Shard, live_bounds, round};
 pub(super) struct Told {
     /// The last measurement, and its time.
     last: Option<(Time, Rc<Shard>)>,
-    /// The totals of the last minutes.
-    moments: VecDeque<Value>,
+    /// The totals of the last minutes, in JSON.
+    moments: VecDeque<Arc<str>>,
 }
 
 /// The last events, whether pages are open or not.
@@ -64,10 +64,6 @@ impl<N: Network> Endpoints<N> {
         let mut told = told.lock().await;
         let counts = self.measure().await;
         let at = self.clock.now();
-        // A page that has just opened waits for the next message of the others: a moment this short would tell nothing.
-        if told.last.as_ref().is_some_and(|(before, _)| at.since(*before) < LIVE_INTERVAL / 2) {
-            return;
-        }
         let last = told.last.replace((at, Rc::clone(&counts)));
         // After a pause there is nothing to compare with that would be true of this moment.
         let Some((before, earlier)) = last.filter(|(before, _)| at.since(*before) <= LIVE_PAUSE_MAX) else {
@@ -82,15 +78,14 @@ impl<N: Network> Endpoints<N> {
         if told.moments.len() == LIVE_MOMENTS_MAX {
             told.moments.pop_front();
         }
-        told.moments.push_back(total.clone());
+        told.moments.push_back(total.to_string().into());
         let message = json!({
             "total": total,
             "bounds": live_bounds(),
             "state": self.describe_live(&between, &plan, moment),
             "events": moment.events,
         });
-        let opening = json!({ "moments": told.moments, "bounds": live_bounds() });
-        self.shared.live.tell(message.to_string().into(), opening.to_string().into());
+        self.shared.live.tell(message.to_string().into(), told.moments.iter().cloned().collect());
     }
 
     fn describe_live(&self, between: &Between<'_>, plan: &Arc<Plan>, moment: &Moment) -> Value {

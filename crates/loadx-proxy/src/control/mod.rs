@@ -216,7 +216,9 @@ impl<N: Network> Control<N> {
             Finding::Resolved(id, answer) => self.desired.resolved(now, id, answer),
             Finding::Prepared(prepared) => return self.take_over(prepared),
             Finding::Left(listeners) => {
-                return self.leaving.retain(|leaving| !listeners.contains(&leaving.id));
+                self.leaving.retain(|leaving| !listeners.contains(&leaving.id));
+                let departed = Departed { listeners: listeners.to_vec(), ..Departed::default() };
+                return self.forget_removed(&[], departed);
             }
             Finding::Applied => return self.prepare_next(),
         };

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use loadx_core::route::Endpoint;
+use loadx_core::route::DashboardFile;
 
 use crate::request_id::RequestId;
 use crate::sides::OwnResponse;
@@ -13,22 +13,21 @@ const POLICY: &str = "Content-Security-Policy: default-src 'none'; script-src 's
                       X-Content-Type-Options: nosniff\r\nReferrer-Policy: no-referrer\r\n\
                       Cross-Origin-Opener-Policy: same-origin\r\nCross-Origin-Resource-Policy: same-origin\r\n";
 
-/// A part of the page; `None` for an endpoint that is not a part.
-pub(crate) fn part(endpoint: Endpoint, id: &RequestId) -> Option<OwnResponse<'static>> {
-    let (content_type, content) = match endpoint {
-        Endpoint::Dashboard => ("text/html; charset=utf-8", include_str!("page.html")),
-        Endpoint::DashboardScript => ("text/javascript; charset=utf-8", include_str!("page.js")),
-        Endpoint::DashboardStyle => ("text/css; charset=utf-8", include_str!("page.css")),
-        Endpoint::DashboardIcon => ("image/svg+xml", include_str!("icon.svg")),
-        _ => return None,
+/// The response with a file of the page.
+pub(crate) fn response(file: DashboardFile, id: &RequestId) -> OwnResponse<'static> {
+    let (content_type, content) = match file {
+        DashboardFile::Page => ("text/html; charset=utf-8", include_str!("page.html")),
+        DashboardFile::Script => ("text/javascript; charset=utf-8", include_str!("page.js")),
+        DashboardFile::Style => ("text/css; charset=utf-8", include_str!("page.css")),
+        DashboardFile::Icon => ("image/svg+xml", include_str!("icon.svg")),
     };
-    Some(OwnResponse {
+    OwnResponse {
         status: 200,
         content_type: Some(content_type),
         // Another version of LoadX has other parts under the same names.
         fields: format!("Cache-Control: no-cache\r\n{POLICY}X-Request-Id: {id}\r\n"),
         content: Cow::Borrowed(content.as_bytes()),
-    })
+    }
 }
 
 #[cfg(test)]
@@ -37,13 +36,12 @@ mod tests {
 
     #[test]
     fn the_page_is_small_and_names_no_other_host() {
-        let parts = Endpoint::ALL.into_iter().filter_map(|endpoint| part(endpoint, &RequestId::made(1)));
-        let parts: Vec<String> = parts.map(|part| String::from_utf8(part.content.into_owned()).unwrap()).collect();
-        assert_eq!(parts.len(), 4);
-        assert!(parts.iter().map(String::len).sum::<usize>() < 100 * 1_024);
-        for part in parts {
-            let foreign = part.match_indices("//").filter(|(at, _)| part[..*at].ends_with(':'));
-            let foreign: Vec<&str> = foreign.map(|(at, _)| &part[at..(at + 24).min(part.len())]).collect();
+        let files = DashboardFile::ALL.map(|file| response(file, &RequestId::made(1)).content.into_owned());
+        let files = files.map(|content| String::from_utf8(content).unwrap());
+        assert!(files.iter().map(String::len).sum::<usize>() < 100 * 1_024);
+        for file in files {
+            let foreign = file.match_indices("//").filter(|(at, _)| file[..*at].ends_with(':'));
+            let foreign: Vec<&str> = foreign.map(|(at, _)| &file[at..(at + 24).min(file.len())]).collect();
             assert!(foreign.iter().all(|address| address.starts_with("//www.w3.org/2000/svg")), "{foreign:?}");
         }
     }

@@ -1,13 +1,14 @@
 //! What an exchange leaves behind: its counts, its line in the log, its spans, and its explanation.
 
-use loadx_core::{Failure, FaultOf, Pick, Time};
+use loadx_core::{Backend, Failure, FaultOf, Pick, Time};
 use loadx_http::grpc::Status;
 
+use super::hedge::Beside;
 use super::{Answer, Exchange, ServedBy};
 use crate::net::{Network, PipeOf};
 use crate::shared::LocalView;
 use crate::sides::{BodySink as _, BodySource as _, Ending, RequestSource, ResponseSink};
-use crate::telemetry::{AttemptSpan, Cause, Record, Request};
+use crate::telemetry::{AttemptEnd, AttemptSpan, Cause, Record, Request};
 
 impl<N: Network, R: RequestSource<PipeOf<N>>, W: ResponseSink<PipeOf<N>>> Exchange<'_, N, R, W> {
     /// Counts and logs the exchange.
@@ -48,39 +49,67 @@ impl<N: Network, R: RequestSource<PipeOf<N>>, W: ResponseSink<PipeOf<N>>> Exchan
     /// Keeps the explanation of a request that failed, was sent again, or asked for one.
     #[cold]
     fn keep_explanation(&self, record: &Record<'_>, has_failed: bool) {
-        let asked = self.incoming.explain.as_ref().and_then(|notes| notes.take());
-        if asked.is_some() || has_failed {
-            self.worker.explanations.keep(record, asked.unwrap_or_else(|| self.failures.take()));
+        match &self.incoming.explain {
+            Some(notes) => self.worker.explanations.keep_asked(record, notes.take()),
+            None if has_failed => self.worker.explanations.keep_failed(record, self.failures.take()),
+            None => {}
         }
     }
 
     /// Notes an attempt that has ended for the spans of the request, if the request has spans.
     #[cold]
     pub(super) fn note_span(&self, pick: &Pick<LocalView>, attempt: &Result<Answer<N>, Failure>, ended: Time) {
+        let status = match attempt {
+            Ok(answer) => answer.status,
+            Err(Failure::Status { status }) => *status,
+            Err(_) => 0,
+        };
+        let end = match attempt {
+            Err(Failure::Overtaken) => AttemptEnd::Overtaken,
+            Err(failure) => AttemptEnd::Failed(failure.kind().as_str()),
+            Ok(_) => AttemptEnd::Answered,
+        };
+        self.add_span(pick.backend(), (pick.at(), ended), status, end);
+    }
+
+    /// Notes a second attempt beside the last one that did not get the better of it.
+    #[cold]
+    pub(super) fn note_overtaken(&mut self, now: Time) {
+        let Some(Beside { served_by, began }) = self.take_overtaken() else { return };
+        let backend = served_by.backend();
+        if let Some(notes) = &self.incoming.explain {
+            let mut notes = notes.borrow_mut();
+            notes.attempt(backend.name(), None);
+            notes.failure(backend.name(), Failure::Overtaken.to_string());
+        }
+        self.add_span(backend, (began, now), 0, AttemptEnd::Overtaken);
+    }
+
+    fn add_span(&self, backend: &Backend, (began, ended): (Time, Time), status: u16, end: AttemptEnd) {
         if let Some(spans) = self.incoming.trace.as_ref().and_then(|trace| trace.spans.as_ref()) {
-            let backend = pick.backend();
             spans.attempts.borrow_mut().push(AttemptSpan {
                 backend: backend.name().to_owned(),
                 address: backend.addresses().first().map(ToString::to_string).unwrap_or_default(),
-                began: pick.at(),
+                began,
                 ended,
-                status: match attempt {
-                    Ok(answer) => answer.status,
-                    Err(Failure::Status { status }) => *status,
-                    Err(_) => 0,
-                },
-                failure: attempt.as_ref().err().map(|failure| failure.kind().as_str()),
+                status,
+                end,
             });
         }
     }
 
     /// Notes why a backend was picked.
     #[cold]
-    pub(super) fn explain(&self, pick: &Pick<LocalView>) {
+    pub(super) fn explain(&self, pick: &Pick<LocalView>, is_beside: bool) {
         let view = pick.view();
         let key = view.key(self.incoming.client);
         let query = self.attempts.query(pick.at(), self.incoming.id.bits(), key);
-        self.incoming.note(|notes| notes.attempt(pick.backend().name(), Some(view.explain(pick.index(), &query))));
+        self.incoming.note(|notes| {
+            notes.attempt(pick.backend().name(), Some(view.explain(pick.index(), &query)));
+            if is_beside {
+                notes.beside();
+            }
+        });
     }
 
     /// Counts a failed attempt in the figures of its backend.
@@ -88,13 +117,10 @@ impl<N: Network, R: RequestSource<PipeOf<N>>, W: ResponseSink<PipeOf<N>>> Exchan
     pub(super) fn count_failure(&self, failure: &Failure) {
         if let Some(served_by) = &self.served_by {
             let name = served_by.backend().name();
-            if self.incoming.is_explained() {
-                self.incoming.note(|notes| notes.failure(name, failure.to_string()));
-            } else {
-                self.failures.borrow_mut().failure(name, failure.to_string());
-            }
-            // A client that left or broke the rules says nothing about the backend.
-            if failure.kind().fault() != FaultOf::Client {
+            let notes = self.incoming.explain.as_deref().unwrap_or(&self.failures);
+            notes.borrow_mut().failure(name, failure.of_attempt());
+            // A client that left or broke the rules says nothing about the backend, and a faster one neither.
+            if failure.kind().fault() != FaultOf::Client && !matches!(failure, Failure::Overtaken) {
                 self.worker.metrics.borrow_mut().record_failure(served_by.backend(), failure.kind());
             }
         }

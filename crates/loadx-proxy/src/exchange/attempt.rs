@@ -228,8 +228,8 @@ pub(super) fn encode(
         forwarded: signature.forwarded,
         client_certificate: incoming.tls.as_ref().and_then(|tls| tls.client_certificate.as_deref()),
         request_id_line: Some(incoming.id.line(&mut line)),
-        asks_for_explanation: incoming.explain.is_some(),
         trace: incoming.trace.as_deref().and_then(|trace| trace.of_attempt(attempt)),
+        begins_trace: incoming.trace.as_deref().is_some_and(|trace| trace.is_begun),
         attempt: (attempt > 1).then_some(attempt),
     };
     write(&incoming.head, &forwarding, &forwarded.changes(incoming));

@@ -50,11 +50,7 @@ impl<P, A: ResponseSource<P>, W: ResponseSink<P>> Download<'_, P, A, W> {
     /// Returns the status, and whether the backend switched to another protocol.
     pub(super) async fn run(mut self) -> Result<(u16, bool), Failure> {
         let mut added = Vec::new();
-        routing::response_lines(self.incoming, &mut added);
-        if self.incoming.is_explained() {
-            let cluster = &self.incoming.plan.clusters[self.cluster].name;
-            routing::put_explained(self.incoming, self.backend.name(), cluster, &mut added);
-        }
+        routing::response_lines(self.incoming, self.cluster, self.backend, &mut added);
         let mut interims = 0;
         loop {
             let head = self.head(&added).await?;

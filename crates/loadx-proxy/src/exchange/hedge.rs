@@ -1,6 +1,6 @@
 //! A second attempt beside one that has not been answered for a while; the client gets the response that begins first.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
@@ -8,12 +8,12 @@ use std::task::Poll;
 use std::time::Duration;
 
 use loadx_core::config::BackendProtocol;
-use loadx_core::{Attempts, Backend, BackendId, Choice, Ended, Failure, Outcome, Pick, Replay, Stage};
+use loadx_core::{Attempts, Backend, BackendId, Choice, Ended, Failure, Outcome, Pick, Replay, Stage, Time};
 
 use super::attempt::encode;
 use super::failure::{Sent, unanswered};
 use super::routing::Forwarded;
-use super::{Answer, Exchange};
+use super::{Answer, Exchange, ServedBy};
 use crate::buffers::Input;
 use crate::context::Worker;
 use crate::incoming::Incoming;
@@ -37,6 +37,14 @@ pub(super) struct Hedging<N: Network> {
     sent: Option<Conversation<StreamOf<N>>>,
     /// The beginning of its response, once its connection is taken.
     received: Option<Input>,
+    /// A second attempt that was not answered before the last one.
+    overtaken: Option<Beside>,
+}
+
+/// A second attempt.
+pub(super) struct Beside {
+    pub(super) served_by: ServedBy,
+    pub(super) began: Time,
 }
 
 /// An attempt of which the response has begun before that of the first attempt.
@@ -84,9 +92,10 @@ where
     /// first one ends with [`Failure::Overtaken`], and [`take_overtaking`](Self::take_overtaking) has the second one.
     pub(super) async fn attempt_beside(&mut self, backend: &Backend, delay: Duration) -> Result<Answer<N>, Failure> {
         let is_answered = Rc::new(Cell::new(false));
-        let hedging = Hedging { is_answered: Rc::clone(&is_answered), won: None, sent: None, received: None };
+        let hedging =
+            Hedging { is_answered: Rc::clone(&is_answered), won: None, sent: None, received: None, overtaken: None };
         self.hedging = Some(Box::new(hedging));
-        let asked = Rc::new(Cell::new(None));
+        let asked = Rc::new(RefCell::new(None));
         let second = Second {
             worker: Rc::clone(self.worker),
             incoming: self.incoming,
@@ -128,7 +137,7 @@ where
             })
             .await
         };
-        let under_way = second.filter(|_| asked.get().is_some());
+        let under_way = second.filter(|_| asked.borrow().is_some());
         if let (Err(failure), Some(second)) = (&attempt, under_way)
             && may_be_replaced(failure)
         {
@@ -138,12 +147,13 @@ where
                 Err(failure) => attempt = Err(failure),
             }
         }
-        if let (None, Some(backend)) = (&won, asked.get()) {
+        let overtaken = asked.take().filter(|_| won.is_none());
+        if let Some(Beside { served_by, .. }) = &overtaken {
             self.tries += 1;
-            self.attempts.overtaken(backend);
+            self.attempts.overtaken(served_by.backend().id());
         }
         if let Some(hedging) = &mut self.hedging {
-            hedging.won = won;
+            (hedging.won, hedging.overtaken) = (won, overtaken);
         }
         attempt
     }
@@ -169,6 +179,11 @@ where
     /// Whether a second attempt has the response to this request.
     pub(super) fn has_overtaking(&self) -> bool {
         self.hedging.as_ref().is_some_and(|hedging| hedging.won.is_some())
+    }
+
+    /// The second attempt that was not answered before the last one.
+    pub(super) fn take_overtaken(&mut self) -> Option<Beside> {
+        self.hedging.as_mut()?.overtaken.take()
     }
 
     /// The pick of the attempt that overtook the last one, which becomes the present one.
@@ -208,7 +223,7 @@ struct Second<'e, N: Network> {
     /// The backend of the first attempt.
     present: BackendId,
     /// Told the backend of the second attempt once there is one.
-    asked: Rc<Cell<Option<BackendId>>>,
+    asked: Rc<RefCell<Option<Beside>>>,
 }
 
 impl<N: Network> Second<'_, N> {
@@ -233,7 +248,8 @@ impl<N: Network> Second<'_, N> {
             return None;
         }
         worker.metrics.borrow_mut().hedges += 1;
-        self.asked.set(Some(pick.backend().id()));
+        let served_by = ServedBy { index: pick.index(), view: pick.view().clone() };
+        *self.asked.borrow_mut() = Some(Beside { served_by, began: now });
         match self.send(pick.backend()).await {
             Ok(conversation) => {
                 worker.metrics.borrow_mut().hedges_won += 1;

@@ -6,7 +6,6 @@ use std::sync::Arc;
 
 use loadx_core::{ErrorKind, ProxyError};
 use loadx_http::{FieldSlots, Parsed, parse_response};
-use percent_encoding::percent_decode;
 use tokio::sync::broadcast;
 use tokio::sync::broadcast::error::RecvError;
 
@@ -23,7 +22,7 @@ const HEAD: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nCach
                       X-Content-Type-Options: nosniff\r\nTransfer-Encoding: chunked\r\n\r\n";
 
 /// What a page gets at first, and what it gets later.
-type Feed = (Arc<str>, broadcast::Receiver<Arc<str>>);
+type Feed = (String, broadcast::Receiver<Arc<str>>);
 
 /// Sends the stream until the client leaves or LoadX wants the connection closed.
 pub(super) async fn stream<N, R, W>(
@@ -106,16 +105,7 @@ pub(super) fn crowded() -> ProxyError {
 
 /// Has operators' API do what a page wants of a backend.
 pub(super) async fn act<N: Network>(worker: &Worker<N>, incoming: &Incoming) -> OwnResponse<'static> {
-    let target = incoming.head.path_and_query();
-    let query = memchr::memchr(b'?', target).map_or(&[][..], |at| &target[at + 1..]);
-    let value = |name: &str| {
-        let mut pairs = query.split(|byte| *byte == b'&').filter_map(|pair| {
-            let at = memchr::memchr(b'=', pair)?;
-            Some((&pair[..at], &pair[at + 1..]))
-        });
-        let (_, value) = pairs.find(|(known, _)| *known == name.as_bytes())?;
-        Some(percent_decode(value).decode_utf8_lossy().into_owned())
-    };
+    let value = |name: &str| incoming.query_value(name);
     let token = incoming.head.values("authorization").next().and_then(|value| value.split_at_checked(7));
     let token =
         token.filter(|(scheme, _)| scheme.eq_ignore_ascii_case(b"bearer ")).map(|(_, token)| token.trim_ascii());

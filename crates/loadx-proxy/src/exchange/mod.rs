@@ -266,8 +266,12 @@ where
         let mut last: Option<Failure> = None;
         loop {
             // The first pick follows the head at once, so that the clock need not be read again.
+            let mut is_beside = false;
             let choice = match &last {
-                Some(_) if let Some(pick) = self.take_overtaking() => Choice::Picked(pick),
+                Some(_) if let Some(pick) = self.take_overtaking() => {
+                    is_beside = true;
+                    Choice::Picked(pick)
+                }
                 None => self.pick_or_wait(self.incoming.began).await?,
                 Some(failure) if failure.left_no_trace() => self.pick_or_wait(timer.now()).await?,
                 // A retry does not wait: it would take the turn of a request that nobody has served yet.
@@ -297,7 +301,7 @@ where
             self.progress.head_at.set(None);
             self.served_by = Some(ServedBy { index: pick.index(), view: pick.view().clone() });
             if self.incoming.explain.is_some() {
-                self.explain(&pick);
+                self.explain(&pick, is_beside);
             }
             let mut attempt = match self.hedge_delay(pick.view()) {
                 // The deadline is looked at here: a function of its own would cost each exchange a layer more.
@@ -322,6 +326,9 @@ where
             }
             if let Err(failure) = &attempt {
                 self.count_failure(failure);
+            }
+            if self.hedging.is_some() {
+                self.note_overtaken(timer.now());
             }
             match attempt {
                 Ok(answer) => return Ok(answer),
@@ -430,7 +437,7 @@ where
     async fn send_error(&mut self, error: &ProxyError) -> Ending {
         let mut response = OwnResponse::error_to(self.incoming.grpc.is_some(), error, &self.incoming.id);
         self.progress.grpc.set(Some(grpc_status_of(error)));
-        response.fields.push_str(self.incoming.hsts_line());
+        routing::own_lines(self.incoming, &mut response.fields);
         let request_complete = self.client.request.body().is_complete();
         self.client.pace.to_client.begin(self.policy.response, 0);
         match self.client.response.own(&response, request_complete).await {

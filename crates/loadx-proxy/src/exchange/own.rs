@@ -2,12 +2,12 @@
 
 use std::rc::Rc;
 
-use loadx_core::route::Endpoint;
+use loadx_core::route::DashboardPart;
 use loadx_core::{ErrorKind, ProxyError};
 use loadx_http::grpc::Status;
 
 use super::live;
-use super::routing::Own;
+use super::routing::{self, Own};
 use crate::context::Worker;
 use crate::dashboard;
 use crate::incoming::Incoming;
@@ -27,14 +27,15 @@ where
     W: ResponseSink<PipeOf<N>>,
 {
     let id = &incoming.id;
-    if matches!(own, Own::Dashboard(Endpoint::DashboardStream))
+    if matches!(own, Own::Dashboard(DashboardPart::Stream))
         && let Some(feed) = worker.shared.live.subscribe()
     {
         return live::stream(worker, incoming, client, feed).await;
     }
     let mut response = match own {
-        Own::Dashboard(Endpoint::DashboardAction) => live::act(worker, incoming).await,
-        Own::Dashboard(part) => dashboard::part(*part, id).unwrap_or_else(|| OwnResponse::error(&live::crowded(), id)),
+        Own::Dashboard(DashboardPart::File(file)) => dashboard::response(*file, id),
+        Own::Dashboard(DashboardPart::Stream) => OwnResponse::error(&live::crowded(), id),
+        Own::Dashboard(DashboardPart::Action) => live::act(worker, incoming).await,
         Own::Endpoint(asked) => OwnResponse::endpoint(worker.ask(*asked).await, id),
         Own::Options => OwnResponse::options(id),
         Own::Error(error) => OwnResponse::error_to(incoming.grpc.is_some(), error, id),
@@ -47,7 +48,7 @@ where
     if misleads {
         response = OwnResponse::error(&no_tunnel, id);
     }
-    response.fields.push_str(incoming.hsts_line());
+    routing::own_lines(incoming, &mut response.fields);
     let request_complete = client.request.body().is_complete();
     let sent = client.response.own(&response, request_complete).await;
     // Requests for the status endpoints are not counted: they would change the counts that they show.
@@ -58,7 +59,7 @@ where
         };
         let status = if let Own::Error(error) = own { error.status } else { response.status };
         let request = Request::Accepted(incoming);
-        worker.account(&Record {
+        let record = Record {
             grpc: match own {
                 Own::Error(error) => incoming.grpc.map(|_| grpc_status_of(error)),
                 _ => incoming.grpc.map(|_| Status::of_http(response.status)),
@@ -68,7 +69,11 @@ where
             content: *sent.as_ref().unwrap_or(&0),
             error,
             ..Record::new(request, incoming.began, client.pace.timer.now(), status)
-        });
+        };
+        worker.account(&record);
+        if let Some(notes) = &incoming.explain {
+            worker.explanations.keep_asked(&record, notes.take());
+        }
     }
     if sent.is_ok() { Ending::Complete } else { Ending::BrokenOff }
 }

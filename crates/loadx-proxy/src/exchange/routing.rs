@@ -5,8 +5,8 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use loadx_core::route::path::Target;
-use loadx_core::route::{self, Action, Decided, Endpoint, Fields, Forward, Request, Respond, Verdict};
-use loadx_core::{ErrorKind, ProxyError};
+use loadx_core::route::{self, Action, DashboardPart, Decided, Endpoint, Fields, Forward, Request, Respond, Verdict};
+use loadx_core::{Backend, ErrorKind, ProxyError};
 use loadx_http::{Changes, Framing};
 
 use crate::context::Worker;
@@ -16,7 +16,7 @@ use crate::limits::ROUTES_EXPLAINED_MAX;
 use crate::messages::Asked;
 use crate::net::Network;
 use crate::request_id::Spelled;
-use crate::telemetry::Format;
+use crate::telemetry::MetricsFormat;
 use crate::tls::{CHALLENGE_PATH, is_checked_for};
 
 /// The decision on a request.
@@ -34,7 +34,7 @@ pub(super) enum Own {
     /// A status endpoint.
     Endpoint(Asked),
     /// A part of the dashboard.
-    Dashboard(Endpoint),
+    Dashboard(DashboardPart),
     /// The response to an OPTIONS with Max-Forwards 0 (RFC 9110, section 7.6.2).
     Options,
     /// An error response.
@@ -183,7 +183,7 @@ pub(super) fn decide<N: Network>(worker: &Worker<N>, incoming: &mut Incoming) ->
         let message = "this host asks for other certificates of clients than the connection; connect again";
         return refused(421, ErrorKind::HttpRequestError, message);
     }
-    if incoming.is_explained() {
+    if incoming.explain.is_some() {
         note_routes(incoming);
     }
     let (route, verdict) = match listener.https_port {
@@ -247,38 +247,51 @@ fn own(incoming: &Incoming) -> Option<Own> {
     let process = &incoming.plan.process;
     // With a forwarding field of an untrusted peer, the address of the original client is unknown.
     let client_known = incoming.peer_trusted || !incoming.head.claims_forwarded();
-    let answers = incoming.plan.listeners[incoming.listener].endpoints
-        && (endpoint != Endpoint::Metrics || process.metrics)
-        && (!endpoint.is_of_dashboard() || process.dashboard)
+    let is_on = match endpoint {
+        Endpoint::Health | Endpoint::Status => true,
+        Endpoint::Metrics => process.metrics,
+        Endpoint::Dashboard(_) => process.dashboard,
+    };
+    let answers = is_on
+        && incoming.plan.listeners[incoming.listener].endpoints
         && client_known
         && process.shows_endpoints_to(incoming.client);
-    if endpoint == Endpoint::DashboardAction && (!answers || incoming.head.method() != b"POST") {
+    if endpoint == Endpoint::Dashboard(DashboardPart::Action) && (!answers || incoming.head.method() != b"POST") {
         let message = "the dashboard changes nothing here";
         return Some(Own::Error(ProxyError::new(404, ErrorKind::DestinationNotFound, message)));
     }
-    answers.then(|| match endpoint.is_of_dashboard() {
-        true => Own::Dashboard(endpoint),
-        false => Own::Endpoint(asked(incoming, endpoint)),
+    answers.then(|| match endpoint {
+        Endpoint::Health => Own::Endpoint(Asked::Health),
+        Endpoint::Status => Own::Endpoint(Asked::Status),
+        Endpoint::Metrics => metrics(incoming),
+        Endpoint::Dashboard(part) => Own::Dashboard(part),
     })
 }
 
-/// What a request for an endpoint wants: `/__metrics__` has several formats. The query decides before Accept.
-fn asked(incoming: &Incoming, endpoint: Endpoint) -> Asked {
-    if endpoint != Endpoint::Metrics {
-        return Asked::Json(endpoint);
+/// The metrics in the format that a request wants. The query decides before Accept.
+fn metrics(incoming: &Incoming) -> Own {
+    match incoming.query_value("format").as_deref() {
+        Some("json") => Own::Endpoint(Asked::Summary),
+        Some(name) => match MetricsFormat::of_name(name) {
+            Some(format) => Own::Endpoint(Asked::Metrics(format)),
+            None => Own::Error(ProxyError::new(400, ErrorKind::HttpRequestError, FORMATS)),
+        },
+        None => {
+            let wanted = MetricsFormat::of_accept(incoming.head.values("accept"));
+            Own::Endpoint(wanted.map_or(Asked::Summary, Asked::Metrics))
+        }
     }
-    let target = incoming.head.path_and_query();
-    let query = memchr::memchr(b'?', target).map_or(&[][..], |at| &target[at + 1..]);
-    let format = match Format::of_query(query) {
-        None if query.split(|byte| *byte == b'&').any(|pair| pair == b"format=json") => None,
-        None => Format::of_accept(incoming.head.values("accept")),
-        format => format,
-    };
-    format.map_or(Asked::Json(endpoint), Asked::Metrics)
 }
 
-/// Writes the field lines that the route adds to the response.
-pub(super) fn response_lines(incoming: &Incoming, out: &mut Vec<u8>) {
+/// The formats of the metrics, for a request that names another one.
+const FORMATS: &str = "the formats of the metrics are json, prometheus, openmetrics and protobuf";
+
+/// Writes the field lines that LoadX and the route add to the response of a backend of this cluster.
+pub(super) fn response_lines(incoming: &Incoming, cluster: usize, backend: &Backend, out: &mut Vec<u8>) {
+    if incoming.explain.is_some() {
+        let place = (&*incoming.plan.clusters[cluster].name, backend.name());
+        out.extend_from_slice(explained_line(incoming, Some(place)).as_bytes());
+    }
     if let Some(route) = incoming.route().filter(|route| !route.response_fields.add.is_empty()) {
         route::put_response_lines(route, &RequestView(incoming), out);
         if !incoming.hsts_line().is_empty() && route.response_fields.adds(HSTS) {
@@ -288,19 +301,24 @@ pub(super) fn response_lines(incoming: &Incoming, out: &mut Vec<u8>) {
     out.extend_from_slice(incoming.hsts_line().as_bytes());
 }
 
-/// Writes the field line that tells a client who asked for an explanation where the request went.
+/// The field line that tells a client who asked for an explanation where the request went. `place`: the cluster and the backend, if
+/// a backend answered.
 #[cold]
-pub(super) fn put_explained(incoming: &Incoming, backend: &str, cluster: &str, out: &mut Vec<u8>) {
+fn explained_line(incoming: &Incoming, place: Option<(&str, &str)>) -> String {
     let plain = |text: &str| text.replace(|character: char| !(' '..='~').contains(&character), "?");
-    let route = incoming.route_name().unwrap_or("-");
-    let line = format!(
-        "X-LoadX-Explained: route={}; cluster={}; backend={}; loadx ctl explain {}\r\n",
-        plain(route),
-        plain(cluster),
-        plain(backend),
-        incoming.id
-    );
-    out.extend_from_slice(line.as_bytes());
+    let route = plain(incoming.route_name().unwrap_or("-"));
+    let place = place.map_or_else(String::new, |(cluster, backend)| {
+        format!("cluster={}; backend={}; ", plain(cluster), plain(backend))
+    });
+    format!("X-LoadX-Explained: route={route}; {place}loadx ctl explain {}\r\n", incoming.id)
+}
+
+/// Writes the field lines of LoadX for a response of LoadX's own.
+pub(super) fn own_lines(incoming: &Incoming, out: &mut String) {
+    out.push_str(incoming.hsts_line());
+    if incoming.explain.is_some() {
+        out.push_str(&explained_line(incoming, None));
+    }
 }
 
 /// The field of the backend that a field of LoadX replaces: of two lines of Strict-Transport-Security, a browser heeds only

@@ -66,8 +66,7 @@ impl<'o> OwnResponse<'o> {
     /// The response of a status endpoint.
     pub(crate) fn endpoint(answer: EndpointAnswer, id: &RequestId) -> Self {
         let EndpointAnswer { status, content_type, content } = answer;
-        let vary = if content_type == "application/json" { "" } else { "Vary: Accept\r\n" };
-        let fields = format!("Cache-Control: no-store\r\n{vary}X-Request-Id: {id}\r\n");
+        let fields = format!("Cache-Control: no-store\r\nX-Request-Id: {id}\r\n");
         OwnResponse { status, content_type: Some(content_type), fields, content: Cow::Owned(content) }
     }
 

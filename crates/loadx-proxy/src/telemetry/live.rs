@@ -41,13 +41,13 @@ impl Between<'_> {
     pub(crate) fn total(&self) -> Figures {
         let requests = self.now.requests.saturating_sub(self.before.requests);
         let errors = self.now.errors.saturating_sub(self.before.errors);
-        self.figures(requests, errors, &self.now.latency, Some(&self.before.latency))
+        self.figures(requests, errors, &self.now.latency, &self.before.latency)
     }
 
     pub(crate) fn cluster(&self, id: ClusterId) -> Figures {
         let (now, before) = (self.now.cluster(id), self.before.cluster(id));
         let requests = now.requests().saturating_sub(before.requests());
-        self.figures(requests, now.errors.saturating_sub(before.errors), &now.latency, Some(&before.latency))
+        self.figures(requests, now.errors.saturating_sub(before.errors), &now.latency, &before.latency)
     }
 
     pub(crate) fn backend(&self, id: BackendId) -> BackendFigures {
@@ -94,10 +94,10 @@ impl Between<'_> {
         round(count as f64 / self.seconds, 1)
     }
 
-    fn figures(&self, requests: u64, errors: u64, now: &Latency, before: Option<&Latency>) -> Figures {
+    fn figures(&self, requests: u64, errors: u64, now: &Latency, before: &Latency) -> Figures {
         let mut times = now.histogram.clone();
         // A worker that did not answer in time is missing in one of the two.
-        let is_right = before.is_none_or(|before| times.subtract(&before.histogram).is_ok());
+        let is_right = times.subtract(&before.histogram).is_ok();
         let quantile = |share| if is_right && !times.is_empty() { ms(times.value_at_quantile(share)) } else { 0.0 };
         Figures {
             rate: self.rate(requests),

@@ -86,6 +86,8 @@ pub(crate) enum Request<'a> {
     /// The head of the request was invalid or late.
     Refused {
         listener: ListenerId,
+        /// `None` if the listener has left the plan.
+        listener_name: Option<&'a str>,
         client: IpAddr,
         id: &'a RequestId,
         /// The method and the target, as far as received.
@@ -192,7 +194,7 @@ impl<'a> Request<'a> {
     pub(crate) fn listener_name(&self) -> Option<&'a str> {
         match self {
             Request::Accepted(incoming) => Some(&incoming.plan.listeners[incoming.listener].name),
-            Request::Refused { .. } => None,
+            Request::Refused { listener_name, .. } => *listener_name,
         }
     }
 

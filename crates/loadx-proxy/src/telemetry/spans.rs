@@ -2,6 +2,8 @@
 //! request when the request ends; a task of its own sends them, in batches.
 
 use std::cell::RefCell;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::SystemTime;
 
 use loadx_core::{Backend, Time};
@@ -19,7 +21,30 @@ pub type SpanBatch = Vec<Vec<u8>>;
 #[derive(Debug)]
 pub(crate) struct Spans {
     batch: RefCell<SpanBatch>,
-    sender: mpsc::Sender<SpanBatch>,
+    queue: SpanSender,
+}
+
+/// The way of spans to the task that sends them.
+#[derive(Clone, Debug)]
+pub(crate) struct SpanSender {
+    pub(crate) sender: mpsc::Sender<SpanBatch>,
+    pub(crate) lost: Arc<LostSpans>,
+}
+
+/// The number of spans that were lost, over all workers: the receiver did not take them, or was too slow.
+#[derive(Debug, Default)]
+pub struct LostSpans(AtomicU64);
+
+impl LostSpans {
+    /// Counts lost spans.
+    pub fn add(&self, count: usize) {
+        self.0.fetch_add(count as u64, Ordering::Relaxed);
+    }
+
+    /// The number so far.
+    pub fn count(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
 }
 
 /// One attempt of a traced request.
@@ -31,8 +56,17 @@ pub(crate) struct AttemptSpan {
     pub(crate) ended: Time,
     /// The status of the response; 0 without one.
     pub(crate) status: u16,
-    /// Why the attempt failed.
-    pub(crate) failure: Option<&'static str>,
+    pub(crate) end: AttemptEnd,
+}
+
+/// How an attempt ended.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub(crate) enum AttemptEnd {
+    Answered,
+    /// LoadX ended the attempt because another one beside it was answered first: no failure.
+    Overtaken,
+    /// The kind of the failure.
+    Failed(&'static str),
 }
 
 /// The id of the span of an attempt, from 1: the backend gets this id as its parent.
@@ -41,8 +75,8 @@ pub(crate) fn attempt_id(exchange: u64, attempt: usize) -> u64 {
 }
 
 impl Spans {
-    pub(crate) fn new(sender: mpsc::Sender<SpanBatch>) -> Self {
-        Spans { batch: RefCell::default(), sender }
+    pub(crate) fn new(queue: SpanSender) -> Self {
+        Spans { batch: RefCell::default(), queue }
     }
 
     /// Adds the spans of a request: one for the exchange, and one for each attempt.
@@ -80,14 +114,24 @@ impl Spans {
             if attempt.status > 0 {
                 attributes.push(number_of("http.response.status_code", attempt.status.into()));
             }
-            attributes.extend(attempt.failure.map(|kind| word("error.type", kind)));
+            let failure = match attempt.end {
+                AttemptEnd::Answered => None,
+                AttemptEnd::Overtaken => {
+                    attributes.push(word("loadx.overtaken", "true"));
+                    None
+                }
+                AttemptEnd::Failed(kind) => {
+                    attributes.push(word("error.type", kind));
+                    Some(kind)
+                }
+            };
             let span = Span {
                 name: format!("attempt {}", number + 1),
                 kind: Kind::Client.into(),
                 start_time_unix_nano: at(attempt.began),
                 end_time_unix_nano: at(attempt.ended),
                 attributes,
-                status: attempt.failure.or((attempt.status >= 500).then_some("")).map(Status::error),
+                status: failure.or((attempt.status >= 500).then_some("")).map(Status::error),
                 ..base(attempt_id(own, number + 1), Some(own))
             };
             batch.push(span.encode_to_vec());
@@ -129,20 +173,20 @@ impl Spans {
         }
     }
 
-    /// Hands the spans to the task that sends them. When that task cannot keep up, they are lost.
+    /// Hands the spans to the task that sends them. When that task cannot keep up, they are lost and counted.
     pub(crate) fn flush(&self) {
         let batch = self.batch.take();
-        if !batch.is_empty() {
-            let _ = self.sender.try_send(batch);
+        let count = batch.len();
+        if count > 0 && self.queue.sender.try_send(batch).is_err() {
+            self.queue.lost.add(count);
         }
     }
 }
 
 /// The request that carries spans to a receiver, as OTLP wants it.
-pub fn export_request(service: &str, spans: &[Vec<u8>]) -> Vec<u8> {
+pub fn export_request(service: &str, spans: SpanBatch) -> Vec<u8> {
     let attributes = vec![word("service.name", service), word("service.version", env!("CARGO_PKG_VERSION"))];
     let scope = Scope { name: "loadx".to_owned(), version: env!("CARGO_PKG_VERSION").to_owned() };
-    let spans = spans.iter().filter_map(|span| Span::decode(&span[..]).ok()).collect();
     let scope_spans = vec![ScopeSpans { scope: Some(scope), spans }];
     let resource = Some(Resource { attributes });
     ExportRequest { resource_spans: vec![ResourceSpans { resource, scope_spans }] }.encode_to_vec()
@@ -185,8 +229,9 @@ struct Resource {
 struct ScopeSpans {
     #[prost(message, optional, tag = "1")]
     scope: Option<Scope>,
-    #[prost(message, repeated, tag = "2")]
-    spans: Vec<Span>,
+    /// Each an encoded message `Span`: a message inside another is encoded as its bytes with their length.
+    #[prost(bytes = "vec", repeated, tag = "2")]
+    spans: Vec<Vec<u8>>,
 }
 
 #[derive(Clone, PartialEq, Eq, Message)]

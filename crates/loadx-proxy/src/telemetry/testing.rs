@@ -29,6 +29,7 @@ fn listener() -> ListenerId {
 pub(super) fn refused(ended: Time, took_ms: u64, status: u16) -> Record<'static> {
     let request = Request::Refused {
         listener: listener(),
+        listener_name: None,
         client: [192, 0, 2, 1].into(),
         id: &ID,
         line: (b"GET", b"/a\"b\n\xe9"),

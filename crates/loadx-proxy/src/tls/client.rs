@@ -63,6 +63,14 @@ impl ClientTls {
     }
 }
 
+/// The settings of a client that is not LoadX itself, such as the load generator, with the rules of a cluster's TLS.
+///
+/// # Errors
+/// Any [`TlsError`].
+pub fn client_config(config: &BackendTls, protocol: BackendProtocol) -> Result<Arc<ClientConfig>, TlsError> {
+    ClientTls::new(config, protocol).map(|tls| tls.rustls)
+}
+
 /// Takes any certificate. The backend must still have the key of the certificate.
 #[derive(Debug)]
 struct AnyCertificate(Arc<CryptoProvider>);

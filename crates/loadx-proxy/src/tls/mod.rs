@@ -32,6 +32,7 @@ mod stream;
 pub(crate) use accept::accept;
 pub(crate) use backends::TlsBackends;
 pub use choice::Reason;
+pub use client::client_config;
 pub(crate) use connect::connect;
 pub use error::TlsError;
 pub use explain::{BackendShown, FileFaults, explain_backend, explain_listener, faults_of_files};

@@ -111,6 +111,44 @@ fn failures_are_explained_unasked_and_a_wrong_token_explains_nothing() {
 }
 
 #[test]
+fn what_loadx_answers_itself_is_explained_and_failures_push_nothing_out() {
+    let origin = Origin::answering(OK);
+    let loadx = start(&origin);
+    let head = format!("OPTIONS /gone HTTP/1.1\r\nHost: a.test\r\nMax-Forwards: 0\r\nX-LoadX-Explain: {TOKEN}\r\n\r\n");
+    let options = loadx.client().send(head).response();
+    let own = options.field("x-request-id").unwrap().to_owned();
+    let bad = asked(&loadx, "/%zz", TOKEN);
+    let gone = asked(&loadx, "/gone", TOKEN);
+    assert_eq!(options.field("x-loadx-explained"), Some(&*format!("route=-; loadx ctl explain {own}")));
+    assert_eq!(bad.1, Some(format!("route=-; loadx ctl explain {}", bad.0)));
+    assert_eq!(gone.1, Some(format!("route=gone; loadx ctl explain {}", gone.0)));
+    (0..70).for_each(|_| drop(asked(&loadx, "/gone", "wrong")));
+    for (id, status) in [(own, 200), (bad.0, 400), (gone.0, 502)] {
+        assert_eq!(loadx.ctl_json(&["explain", &id])["status"], status, "{id}");
+    }
+}
+
+#[test]
+fn no_backend_gets_the_field_however_it_is_spelled() {
+    let origin = Origin::answering(OK);
+    // Without a token of the admin API, and with one.
+    for loadx in [LoadX::before(&[origin.address()]), start(&origin)] {
+        for name in ["X-LoadX-Explain", "x-loadx-explain", "X_LoadX_Explain"] {
+            let head = format!("GET /site HTTP/1.1\r\nHost: a.test\r\n{name}: {TOKEN}\r\n\r\n");
+            assert_eq!(loadx.client().send(head).response().status, 200);
+        }
+        let chunked = format!(
+            "POST / HTTP/1.1\r\nHost: a.test\r\nTransfer-Encoding: chunked\r\n\r\n0\r\nX-LoadX-Explain: {TOKEN}\r\n\r\n"
+        );
+        loadx.client().send(chunked).response();
+    }
+    assert!(origin.requests().len() >= 6);
+    for request in origin.requests() {
+        assert!(!request.contains(TOKEN), "{request}");
+    }
+}
+
+#[test]
 fn only_the_last_explanations_are_kept() {
     let origin = Origin::answering(OK);
     let loadx = start(&origin);

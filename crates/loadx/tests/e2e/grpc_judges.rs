@@ -2,36 +2,26 @@
 
 use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 
 use serde_json::{Value, json};
 
 use crate::support::judges::{find, output};
 use crate::support::tls::{Authority, text};
-use crate::support::{LoadX, eventually, unused_address};
-
-/// A running server, which ends with the test.
-struct Server(Child);
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
+use crate::support::{Killed, LoadX, eventually, unused_address};
 
 fn script(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/e2e/judges").join(name)
 }
 
 /// Starts a server of gRPC. Returns its address.
-fn grpc_server(python: &Path, name: &str) -> (Server, String) {
+fn grpc_server(python: &Path, name: &str) -> (Killed, String) {
     let mut command = Command::new(python);
     command.arg(script("grpc_server.py")).arg(name).stdin(Stdio::piped()).stdout(Stdio::piped());
     let mut server = command.spawn().unwrap();
     let mut port = String::new();
     BufReader::new(server.stdout.take().unwrap()).read_line(&mut port).unwrap();
-    (Server(server), format!("127.0.0.1:{}", port.trim()))
+    (Killed(server), format!("127.0.0.1:{}", port.trim()))
 }
 
 #[test]
@@ -76,14 +66,14 @@ fn grpcio_makes_calls_of_every_kind() {
 }
 
 /// Starts hypercorn at this address.
-fn hypercorn(python: &Path, bind: &str, options: &[&str]) -> Server {
+fn hypercorn(python: &Path, bind: &str, options: &[&str]) -> Killed {
     let mut command = Command::new(python);
     command
         .args(["-m", "hypercorn", "--bind", bind, "--log-level", "error", "--workers", "0"])
         .args(options)
         .arg("asgi:app");
     command.env("PYTHONPATH", script(""));
-    Server(command.stdin(Stdio::null()).stdout(Stdio::null()).spawn().unwrap())
+    Killed(command.stdin(Stdio::null()).stdout(Stdio::null()).spawn().unwrap())
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use crate::support::{Client, LoadX, Origin, eventually, loadx};
+use crate::support::{Client, Killed, LoadX, Origin, eventually, loadx};
 
 const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
 
@@ -265,13 +265,6 @@ fn loadx_run_needs_no_config_file() {
         .stderr(std::process::Stdio::null())
         .spawn()
         .unwrap();
-    struct Killed(std::process::Child);
-    impl Drop for Killed {
-        fn drop(&mut self) {
-            let _ = self.0.kill();
-            let _ = self.0.wait();
-        }
-    }
     let _child = Killed(child);
     let stream = eventually("it listens", || std::net::TcpStream::connect(free).ok());
     assert_eq!(Client::over(stream).get("/").response().text(), "ok");

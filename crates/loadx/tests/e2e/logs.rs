@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::support::{Client, LoadX, Origin, TestBackend, eventually, unused_address};
+use crate::support::{Client, Killed, LoadX, Origin, TestBackend, eventually, unused_address};
 
 #[test]
 fn every_request_has_a_complete_log_line() {
@@ -139,6 +139,7 @@ fn a_refused_request_is_logged_with_its_target_and_its_host() {
     for ((request, method, target, host), line) in requests.iter().zip(&lines) {
         assert_eq!((&line["method"], &line["target"]), (&json!(method), &json!(target)), "{request}");
         assert_eq!(line["host"], *host, "{request}");
+        assert_eq!(line["listener"], "default", "{request}");
     }
 }
 
@@ -186,18 +187,6 @@ fn without_the_folder_of_the_log_lines_go_on_to_the_former_file() {
     });
     assert_eq!(loadx.status()["access_log"]["lost_lines"], 0);
     assert_eq!(loadx.log().matches("the access log cannot").count(), 1, "{}", loadx.log());
-}
-
-/// A process that ends with the test.
-#[cfg(target_os = "linux")]
-struct Killed(std::process::Child);
-
-#[cfg(target_os = "linux")]
-impl Drop for Killed {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
 }
 
 #[cfg(target_os = "linux")]

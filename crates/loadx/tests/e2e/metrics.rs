@@ -111,7 +111,27 @@ fn nothing_that_clients_send_makes_a_new_label() {
 }
 
 #[test]
-fn retries_and_ejections_are_told() {
+fn a_request_that_was_sent_again_is_told() {
+    let origin = Origin::answering(OK);
+    let closed = unused_address();
+    let loadx = LoadX::of(&json!({
+        "listeners": [{ "address": "127.0.0.1:0" }],
+        "clusters": { "web": { "backends": [closed.to_string(), origin.address().to_string()], "health": { "probe": "off" } } },
+        "routes": [{ "cluster": "web" }],
+    }));
+    // By turns, so that one of two requests at least meets the closed backend.
+    (0..2).for_each(|_| assert_eq!(loadx.get("/").status, 200));
+    let text = exposition(&loadx);
+    let retries = value(&text, "loadx_cluster_retries_total{cluster=\"web\"}").unwrap();
+    assert!(retries >= 1.0, "{text}");
+    let failures = format!(
+        "loadx_backend_attempt_failures_total{{cluster=\"web\",backend=\"{closed}\",kind=\"connection_refused\"}}"
+    );
+    assert_eq!(value(&text, &failures), Some(retries), "{text}");
+}
+
+#[test]
+fn ejections_are_told() {
     let origin = Origin::answering(OK);
     let closed = unused_address();
     let loadx = LoadX::with(&[closed, origin.address()], &json!({ "health_check_interval": 0.1 }));
@@ -165,6 +185,7 @@ fn accept_and_query_choose_the_format() {
     assert!(asked("/__metrics__?format=prometheus", "*/*").starts_with("text/plain"));
     assert!(asked("/__metrics__?format=protobuf", "*/*").starts_with("application/vnd.google.protobuf"));
     assert_eq!(asked("/__metrics__?format=json", "text/plain"), "application/json");
+    assert_eq!(loadx.get("/__metrics__?format=xml").status, 400);
     assert_eq!(asked("/__status__", "text/plain"), "application/json", "only the metrics have other formats");
 }
 

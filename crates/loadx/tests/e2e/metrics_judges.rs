@@ -4,14 +4,14 @@
 use std::io::Write as _;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::support::judges::{find, output};
 use crate::support::tls::{Authority, text};
-use crate::support::{Client, LoadX, Origin, TestBackend, eventually, unused_address, unused_ports};
+use crate::support::{Client, Killed, LoadX, Origin, TestBackend, eventually, unused_address, unused_ports};
 
 const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\norigin";
 
@@ -85,17 +85,9 @@ fn promtool_accepts_the_alert_rules_and_their_tests() {
 
 /// A Prometheus that scrapes one LoadX; ended when dropped.
 struct Prometheus {
-    child: Child,
+    _process: Killed,
     port: u16,
     _folder: TempDir,
-}
-
-impl Drop for Prometheus {
-    fn drop(&mut self) {
-        // The process has ended if it cannot be killed.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
 }
 
 impl Prometheus {
@@ -124,7 +116,7 @@ impl Prometheus {
             .stderr(Stdio::null())
             .spawn()
             .unwrap();
-        Prometheus { child, port, _folder: folder }
+        Prometheus { _process: Killed(child), port, _folder: folder }
     }
 
     /// The JSON of a request to the API; `None` while Prometheus starts.

@@ -2,29 +2,21 @@
 
 use std::io::BufRead as _;
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::support::judges::find;
-use crate::support::{LoadX, Origin, eventually, unused_address};
+use crate::support::{Killed, LoadX, Origin, eventually, unused_address};
 
 const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
 
 struct Receiver {
-    child: Child,
+    _process: Killed,
     port: u16,
     file: PathBuf,
     _folder: TempDir,
-}
-
-impl Drop for Receiver {
-    fn drop(&mut self) {
-        // The process has ended if it cannot be killed.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
 }
 
 impl Receiver {
@@ -36,7 +28,7 @@ impl Receiver {
         let mut child = receiver.arg(script).arg(&file).stdout(Stdio::piped()).spawn().unwrap();
         let mut port = String::new();
         std::io::BufReader::new(child.stdout.take().unwrap()).read_line(&mut port).unwrap();
-        Some(Receiver { child, port: port.trim().parse().unwrap(), file, _folder: folder })
+        Some(Receiver { _process: Killed(child), port: port.trim().parse().unwrap(), file, _folder: folder })
     }
 
     /// The spans, once there are so many.
@@ -118,7 +110,64 @@ fn requests_without_a_trace_are_drawn_and_a_missing_receiver_harms_nobody() {
     let nowhere = json!({ "tracing": { "otlp": format!("http://{}", unused_address()) } });
     let loadx = LoadX::with(&[origin.address()], &nowhere);
     (0..300).for_each(|_| assert_eq!(loadx.get("/").status, 200));
-    loadx.wait_for_log("spans were not sent to http://");
+    loadx.wait_for_log("spans were lost, for http://");
+    let lost = || {
+        let text = loadx.get("/__metrics__?format=prometheus").text();
+        let line = text.lines().find_map(|line| line.strip_prefix("loadx_trace_lost_spans_total ")).map(str::to_owned);
+        line.unwrap().parse::<f64>().unwrap()
+    };
+    eventually("each lost span is counted", || (lost() == 600.0).then_some(()));
+}
+
+#[test]
+fn the_state_of_a_trace_that_goes_on_reaches_the_backend() {
+    let origin = Origin::answering(OK);
+    let nowhere = format!("http://{}", unused_address());
+    let loadx = LoadX::with(&[origin.address()], &json!({ "tracing": { "otlp": nowhere } }));
+    let parent = "Traceparent: 00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+    let head = format!("GET / HTTP/1.1\r\nHost: a\r\n{parent}\r\nTracestate: dd=s:2\r\n\r\n");
+    assert_eq!(loadx.client().send(head).response().status, 200);
+    let request = &origin.requests()[0];
+    assert!(request.contains("00-0af7651916cd43dd8448eb211c80319c-") && !request.contains(parent), "{request}");
+    assert!(request.contains("Tracestate: dd=s:2\r\n"), "{request}");
+}
+
+#[test]
+fn a_second_attempt_beside_the_first_has_a_span_and_none_of_the_two_is_a_failure() {
+    let Some(receiver) = Receiver::start() else { return };
+    let late = |text: &'static str| {
+        Origin::start(move |connection| {
+            while let Some(request) = connection.request() {
+                if request.starts_with("GET /late ") {
+                    std::thread::sleep(std::time::Duration::from_millis(300));
+                }
+                connection.send(text);
+            }
+        })
+    };
+    let (one, other) = (late(OK), late(OK));
+    let loadx = LoadX::with(
+        &[one.address(), other.address()],
+        &json!({
+            "workers": 1, "resilience": { "outliers": "off", "retries": { "hedge": {} } },
+            "tracing": { "otlp": receiver.url(), "one_in": 0 },
+        }),
+    );
+    (0..200).for_each(|_| assert_eq!(loadx.get("/").status, 200));
+    let parent = "Traceparent: 00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+    let head = format!("GET /late HTTP/1.1\r\nHost: a\r\n{parent}\r\n\r\n");
+    assert_eq!(loadx.client().send(head).response().status, 200);
+    let spans = receiver.spans(3);
+    assert!(spans.iter().all(|span| span["error"] == false), "{spans:#?}");
+    let attempts: Vec<&Value> = spans.iter().filter(|span| span["kind"] == 3).collect();
+    let overtaken = attempts.iter().filter(|span| span["attributes"]["loadx.overtaken"] == "true").count();
+    assert_eq!((attempts.len(), overtaken), (2, 1), "{spans:#?}");
+    // Each backend got the id of the span of its attempt.
+    for attempt in attempts {
+        let id = attempt["id"].as_str().unwrap();
+        let got = |origin: &Origin| origin.requests().iter().any(|request| request.contains(id));
+        assert!(got(&one) || got(&other), "{id}");
+    }
 }
 
 #[test]

@@ -3,12 +3,12 @@
 use std::net::TcpListener;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixDatagram;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::support::{Client, LoadX, Origin, PATIENCE, signal_to};
+use crate::support::{Client, Killed, LoadX, Origin, PATIENCE, signal_to};
 
 const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
 
@@ -157,15 +157,5 @@ fn a_socket_of_systemd_is_used_with_the_clients_that_wait() {
         assert_eq!(early.response().text(), "ok", "{case}");
         assert_eq!(Client::connect(address).get("/").response().text(), "ok", "{case}");
         assert!(loadx.0.try_wait().unwrap().is_none());
-    }
-}
-
-/// A process that is killed at the end of the test.
-struct Killed(Child);
-
-impl Drop for Killed {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
     }
 }

@@ -174,7 +174,7 @@ fn encode(head: &[u8], times: u32) {
             client_certificate: None,
             request_id_line: None,
             trace: None,
-            asks_for_explanation: false,
+            begins_trace: false,
             attempt: None,
         };
         black_box(&request).encode(&forwarding, &Changes::default(), &mut out);

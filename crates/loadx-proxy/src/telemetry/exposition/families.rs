@@ -102,6 +102,7 @@ families! {
     BUFFERS: Gauge "loadx_buffers_in_use", "Buffers lent to exchanges.";
     PIPES: Gauge "loadx_pipes_in_use", "Pipes lent to bodies.";
     LOST_LINES: Counter "loadx_access_log_lost_lines", "Lines of the access log that were lost because the disk or the reader was too slow.";
+    LOST_SPANS: Counter "loadx_trace_lost_spans", "Spans that were lost because the receiver did not take them or was too slow.";
 
     PROCESS_CPU: Counter "process_cpu_seconds", "Processor time of the process, in user and in system mode.";
     PROCESS_RESIDENT: Gauge "process_resident_memory_bytes", "Resident memory of the process.";

@@ -2,7 +2,7 @@
 
 /// A format of metrics.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Format {
+pub enum MetricsFormat {
     /// The text format of Prometheus, version 0.0.4.
     Text,
     /// OpenMetrics 1.0.
@@ -11,31 +11,30 @@ pub(crate) enum Format {
     Protobuf,
 }
 
-impl Format {
+impl MetricsFormat {
     /// The value of Content-Type.
     pub(crate) fn content_type(self) -> &'static str {
         match self {
-            Format::Text => "text/plain; version=0.0.4; charset=utf-8",
-            Format::OpenMetrics => "application/openmetrics-text; version=1.0.0; charset=utf-8",
-            Format::Protobuf => {
+            MetricsFormat::Text => "text/plain; version=0.0.4; charset=utf-8",
+            MetricsFormat::OpenMetrics => "application/openmetrics-text; version=1.0.0; charset=utf-8",
+            MetricsFormat::Protobuf => {
                 "application/vnd.google.protobuf; proto=io.prometheus.client.MetricFamily; encoding=delimited"
             }
         }
     }
 
-    /// The format that a query asks for by `format`; `None` without such a query.
-    pub(crate) fn of_query(query: &[u8]) -> Option<Self> {
-        let mut pairs = query.split(|byte| *byte == b'&');
-        pairs.find_map(|pair| match pair {
-            b"format=prometheus" => Some(Format::Text),
-            b"format=openmetrics" => Some(Format::OpenMetrics),
-            b"format=protobuf" => Some(Format::Protobuf),
+    /// The format with this name in a query; `None` for another name.
+    pub fn of_name(name: &str) -> Option<Self> {
+        match name {
+            "prometheus" => Some(MetricsFormat::Text),
+            "openmetrics" => Some(MetricsFormat::OpenMetrics),
+            "protobuf" => Some(MetricsFormat::Protobuf),
             _ => None,
-        })
+        }
     }
 
     /// The format that Accept (RFC 9110, section 12.5.1) wants most; `None` if Accept names none of these.
-    pub(crate) fn of_accept<'a>(values: impl Iterator<Item = &'a [u8]>) -> Option<Self> {
+    pub fn of_accept<'a>(values: impl Iterator<Item = &'a [u8]>) -> Option<Self> {
         let ranges = values.filter_map(|value| std::str::from_utf8(value).ok()).flat_map(|value| value.split(','));
         let mut best: Option<(f32, Self)> = None;
         for range in ranges {
@@ -48,13 +47,13 @@ impl Format {
                     .map(|(_, value)| value.trim().trim_matches('"'))
             };
             let format = match media_type.as_str() {
-                "text/plain" => Format::Text,
-                "application/openmetrics-text" => Format::OpenMetrics,
+                "text/plain" => MetricsFormat::Text,
+                "application/openmetrics-text" => MetricsFormat::OpenMetrics,
                 "application/vnd.google.protobuf"
                     if parameter("proto") == Some("io.prometheus.client.MetricFamily")
                         && parameter("encoding") == Some("delimited") =>
                 {
-                    Format::Protobuf
+                    MetricsFormat::Protobuf
                 }
                 _ => continue,
             };

@@ -13,7 +13,7 @@ mod text;
 use hdrhistogram::Histogram;
 
 pub(crate) use families::{Family, Kind};
-pub(crate) use format::Format;
+pub use format::MetricsFormat;
 
 use super::latency::Buckets;
 
@@ -45,11 +45,11 @@ trait Encoder {
 pub(crate) struct Exposition(Box<dyn Encoder>);
 
 impl Exposition {
-    pub(crate) fn new(format: Format) -> Self {
+    pub(crate) fn new(format: MetricsFormat) -> Self {
         Exposition(match format {
-            Format::Text => Box::new(text::Text::prometheus()),
-            Format::OpenMetrics => Box::new(text::Text::open_metrics()),
-            Format::Protobuf => Box::<protobuf::Protobuf>::default(),
+            MetricsFormat::Text => Box::new(text::Text::prometheus()),
+            MetricsFormat::OpenMetrics => Box::new(text::Text::open_metrics()),
+            MetricsFormat::Protobuf => Box::<protobuf::Protobuf>::default(),
         })
     }
 

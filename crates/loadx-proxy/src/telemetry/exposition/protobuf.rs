@@ -14,7 +14,6 @@ const SCHEMA: i32 = 3;
 pub(super) struct Protobuf {
     out: Vec<u8>,
     present: Option<MetricFamily>,
-    kind: Option<Kind>,
 }
 
 impl Protobuf {
@@ -35,7 +34,6 @@ impl Encoder for Protobuf {
             Kind::Info => ("_info", MetricType::Gauge),
             Kind::Histogram => ("", MetricType::Histogram),
         };
-        self.kind = Some(family.kind);
         self.present = Some(MetricFamily {
             name: Some(format!("{}{suffix}", family.name)),
             help: Some(family.help.to_owned()),
@@ -60,8 +58,8 @@ impl Encoder for Protobuf {
                 return;
             }
         };
-        match self.kind {
-            Some(Kind::Counter) => metric.counter = Some(Counter { value: Some(number) }),
+        match family.r#type() {
+            MetricType::Counter => metric.counter = Some(Counter { value: Some(number) }),
             _ => metric.gauge = Some(Gauge { value: Some(number) }),
         }
         family.metric.push(metric);

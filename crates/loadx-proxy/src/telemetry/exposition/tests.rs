@@ -6,7 +6,7 @@ use super::protobuf::{HistogramValue, MetricFamily};
 use super::*;
 use crate::telemetry::latency::Latency;
 
-fn example(format: Format, took_us: &[u64]) -> Vec<u8> {
+fn example(format: MetricsFormat, took_us: &[u64]) -> Vec<u8> {
     let (mut buckets, mut latency) = (Buckets::default(), Latency::small());
     for took in took_us {
         buckets.record(*took);
@@ -22,7 +22,7 @@ fn example(format: Format, took_us: &[u64]) -> Vec<u8> {
 
 #[test]
 fn text_has_the_documented_form() {
-    let text = String::from_utf8(example(Format::Text, &[250, 251, 61_000_000])).unwrap();
+    let text = String::from_utf8(example(MetricsFormat::Text, &[250, 251, 61_000_000])).unwrap();
     let start = "# HELP loadx_build_info The version of LoadX.\n# TYPE loadx_build_info gauge\n\
                  loadx_build_info{version=\"1.2.3\"} 1\n# HELP loadx_requests_total ";
     assert!(text.starts_with(start), "{text}");
@@ -45,7 +45,7 @@ fn text_has_the_documented_form() {
 
 #[test]
 fn open_metrics_names_counters_without_their_suffix() {
-    let text = String::from_utf8(example(Format::OpenMetrics, &[])).unwrap();
+    let text = String::from_utf8(example(MetricsFormat::OpenMetrics, &[])).unwrap();
     assert!(text.contains("# TYPE loadx_build info\nloadx_build_info{"), "{text}");
     assert!(text.contains("# TYPE loadx_requests counter\nloadx_requests_total{"), "{text}");
     assert!(text.ends_with("\n# EOF\n"), "{text}");
@@ -70,7 +70,7 @@ fn native(histogram: &HistogramValue) -> Vec<(f64, i64)> {
 #[test]
 fn native_histograms_count_each_duration_in_its_bucket() {
     let took_us = [1, 1, 90, 3_000, 3_010, 500_000, 500_100, 70_000_000];
-    let bytes = example(Format::Protobuf, &took_us);
+    let bytes = example(MetricsFormat::Protobuf, &took_us);
     let mut rest = &bytes[..];
     let mut families = Vec::new();
     while !rest.is_empty() {
@@ -94,7 +94,7 @@ fn native_histograms_count_each_duration_in_its_bucket() {
 
 #[test]
 fn an_empty_histogram_is_native_all_the_same() {
-    let mut value = Exposition::new(Format::Protobuf);
+    let mut value = Exposition::new(MetricsFormat::Protobuf);
     let (buckets, fine) = (Buckets::default(), Histogram::<u64>::new(2).unwrap());
     value.family(&family::ROUTE_DURATION).value(&[], Value::Durations(&buckets, Some(&fine)));
     let family = MetricFamily::decode_length_delimited(&value.finish()[..]).unwrap();
@@ -107,10 +107,10 @@ fn accept_chooses_the_format() {
     let prometheus =
         format!("{protobuf},application/openmetrics-text;version=1.0.0;q=0.5,text/plain;version=0.0.4;q=0.3,*/*;q=0.2");
     for (accept, format) in [
-        (prometheus.as_str(), Some(Format::Protobuf)),
-        ("application/openmetrics-text;version=1.0.0,text/plain;q=0.5,*/*;q=0.1", Some(Format::OpenMetrics)),
-        ("text/plain", Some(Format::Text)),
-        ("text/plain;q=0.1, application/openmetrics-text;q=0.2", Some(Format::OpenMetrics)),
+        (prometheus.as_str(), Some(MetricsFormat::Protobuf)),
+        ("application/openmetrics-text;version=1.0.0,text/plain;q=0.5,*/*;q=0.1", Some(MetricsFormat::OpenMetrics)),
+        ("text/plain", Some(MetricsFormat::Text)),
+        ("text/plain;q=0.1, application/openmetrics-text;q=0.2", Some(MetricsFormat::OpenMetrics)),
         ("application/vnd.google.protobuf;proto=other;encoding=delimited", None),
         ("text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8", None),
         ("text/plain;q=0", None),
@@ -118,7 +118,7 @@ fn accept_chooses_the_format() {
         ("", None),
         (";;,=,\"", None),
     ] {
-        assert_eq!(Format::of_accept([accept.as_bytes()].into_iter()), format, "{accept}");
+        assert_eq!(MetricsFormat::of_accept([accept.as_bytes()].into_iter()), format, "{accept}");
     }
 }
 

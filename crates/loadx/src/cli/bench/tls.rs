@@ -2,19 +2,18 @@
 
 use std::sync::Arc;
 
-use loadx_load::{TlsConfig, client_tls};
+use loadx_core::config::{BackendProtocol, BackendTls};
+use loadx_load::TlsConfig;
+use loadx_proxy::client_config;
 
 use super::options::BenchArguments;
 use crate::trouble::Trouble;
 
 /// The settings that the options describe.
 pub(super) fn config(arguments: &BenchArguments, http2: bool) -> Result<Arc<TlsConfig>, Trouble> {
-    let trusted = match (&arguments.ca, arguments.insecure) {
-        (_, true) => client_tls::Trust::Everyone,
-        (Some(file), false) => client_tls::Trust::Authorities(file.clone()),
-        (None, false) => client_tls::Trust::System,
-    };
-    client_tls::config(&trusted, http2).map(Arc::new).map_err(|error| {
+    let trusted = BackendTls { ca: arguments.ca.clone(), insecure: arguments.insecure, ..BackendTls::default() };
+    let protocol = if http2 { BackendProtocol::Http2 } else { BackendProtocol::Http1 };
+    client_config(&trusted, protocol).map_err(|error| {
         Trouble::Input(format!(
             "{error}\n  help: name the certificates to trust with --ca FILE, or check none with --insecure"
         ))

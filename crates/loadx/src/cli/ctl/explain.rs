@@ -81,6 +81,10 @@ pub(super) fn one(explanation: &Value) -> String {
             ),
         );
     }
+    let connect = explanation["connect_ms"].as_f64().unwrap_or_default();
+    if connect > 0.0 {
+        line("connected", &format!("in {connect:.1} ms, all attempts together"));
+    }
     let took = explanation["duration_ms"].as_f64().unwrap_or_default();
     line("answer", &format!("{} after {took:.1} ms", explanation["status"]));
     if let Some(kind) = explanation["error_kind"].as_str() {

@@ -8,6 +8,9 @@ use ratatui::widgets::{Cell, Paragraph, Row as TableRow, Sparkline, Table, Table
 
 use super::view::{Row, View};
 
+/// The least columns for all figures of a backend; a narrower screen shows the most important ones.
+const WIDTH_MIN: u16 = 72;
+
 /// The events at the foot of the screen.
 const EVENTS: u16 = 3;
 
@@ -61,7 +64,10 @@ pub(super) fn draw(frame: &mut Frame<'_>, view: &mut View, is_coloured: bool) {
 }
 
 fn draw_head(frame: &mut Frame<'_>, area: Rect, view: &View, paint: Paint) {
-    let word = view.fact("word");
+    let word = match view.silence() {
+        Some(silence) => format!("silent for {} s", silence.as_secs()),
+        None => view.fact("word"),
+    };
     let colour = match word.as_str() {
         "healthy" => Color::Green,
         "degraded" => Color::Yellow,
@@ -96,6 +102,7 @@ fn draw_head(frame: &mut Frame<'_>, area: Rect, view: &View, paint: Paint) {
 
 fn draw_table(frame: &mut Frame<'_>, area: Rect, view: &View, paint: Paint) {
     let rows = view.rows();
+    let is_narrow = area.width < WIDTH_MIN;
     let cells = rows.iter().map(|row| {
         let colour = match row.state.as_str() {
             "up" => Color::Green,
@@ -105,10 +112,14 @@ fn draw_table(frame: &mut Frame<'_>, area: Rect, view: &View, paint: Paint) {
         };
         let right = |text: String| Cell::from(Line::from(text).right_aligned());
         let errors = Line::from(format!("{:.1}", row.errors)).right_aligned();
+        let (name, state) = (Cell::from(row.name.clone()), Span::styled(row.state.clone(), paint.bold(colour)).into());
+        if is_narrow {
+            return TableRow::new(vec![name, state, right(format!("{:.1}", row.rate))]);
+        }
         TableRow::new(vec![
-            Cell::from(row.name.clone()),
+            name,
             Cell::from(row.cluster.clone()),
-            Cell::from(Span::styled(row.state.clone(), paint.bold(colour))),
+            state,
             right(row.share.map_or_else(|| "-".to_owned(), |share| format!("{:.0} %", share * 100.0))),
             right(format!("{:.1}", row.rate)),
             Cell::from(if row.errors > 0.0 { errors.style(paint.bold(Color::Red)) } else { errors }),
@@ -117,18 +128,24 @@ fn draw_table(frame: &mut Frame<'_>, area: Rect, view: &View, paint: Paint) {
             Cell::from(Span::styled(blocks(&view.history(row)), paint.of(Color::Blue))),
         ])
     });
-    let widths = [
-        Constraint::Fill(3),
-        Constraint::Fill(1),
-        Constraint::Length(10),
-        Constraint::Length(5),
-        Constraint::Length(8),
-        Constraint::Length(6),
-        Constraint::Length(8),
-        Constraint::Length(6),
-        Constraint::Length(10),
-    ];
-    let titles = ["backend", "cluster", "state", "share", "  req/s", " err/s", " average", "flight", "minute"];
+    let widths = match is_narrow {
+        true => vec![Constraint::Fill(1), Constraint::Length(10), Constraint::Length(9)],
+        false => vec![
+            Constraint::Fill(3),
+            Constraint::Fill(1),
+            Constraint::Length(10),
+            Constraint::Length(5),
+            Constraint::Length(8),
+            Constraint::Length(6),
+            Constraint::Length(8),
+            Constraint::Length(6),
+            Constraint::Length(10),
+        ],
+    };
+    let titles = match is_narrow {
+        true => vec!["backend", "state", "    req/s"],
+        false => vec!["backend", "cluster", "state", "share", "  req/s", " err/s", " average", "flight", "10 s"],
+    };
     let head = TableRow::new(titles).style(Style::new().add_modifier(Modifier::UNDERLINED));
     let table = Table::new(cells, widths)
         .header(head)
@@ -246,6 +263,15 @@ mod tests {
     }
 
     #[test]
+    fn a_narrow_screen_shows_fewer_figures_and_these_whole() {
+        let mut view = View::default();
+        view.take(tick());
+        let lines = screen(&mut view, 40, 24);
+        let line = lines.iter().find(|line| line.starts_with("10.0.0.3:8080")).unwrap();
+        assert_eq!(line.split_whitespace().collect::<Vec<_>>(), ["10.0.0.3:8080", "up", "200.0"]);
+    }
+
+    #[test]
     fn the_operator_sorts_filters_and_chooses() {
         let mut view = View::default();
         view.take(tick());
@@ -254,6 +280,10 @@ mod tests {
         view.choose_by(1);
         view.choose_by(1);
         assert_eq!(view.chosen().unwrap().backend, "10.0.0.1:8080");
+        view.tell("drained");
+        assert!(screen(&mut view, 80, 24)[22].starts_with("drained"));
+        view.choose_by(0);
+        assert!(screen(&mut view, 80, 24)[22].starts_with("10.0.0.1:8080: probe answered 200, weight 1"));
         view.sort_by_next();
         assert_eq!(view.chosen().unwrap().backend, "10.0.0.1:8080", "the choice stays with its backend");
         view.begin_filter();

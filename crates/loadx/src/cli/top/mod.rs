@@ -3,9 +3,11 @@
 mod draw;
 mod view;
 
-use std::io::IsTerminal as _;
+use std::future::poll_fn;
+use std::io::{ErrorKind, IsTerminal as _, Write as _};
 use std::process::ExitCode;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::task::Poll;
 use std::time::Duration;
 
 use axum::http::Method;
@@ -13,20 +15,31 @@ use clap::Args;
 use ratatui::DefaultTerminal;
 use ratatui::crossterm::event::{self, Event, KeyCode, KeyEventKind, KeyModifiers};
 use serde_json::{Value, json};
+use tokio::runtime::Builder;
+use tokio::signal::unix::{SignalKind, signal};
 
 use super::ctl::client::{Client, Where, segment};
 use crate::admin::api::{BackendEdit, Changed};
-use crate::trouble::{Trouble, print};
+use crate::trouble::Trouble;
 use view::{Chosen, View};
 
 /// How long to wait for a key before looking for news.
 const KEY_WAIT: Duration = Duration::from_millis(100);
 
+/// The signals that end `loadx top`; the terminal is restored first.
+const STOPPING: [SignalKind; 2] = [SignalKind::terminate(), SignalKind::hangup()];
+
 /// The options of `loadx top`.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Keys: up and down choose a backend, s sorts by another column, / filters by name, d drains the chosen backend or lets it serve
-again, q quits. In a pipe, loadx top prints a line each second.")]
+Keys:
+  up, down  choose a backend
+  s         sort by another column
+  /         filter by name
+  d         drain the chosen backend, or let it serve again
+  q         quit
+
+In a pipe, loadx top prints a line each second.")]
 pub(super) struct TopArguments {
     #[command(flatten)]
     place: Where,
@@ -37,26 +50,52 @@ enum News {
     Tick(Value),
     /// The stream has ended, with the reason.
     Ended(Trouble),
+    /// What became of a change that the operator wanted.
+    Told(String),
+    /// A signal wants the end.
+    Stop,
 }
 
 /// Shows the LoadX until the operator quits, or the LoadX stops.
 pub(super) fn top(arguments: &TopArguments) -> Result<ExitCode, Trouble> {
-    let client = Client::new(&arguments.place)?;
     let follower = Client::new(&arguments.place)?;
     let (sender, news) = channel();
-    let thread = std::thread::Builder::new().name("loadx-top".to_owned());
-    thread
-        .spawn(move || follow(&follower, &sender))
-        .map_err(|error| Trouble::Failure(format!("cannot start: {error}")))?;
-    if !std::io::stdout().is_terminal() || !std::io::stdin().is_terminal() {
+    let of_stream = sender.clone();
+    beside(move || follow(&follower, &of_stream))?;
+    let is_dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
+    if is_dumb || !std::io::stdout().is_terminal() || !std::io::stdin().is_terminal() {
         return plain(&news);
     }
+    let signals = Builder::new_current_thread().enable_all().build();
+    let signals = signals.map_err(|error| Trouble::Failure(format!("cannot start: {error}")))?;
+    let of_signals = sender.clone();
+    beside(move || signals.block_on(tell_signals(&of_signals)))?;
     let mut terminal = ratatui::try_init().map_err(|error| {
         Trouble::Failure(format!("cannot draw on this terminal: {error}\n  help: `loadx ctl backends` prints text"))
     })?;
-    let end = Screen { client, view: View::default(), is_coloured: is_coloured() }.run(&mut terminal, &news);
+    let place = arguments.place.clone();
+    let screen = Screen { place, sender, view: View::default(), is_coloured: is_coloured() };
+    let end = screen.run(&mut terminal, &news);
     ratatui::restore();
     end
+}
+
+/// Runs `work` in a thread of its own, so that the screen never waits.
+fn beside(work: impl FnOnce() + Send + 'static) -> Result<(), Trouble> {
+    let thread = std::thread::Builder::new().name("loadx-top".to_owned());
+    thread.spawn(work).map(drop).map_err(|error| Trouble::Failure(format!("cannot start: {error}")))
+}
+
+/// Tells when a signal wants the end.
+async fn tell_signals(news: &Sender<News>) {
+    let mut caught: Vec<_> = STOPPING.into_iter().filter_map(|kind| signal(kind).ok()).collect();
+    poll_fn(|cx| match caught.iter_mut().any(|signal| signal.poll_recv(cx).is_ready()) {
+        true => Poll::Ready(()),
+        false => Poll::Pending,
+    })
+    .await;
+    // The operator may have quit.
+    let _ = news.send(News::Stop);
 }
 
 /// Passes on what the LoadX tells each second.
@@ -86,10 +125,16 @@ fn plain(news: &Receiver<News>) -> Result<ExitCode, Trouble> {
             Ok(News::Tick(tick)) => {
                 let mut view = View::default();
                 view.take(tick);
-                print(&format!("{}\n", view.line()))?;
+                match writeln!(std::io::stdout(), "{}", view.line()) {
+                    Ok(()) => {}
+                    // The reader of the pipe has seen enough.
+                    Err(error) if error.kind() == ErrorKind::BrokenPipe => return Ok(ExitCode::SUCCESS),
+                    Err(error) => return Err(Trouble::Failure(format!("cannot write to standard output: {error}"))),
+                }
             }
             Ok(News::Ended(reason)) => return Err(reason),
-            Err(_) => return Ok(ExitCode::SUCCESS),
+            Ok(News::Told(_)) => {}
+            Ok(News::Stop) | Err(_) => return Ok(ExitCode::SUCCESS),
         }
     }
 }
@@ -99,7 +144,8 @@ fn is_coloured() -> bool {
 }
 
 struct Screen {
-    client: Client,
+    place: Where,
+    sender: Sender<News>,
     view: View,
     is_coloured: bool,
 }
@@ -121,6 +167,8 @@ impl Screen {
             loop {
                 match news.recv_timeout(Duration::ZERO) {
                     Ok(News::Tick(tick)) => self.view.take(tick),
+                    Ok(News::Told(text)) => self.view.tell(&text),
+                    Ok(News::Stop) => return Ok(ExitCode::SUCCESS),
                     Ok(News::Ended(reason)) => return Err(reason),
                     Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => break,
                 }
@@ -156,16 +204,28 @@ impl Screen {
 
     /// Drains the chosen backend, or lets it serve again.
     fn drain(&mut self) {
-        let Some(Chosen { cluster, backend, is_drained }) = self.view.chosen() else { return };
-        let path = format!("/v1/clusters/{}/backends/{}", segment(&cluster), segment(&backend));
-        let edit: Result<BackendEdit, _> = serde_json::from_value(json!({ "drain": !is_drained }));
-        let done: Result<Changed, Trouble> = match edit {
-            Ok(edit) => self.client.send(Method::PATCH, &path, &edit),
-            Err(error) => Err(Trouble::Failure(error.to_string())),
+        let Some(chosen) = self.view.chosen() else {
+            return self.view.tell("choose a backend first, with up and down");
         };
-        self.view.tell(&match done {
-            Ok(changed) => changed.what,
-            Err(Trouble::Input(reason) | Trouble::Failure(reason)) => format!("not done: {reason}"),
+        self.view.tell(&format!("{}: asking LoadX", chosen.backend));
+        let (place, sender) = (self.place.clone(), self.sender.clone());
+        let begun = beside(move || {
+            let told = match drain(&place, &chosen) {
+                Ok(changed) => changed.what,
+                Err(Trouble::Input(reason) | Trouble::Failure(reason)) => format!("not done: {reason}"),
+            };
+            // The operator may have quit.
+            let _ = sender.send(News::Told(told));
         });
+        if let Err(error) = begun {
+            self.view.tell(&error.to_string());
+        }
     }
+}
+
+fn drain(place: &Where, Chosen { cluster, backend, is_drained }: &Chosen) -> Result<Changed, Trouble> {
+    let path = format!("/v1/clusters/{}/backends/{}", segment(cluster), segment(backend));
+    let edit: BackendEdit =
+        serde_json::from_value(json!({ "drain": !is_drained })).map_err(|error| Trouble::Failure(error.to_string()))?;
+    Client::new(place)?.send(Method::PATCH, &path, &edit)
 }

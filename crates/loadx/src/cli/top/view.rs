@@ -1,11 +1,15 @@
 //! What `loadx top` knows: the last tick, the last minute, and what the operator chose.
 
 use std::collections::{HashMap, VecDeque};
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
 /// The seconds of the sparklines.
 const SECONDS: usize = 60;
+
+/// A tick comes each second; after this time without one, the figures are old.
+const SILENCE: Duration = Duration::from_secs(3);
 
 /// A column to sort by.
 #[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
@@ -74,18 +78,26 @@ pub(super) struct View {
     is_typing: bool,
     /// The chosen backend, by cluster and name.
     choice: Option<(String, String)>,
-    /// What happened to the last change.
+    /// What happened to the last change, until the operator goes on.
     pub(super) told: String,
+    /// When the last tick came.
+    heard: Option<Instant>,
 }
 
 impl View {
     pub(super) fn take(&mut self, tick: Value) {
         self.tick = tick;
+        self.heard = Some(Instant::now());
         let rate = self.figure("rate");
         remember(&mut self.rates, rate);
         for row in self.all_rows() {
             remember(self.of_backends.entry((row.cluster, row.name)).or_default(), row.rate);
         }
+    }
+
+    /// For how long LoadX has told nothing, if that is longer than it should be.
+    pub(super) fn silence(&self) -> Option<Duration> {
+        self.heard.map(|heard| heard.elapsed()).filter(|silence| *silence >= SILENCE)
     }
 
     /// A figure of all requests.
@@ -175,6 +187,7 @@ impl View {
     }
 
     pub(super) fn choose_by(&mut self, steps: isize) {
+        self.told.clear();
         let rows = self.rows();
         let Some(last) = rows.len().checked_sub(1) else { return };
         let position = self.position(&rows).map_or(0, |at| at.saturating_add_signed(steps).min(last));

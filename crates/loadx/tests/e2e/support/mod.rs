@@ -3,6 +3,7 @@
 mod client;
 pub(crate) mod h2;
 pub(crate) mod judges;
+mod killed;
 mod origin;
 mod ports;
 mod process;
@@ -13,6 +14,7 @@ pub(crate) mod tls;
 use std::time::{Duration, Instant};
 
 pub(crate) use client::{Client, Response};
+pub(crate) use killed::Killed;
 pub(crate) use origin::{Connection, Origin};
 pub(crate) use ports::{unused_address, unused_ports};
 pub(crate) use process::{LoadX, Output, command, loadx, signal_to, start};
