@@ -107,7 +107,9 @@ pub fn run(plan: &Plan, mut progress: impl FnMut(&Live), stop: impl Future<Outpu
             })?);
         }
         drop(ended);
-        let mut ticks = tokio::time::interval(TICK);
+        // However short the run, its beginning is told.
+        progress(&live(plan, &tallies, began));
+        let mut ticks = tokio::time::interval_at(tokio::time::Instant::now() + TICK, TICK);
         let mut running = threads;
         while running > 0 {
             tokio::select! {
