@@ -6,27 +6,34 @@
 //! returns and is also even: a ring moves no other clients but is uneven (8 % at 160 points per backend), a Maglev
 //! table is even but moves some other clients, and `hash % n` moves nearly all clients. With the table a pick is one
 //! look-up for any number of backends.
+//!
+//! Each backend knows the order of its draws ([`Contender::slot_of`]), so that a table for n backends takes a million draws and
+//! not 65,537 n: draws that cannot win are never made.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod contender;
+
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use crate::backend::Backend;
-use crate::{BackendId, Query, stable_hash};
+use crate::{BackendId, Query};
 
 use super::{Key, KeyPrefixes, is_tried};
-
-/// The number of slots that clients hash to. A prime, so that no pattern in addresses coincides with a pattern in
-/// slots; with three equal backends a share is off by less than 0.6 % (three standard deviations).
-const SLOTS: usize = 65_537;
+use contender::{Contender, SLOTS};
 
 /// Marks a slot without an owner.
 const NO_OWNER: u32 = u32::MAX;
+
+/// The most draws for an update of the table. With more, all slots are drawn again, which takes about a million draws.
+const UPDATE_DRAWS_MAX: usize = 1_000_000;
 
 /// The owner of each slot, as an index into the backends of one view.
 #[derive(Debug)]
 pub(crate) struct IpHash {
     prefixes: KeyPrefixes,
     owners: Box<[u32]>,
+    /// In the order of the backends.
+    contenders: Box<[Contender]>,
 }
 
 impl IpHash {
@@ -44,7 +51,7 @@ impl IpHash {
         }
         // A retry goes to the backend that would own the slot without the failed backend: the next best draw.
         let untried = (0..backends.len()).filter(|index| !is_tried(&backends[*index], query));
-        let draw = |index: &usize| Contender::new(&backends[*index]).draw(slot);
+        let draw = |index: &usize| self.contenders[*index].draw(slot);
         untried.min_by(|a, b| draw(a).total_cmp(&draw(b)))
     }
 }
@@ -58,104 +65,85 @@ pub(crate) struct Table {
     slots: Vec<(u32, f64)>,
 }
 
-#[derive(Copy, Clone, Debug, PartialEq)]
-struct Contender {
-    id: BackendId,
-    seed: u64,
-    weight: f64,
-}
-
-impl Contender {
-    fn new(backend: &Backend) -> Self {
-        let seed = stable_hash::of_bytes(backend.spec.authority().to_ascii_lowercase().as_bytes());
-        Contender { id: backend.id, seed, weight: f64::from(backend.weight()) }
-    }
-
-    /// The draw of this backend for a slot; the least draw owns the slot. Exponentially distributed with the weight as
-    /// rate, so that the chance to own a slot is in proportion to the weight.
-    fn draw(&self, slot: usize) -> f64 {
-        -self.uniform(slot).ln() / self.weight
-    }
-
-    /// The [`draw`](Contender::draw) for a slot, if it is below `best`. Since -ln(u) > 1 - u, most comparisons need no
-    /// logarithm.
-    fn draw_below(&self, slot: usize, best: f64) -> Option<f64> {
-        let uniform = self.uniform(slot);
-        if 1.0 - uniform >= best * self.weight {
-            return None;
-        }
-        Some(-uniform.ln() / self.weight).filter(|draw| *draw < best)
-    }
-
-    /// The number in `(0, 1]` of this backend and this slot.
-    fn uniform(&self, slot: usize) -> f64 {
-        let bits = stable_hash::mix(self.seed ^ stable_hash::mix(slot as u64));
-        ((bits >> 11) + 1) as f64 / (1u64 << 53) as f64
-    }
-}
-
 impl Table {
     /// Makes these backends the contenders; returns the owner of each slot.
     pub(super) fn update(&mut self, prefixes: KeyPrefixes, backends: &[Backend]) -> IpHash {
         let wanted: Vec<Contender> = backends.iter().map(Contender::new).collect();
-        let places: BTreeMap<BackendId, usize> = wanted.iter().enumerate().map(|(at, one)| (one.id, at)).collect();
-        let wanted_place = |one: &Contender| places.get(&one.id).copied().filter(|at| wanted[*at] == *one);
+        let places: BTreeMap<BackendId, u32> = wanted.iter().zip(0..).map(|(one, at)| (one.id, at)).collect();
+        // The place of each present contender among the wanted ones.
+        let kept = |one: &Contender| places.get(&one.id).copied().filter(|at| wanted[*at as usize] == *one);
+        let place_now: Vec<Option<u32>> = self.contenders.iter().map(kept).collect();
+        let mut is_new = vec![true; wanted.len()];
+        place_now.iter().flatten().for_each(|at| is_new[*at as usize] = false);
+        let newcomers = is_new.iter().filter(|is_new| **is_new).count();
 
+        for slot in &mut self.slots {
+            *slot = match place_now[slot.0 as usize] {
+                Some(place) => (place, slot.1),
+                None => (NO_OWNER, f64::INFINITY),
+            };
+        }
         self.slots.resize(if wanted.is_empty() { 0 } else { SLOTS }, (NO_OWNER, f64::INFINITY));
-        self.retain(|one| wanted_place(one).is_some());
-        let known: BTreeSet<BackendId> = self.contenders.iter().map(|one| one.id).collect();
-        for newcomer in wanted.iter().filter(|one| !known.contains(&one.id)) {
-            self.join(*newcomer);
-        }
-        let index = |one| wanted_place(one).expect("only wanted contenders were retained") as u32;
-        let indices: Vec<u32> = self.contenders.iter().map(index).collect();
-        IpHash { prefixes, owners: self.slots.iter().map(|(place, _)| indices[*place as usize]).collect() }
-    }
-
-    /// Removes the contenders that `wanted` rejects, and draws again for their slots.
-    fn retain(&mut self, wanted: impl Fn(&Contender) -> bool) {
-        let former = std::mem::take(&mut self.contenders);
-        let mut place_now = Vec::with_capacity(former.len());
-        for contender in former {
-            if wanted(&contender) {
-                place_now.push(self.contenders.len() as u32);
-                self.contenders.push(contender);
-            } else {
-                place_now.push(NO_OWNER);
+        let orphans = self.slots.iter().filter(|(owner, _)| *owner == NO_OWNER).count();
+        let stay = wanted.len() - newcomers;
+        self.contenders = wanted;
+        if orphans * stay + newcomers * SLOTS > UPDATE_DRAWS_MAX {
+            self.draw_all();
+        } else {
+            for slot in (0..self.slots.len()).filter(|slot| self.slots[*slot].0 == NO_OWNER).collect::<Vec<_>>() {
+                self.slots[slot] = winner(&self.contenders, slot);
+            }
+            for place in (0..self.contenders.len()).filter(|place| is_new[*place]) {
+                self.join(place);
             }
         }
-        if self.contenders.len() == place_now.len() {
-            return;
+        let owners = self.slots.iter().map(|(place, _)| *place).collect();
+        IpHash { prefixes, owners, contenders: self.contenders.as_slice().into() }
+    }
+
+    /// Draws for all slots, each backend in the order of its draws, up to a draw that hardly any slot exceeds.
+    fn draw_all(&mut self) {
+        self.slots.fill((NO_OWNER, f64::INFINITY));
+        // Draws are exponentially distributed. The least draw for a slot is above this with a probability of e^-12.
+        let most = 12.0 / self.contenders.iter().map(|one| one.weight).sum::<f64>();
+        for (contender, place) in self.contenders.iter().zip(0..) {
+            let slots = (0..SLOTS).map(|rank| (rank, contender.slot_of(rank)));
+            for (rank, slot) in slots.take_while(|(rank, _)| contender.may_be_below(*rank, most)) {
+                if let Some(draw) = contender.draw_below(rank, self.slots[slot].1) {
+                    self.slots[slot] = (place, draw);
+                }
+            }
         }
-        for (slot, entry) in self.slots.iter_mut().enumerate() {
-            entry.0 = if entry.0 == NO_OWNER { NO_OWNER } else { place_now[entry.0 as usize] };
-            if entry.0 == NO_OWNER {
-                *entry = winner(&self.contenders, slot);
+        for slot in 0..SLOTS {
+            if self.slots[slot].1 >= most {
+                self.slots[slot] = winner(&self.contenders, slot);
             }
         }
     }
 
-    fn join(&mut self, contender: Contender) {
-        let place = self.contenders.len() as u32;
-        self.contenders.push(contender);
-        for (slot, entry) in self.slots.iter_mut().enumerate() {
-            if let Some(draw) = contender.draw_below(slot, entry.1) {
-                *entry = (place, draw);
+    /// Has a contender draw against the owners of all slots.
+    fn join(&mut self, place: usize) {
+        let contender = &self.contenders[place];
+        let most = self.slots.iter().map(|(_, draw)| *draw).fold(0.0, f64::max);
+        for rank in (0..SLOTS).take_while(|rank| contender.may_be_below(*rank, most)) {
+            let entry = &mut self.slots[contender.slot_of(rank)];
+            if let Some(draw) = contender.draw_below(rank, entry.1) {
+                *entry = (place as u32, draw);
             }
         }
     }
 }
 
 fn winner(contenders: &[Contender], slot: usize) -> (u32, f64) {
-    contenders.iter().enumerate().fold((NO_OWNER, f64::INFINITY), |best, (place, contender)| {
-        contender.draw_below(slot, best.1).map_or(best, |draw| (place as u32, draw))
+    contenders.iter().zip(0..).fold((NO_OWNER, f64::INFINITY), |best, (contender, place)| {
+        contender.draw_below(contender.rank_of(slot), best.1).map_or(best, |draw| (place, draw))
     })
 }
 
 #[cfg(test)]
 mod tests {
     use super::super::testing::*;
-    use crate::{Algorithm, Key, KeyPrefixes, Query, View};
+    use crate::{Algorithm, BackendSpec, Key, KeyPrefixes, Query, View};
     use std::collections::BTreeMap;
 
     const IP_HASH: Algorithm = Algorithm::IpHash(KeyPrefixes { ipv4: 32, ipv6: 64 });
@@ -243,6 +231,58 @@ mod tests {
         assert_eq!(all.len(), 3);
     }
 
+    #[test]
+    fn an_update_and_a_new_table_have_the_same_owners() {
+        // Thousands leave and join at the same time, few, one, and others with another weight.
+        let names = |range: std::ops::Range<u32>| -> Vec<BackendSpec> {
+            range
+                .map(|number| BackendSpec {
+                    weight: 1 + number % 3,
+                    ..BackendSpec::new(&format!("10.0.{}.{}", number / 250, number % 250), 80)
+                })
+                .collect()
+        };
+        let mut heavier = names(0..2_000);
+        heavier[7].weight = 9;
+        let mut changing = cluster(IP_HASH, &[1]);
+        for specs in [names(0..2_000), names(500..2_500), names(503..2_501), names(0..3), names(0..2_000), heavier] {
+            let mut fresh = cluster(IP_HASH, &[1]);
+            fresh.set(specs.clone());
+            changing.set(specs);
+            assert_eq!(assignment(&mut changing), assignment(&mut fresh));
+        }
+    }
+
+    #[test]
+    fn shares_are_even_and_those_of_one_that_leaves_go_to_all_others_alike() {
+        for count in [2u32, 3, 5, 16, 64] {
+            let weights = vec![1; count as usize];
+            let mut cluster = cluster(IP_HASH, &weights);
+            let counts = |cluster: &mut Fixture| {
+                let mut counts = BTreeMap::new();
+                let view = cluster.view();
+                for slot in 0..65_537 {
+                    // A request without a key goes to the slot of its entropy.
+                    let served = view.pick(&Query { entropy: slot, key: None, ..query() }).picked().unwrap();
+                    *counts.entry(served.backend().name().to_owned()).or_insert(0_i32) += 1;
+                }
+                counts
+            };
+            let even = |count: i32, of: u32, slots: f64| {
+                let expected = slots / f64::from(of);
+                (f64::from(count) - expected).abs() < 4.0 * (expected * (1.0 - 1.0 / f64::from(of))).sqrt() + 1.0
+            };
+            let before = counts(&mut cluster);
+            assert!(before.values().all(|share| even(*share, count, 65_537.0)), "{before:?}");
+            cluster.set(specs(&weights)[1..].to_vec());
+            let after = counts(&mut cluster);
+            let orphans = f64::from(before[&*specs(&weights)[0].name]);
+            for (name, share) in &after {
+                assert!(even(share - before[name], count - 1, orphans), "{name}: {before:?} {after:?}");
+            }
+        }
+    }
+
     /// These values must not change: a change would move the clients of every user.
     #[test]
     fn known_clients_stay_where_they_are() {
@@ -250,6 +290,6 @@ mod tests {
         let clients = ["192.0.2.1", "198.51.100.23", "2001:db8::1", "203.0.113.250", "10.1.2.3", "172.16.0.9"];
         let view = cluster.view();
         let served = clients.map(|ip| server(&view, key(ip.parse().unwrap())));
-        assert_eq!(served.map(|name| name.as_bytes()[7] - b'0'), [2, 2, 2, 1, 2, 1]);
+        assert_eq!(served.map(|name| name.as_bytes()[7] - b'0'), [0, 1, 1, 0, 1, 0]);
     }
 }

@@ -24,7 +24,7 @@ pub(super) struct Case {
 }
 
 /// Every case, in the order of the table.
-pub(super) const ALL: [Case; 20] = [
+pub(super) const ALL: [Case; 21] = [
     Case { name: "parse-request", about: "a request head of 4 fields", run: |n| parse(REQUEST, n), times: 1_000 },
     Case { name: "parse-browser", about: "a request head of 20 fields", run: |n| parse(BROWSER, n), times: 1_000 },
     Case {
@@ -54,6 +54,12 @@ pub(super) const ALL: [Case; 20] = [
         times: 1_000,
     },
     Case { name: "pick-ip-hash", about: "of 10,000 backends", run: |n| pick(IP_HASH, n), times: 1_000 },
+    Case {
+        name: "ip-hash-table",
+        about: "a cluster of 10,000 backends with its first view",
+        run: ip_hash_table,
+        times: 5,
+    },
     Case { name: "route-few", about: "of 1 host with 10 prefixes", run: |n| routes::find(1, n), times: 10_000 },
     Case {
         name: "route-many",
@@ -224,13 +230,25 @@ fn chunked(times: u32) {
 
 const IP_HASH: Algorithm = Algorithm::IpHash(KeyPrefixes { ipv4: 32, ipv6: 64 });
 
-fn pick(algorithm: Algorithm, times: u32) {
+/// A cluster of 10,000 backends.
+fn large_cluster(algorithm: Algorithm) -> Cluster {
     let specs = (0..10_000u32).map(|number| {
         let [_, a, b, c] = number.to_be_bytes();
         BackendSpec::new(&format!("10.{a}.{b}.{c}"), 80)
     });
     let mut cluster = Cluster::new(algorithm, HealthPolicy::default());
     cluster.update(Time::ZERO, specs.collect(), &mut Ids::default());
+    cluster
+}
+
+fn ip_hash_table(times: u32) {
+    for _ in 0..times {
+        black_box(large_cluster(black_box(IP_HASH)).view());
+    }
+}
+
+fn pick(algorithm: Algorithm, times: u32) {
+    let mut cluster = large_cluster(algorithm);
     let view = cluster.view();
     let query = Query { now: Time::ZERO, entropy: 1, key: view.key([192, 0, 2, 77].into()), tried: &[] };
     let took = Duration::from_millis(1);
