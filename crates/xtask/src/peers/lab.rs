@@ -13,6 +13,7 @@ use super::load::{Load, Manner, Work};
 use super::origin;
 use super::report::Sample;
 use super::tls::Identity;
+use super::wrk::{Counted, Pattern, wrk};
 use crate::Trouble;
 use crate::processes::{self, Process};
 
@@ -344,6 +345,23 @@ impl Lab {
         let resident = running.process.resident();
         load.stop()?;
         Ok(Sample { resident, ..sample })
+    }
+
+    /// Runs one turn under wrk.
+    pub(super) fn turn_of_wrk(
+        &self,
+        case: &Case,
+        contender: &Contender,
+        pattern: &Pattern,
+        span: Duration,
+    ) -> Result<Sample, Trouble> {
+        let running = self.start(contender, &Stage::USUAL, case.log)?;
+        let load = |span| wrk("http", running.address, case.target, pattern, span);
+        // Opens the connections to the backends.
+        load(WARM_UP)?;
+        let (used, began) = (running.process.used(), Instant::now());
+        let Counted { done, errors } = load(span)?;
+        Ok(Sample::new(running.process.used().since(used), done, began.elapsed(), errors))
     }
 
     /// Measures how often a request makes each system call.

@@ -17,6 +17,7 @@ mod reloads;
 mod report;
 mod sections;
 mod tls;
+mod wrk;
 
 use std::io::{self, Write as _};
 use std::path::PathBuf;
@@ -31,6 +32,7 @@ pub(crate) use floor::{FloorArguments, run as floor};
 use lab::{Lab, Stage};
 use report::{Column, Comparison};
 use sections::Section;
+use wrk::Pattern;
 
 /// The options of `cargo xtask peers`.
 #[derive(Debug, Args)]
@@ -66,10 +68,13 @@ fn parse_seconds(text: &str) -> Result<f64, String> {
 }
 
 pub(crate) fn run(arguments: &PeersArguments) -> Result<(), Trouble> {
-    let wanted = |name: &str| arguments.only.is_empty() || arguments.only.iter().any(|only| only == name);
-    let cases: Vec<Case> = case::all().into_iter().filter(|case| wanted(case.name)).collect();
+    // `1m` also stands for all cases that begin with `1m-`.
+    let is_of =
+        |name: &str, only: &str| name == only || name.strip_prefix(only).is_some_and(|rest| rest.starts_with('-'));
+    let wanted = |name: &str| arguments.only.is_empty() || arguments.only.iter().any(|only| is_of(name, only));
+    let cases: Vec<Case> = case::all().into_iter().filter(|case| wanted(&case.name)).collect();
     let sections: Vec<&Section> = sections::ALL.iter().filter(|section| wanted(section.name)).collect();
-    if let Some(unknown) = arguments.only.iter().find(|name| !names().contains(&name.as_str())) {
+    if let Some(unknown) = arguments.only.iter().find(|only| !names().iter().any(|name| is_of(name, only))) {
         return Err(format!("--only \"{unknown}\" names nothing; there are {}", names().join(", ")).into());
     }
     if let Some(binary) = arguments.before.as_ref().filter(|binary| !binary.is_file()) {
@@ -98,19 +103,22 @@ pub(crate) fn run(arguments: &PeersArguments) -> Result<(), Trouble> {
     Ok(())
 }
 
-fn names() -> Vec<&'static str> {
-    case::all().iter().map(|case| case.name).chain(sections::ALL.iter().map(|section| section.name)).collect()
+fn names() -> Vec<String> {
+    let cases = case::all().into_iter().map(|case| case.name);
+    cases.chain(sections::ALL.iter().map(|section| section.name.to_owned())).collect()
 }
 
 fn compare(lab: &Lab, case: &Case, arguments: &PeersArguments) -> Result<Comparison, Trouble> {
     let contenders = lab.contenders(&case.peers);
-    let column =
-        |contender: &contender::Contender| Column { name: contender.name(), samples: Vec::new(), calls: Vec::new() };
-    let mut columns: Vec<Column> = contenders.iter().map(column).collect();
+    let mut columns: Vec<Column> = contenders.iter().map(|contender| Column::new(contender.name())).collect();
+    let pattern = Pattern::of(case, lab)?;
     let span = Duration::from_secs_f64(arguments.seconds);
     for _ in 0..arguments.rounds {
         for (contender, column) in contenders.iter().zip(&mut columns) {
             column.samples.push(lab.turn(case, contender, &Stage::USUAL, span)?);
+            if let Some(pattern) = &pattern {
+                column.by_wrk.push(lab.turn_of_wrk(case, contender, pattern, span)?);
+            }
         }
     }
     if arguments.calls {
@@ -118,6 +126,6 @@ fn compare(lab: &Lab, case: &Case, arguments: &PeersArguments) -> Result<Compari
             column.calls = lab.traced_turn(case, contender)?;
         }
     }
-    let budget = case.budget.iter().map(|(contender, most)| (contender.name(), *most)).collect();
-    Ok(Comparison { case: case.name.to_owned(), about: case.about.to_owned(), columns, budget })
+    let (case, about, budget) = (case.name.clone(), case.about.clone(), case.budget.clone());
+    Ok(Comparison { case, about, columns, budget })
 }

@@ -1,6 +1,6 @@
 //! A backend that uses little CPU, so that the measurement shows the proxy.
 //!
-//! The paths: `/socket` switches to a tunnel that sends all bytes back, `/` answers 13 bytes, `/bytes/N` answers N bytes, `/chunked/N` answers N bytes in chunks of 16 KiB. The
+//! The paths: `/socket` switches to a tunnel that sends all bytes back, `/` answers 13 bytes, `/bytes/N` answers N bytes, `/chunked/P/N` answers N bytes in chunks of P. The
 //! backend reads and discards an upload first.
 
 use std::collections::HashMap;
@@ -13,9 +13,6 @@ use mio::{Events, Interest, Poll, Token};
 
 /// The most bytes of one read.
 const READ_BYTES: usize = 256 * 1024;
-
-/// The size of the chunks of a chunked response, in bytes.
-const CHUNK_BYTES: usize = 16 * 1024;
 
 /// The largest response, in bytes.
 pub(super) const CONTENT_BYTES_MAX: usize = 128 * 1024 * 1024;
@@ -197,10 +194,10 @@ fn spell(target: &[u8]) -> io::Result<Vec<u8>> {
     if let Some(count) = size("/bytes/") {
         return Ok([length(count), vec![b'x'; count]].concat());
     }
-    if let Some(count) = size("/chunked/") {
+    if let Some((piece, count)) = std::str::from_utf8(target).ok().and_then(chunked) {
         let mut response = head("Transfer-Encoding: chunked".to_owned()).into_bytes();
-        for start in (0..count).step_by(CHUNK_BYTES) {
-            let chunk = CHUNK_BYTES.min(count - start);
+        for start in (0..count).step_by(piece) {
+            let chunk = piece.min(count - start);
             response.extend_from_slice(ChunkPrefix::new(chunk).as_bytes());
             response.resize(response.len() + chunk, b'x');
             response.extend_from_slice(b"\r\n");
@@ -222,8 +219,16 @@ fn spell(target: &[u8]) -> io::Result<Vec<u8>> {
     Err(io::Error::new(ErrorKind::InvalidInput, "no such page"))
 }
 
+/// The size of the chunks and of the content of `/chunked/P/N`, in bytes.
+fn chunked(target: &str) -> Option<(usize, usize)> {
+    let (piece, count) = target.strip_prefix("/chunked/")?.split_once('/')?;
+    let (piece, count) = (piece.parse().ok()?, count.parse().ok()?);
+    (piece > 0 && count <= CONTENT_BYTES_MAX).then_some((piece, count))
+}
+
 /// The size of the content of a path in bytes, for the client that checks the response.
 pub(super) fn content_bytes(target: &str) -> Option<u64> {
-    let size = |prefix: &str| target.strip_prefix(prefix)?.parse().ok();
-    size("/bytes/").or_else(|| size("/chunked/")).or_else(|| (target == "/").then_some(13))
+    let size = target.strip_prefix("/bytes/").and_then(|size| size.parse().ok());
+    let of_chunks = || chunked(target).map(|(_, count)| count as u64);
+    size.or_else(of_chunks).or_else(|| (target == "/").then_some(13))
 }

@@ -5,7 +5,6 @@ use std::fmt::Write as _;
 use std::io::{self, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::path::PathBuf;
-use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -16,7 +15,8 @@ use rustls::{ClientConfig, ClientConnection, HandshakeKind, RootCertStore, Strea
 use super::PeersArguments;
 use super::contender::Contender;
 use super::lab::{LOAD_PROCESSOR, Lab, Running, Stage};
-use super::report::{Column, Comparison, HEADER, Sample, Spread};
+use super::report::{Budget, Column, Comparison, HEADER, Sample, Spread};
+use super::wrk::{Counted, Pattern, wrk};
 use crate::Trouble;
 use crate::processes;
 
@@ -141,16 +141,10 @@ pub(super) struct Load {
 /// Loads a contender at this address for this long.
 type Run = Box<dyn Fn(&Identity, SocketAddr, Duration) -> Result<Counted, Trouble>>;
 
-/// Complete responses and failures.
-pub(super) struct Counted {
-    pub(super) done: u64,
-    pub(super) errors: u64,
-}
-
 fn loads() -> Vec<Load> {
     let load = |name: &str, about: &str, run: Run, budget| Load { name: name.into(), about: about.into(), run, budget };
     let wrk_of = |path: &'static str, connections, closes| -> Run {
-        Box::new(move |_, address, span| wrk("https", address, path, (connections, closes), span))
+        Box::new(move |_, address, span| wrk("https", address, path, &Pattern::new(connections, closes), span))
     };
     vec![
         load("tls-small", "13 bytes, keep-alive, 64 connections", wrk_of("/", 64, false), Some(0.85)),
@@ -202,15 +196,15 @@ pub(super) fn compare(
     let span = Duration::from_secs_f64(arguments.seconds);
     let mut table = HEADER.to_owned();
     for load in loads {
-        let column = |contender: &Contender| Column { name: contender.name(), samples: Vec::new(), calls: Vec::new() };
+        let column = |contender: &Contender| Column::new(contender.name());
         let mut columns: Vec<Column> = contenders.iter().map(column).collect();
         for _ in 0..arguments.rounds {
             for (contender, column) in contenders.iter().zip(&mut columns) {
                 let running = start(contender)?;
-                column.samples.push(turn(load, identity, &running, span)?);
+                column.by_wrk.push(turn(load, identity, &running, span)?);
             }
         }
-        let budget = load.budget.map(|most| (Contender::Nginx.name(), most)).into_iter().collect();
+        let budget = load.budget.map(|most| Budget::new(&[Contender::Nginx], most)).into_iter().collect();
         let comparison = Comparison { case: load.name.clone(), about: load.about.clone(), columns, budget };
         table.push_str(&comparison.rows());
     }
@@ -229,32 +223,8 @@ fn turn(load: &Load, identity: &Identity, running: &Running, span: Duration) -> 
 
 /// Full handshakes; returns their number.
 pub(super) fn handshakes(address: SocketAddr, span: Duration) -> Result<u64, Trouble> {
-    Ok(wrk("https", address, "/", (64, true), span)?.done)
-}
-
-/// The load of wrk. `closes`: whether each request has a connection of its own.
-pub(super) fn wrk(
-    scheme: &str,
-    address: SocketAddr,
-    path: &str,
-    (connections, closes): (usize, bool),
-    span: Duration,
-) -> Result<Counted, Trouble> {
-    let mut command = Command::new("taskset");
-    command.args(["--cpu-list", &LOAD_PROCESSOR.to_string(), "wrk", "-t1", "-c", &connections.to_string()]);
-    command.args(["-d", &format!("{}s", span.as_secs_f64().ceil() as u64)]);
-    if closes {
-        command.args(["-H", "Connection: close"]);
-    }
-    let output = command.arg(format!("{scheme}://{NAME}:{}{path}", address.port())).stdin(Stdio::null()).output()?;
-    let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    let number_in = |line: &str| line.split(|c: char| !c.is_ascii_digit()).find_map(|word| word.parse().ok());
-    let line_with = |words: &str| text.lines().find(|line| line.contains(words));
-    let done = line_with("requests in").and_then(number_in).ok_or_else(|| format!("wrk said: {text}"))?;
-    let refused: u64 = line_with("Non-2xx").and_then(number_in).unwrap_or(0);
-    let broken: u64 = line_with("Socket errors")
-        .map_or(0, |line| line.split(|c: char| !c.is_ascii_digit()).filter_map(|word| word.parse::<u64>().ok()).sum());
-    Ok(Counted { done, errors: refused + broken })
+    let churn = Pattern::new(64, true);
+    Ok(wrk("https", address, "/", &churn, span)?.done)
 }
 
 /// One connection after the other, each of which resumes the session of the former.
