@@ -95,6 +95,12 @@ pub const UPLOAD_BESIDE_RESPONSE: Duration = Duration::from_secs(365 * 24 * 3_60
 /// The most interim (1xx) responses of one exchange.
 pub const INTERIM_RESPONSES_MAX: usize = 100;
 
+/// The interval in which a worker looks for connections that have been idle for too long.
+pub const IDLE_LOOK: Duration = Duration::from_millis(500);
+
+/// The length of the slots by which idle connections expire. A connection is closed at most a slot and an [`IDLE_LOOK`] late.
+pub const IDLE_SLOT: Duration = Duration::from_millis(250);
+
 /// The most bytes that LoadX reads and discards in a lingering close, so that the response reaches a client that still
 /// sends (RFC 9112, section 9.6).
 pub const LINGER_BYTES_MAX: usize = 1024 * 1024;
@@ -276,7 +282,7 @@ pub const EXPLANATIONS_MAX: usize = 64;
 /// The routes that an explanation names.
 pub const ROUTES_EXPLAINED_MAX: usize = 100;
 
-/// The spans that a worker collects before it hands them on; it also does so each second.
+/// The spans that a worker collects before it hands them on; it also does so at each [`IDLE_LOOK`].
 pub const SPANS_BATCH: usize = 128;
 
 /// The batches of spans that wait to be sent; further ones are lost.

@@ -2,7 +2,6 @@
 
 use std::future::poll_fn;
 use std::rc::Rc;
-use std::time::Duration;
 
 use loadx_core::ListenerId;
 use loadx_core::config::Config;
@@ -14,6 +13,7 @@ use crate::context::{Parts, Worker};
 use crate::downstream::awake::resume;
 use crate::downstream::client::Client;
 use crate::downstream::parking::Parked;
+use crate::limits::IDLE_LOOK;
 use crate::messages::Order;
 use crate::net::{Network, StreamOf};
 use crate::tls::{self, TlsFacts};
@@ -181,12 +181,12 @@ fn wake<N: Network>(worker: &Rc<Worker<N>>, parked: Parked<StreamOf<N>>, closes:
     spawn_local(resume(Rc::clone(worker), client, closes));
 }
 
-/// Once a second: closes clients that have rested for too long, and idle backend connections
+/// From time to time: closes clients that have rested for too long, and idle backend connections
 /// that are too old or to backends out of rotation.
 async fn sweep<N: Network>(worker: Rc<Worker<N>>) {
     loop {
         let mark = worker.pool.mark();
-        tokio::time::sleep(Duration::from_secs(1)).await;
+        tokio::time::sleep(IDLE_LOOK).await;
         worker.pool.polled_since(mark);
         worker.parking.expire(worker.clock.now());
         worker.sweep_pool();

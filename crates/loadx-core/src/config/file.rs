@@ -109,7 +109,7 @@ file_object! {
             /// byte in each request_timeout is enough.
             min_body_rate: Whole<0, 1_000_000_000> = Whole(240),
             /// The longest time that a client connection may be idle between two requests, in seconds; LoadX closes the
-            /// connection within two more seconds.
+            /// connection within a second after that.
             keepalive_timeout: Seconds = Seconds(75.0),
             /// The largest number of requests on one client connection; LoadX then closes the connection, so that the
             /// client connects again and may reach another worker.

@@ -393,6 +393,8 @@ fn bounds() -> Value {
         ("tls_handshake_seconds", limits::TLS_HANDSHAKE.as_secs()),
         ("tls_handshakes_per_turn", limits::HANDSHAKES_PER_TURN as u64),
         ("certificate_look_seconds", limits::CERTIFICATE_LOOK.as_secs()),
+        ("idle_look_ms", limits::IDLE_LOOK.as_millis() as u64),
+        ("idle_slot_ms", limits::IDLE_SLOT.as_millis() as u64),
         ("listener_close_seconds", limits::LISTENER_CLOSE.as_secs()),
         ("deserted_look_seconds", limits::DESERTED_LOOK.as_secs()),
         ("head_at_end_seconds", limits::HEAD_AT_END.as_secs()),

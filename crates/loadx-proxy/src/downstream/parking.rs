@@ -14,6 +14,7 @@ use loadx_http::h2::{Connection, Server};
 use slab::Slab;
 
 use crate::downstream::wire::Wire;
+use crate::limits::IDLE_SLOT;
 use crate::net::Stream;
 use crate::origin::Origin;
 use crate::shared::Place;
@@ -25,7 +26,7 @@ pub(crate) struct Parking<S: Stream> {
     spots: RefCell<Slab<Parked<S>>>,
     /// Wakers by spot. The next connection on a spot reuses the waker.
     wakers: RefCell<Vec<Arc<NumberedWaker>>>,
-    /// The spots by the second in which their connections expire. A spot may have another connection by then.
+    /// The spots by the slot in which their connections expire. A spot may have another connection by then.
     leaving: RefCell<BTreeMap<u64, Vec<u32>>>,
     queue: Arc<WakeQueue>,
 }
@@ -73,7 +74,7 @@ impl<S: Stream> Parking<S> {
 
     /// Parks a connection. Returns the connection if its stream is already readable.
     pub(crate) fn park(&self, client: Parked<S>) -> Option<Parked<S>> {
-        let second = second_of(client.until) + 1;
+        let slot = slot_of(client.until) + 1;
         let spot = self.spots.borrow_mut().insert(client);
         let mut wakers = self.wakers.borrow_mut();
         while wakers.len() <= spot {
@@ -85,7 +86,7 @@ impl<S: Stream> Parking<S> {
         if self.is_readable(spot, &Waker::from(Arc::clone(waker))) {
             return Some(self.spots.borrow_mut().remove(spot));
         }
-        self.leaving.borrow_mut().entry(second).or_default().push(spot as u32);
+        self.leaving.borrow_mut().entry(slot).or_default().push(spot as u32);
         None
     }
 
@@ -110,13 +111,13 @@ impl<S: Stream> Parking<S> {
         std::pin::pin!(readable).poll(&mut Context::from_waker(waker)).is_ready()
     }
 
-    /// Closes expired connections, up to a second late.
+    /// Closes expired connections, up to an [`IDLE_SLOT`] late.
     pub(crate) fn expire(&self, now: Time) {
         loop {
             let due = {
                 let mut leaving = self.leaving.borrow_mut();
                 match leaving.first_entry() {
-                    Some(first) if *first.key() <= second_of(now) => first.remove(),
+                    Some(first) if *first.key() <= slot_of(now) => first.remove(),
                     _ => return,
                 }
             };
@@ -161,6 +162,6 @@ impl<S: Stream> Parking<S> {
     }
 }
 
-fn second_of(time: Time) -> u64 {
-    time.since(Time::ZERO).as_secs()
+fn slot_of(time: Time) -> u64 {
+    time.as_nanos() / IDLE_SLOT.as_nanos() as u64
 }

@@ -15,6 +15,7 @@ mod h2_client;
 mod h2_origin;
 mod h2_silence;
 mod h2_wire;
+mod idle;
 mod network;
 mod origin;
 mod overload;
