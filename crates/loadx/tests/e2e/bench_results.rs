@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::support::tls::text;
-use crate::support::{Origin, Output, loadx};
+use crate::support::{Origin, Output, eventually, loadx};
 
 const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
 
@@ -112,9 +112,15 @@ fn the_page_needs_nothing_else() {
 fn the_highest_rate_is_searched() {
     let bench = Bench::new();
     let step = ["--duration", "0.1", "--warm-up", "0.01", "-c", "2"];
-    // A connection alone bears no rate of ten million, and each step misses its schedule in the end.
-    let (output, results) = bench.results(&[&["--find-max", "p99 < 10s", "--rate", "20"], &step[..]].concat());
-    assert_eq!(output.code, Some(0), "{output:?}");
+    let (file, arguments) = (bench.file("results.json"), ["--find-max", "p99 < 10s", "--rate", "20"]);
+    // Two connections alone bear no rate of ten million, and each step misses its schedule in the end. On a busy machine the load
+    // generator itself may be late by more than a millisecond at every rate; then no rate is found.
+    let output = eventually("the machine lets a rate be kept", || {
+        let output = bench.run(&[&["-o", &file], &arguments[..], &step[..]].concat());
+        assert!(output.code == Some(0) || output.stdout.contains("the rate was not kept"), "{output:?}");
+        (output.code == Some(0)).then_some(output)
+    });
+    let results: Value = serde_json::from_str(&std::fs::read_to_string(&file).unwrap()).unwrap();
     let found = output.stdout.lines().find_map(|line| line.strip_prefix("highest rate   ")).unwrap();
     assert!(results["rate"].as_f64().unwrap() >= 20.0 && found.ends_with(" requests/s"), "{output:?}");
     let impossible = bench.run(&[&["--find-max", "p99 < 0.001us"], &step[..]].concat());
