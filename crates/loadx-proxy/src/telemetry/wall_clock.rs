@@ -51,7 +51,7 @@ impl WallClock {
 const MONTHS: [&str; 12] = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
 
 impl Stamp<'_> {
-    /// Writes the time as in the Common Log MetricsFormat, in UTC.
+    /// Writes the time as in the Common Log Format, in UTC.
     pub(super) fn put_clf(&self, out: &mut Vec<u8>) {
         // From 2023-11-14T22:13:20.
         let (date, time) = self.second.split_once('T').unwrap_or((self.second, ""));

@@ -3,6 +3,8 @@
 use std::io::BufRead as _;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -135,17 +137,21 @@ fn the_state_of_a_trace_that_goes_on_reaches_the_backend() {
 #[test]
 fn a_second_attempt_beside_the_first_has_a_span_and_none_of_the_two_is_a_failure() {
     let Some(receiver) = Receiver::start() else { return };
-    let late = |text: &'static str| {
+    // Nobody answers before both backends have the request.
+    let arrived = Arc::<AtomicUsize>::default();
+    let late = || {
+        let arrived = Arc::clone(&arrived);
         Origin::start(move |connection| {
             while let Some(request) = connection.request() {
                 if request.starts_with("GET /late ") {
-                    std::thread::sleep(std::time::Duration::from_millis(300));
+                    arrived.fetch_add(1, Ordering::SeqCst);
+                    eventually("both have it", || (arrived.load(Ordering::SeqCst) == 2).then_some(()));
                 }
-                connection.send(text);
+                connection.send(OK);
             }
         })
     };
-    let (one, other) = (late(OK), late(OK));
+    let (one, other) = (late(), late());
     let loadx = LoadX::with(
         &[one.address(), other.address()],
         &json!({

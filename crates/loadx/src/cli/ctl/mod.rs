@@ -238,7 +238,7 @@ impl Ctl {
                 let Some(last) = found.last() else {
                     return Err(Trouble::Failure(format!(
                         "LoadX knows no explanation of the request {id}\n  help: LoadX keeps the last 64 of each worker that failed \
-                         or were sent again; send X-LoadX-Explain with the token of the admin API to have others explained"
+                         or were sent again, and the last 64 that asked; send X-LoadX-Explain with the token of the admin API to have others explained"
                     )));
                 };
                 self.print(last, explain::one)
