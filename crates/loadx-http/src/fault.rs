@@ -53,20 +53,6 @@ impl fmt::Display for Fault {
     }
 }
 
-impl From<httparse::Error> for Fault {
-    fn from(error: httparse::Error) -> Self {
-        match error {
-            httparse::Error::HeaderName => Fault::Malformed("a field name is malformed"),
-            httparse::Error::HeaderValue => Fault::Malformed("a field value contains a forbidden byte"),
-            httparse::Error::NewLine => Fault::Malformed("a line does not end in CR LF"),
-            httparse::Error::Status => Fault::Malformed("the status line is malformed"),
-            httparse::Error::Token => Fault::Malformed("the start line is malformed"),
-            httparse::Error::TooManyHeaders => Fault::HeadTooLarge,
-            httparse::Error::Version => Fault::Version,
-        }
-    }
-}
-
 /// Why a decoder cannot continue to read a body.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub enum BodyFault {

@@ -1,26 +1,16 @@
 //! Fields of a head: recognising names, and writing fields.
 
-use std::mem::MaybeUninit;
-
-use crate::limits::FIELDS_MAX;
+use crate::lines::Line;
 use crate::{Fault, Version};
 
-pub(crate) type Field<'b> = httparse::Header<'b>;
+/// Memory for the fields of one response head. Reading into used memory allocates nothing.
+#[derive(Debug, Default)]
+pub struct FieldSlots(pub(crate) Vec<Line>);
 
-/// Memory for the fields of one head, on the caller's stack.
-#[derive(Debug)]
-pub struct FieldSlots<'b>(pub(crate) [MaybeUninit<Field<'b>>; FIELDS_MAX]);
-
-impl FieldSlots<'_> {
+impl FieldSlots {
     /// Memory without fields.
     pub fn new() -> Self {
-        FieldSlots([const { MaybeUninit::uninit() }; FIELDS_MAX])
-    }
-}
-
-impl Default for FieldSlots<'_> {
-    fn default() -> Self {
-        Self::new()
+        Self::default()
     }
 }
 
@@ -140,8 +130,7 @@ const TRUSTED_FILTER: (u32, u32) = {
 /// Whether servers may confuse `name` with a different trusted name. CGI turns the dashes of names into `_` (RFC 3875,
 /// section 4.1.18); some servers turn every byte that is no letter or digit into `_`.
 #[inline]
-pub(crate) fn is_lookalike(name: &str) -> bool {
-    let name = name.as_bytes();
+pub(crate) fn is_lookalike(name: &[u8]) -> bool {
     // Runs for each field of each request: one bit of the first letter excludes most names.
     let has_bit = |set: u32, place: usize| set & 1u32.wrapping_shl(place as u32) != 0;
     has_bit(TRUSTED_FILTER.0, usize::from(name[0])) && has_bit(TRUSTED_FILTER.1, name.len()) && reads_as_trusted(name)
@@ -169,7 +158,7 @@ pub(crate) fn reads_alike(name: &[u8], other: &[u8]) -> bool {
 #[derive(Copy, Clone, Debug, Default)]
 pub(crate) struct FieldSet(u128);
 
-const _: () = assert!(FIELDS_MAX <= u128::BITS as usize);
+const _: () = assert!(crate::limits::FIELDS_MAX <= u128::BITS as usize);
 
 impl FieldSet {
     pub(crate) fn add(&mut self, index: usize) {
@@ -225,14 +214,15 @@ pub(crate) fn put_via(out: &mut Vec<u8>, received: Version, pseudonym: &str) {
     out.extend_from_slice(b"\r\n");
 }
 
-/// The number of bytes of the empty line before the head; one empty line is allowed (RFC 9112, section 2.2).
-pub(crate) fn leading_empty_line(bytes: &[u8]) -> Result<usize, Fault> {
-    let lead = if bytes.starts_with(b"\r\n") { 2 } else { 0 };
-    match bytes.get(lead) {
-        Some(b'\r' | b'\n') if lead > 0 || bytes.len() > 1 => {
-            Err(Fault::Malformed("the message begins with empty lines"))
-        }
-        _ => Ok(lead),
+/// The number of bytes of the empty line before the head; one empty line is allowed (RFC 9112, section 2.2). `None` while only a
+/// part of the line has arrived.
+pub(crate) fn leading_empty_line(bytes: &[u8]) -> Result<Option<usize>, Fault> {
+    match bytes {
+        b"\r" => Ok(None),
+        [b'\r', b'\n', b'\r' | b'\n', ..] => Err(Fault::Malformed("the message begins with empty lines")),
+        [b'\r', b'\n', ..] => Ok(Some(2)),
+        [b'\r' | b'\n', ..] => Err(Fault::Malformed("the message begins with empty lines")),
+        _ => Ok(Some(0)),
     }
 }
 
@@ -256,10 +246,10 @@ mod tests {
     #[test]
     fn lookalikes_are_recognised_and_other_names_are_not() {
         for name in ["content_length", "X.Real.IP", "X-Request_Id", "PROXY_CONNECTION", "x~forwarded-for"] {
-            assert!(is_lookalike(name), "{name}");
+            assert!(is_lookalike(name.as_bytes()), "{name}");
         }
         for name in ["Content-Length", "x-real-ip", "X_Real", "contentxlength", "a_b", "priority", "_", "-eal_alive"] {
-            assert!(!is_lookalike(name), "{name}");
+            assert!(!is_lookalike(name.as_bytes()), "{name}");
         }
     }
 

@@ -1,8 +1,8 @@
 //! The fields of a head that concern this hop: framing of the body, persistence of the connection, and fields that
 //! LoadX does not forward (RFC 9110, section 7.6.1).
 
-use crate::fields::{Field, FieldSet, Known, list};
-use crate::lines::{Lines, offset_in};
+use crate::fields::{FieldSet, Known, list};
+use crate::lines::{Line, Lines};
 use crate::{Fault, Framing, Version};
 
 /// Fields that Connection cannot declare hop-by-hop: the meaning of the message depends on them, and an untrusted
@@ -149,16 +149,16 @@ pub(crate) struct Hop {
 }
 
 impl Hop {
-    /// Applies the field at `index`.
-    pub(crate) fn note(&mut self, known: Known, index: usize, field: &Field<'_>, head: &[u8]) -> Result<(), Fault> {
-        let value = field.value;
+    /// Applies the field at `index`, a line of `head`.
+    pub(crate) fn note(&mut self, known: Known, index: usize, line: &Line, head: &[u8]) -> Result<(), Fault> {
+        let value = line.value.in_bytes(head);
         match known {
             Known::ContentLength => {
                 self.framing.add_length(value)?;
-                let value_start = offset_in(head, value);
-                let has_one_space = value_start == offset_in(head, field.name.as_bytes()) + field.name.len() + 2
+                let (value_start, value_end) = (line.value.start as usize, line.value.end as usize);
+                let has_one_space = value_start == line.name.end as usize + 2
                     && head[value_start - 1] == b' '
-                    && head[value_start + value.len()] == b'\r';
+                    && head[value_end] == b'\r';
                 if has_one_space {
                     return Ok(());
                 }

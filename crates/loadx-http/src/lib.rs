@@ -9,6 +9,7 @@
 mod body;
 mod fault;
 mod fields;
+mod grammar;
 pub mod grpc;
 pub mod h2;
 mod hop;

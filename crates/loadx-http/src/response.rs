@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use crate::fields::{FieldSet, Known, put, put_list, put_via};
+use crate::grammar::{Stop, field_lines, status_line};
 use crate::hop::{ConnectionOptions, Hop, protocols};
 use crate::limits::HEAD_BYTES_MAX;
-use crate::lines::{Lines as _, Received, check_lines, copy_kept};
+use crate::lines::{Lines as _, Received, copy_kept};
 use crate::{Fault, FieldSlots, Framing, Parsed, Version};
 
 /// A valid response head.
@@ -58,30 +59,31 @@ pub struct Answering<'a> {
 pub fn parse_response<'s, 'b>(
     bytes: &'b [u8],
     to_head: bool,
-    slots: &'s mut FieldSlots<'b>,
+    slots: &'s mut FieldSlots,
 ) -> Result<Parsed<Response<'s, 'b>>, Fault> {
     if let Some(b'\r' | b'\n') = bytes.first() {
         return Err(Fault::Malformed("the message begins with an empty line"));
     }
-    let mut raw = httparse::Response::new(&mut []);
-    let status = httparse::ParserConfig::default().parse_response_with_uninit_headers(&mut raw, bytes, &mut slots.0)?;
-    let httparse::Status::Complete(length) = status else {
-        return if bytes.len() >= HEAD_BYTES_MAX { Err(Fault::HeadTooLarge) } else { Ok(Parsed::Partial) };
+    let read = status_line(bytes).and_then(|line| {
+        let length = field_lines(bytes, line.length, &mut slots.0)?;
+        Ok((line, length))
+    });
+    let (line, length) = match read {
+        Ok(read) => read,
+        Err(Stop::Partial) if bytes.len() < HEAD_BYTES_MAX => return Ok(Parsed::Partial),
+        Err(Stop::Partial) => return Err(Fault::HeadTooLarge),
+        Err(Stop::Fault(fault)) => return Err(fault),
     };
     if length > HEAD_BYTES_MAX {
         return Err(Fault::HeadTooLarge);
     }
-    let lines = Received { head: &bytes[..length], fields: raw.headers };
-    check_lines(&lines)?;
-    let version = if raw.version == Some(1) { Version::Http11 } else { Version::Http10 };
-    let code = raw.code.unwrap_or_default();
-    if !(100..=599).contains(&code) {
+    if !(100..=599).contains(&line.code) {
         return Err(Fault::Malformed("the status code is out of range"));
     }
     let response = Response {
-        lines,
-        status: code,
-        version,
+        lines: Received { head: &bytes[..length], lines: &slots.0 },
+        status: line.code,
+        version: line.version,
         framing: Framing::UntilClose,
         connection: ConnectionOptions::default(),
         dropped: FieldSet::default(),
@@ -97,9 +99,9 @@ pub fn parse_response<'s, 'b>(
 impl Response<'_, '_> {
     fn scan(mut self, to_head: bool) -> Result<Self, Fault> {
         let mut hop = Hop::default();
-        for (index, field) in self.lines.fields.iter().enumerate() {
-            let Some(known) = Known::of(field.name.as_bytes()) else { continue };
-            hop.note(known, index, field, self.lines.head)?;
+        for (index, line) in self.lines.lines.iter().enumerate() {
+            let Some(known) = line.known else { continue };
+            hop.note(known, index, line, self.lines.head)?;
             self.has_date |= known == Known::Date;
             if known == Known::XRequestId {
                 self.request_ids.add(index);
@@ -143,7 +145,8 @@ impl Response<'_, '_> {
 
     /// The value of the first field of this name.
     pub fn field(&self, name: &str) -> Option<&[u8]> {
-        self.lines.fields.iter().find(|field| field.name.eq_ignore_ascii_case(name)).map(|field| field.value)
+        let index = (0..self.lines.count()).find(|index| self.lines.name(*index).eq_ignore_ascii_case(name.as_bytes()));
+        index.map(|index| self.lines.value(index))
     }
 
     /// Whether the response is interim, so that another response follows (RFC 9110, section 15.2).

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use crate::BodyFault;
 use crate::fields::{reads_alike, reads_as};
+use crate::grammar::field_line;
 use crate::limits::TRAILER_BYTES_MAX;
 use crate::limits::h2::SECTION_BYTES_MAX;
 
@@ -57,17 +58,17 @@ impl Trailers {
     /// 9110, section 6.5.1).
     pub(crate) fn end_line(&mut self) -> Result<(), BodyFault> {
         self.section += 2;
-        // The empty line ends the section for the parser; it is removed afterwards.
-        self.kept.extend_from_slice(b"\r\n\r\n");
-        let mut slots = [httparse::EMPTY_HEADER; 1];
-        let is_kept = match httparse::parse_headers(&self.kept[self.line..], &mut slots) {
-            Ok(httparse::Status::Complete((_, [field]))) if !field.name.is_empty() => {
-                let name = field.name.as_bytes();
+        self.kept.extend_from_slice(b"\r\n");
+        let is_kept = match field_line(&self.kept, self.line) {
+            Ok((line, end)) if end == self.kept.len() => {
+                let name = line.name.in_bytes(&self.kept);
                 !is_forbidden(name) && !self.removed.iter().any(|removed| reads_alike(name, removed.as_bytes()))
             }
             _ => return Err(BodyFault::Chunk("a trailer field is malformed")),
         };
-        self.kept.truncate(if is_kept { self.kept.len() - 2 } else { self.line });
+        if !is_kept {
+            self.kept.truncate(self.line);
+        }
         self.line = self.kept.len();
         Ok(())
     }

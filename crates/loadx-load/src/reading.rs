@@ -18,6 +18,7 @@ pub(crate) struct Reading {
     began: bool,
     /// Whether the response answers a HEAD, and so has no content.
     to_head: bool,
+    slots: FieldSlots,
 }
 
 impl Reading {
@@ -83,8 +84,7 @@ impl Reading {
         if bytes.is_empty() {
             return Ok(None);
         }
-        let mut slots = FieldSlots::new();
-        let parsed = parse_response(bytes, self.to_head, &mut slots).map_err(Failure::Head)?;
+        let parsed = parse_response(bytes, self.to_head, &mut self.slots).map_err(Failure::Head)?;
         let Parsed::Complete(response, length) = parsed else { return Ok(None) };
         // The final response follows an interim response.
         if response.is_interim() {

@@ -1,11 +1,11 @@
 //! The buffers of a worker, lent to exchanges. An idle connection has no buffer.
 
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, RefCell, RefMut};
 use std::ops::{Deref, DerefMut};
 use std::rc::Rc;
 
-use loadx_http::RequestHead;
 use loadx_http::limits::HEAD_BYTES_MAX;
+use loadx_http::{FieldSlots, RequestHead};
 
 use crate::limits::{BUFFER_BYTES, SPARE_BUFFERS_MAX, SPARE_GROWN_BUFFERS_MAX};
 
@@ -21,6 +21,8 @@ pub(crate) struct Buffers {
     grown: RefCell<Vec<Vec<u8>>>,
     #[expect(clippy::vec_box, reason = "moving a box copies 8 bytes, moving a head copies 300")]
     requests: RefCell<Vec<Box<RequestHead>>>,
+    /// The fields of the response that is being read.
+    fields: RefCell<FieldSlots>,
     /// The number of lent blocks and head buffers.
     lent: Cell<usize>,
 }
@@ -53,6 +55,11 @@ impl Buffers {
     pub(crate) fn request(self: &Rc<Self>) -> LentRequest {
         let head = self.requests.borrow_mut().pop().unwrap_or_default();
         LentRequest { head: Some(head), owner: Rc::clone(self) }
+    }
+
+    /// Memory to read the fields of a response head into, until the head is encoded. The worker reads one at a time.
+    pub(crate) fn fields(&self) -> RefMut<'_, FieldSlots> {
+        self.fields.borrow_mut()
     }
 
     /// The number of lent buffers.
@@ -114,6 +121,11 @@ impl DerefMut for HeadBuffer {
 }
 
 impl HeadBuffer {
+    /// The buffers of the worker.
+    pub(crate) fn buffers(&self) -> &Buffers {
+        &self.owner
+    }
+
     /// Reduces the memory to what the bytes need: they may wait for long.
     pub(crate) fn compact(&mut self) {
         if self.bytes.capacity() > 2 * self.bytes.len() {

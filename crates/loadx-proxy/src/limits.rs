@@ -11,6 +11,10 @@ pub const BUFFER_BYTES: usize = 64 * 1024;
 /// so a larger first read would copy more.
 pub const FIRST_READ_BYTES: usize = 16 * 1024;
 
+/// The size of the first read of a message, in bytes, on a connection whose last message went through a pipe: as much as
+/// a head, so that little content is copied.
+pub const HEAD_READ_BYTES: usize = 2 * 1024;
+
 /// The most spare buffers of each kind that a worker keeps; further buffers are freed.
 pub const SPARE_BUFFERS_MAX: usize = 256;
 
@@ -63,7 +67,7 @@ pub const SPLICE_TURN_BYTES: u64 = 4 * RELAY_TURN_BYTES;
 
 /// The smallest rest of a body, in bytes, that goes through a pipe instead of a buffer. A smaller rest fits a buffer
 /// and needs one write; a pipe needs two file descriptors.
-pub const SPLICE_BYTES_MIN: u64 = 64 * 1024;
+pub const SPLICE_BYTES_MIN: u64 = 32 * 1024;
 
 /// A body that delivers less than this at once, in bytes, goes through a buffer again until it fills a buffer.
 pub const TRICKLE_BYTES_MAX: usize = 8 * 1024;

@@ -2,6 +2,7 @@
 
 mod counts;
 mod faults;
+mod lines;
 mod machine;
 mod peers;
 mod processes;
@@ -27,6 +28,8 @@ enum Command {
     Overload(faults::OverloadArguments),
     /// Count the instructions of the hot path, and report changes
     Counts(counts::CountsArguments),
+    /// Measure what a cache line costs that two cores write, and compute the cost for many workers
+    Lines,
     /// Run one operation, for `counts`
     #[command(hide = true)]
     CountCase(counts::CaseArguments),
@@ -45,6 +48,7 @@ fn main() -> ExitCode {
     let outcome = match Arguments::parse().command {
         Command::Peers(arguments) => peers::run(&arguments),
         Command::Counts(arguments) => counts::run(&arguments),
+        Command::Lines => lines::run(),
         Command::CountCase(arguments) => counts::run_case(&arguments),
         Command::Faults(arguments) => faults::run(&arguments),
         Command::Overload(arguments) => faults::overload(&arguments),

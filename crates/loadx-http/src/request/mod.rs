@@ -3,14 +3,15 @@
 mod encode;
 mod target;
 
-use crate::fields::{Field, FieldSet, Known, is_lookalike, leading_empty_line, list};
+use crate::fields::{FieldSet, Known, is_lookalike, leading_empty_line, list};
+use crate::grammar::{RequestLine, Stop, field_lines, request_line};
 use crate::hop::{ConnectionOptions, Hop, protocols};
 use crate::limits::{HEAD_BYTES_MAX, TARGET_BYTES_MAX};
-use crate::lines::{Lines, Received, check_lines, offset_in};
-use crate::{Fault, FieldSlots, Framing, Parsed, Response, Version};
+use crate::lines::{Line, Lines, Span};
+use crate::{Fault, Framing, Parsed, Response, Version};
 
 pub use encode::{Changes, Forwarding, put_ip};
-use target::{Origin, is_authority, origin};
+use target::{is_authority, origin};
 
 /// A valid request head.
 ///
@@ -50,33 +51,6 @@ pub struct RequestHead {
     max_forwards: Option<u64>,
     /// The position of X-LoadX-Explain.
     explain: Option<usize>,
-}
-
-/// A range of bytes in a head.
-#[derive(Copy, Clone, Debug, Default)]
-struct Span {
-    start: u32,
-    end: u32,
-}
-
-impl Span {
-    /// The range of `part` in `whole`. `part` must be a slice of `whole`.
-    fn of(whole: &[u8], part: &[u8]) -> Self {
-        let start = offset_in(whole, part);
-        Span { start: start as u32, end: (start + part.len()) as u32 }
-    }
-
-    fn in_bytes(self, bytes: &[u8]) -> &[u8] {
-        &bytes[self.start as usize..self.end as usize]
-    }
-}
-
-/// One field line of a head.
-#[derive(Copy, Clone, Debug)]
-struct Line {
-    name: Span,
-    value: Span,
-    known: Option<Known>,
 }
 
 impl Lines for RequestHead {
@@ -123,40 +97,23 @@ struct Claims {
 /// # Errors
 /// Any [`Fault`]: the caller must refuse the request and close the connection.
 pub fn parse_request(bytes: &[u8], head: &mut RequestHead) -> Result<Parsed<()>, Fault> {
-    let lead = leading_empty_line(bytes)?;
-    let mut slots = FieldSlots::new();
-    let mut raw = httparse::Request::new(&mut []);
-    let status = httparse::ParserConfig::default()
-        .parse_request_with_uninit_headers(&mut raw, &bytes[lead..], &mut slots.0)
-        .map_err(|error| named(error, &bytes[lead..]))?;
-    let httparse::Status::Complete(length) = status else {
-        return partial(&bytes[lead..]);
+    let Some(lead) = leading_empty_line(bytes)? else { return Ok(Parsed::Partial) };
+    let received = &bytes[lead..];
+    let read = request_line(received).and_then(|line| {
+        let length = field_lines(received, line.length, &mut head.lines)?;
+        Ok((line, length))
+    });
+    let (line, length) = match read {
+        Ok(read) => read,
+        Err(Stop::Partial) => return partial(received),
+        Err(Stop::Fault(fault)) => return Err(fault),
     };
     if length > HEAD_BYTES_MAX {
         return Err(Fault::HeadTooLarge);
     }
-    let received = &bytes[lead..lead + length];
-    check_lines(&Received { head: received, fields: raw.headers })?;
-    head.begin(received, &raw)?;
-    head.scan(received, raw.headers)?;
+    head.begin(&received[..length], &line)?;
+    head.scan()?;
     Ok(Parsed::Complete((), lead + length))
-}
-
-/// Distinguishes an unknown version from a malformed start line; the parser reports both as a version.
-fn named(error: httparse::Error, bytes: &[u8]) -> Fault {
-    if error != httparse::Error::Version {
-        return error.into();
-    }
-    let line = bytes.split(|byte| *byte == b'\r').next().unwrap_or_default();
-    let parts: Vec<&[u8]> = line.splitn(4, |byte| *byte == b' ').collect();
-    match parts[..] {
-        [_, _, [b'H', b'T', b'T', b'P', b'/', major, b'.', minor]]
-            if major.is_ascii_digit() && minor.is_ascii_digit() =>
-        {
-            Fault::Version
-        }
-        _ => Fault::Malformed("the start line is malformed"),
-    }
 }
 
 /// Returns `Partial` for an incomplete head, or a fault when the bytes so far exceed a limit.
@@ -185,92 +142,118 @@ impl RequestHead {
         })
     }
 
-    /// Stores the start line and the bytes of a head.
-    fn begin(&mut self, received: &[u8], raw: &httparse::Request<'_, '_>) -> Result<(), Fault> {
-        let method = raw.method.unwrap_or_default();
-        let target = raw.path.unwrap_or_default();
-        let Origin { authority, path, missing } = origin(method, target)?;
-        let mut bytes = std::mem::take(&mut self.bytes);
-        let mut lines = std::mem::take(&mut self.lines);
+    /// Stores the start line and the bytes of a head whose field lines are stored.
+    fn begin(&mut self, received: &[u8], line: &RequestLine) -> Result<(), Fault> {
+        let origin = origin(line.method.in_bytes(received), line.target.in_bytes(received))?;
+        let target_end = line.target.end as usize;
+        // Names each part, so that no part of a former head stays.
+        let RequestHead {
+            bytes,
+            length,
+            lines: _,
+            method,
+            target,
+            path,
+            authority,
+            assumed,
+            version,
+            framing,
+            connection,
+            dropped,
+            respaced,
+            host,
+            claims,
+            takes_trailers,
+            upgrade,
+            expects_continue,
+            max_forwards,
+            explain,
+        } = self;
         bytes.clear();
-        lines.clear();
         bytes.extend_from_slice(received);
+        *length = received.len();
+        (*method, *target, *version) = (line.method, line.target, Some(line.version));
+        // The path is the end of the target, and the authority is before the path.
+        let path_start = target_end - origin.path.len();
+        *authority = origin.authority.map(|authority| Span::new(path_start - authority.len(), path_start));
         // The part of the path that the target omits (RFC 9112, section 3.2.4) is stored after the head.
-        let path = match missing {
-            "" => Span::of(received, path.as_bytes()),
+        *path = match origin.missing {
+            "" => Span::new(path_start, target_end),
             missing => {
-                let start = bytes.len() as u32;
                 bytes.extend_from_slice(missing.as_bytes());
-                bytes.extend_from_slice(path.as_bytes());
-                Span { start, end: bytes.len() as u32 }
+                bytes.extend_from_slice(origin.path);
+                Span::new(received.len(), bytes.len())
             }
         };
-        *self = RequestHead {
-            bytes,
-            length: received.len(),
-            lines,
-            method: Span::of(received, method.as_bytes()),
-            target: Span::of(received, target.as_bytes()),
-            path,
-            authority: authority.map(|authority| Span::of(received, authority.as_bytes())),
-            version: Some(if raw.version == Some(1) { Version::Http11 } else { Version::Http10 }),
-            ..RequestHead::default()
-        };
+        (*assumed, *framing, *respaced, *host, *max_forwards, *explain) = (None, None, None, None, None, None);
+        (*connection, *dropped, *claims) = Default::default();
+        (*takes_trailers, *upgrade, *expects_continue) = (false, false, false);
         Ok(())
     }
 
     /// Scans every field once: its meaning for the message, and whether LoadX forwards it.
-    fn scan(&mut self, received: &[u8], fields: &[Field<'_>]) -> Result<(), Fault> {
+    fn scan(&mut self) -> Result<(), Fault> {
         let version = self.version();
         let is_options = self.method() == b"OPTIONS";
         let mut hop = Hop::default();
-        for (index, field) in fields.iter().enumerate() {
-            let known = Known::of(field.name.as_bytes());
-            let (name, value) = (Span::of(received, field.name.as_bytes()), Span::of(received, field.value));
-            self.lines.push(Line { name, value, known });
-            let Some(known) = known else {
-                if is_lookalike(field.name) {
+        let RequestHead {
+            bytes,
+            length,
+            lines,
+            host,
+            claims,
+            explain,
+            takes_trailers,
+            max_forwards,
+            expects_continue,
+            ..
+        } = self;
+        let received = &bytes[..*length];
+        for (index, line) in lines.iter().enumerate() {
+            let Some(known) = line.known else {
+                if is_lookalike(line.name.in_bytes(received)) {
                     hop.dropped.add(index);
                 }
                 continue;
             };
-            hop.note(known, index, field, received)?;
+            hop.note(known, index, line, received)?;
+            let value = line.value.in_bytes(received);
             match known {
                 Known::Host => {
-                    if self.host.replace(index).is_some() {
+                    if host.replace(index).is_some() {
                         return Err(Fault::Malformed("Host appears more than once"));
                     }
-                    if !is_authority(field.value) {
+                    if !is_authority(value) {
                         return Err(Fault::Malformed("Host is not a host and port"));
                     }
                 }
-                Known::XForwardedFor => self.claims.forwarded_for.add(index),
-                Known::Forwarded | Known::XRealIp | Known::XForwardedPort => self.claims.carried.add(index),
-                Known::ClientCert => self.claims.certificate.add(index),
+                Known::XForwardedFor => claims.forwarded_for.add(index),
+                Known::Forwarded | Known::XRealIp | Known::XForwardedPort => claims.carried.add(index),
+                Known::ClientCert => claims.certificate.add(index),
                 // From a trusted peer too: no proxy has a use for the field, and not every one takes it from a stranger.
                 Known::Proxy => hop.dropped.add(index),
                 // The number of attempts of this hop; a client's number would mislead the backend.
                 Known::XLoadXAttempt => hop.dropped.add(index),
                 // No backend gets the token of an operator.
                 Known::XLoadXExplain => {
-                    self.explain = Some(index);
+                    *explain = Some(index);
                     hop.dropped.add(index);
                 }
-                Known::XForwardedHost => self.claims.host.add(index),
-                Known::XForwardedProto => self.claims.proto.add(index),
-                Known::XRequestId => self.claims.request_id.add(index),
+                Known::XForwardedHost => claims.host.add(index),
+                Known::XForwardedProto => claims.proto.add(index),
+                Known::XRequestId => claims.request_id.add(index),
                 Known::Te => {
-                    self.takes_trailers |= list(field.value).any(|coding| coding.eq_ignore_ascii_case(b"trailers"));
+                    *takes_trailers |= list(value).any(|coding| coding.eq_ignore_ascii_case(b"trailers"));
                 }
                 Known::MaxForwards if is_options => {
-                    if self.max_forwards.replace(max_forwards(field.value)?).is_some() {
+                    if max_forwards.replace(max_forwards_of(value)?).is_some() {
                         return Err(Fault::Malformed("Max-Forwards appears more than once"));
                     }
                     hop.dropped.add(index);
                 }
                 // HTTP/1.0 has no 100 (RFC 9110, section 10.1.1).
                 Known::Expect if version == Version::Http10 => hop.dropped.add(index),
-                Known::Expect => self.expects_continue |= field.value.eq_ignore_ascii_case(b"100-continue"),
+                Known::Expect => *expects_continue |= value.eq_ignore_ascii_case(b"100-continue"),
                 _ => {}
             }
         }
@@ -439,7 +422,7 @@ impl RequestHead {
     }
 }
 
-fn max_forwards(value: &[u8]) -> Result<u64, Fault> {
+fn max_forwards_of(value: &[u8]) -> Result<u64, Fault> {
     const BAD: Fault = Fault::Malformed("Max-Forwards is not a plain decimal number");
     if value.is_empty() || !value.iter().all(u8::is_ascii_digit) {
         return Err(BAD);

@@ -7,42 +7,42 @@ use crate::limits::TARGET_BYTES_MAX;
 #[derive(Copy, Clone, Debug)]
 pub(super) struct Origin<'b> {
     /// In absolute-form, the authority that replaces Host.
-    pub(super) authority: Option<&'b str>,
+    pub(super) authority: Option<&'b [u8]>,
     /// Path and query, without the part that the target omits.
-    pub(super) path: &'b str,
+    pub(super) path: &'b [u8],
     /// The part that the target omits before `path`.
     pub(super) missing: &'static str,
 }
 
 /// Splits the target (RFC 9112, section 3.2).
-pub(super) fn origin<'b>(method: &str, target: &'b str) -> Result<Origin<'b>, Fault> {
+pub(super) fn origin<'b>(method: &[u8], target: &'b [u8]) -> Result<Origin<'b>, Fault> {
     if target.len() > TARGET_BYTES_MAX {
         return Err(Fault::TargetTooLong);
     }
     // TRACE would show the fields that LoadX adds; CONNECT is for forward proxies.
-    if method == "CONNECT" || method == "TRACE" {
+    if method == b"CONNECT" || method == b"TRACE" {
         return Err(Fault::Method);
     }
-    if let Some(fault) = bad_bytes(target.as_bytes()) {
+    if let Some(fault) = bad_bytes(target) {
         return Err(fault);
     }
-    if target.starts_with('/') || (target == "*" && method == "OPTIONS") {
+    if target.starts_with(b"/") || (target == b"*" && method == b"OPTIONS") {
         return Ok(Origin { authority: None, path: target, missing: "" });
     }
-    let scheme_end = target.find("://").ok_or(Fault::Malformed("the request target is malformed"))?;
+    let scheme_end = memchr::memmem::find(target, b"://").ok_or(Fault::Malformed("the request target is malformed"))?;
     let (scheme, rest) = (&target[..scheme_end], &target[scheme_end + 3..]);
-    if !scheme.eq_ignore_ascii_case("http") && !scheme.eq_ignore_ascii_case("https") {
+    if !scheme.eq_ignore_ascii_case(b"http") && !scheme.eq_ignore_ascii_case(b"https") {
         return Err(Fault::Malformed("the scheme of the request target is not http"));
     }
-    let path_start = rest.find(['/', '?']).unwrap_or(rest.len());
+    let path_start = memchr::memchr2(b'/', b'?', rest).unwrap_or(rest.len());
     let (authority, path) = rest.split_at(path_start);
-    if !is_authority(authority.as_bytes()) {
+    if !is_authority(authority) {
         return Err(Fault::Malformed("the request target is malformed"));
     }
     // RFC 9112, section 3.2.4; an empty path before a query is the path / (RFC 3986, section 6.2.3).
     let missing = match (path, method) {
-        ("", "OPTIONS") => "*",
-        (path, _) if path.starts_with('/') => "",
+        (b"", b"OPTIONS") => "*",
+        ([b'/', ..], _) => "",
         _ => "/",
     };
     Ok(Origin { authority: Some(authority), path, missing })

@@ -372,6 +372,7 @@ fn bounds() -> Value {
         ("h2_backend_pong_seconds", limits::H2_PONG.as_secs()),
         ("buffer_bytes", limits::BUFFER_BYTES as u64),
         ("first_read_bytes", limits::FIRST_READ_BYTES as u64),
+        ("head_read_bytes", limits::HEAD_READ_BYTES as u64),
         ("copy_behind_head_bytes", limits::COPY_BEHIND_HEAD_BYTES_MAX as u64),
         ("splice_turn_bytes", limits::SPLICE_TURN_BYTES),
         ("splice_bytes_min", limits::SPLICE_BYTES_MIN),

@@ -26,6 +26,8 @@ pub(crate) struct Client<S: Stream> {
     pub(crate) timer: Timer,
     /// Received bytes of the next requests.
     pub(crate) input: Input,
+    /// Whether the content of the last request was larger than a buffer. Then the next request is expected to be as large.
+    pub(crate) uploads: bool,
     /// The number of requests on this connection.
     pub(crate) requests: u32,
     /// When the connection was accepted.
@@ -51,6 +53,7 @@ impl<S: Stream> Client<S> {
             idle_since: timer.latest(),
             timer,
             input: Input::default(),
+            uploads: false,
             requests: 0,
             recently_active: false,
             h2: None,
@@ -64,7 +67,21 @@ impl<S: Stream> Client<S> {
         let timer = Timer::new(clock);
         let recently_active = timer.latest() < since + REST_AFTER;
         let input = Input::default();
-        Client { wire, origin, listener, timer, input, requests, opened, idle_since: since, recently_active, h2, place }
+        let uploads = false;
+        Client {
+            wire,
+            origin,
+            listener,
+            timer,
+            input,
+            uploads,
+            requests,
+            opened,
+            idle_since: since,
+            recently_active,
+            h2,
+            place,
+        }
     }
 
     /// Reduces the connection to its parked state.

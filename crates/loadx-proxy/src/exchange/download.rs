@@ -129,6 +129,7 @@ impl<P, A: ResponseSource<P>, W: ResponseSink<P>> Download<'_, P, A, W> {
     /// Sends the head together with the part of the body that has arrived, then relays the rest.
     async fn body(&mut self, head: &Head) -> Result<(), Failure> {
         let source = self.response.body();
+        source.gather(self.client.body().takes_pipes());
         source.decode_buffered().map_err(|fault| Failure::BrokeOff(fault.as_str().to_owned()))?;
         let is_complete = source.is_complete();
         if !is_complete {

@@ -70,6 +70,7 @@ where
         let relayed = self.relay_both(&mut request, &mut response).await;
         let is_over = matches!(relayed, Ok(_) | Err(Failure::Status { .. }));
         let reusable = is_over && response.leaves_connection() && self.progress.upload_done.get();
+        let used_pipe = response.used_pipe();
         drop((request, response));
         let now = timer.now();
         if let Ok((status, true)) = relayed {
@@ -80,7 +81,7 @@ where
             });
         }
         if reusable {
-            conversation.keep(&worker.pool, backend.id(), now);
+            conversation.keep(&worker.pool, backend.id(), now, used_pipe);
         }
         relayed.map(|(status, _)| Answer { status, switched: None, tunnel: TunnelEnd::Closed })
     }

@@ -8,7 +8,7 @@ use loadx_http::{BodyDecoder, BodyFault, Decoded, Framing};
 
 use crate::buffers::Input;
 use crate::io::{Broken, Waiting, fill, fill_until, readable};
-use crate::limits::{PIPE_BYTES, SPLICE_BYTES_MIN};
+use crate::limits::{BUFFER_BYTES, PIPE_BYTES, SPLICE_BYTES_MIN};
 use crate::net::Stream;
 use crate::patience::Patience;
 use crate::pipes::LentPipe;
@@ -27,6 +27,8 @@ pub(crate) struct BodyReader<'r, S> {
     piece: Decoded,
     is_consumed: bool,
     content: u64,
+    /// Whether content has gone through a pipe.
+    used_pipe: bool,
 }
 
 impl<'r, S: Stream> BodyReader<'r, S> {
@@ -47,7 +49,13 @@ impl<'r, S: Stream> BodyReader<'r, S> {
             piece: Decoded::default(),
             is_consumed: false,
             content: 0,
+            used_pipe: false,
         }
+    }
+
+    /// Whether content of the body has gone through a pipe.
+    pub(crate) fn used_pipe(&self) -> bool {
+        self.used_pipe
     }
 
     /// Starts another body.
@@ -68,17 +76,6 @@ impl<'r, S: Stream> BodyReader<'r, S> {
         self.decoder.set_content_max(bytes);
     }
 
-    /// Reads more of a body that is too small for a pipe, so that all of it is sent in one write. Ignores an error: the
-    /// next read returns the error again.
-    pub(crate) fn gather(&mut self) {
-        let left = self.decoder.run_left().saturating_sub(self.input.bytes().len() as u64);
-        if (1..SPLICE_BYTES_MIN).contains(&left)
-            && let Ok(count) = self.stream.try_read(self.input.room(self.waiting.buffers))
-        {
-            self.input.filled(count);
-        }
-    }
-
     /// Decodes after a read of `count` bytes; 0 means the end of the stream.
     fn decode_read(&mut self, count: usize) -> Result<(), RelayFault> {
         if count == 0 {
@@ -96,6 +93,17 @@ impl<S: Stream> BodySource for BodyReader<'_, S> {
         self.piece = self.decoder.decode(self.input.bytes_mut())?;
         self.content += self.piece.content as u64;
         Ok(())
+    }
+
+    /// Ignores an error: the next read returns the error again.
+    fn gather(&mut self, to_pipe: bool) {
+        let too_small = if to_pipe && self.stream.has_pipes() { SPLICE_BYTES_MIN } else { BUFFER_BYTES as u64 };
+        let left = self.decoder.run_left().saturating_sub(self.input.bytes().len() as u64);
+        if (1..too_small).contains(&left)
+            && let Ok(count) = self.stream.try_read(self.input.room(self.waiting.buffers))
+        {
+            self.input.filled(count);
+        }
     }
 
     async fn next(&mut self) -> Result<(), RelayFault> {
@@ -154,6 +162,7 @@ impl<S: Stream> BodySource for BodyReader<'_, S> {
                 Ok(count) => {
                     self.patience.moved(count as u64, self.waiting.timer);
                     self.decoder.advance(count as u64);
+                    self.used_pipe = true;
                     self.content += count as u64;
                     Ok(Filled::Bytes(count))
                 }

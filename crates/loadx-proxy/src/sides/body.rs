@@ -53,6 +53,12 @@ pub(crate) trait BodySource {
     /// Waits as [`next`](Self::next), but until `deadline`, which may change during the wait.
     async fn next_until(&mut self, deadline: impl Fn() -> Time) -> Result<(), RelayFault>;
 
+    /// Reads more of a body whose rest is too small for a pipe, without waiting, so that the rest is sent in one write.
+    /// `to_pipe`: whether the sink takes content through pipes.
+    fn gather(&mut self, to_pipe: bool) {
+        let _ = to_pipe;
+    }
+
     /// The present piece, until [`consume`](Self::consume).
     fn piece(&self) -> Piece<'_>;
 

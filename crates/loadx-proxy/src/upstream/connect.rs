@@ -105,7 +105,8 @@ impl<N: Network> Dialler<'_, N> {
             let left = deadline.since(self.clock.now()) / (dial.addresses.len() - index) as u32;
             match tokio::time::timeout(left, self.open_at(*address, dial)).await {
                 Ok(Ok(stream)) => {
-                    return Ok(Connection { stream, address: *address, transport: Arc::clone(dial.transport) });
+                    let transport = Arc::clone(dial.transport);
+                    return Ok(Connection { stream, address: *address, transport, used_pipe: false });
                 }
                 Ok(Err(failure)) => failures.push((*address, failure)),
                 Err(_) => failures.push((*address, timed_out())),

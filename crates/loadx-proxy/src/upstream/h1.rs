@@ -4,13 +4,13 @@ use std::io::ErrorKind;
 
 use loadx_core::{BackendId, Failure, Time};
 use loadx_http::limits::HEAD_BYTES_MAX;
-use loadx_http::{Changes, FieldSlots, Forwarding, Framing, Parsed, RequestHead, Response, parse_response};
+use loadx_http::{Changes, Forwarding, Framing, Parsed, RequestHead, Response, parse_response};
 
 use super::pool::{Connection, Pool};
 use crate::buffers::Input;
 use crate::h1::{BodyReader, BodyWriter};
 use crate::io::{Broken, Waiting, readable};
-use crate::limits::FIRST_READ_BYTES;
+use crate::limits::{FIRST_READ_BYTES, HEAD_READ_BYTES};
 use crate::net::Stream;
 use crate::patience::Patience;
 use crate::sides::{BodySource as _, RequestSink, ResponseSource};
@@ -55,10 +55,11 @@ impl<S: Stream> Conversation<S> {
         parts: &ConversationParts<'c, S>,
     ) -> (BodyWriter<'c, S>, ResponseReader<'c, S>) {
         let &ConversationParts { waiting, patience, pool, to_head } = parts;
-        let Conversation { connection: Connection { stream, .. }, input } = self;
+        let Conversation { connection: Connection { stream, used_pipe, .. }, input } = self;
+        let first_read = if *used_pipe { HEAD_READ_BYTES } else { FIRST_READ_BYTES };
         let request = BodyWriter::new(stream, waiting, patience, None);
         let body = BodyReader::new(stream, input, Framing::Length(0), waiting, patience);
-        (request, ResponseReader { body, pool, to_head, heads: 0, persistent: false })
+        (request, ResponseReader { body, pool, to_head, first_read, heads: 0, persistent: false })
     }
 
     /// Returns the halves after a switch to another protocol.
@@ -72,9 +73,11 @@ impl<S: Stream> Conversation<S> {
         (request, response)
     }
 
-    /// Puts the connection into the pool, or closes it if the backend sent bytes after its response.
-    pub(crate) fn keep(self, pool: &Pool<S>, backend: BackendId, now: Time) {
+    /// Puts the connection into the pool, or closes it if the backend sent bytes after its response. `used_pipe`: whether content
+    /// of the response went through a pipe.
+    pub(crate) fn keep(mut self, pool: &Pool<S>, backend: BackendId, now: Time, used_pipe: bool) {
         if self.input.is_empty() {
+            self.connection.used_pipe = used_pipe;
             pool.put(backend, self.connection, now);
         }
     }
@@ -104,6 +107,8 @@ pub(crate) struct ResponseReader<'c, S> {
     body: BodyReader<'c, S>,
     pool: &'c Pool<S>,
     to_head: bool,
+    /// The most bytes of one read of a head.
+    first_read: usize,
     /// The number of received heads.
     heads: usize,
     /// Whether the last head allows another exchange on the connection.
@@ -116,6 +121,11 @@ impl<S: Stream> ResponseReader<'_, S> {
         self.persistent && self.body.is_consumed()
     }
 
+    /// Whether content of the response has gone through a pipe.
+    pub(crate) fn used_pipe(&self) -> bool {
+        self.body.used_pipe()
+    }
+
     /// Reads more of the response, until `deadline`. Waits before the first read, because no response arrives
     /// immediately after the request.
     async fn read_more(&mut self, deadline: impl Fn() -> Time) -> Result<usize, Broken> {
@@ -125,7 +135,7 @@ impl<S: Stream> ResponseReader<'_, S> {
             if readable(*stream, waiting.timer, &deadline).await? {
                 self.pool.polled_since(mark);
             }
-            match stream.try_read(input.room_up_to(FIRST_READ_BYTES, waiting.buffers)) {
+            match stream.try_read(input.room_up_to(self.first_read, waiting.buffers)) {
                 Ok(count) => {
                     input.filled(count);
                     return Ok(count);
@@ -144,17 +154,10 @@ impl<S: Stream> ResponseReader<'_, S> {
     pub(crate) async fn final_status(&mut self, deadline: impl Fn() -> Time) -> Result<u16, Failure> {
         let mut interim_bytes = 0;
         loop {
-            let bytes = &self.body.input.bytes()[interim_bytes..];
-            let mut slots = FieldSlots::new();
-            let parsed = match bytes.is_empty() {
-                true => Parsed::Partial,
-                false => parse_response(bytes, self.to_head, &mut slots)
-                    .map_err(|fault| Failure::BadResponse(fault.to_string()))?,
-            };
-            match parsed {
-                Parsed::Complete(response, length) if response.is_interim() => interim_bytes += length,
-                Parsed::Complete(response, _) => return Ok(response.status()),
-                Parsed::Partial => {
+            match self.status_at(interim_bytes)? {
+                Some((status, length)) if status < 200 => interim_bytes += length,
+                Some((status, _)) => return Ok(status),
+                None => {
                     let seen = self.body.input.bytes().len();
                     match self.read_more(&deadline).await {
                         Ok(0) => return Err(self.broken(&Broken::Closed, seen)),
@@ -167,9 +170,23 @@ impl<S: Stream> ResponseReader<'_, S> {
         }
     }
 
+    /// The status and the length of the head at this place of the input; `None` if the head has not arrived wholly.
+    fn status_at(&self, start: usize) -> Result<Option<(u16, usize)>, Failure> {
+        let bytes = &self.body.input.bytes()[start..];
+        if bytes.is_empty() {
+            return Ok(None);
+        }
+        let mut slots = self.body.waiting.buffers.fields();
+        match parse_response(bytes, self.to_head, &mut slots) {
+            Ok(Parsed::Complete(response, length)) => Ok(Some((response.status(), length))),
+            Ok(Parsed::Partial) => Ok(None),
+            Err(fault) => Err(Failure::BadResponse(fault.to_string())),
+        }
+    }
+
     /// Calls `take` with the head if the whole head has arrived.
     fn parse<T>(&mut self, take: &mut impl FnMut(&Response<'_, '_>) -> T) -> Result<Option<T>, Failure> {
-        let mut slots = FieldSlots::new();
+        let mut slots = self.body.waiting.buffers.fields();
         let parsed = parse_response(self.body.input.bytes(), self.to_head, &mut slots);
         let Parsed::Complete(response, length) = parsed.map_err(|fault| Failure::BadResponse(fault.to_string()))?
         else {
@@ -178,9 +195,9 @@ impl<S: Stream> ResponseReader<'_, S> {
         let taken = take(&response);
         self.persistent = response.persistent();
         let framing = response.framing();
+        drop(slots);
         self.body.input.consume(length);
         self.body.begin(framing);
-        self.body.gather();
         self.heads += 1;
         Ok(Some(taken))
     }

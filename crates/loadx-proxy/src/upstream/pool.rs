@@ -26,6 +26,8 @@ pub(crate) struct Connection<S> {
     pub(crate) address: SocketAddr,
     /// What lies between TCP and HTTP, by the plan of the exchange that opened the connection.
     pub(crate) transport: Arc<BackendTransport>,
+    /// Whether content of the last response went through a pipe. Then the next response is expected to be as large.
+    pub(crate) used_pipe: bool,
 }
 
 /// Idle connections by backend. The last returned connection is reused first.

@@ -169,6 +169,34 @@ fn an_idempotent_request_with_its_whole_body_at_hand_is_sent_again() {
     assert!(origin.requests().iter().all(|request| request.ends_with("\r\n\r\nhi")));
 }
 
+/// Behind a large upload LoadX expects another one, and reads little at first.
+#[test]
+fn a_small_request_behind_a_large_one_is_sent_again_whole() {
+    const SMALL: usize = 20_000;
+    // Ends at a small request that is not the first of its connection.
+    let origin = Origin::start(|connection| {
+        let mut is_first = true;
+        while let Some(request) = connection.request() {
+            if !is_first && request.len() < 2 * SMALL {
+                return;
+            }
+            connection.send(OK);
+            is_first = false;
+        }
+    });
+    let loadx = LoadX::with(&[origin.address()], &json!({ "workers": 1 }));
+    let mut client = loadx.client();
+    for _ in 0..20 {
+        for bytes in [300_000, SMALL] {
+            let head = format!("PUT / HTTP/1.1\r\nHost: a\r\nContent-Length: {bytes}\r\n\r\n");
+            assert_eq!(client.send(head + &"x".repeat(bytes)).response().text(), "ok");
+        }
+    }
+    let length_of = |request: String| request.split("\r\n\r\n").nth(1).map_or(0, str::len);
+    let lengths: Vec<usize> = origin.requests().into_iter().map(length_of).collect();
+    assert_eq!(lengths, [300_000, SMALL, SMALL].repeat(20));
+}
+
 #[test]
 fn an_idempotent_request_is_sent_again_and_a_post_never() {
     // The first connection reads a request and resets; later connections answer.

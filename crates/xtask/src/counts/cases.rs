@@ -190,9 +190,9 @@ fn encode(head: &[u8], times: u32) {
 
 fn response(times: u32) {
     let mut out = Vec::with_capacity(4_096);
+    let mut slots = FieldSlots::new();
     for _ in 0..times {
         out.clear();
-        let mut slots = FieldSlots::new();
         let parsed = parse_response(black_box(RESPONSE), false, &mut slots);
         let Ok(Parsed::Complete(response, _)) = parsed else { panic!("the head is sound") };
         let framing = Some(Framing::Length(13));

@@ -380,17 +380,15 @@ impl Lab {
         Ok(calls.into_iter().map(|(name, count)| (name, count as f64 / done.max(1) as f64)).collect())
     }
 
-    /// Measures response times at `rate` requests per second, in microseconds.
-    pub(super) fn paced_turn(
+    /// Measures response times, in microseconds. The load has the manner of the case.
+    pub(super) fn timed_turn(
         &self,
         case: &Case,
         contender: &Contender,
-        per_second: f64,
         span: Duration,
     ) -> Result<(Sample, Histogram<u64>), Trouble> {
         let running = self.start(contender, &Stage::USUAL, case.log)?;
-        let paced = Work { manner: Manner::Rate(per_second), ..work(case, running.address)? };
-        let load = Load::start(paced, LOAD_PROCESSOR)?;
+        let load = Load::start(work(case, running.address)?, LOAD_PROCESSOR)?;
         std::thread::sleep(WARM_UP);
         let counted = load.counted();
         load.record();

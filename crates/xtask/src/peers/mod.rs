@@ -16,6 +16,7 @@ mod origin;
 mod reloads;
 mod report;
 mod sections;
+mod times;
 mod tls;
 mod wrk;
 

@@ -1,4 +1,4 @@
-//! The measurements other than the cases: memory, response times, start time, and the growth of the cost.
+//! The measurements other than the cases: memory, start time, the growth of the cost, and those of other modules.
 
 use std::fmt::Write as _;
 use std::time::Duration;
@@ -8,7 +8,7 @@ use super::case::{self, Case};
 use super::contender::Contender;
 use super::lab::{Lab, Stage};
 use super::report::{Sample, Spread};
-use super::{certificates, h2, h2_raw, large, reloads, tls};
+use super::{certificates, h2, h2_raw, large, reloads, times, tls};
 use crate::Trouble;
 
 /// One table.
@@ -19,9 +19,11 @@ pub(super) struct Section {
 }
 
 /// Every table other than that of the cases.
-pub(super) const ALL: [Section; 13] = [
+pub(super) const ALL: [Section; 15] = [
     Section { name: "memory", run: memory },
-    Section { name: "latency", run: latency },
+    Section { name: "latency", run: times::latency },
+    Section { name: "last-byte", run: times::last_byte },
+    Section { name: "saturated", run: times::saturated },
     Section { name: "start-up", run: start_up },
     Section { name: "scale", run: scale },
     Section { name: "tls", run: tls::tls },
@@ -59,30 +61,6 @@ fn memory(lab: &Lab, arguments: &PeersArguments) -> Result<String, Trouble> {
         let ours = *ours.get_or_insert(idle.median);
         let _ =
             writeln!(table, "| {} | {:.0} | {active:.0} | {:.2} |", contender.name(), idle.median, ours / idle.median);
-    }
-    Ok(table)
-}
-
-/// Measures response times at half of the rate that nginx reaches, the same for all contenders.
-fn latency(lab: &Lab, arguments: &PeersArguments) -> Result<String, Trouble> {
-    let small = case::small();
-    let span = Duration::from_secs_f64(arguments.seconds);
-    let most = lab.turn(&small, &Contender::Nginx, &Stage::USUAL, span)?.per_second;
-    let rate = most / 2.0;
-    let mut table =
-        format!("| {rate:.0} requests/s | p50 µs | p99 µs | p99.9 µs | CPU µs/request |\n|---|---|---|---|---|\n");
-    for contender in lab.contenders(&PEERS) {
-        let turns = every(arguments.rounds, || lab.paced_turn(&small, &contender, rate, span))?;
-        let quantile = |q: f64| Spread::of(turns.iter().map(|(_, times)| times.value_at_quantile(q) as f64)).median;
-        let cpu = Spread::of(turns.iter().map(|(sample, _)| sample.cpu_us())).median;
-        let _ = writeln!(
-            table,
-            "| {} | {:.0} | {:.0} | {:.0} | {cpu:.1} |",
-            contender.name(),
-            quantile(0.5),
-            quantile(0.99),
-            quantile(0.999)
-        );
     }
     Ok(table)
 }
@@ -131,6 +109,6 @@ fn scale(lab: &Lab, arguments: &PeersArguments) -> Result<String, Trouble> {
     Ok(table)
 }
 
-fn every<T>(rounds: u32, measure: impl Fn() -> Result<T, Trouble>) -> Result<Vec<T>, Trouble> {
+pub(super) fn every<T>(rounds: u32, measure: impl Fn() -> Result<T, Trouble>) -> Result<Vec<T>, Trouble> {
     (0..rounds).map(|_| measure()).collect()
 }

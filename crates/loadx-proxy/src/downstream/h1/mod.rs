@@ -11,7 +11,7 @@ use std::task::Poll;
 use loadx_core::{ErrorKind, ProxyError, Time};
 use loadx_http::h2::frame::PREFACE;
 use loadx_http::limits::HEAD_BYTES_MAX;
-use loadx_http::{Fault, Parsed, Version, parse_request};
+use loadx_http::{Fault, Framing, Parsed, Version, parse_request};
 
 use inbound::ResponseWriter;
 
@@ -27,7 +27,7 @@ use crate::exchange;
 use crate::h1::{BodyReader, BodyWriter};
 use crate::incoming::Incoming;
 use crate::io::{Broken, Waiting, is_silent};
-use crate::limits::{HEAD_AT_END, REST_AFTER};
+use crate::limits::{BUFFER_BYTES, HEAD_AT_END, HEAD_READ_BYTES, REST_AFTER};
 use crate::net::{Network, Stream, StreamOf, Transport};
 use crate::patience::Patience;
 use crate::sides::{BodySource as _, Ending, Inbound, OwnResponse, Pace, ResponseSink as _};
@@ -133,11 +133,16 @@ impl<S: Stream> Client<Transport<S>> {
                 && u64::from(self.requests) < process.client_limits.requests_per_connection
                 && process.client_limits.connection_age.is_none_or(|most| incoming.began.since(self.opened) < most),
         };
-        let Client { wire: Wire { stream, unfinished }, origin, timer, input, .. } = self;
+        let Client { wire: Wire { stream, unfinished }, origin, timer, input, uploads, .. } = self;
         let patience = process.timeouts.request;
         let pace = Pace { timer, from_client: Patience::idle(patience), to_client: Patience::idle(patience) };
         let waiting = Waiting { timer, buffers: &worker.buffers };
         let mut request = BodyReader::new(stream, input, incoming.head.framing(), waiting, &pace.from_client);
+        if *uploads {
+            // The first read took little. Content that fits a buffer can be sent again if all of it has arrived.
+            request.gather(false);
+        }
+        *uploads = matches!(incoming.head.framing(), Framing::Length(length) if length >= BUFFER_BYTES as u64);
         let writer = BodyWriter::new(stream, waiting, &pace.to_client, Some(unfinished));
         let mut response = ResponseWriter::new(worker, session, writer, options);
         let inbound = Inbound { origin, request: &mut request, response: &mut response, pace: &pace };
@@ -198,7 +203,8 @@ impl<S: Stream> Client<Transport<S>> {
             if let Err(head) = ended {
                 return head;
             }
-            match self.wire.stream.try_read(self.input.room(&worker.buffers)) {
+            let most = if self.uploads { HEAD_READ_BYTES } else { BUFFER_BYTES };
+            match self.wire.stream.try_read(self.input.room_up_to(most, &worker.buffers)) {
                 Ok(0) => return Head::Closed,
                 Ok(count) => self.input.filled(count),
                 // The readiness was spurious: waits again, without a buffer.

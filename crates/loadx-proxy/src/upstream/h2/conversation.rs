@@ -143,15 +143,15 @@ impl<N: Network> ResponseReader<'_, N> {
             self.taken = 0;
             self.text = mux.take_heads(number);
         }
-        let Some(text) = &self.text else { return Ok(None) };
-        let text = &text[self.taken..];
-        let told = read(text, self.to_head, |response, length| match self.offer.get() {
+        let Some(buffer) = &self.text else { return Ok(None) };
+        let (text, mut slots) = (&buffer[self.taken..], buffer.buffers().fields());
+        let told = read(text, self.to_head, &mut slots, |response, length| match self.offer.get() {
             Some(offer) if (200..300).contains(&response.status()) => (Err(offer.accepted(&text[..length])), length),
             _ => (Ok(take(response)), length),
         })?;
         let (taken, length) = match told {
             (Ok(taken), length) => (taken, length),
-            (Err(accepted), length) => (read(&accepted, false, |response, _| take(response))?, length),
+            (Err(accepted), length) => (read(&accepted, false, &mut slots, |response, _| take(response))?, length),
         };
         self.taken += length;
         self.heads += 1;
@@ -177,9 +177,13 @@ impl<N: Network> ResponseReader<'_, N> {
 }
 
 /// Calls `take` with the head at the start of a text, and its length.
-fn read<T>(text: &[u8], to_head: bool, take: impl FnOnce(&Response<'_, '_>, usize) -> T) -> Result<T, Failure> {
-    let mut slots = FieldSlots::new();
-    match parse_response(text, to_head, &mut slots).map_err(|fault| Failure::BadResponse(fault.to_string()))? {
+fn read<T>(
+    text: &[u8],
+    to_head: bool,
+    slots: &mut FieldSlots,
+    take: impl FnOnce(&Response<'_, '_>, usize) -> T,
+) -> Result<T, Failure> {
+    match parse_response(text, to_head, slots).map_err(|fault| Failure::BadResponse(fault.to_string()))? {
         Parsed::Complete(mut response, length) => {
             response.set_version(Version::Http2);
             Ok(take(&response, length))

@@ -43,7 +43,7 @@ impl<N: Network> Link<N> {
         buffers: &Rc<Buffers>,
         now: Time,
     ) -> Self {
-        let pool::Connection { stream, address, transport } = connection;
+        let pool::Connection { stream, address, transport, .. } = connection;
         Link {
             backend,
             stream,
