@@ -251,6 +251,9 @@ impl Cluster {
             } else if changed && !is_down && member.ejections.present().is_none() {
                 member.load.set_given_up(false);
             }
+            if before == Standing::Down && !is_down {
+                member.forget_attempts();
+            }
             member.ejections_total += u64::from(changed && is_down);
             (before, changed.then(|| member.standing_event()))
         })?;

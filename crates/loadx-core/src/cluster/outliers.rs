@@ -144,6 +144,13 @@ impl Cluster {
 }
 
 impl Member {
+    /// Forgets the attempts so far. The failures of a backend that went down say nothing about the backend that is up again.
+    pub(super) fn forget_attempts(&mut self) {
+        self.tally.look(self.load.totals());
+        self.tally.clear();
+        self.load.forget_row();
+    }
+
     pub(super) fn end_ejection(&mut self, now: Time) {
         self.ejections.end(now);
         self.tally.clear();

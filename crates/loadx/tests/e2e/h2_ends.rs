@@ -21,7 +21,7 @@ fn a_fault_of_the_connection_tells_its_code() {
         (frame(PING, 0, 0, b"short"), 6),
         (frame(HEADERS, END_HEADERS | END_STREAM, 1, &[0xff, 0xff]), 9),
         (window(0, (1 << 31) - 1), 3),
-        (frame(PING, 0, 0, b"12345678").repeat(1_200), ENHANCE_YOUR_CALM),
+        (frame(PING, 0, 0, b"12345678").repeat(3_000), ENHANCE_YOUR_CALM),
         (settings(&[(2, 7)]), PROTOCOL_ERROR),
     ] {
         let mut client = H2Client::connect(loadx.address);

@@ -39,6 +39,11 @@ impl Fixture {
 
     /// A second with `count` requests, each of which ends at once as `outcome` says for the port of its backend.
     fn serve(&mut self, count: usize, outcome: impl Fn(u16) -> Outcome) {
+        self.requests(count, outcome);
+        self.look();
+    }
+
+    fn requests(&mut self, count: usize, outcome: impl Fn(u16) -> Outcome) {
         for _ in 0..count {
             let view = self.cluster.view();
             let pick = choose(&view, self.now());
@@ -51,7 +56,6 @@ impl Fixture {
                 self.told.extend(event.iter().map(ToString::to_string));
             }
         }
-        self.look();
     }
 
     fn told(&mut self) -> Vec<String> {
@@ -92,6 +96,31 @@ fn five_failures_in_a_row_eject_for_ten_seconds() {
     (0..9).for_each(|_| fixture.serve(10, broken(&[])));
     assert_eq!(fixture.told(), ["backend b2 is no longer ejected: its ejection for 10 s is over"]);
     assert_eq!(fixture.serving(), [1, 2, 3]);
+}
+
+#[test]
+fn failures_before_a_backend_went_down_do_not_eject_the_backend_that_is_up_again() {
+    let ejected = "backend b2 is ejected for 10 s: 50 % of the requests failed; at other backends 0 %";
+    for goes_down in [false, true] {
+        let mut fixture = Fixture::new(3, HealthPolicy::default());
+        // Every second attempt at the second backend fails.
+        let attempts = std::cell::Cell::new(0);
+        fixture.requests(300, |port| {
+            attempts.set(attempts.get() + usize::from(port == 2));
+            if port == 2 && attempts.get() % 2 == 1 { Outcome::Broke("reset".into()) } else { Outcome::Answered }
+        });
+        if goes_down {
+            let (id, now) = (fixture.id(2), fixture.now());
+            for evidence in
+                [Evidence::ConnectFailed { reason: "refused".into() }, Evidence::ProbePassed { status: 200 }]
+            {
+                let observation = Observation { began: now, evidence };
+                assert!(fixture.cluster.observe(now, id, &observation, &mut SplitMix64::new(0)).is_some());
+            }
+        }
+        fixture.look();
+        assert_eq!(fixture.told(), if goes_down { vec![] } else { vec![ejected] });
+    }
 }
 
 #[test]
