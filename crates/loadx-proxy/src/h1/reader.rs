@@ -76,6 +76,22 @@ impl<'r, S: Stream> BodyReader<'r, S> {
         self.decoder.set_content_max(bytes);
     }
 
+    /// Reads more of a body that may fit the buffer, without waiting, so that the request can be sent again whole.
+    pub(crate) fn gather_whole(&mut self) {
+        let has_all = self.decoder.content_left().is_some_and(|left| left <= self.input.bytes().len() as u64);
+        if !has_all {
+            self.read_once();
+        }
+    }
+
+    /// Reads what has arrived. Ignores an error: the next read finds that the connection is broken.
+    fn read_once(&mut self) {
+        match self.stream.try_read(self.input.room(self.waiting.buffers)) {
+            Ok(count) => self.input.filled(count),
+            Err(_) => self.input.release_if_empty(),
+        }
+    }
+
     /// Decodes after a read of `count` bytes; 0 means the end of the stream.
     fn decode_read(&mut self, count: usize) -> Result<(), RelayFault> {
         if count == 0 {
@@ -95,14 +111,11 @@ impl<S: Stream> BodySource for BodyReader<'_, S> {
         Ok(())
     }
 
-    /// Ignores an error: the next read returns the error again.
     fn gather(&mut self, to_pipe: bool) {
         let too_small = if to_pipe && self.stream.has_pipes() { SPLICE_BYTES_MIN } else { BUFFER_BYTES as u64 };
         let left = self.decoder.run_left().saturating_sub(self.input.bytes().len() as u64);
-        if (1..too_small).contains(&left)
-            && let Ok(count) = self.stream.try_read(self.input.room(self.waiting.buffers))
-        {
-            self.input.filled(count);
+        if (1..too_small).contains(&left) {
+            self.read_once();
         }
     }
 

@@ -138,11 +138,12 @@ impl<S: Stream> Client<Transport<S>> {
         let pace = Pace { timer, from_client: Patience::idle(patience), to_client: Patience::idle(patience) };
         let waiting = Waiting { timer, buffers: &worker.buffers };
         let mut request = BodyReader::new(stream, input, incoming.head.framing(), waiting, &pace.from_client);
-        if *uploads {
+        let is_large = matches!(incoming.head.framing(), Framing::Length(length) if length >= BUFFER_BYTES as u64);
+        if *uploads && !is_large {
             // The first read took little. Content that fits a buffer can be sent again if all of it has arrived.
-            request.gather(false);
+            request.gather_whole();
         }
-        *uploads = matches!(incoming.head.framing(), Framing::Length(length) if length >= BUFFER_BYTES as u64);
+        *uploads = is_large && stream.has_pipes();
         let writer = BodyWriter::new(stream, waiting, &pace.to_client, Some(unfinished));
         let mut response = ResponseWriter::new(worker, session, writer, options);
         let inbound = Inbound { origin, request: &mut request, response: &mut response, pace: &pace };
