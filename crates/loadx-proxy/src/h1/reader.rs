@@ -14,7 +14,7 @@ use crate::patience::Patience;
 use crate::pipes::LentPipe;
 use crate::sides::{BodySource, Filled, Piece, RelayFault};
 
-/// Reads a body. Buffers at most [`BUFFER_BYTES`](crate::limits::BUFFER_BYTES), and reads only after the former piece
+/// Reads a body. Buffers at most [`BUFFER_BYTES`], and reads only after the former piece
 /// has been consumed.
 #[derive(Debug)]
 pub(crate) struct BodyReader<'r, S> {
