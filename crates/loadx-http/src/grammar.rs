@@ -1,7 +1,7 @@
 //! The grammar of a head in HTTP/1: the start line and the field lines (RFC 9112, sections 3 to 5).
 //!
 //! Stricter than the RFC allows a recipient to be, where recipients differ: a line ends in CR LF, a field has a name and
-//! no line folding, and one space separates the parts of a start line. Reads each byte once, eight bytes at a time
+//! no line folding, and one space separates the parts of a start line. Reads in one pass, eight bytes at a time
 //! where many bytes are of one kind: LoadX reads two heads for each exchange.
 
 use crate::fields::Known;

@@ -96,7 +96,8 @@ fn on_cores(cores: usize, work: impl Fn(usize) + Sync) -> Result<f64, Trouble> {
             .map(|core| {
                 let (work, start) = (&work, &start);
                 scope.spawn(move || {
-                    let pinned = pin(core).map_err(|error| error.to_string());
+                    let pinned =
+                        pin(core).map_err(|error| format!("processor {core} is needed and cannot be used: {error}"));
                     start.wait();
                     let began = Instant::now();
                     work(core);

@@ -146,8 +146,7 @@ impl Cluster {
 impl Member {
     /// Forgets the attempts so far. The failures of a backend that went down say nothing about the backend that is up again.
     pub(super) fn forget_attempts(&mut self) {
-        self.tally.look(self.load.totals());
-        self.tally.clear();
+        self.tally.forget(self.load.totals());
         self.load.forget_row();
     }
 

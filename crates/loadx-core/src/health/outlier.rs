@@ -79,6 +79,8 @@ const SILENT_LOOKS: u32 = 2;
 #[derive(Debug, Default)]
 pub(crate) struct Tally {
     last: Totals,
+    /// The counts since which attempts are compared, if that is after the last look.
+    compared_from: Option<Totals>,
     ended: f64,
     failed: f64,
     slowness: f64,
@@ -97,12 +99,15 @@ pub(crate) struct Tally {
 impl Tally {
     /// Takes in the counts of one more second.
     pub(crate) fn look(&mut self, totals: Totals) {
-        let ended = totals.ended.wrapping_sub(self.last.ended);
-        let failed = totals.failed.wrapping_sub(self.last.failed);
-        let slowness = totals.slowness.wrapping_sub(self.last.slowness);
+        let since = |from: &Totals| {
+            let ended = totals.ended.wrapping_sub(from.ended);
+            (ended, totals.failed.wrapping_sub(from.failed), totals.slowness.wrapping_sub(from.slowness))
+        };
+        let (ended, failed, slowness) = since(&self.compared_from.take().unwrap_or(self.last));
         self.ended = self.ended * REMAINS + f64::from(ended);
         self.failed = self.failed * REMAINS + f64::from(failed);
         self.slowness = self.slowness * REMAINS + slowness as f64;
+        let (ended, failed, slowness) = since(&self.last);
         let overtaken = totals.overtaken.wrapping_sub(self.last.overtaken);
         let is_idle = totals.in_flight == 0 && overtaken == 0;
         if ended > 0 || totals.heads != self.last.heads || is_idle {
@@ -118,6 +123,12 @@ impl Tally {
     /// Forgets the former seconds.
     pub(crate) fn clear(&mut self) {
         *self = Tally { last: self.last, in_flight_then: self.last.in_flight, ..Tally::default() };
+    }
+
+    /// Forgets the former seconds and what has happened since. The counts between two looks stay whole, for the circuit breaker.
+    pub(crate) fn forget(&mut self, totals: Totals) {
+        self.clear();
+        self.compared_from = Some(totals);
     }
 
     /// The attempts that ended between the last two looks.

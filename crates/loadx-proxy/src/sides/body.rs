@@ -55,9 +55,7 @@ pub(crate) trait BodySource {
 
     /// Reads more of a body whose rest is too small for a pipe, without waiting, so that the rest is sent in one write.
     /// `to_pipe`: whether the sink takes content through pipes.
-    fn gather(&mut self, to_pipe: bool) {
-        let _ = to_pipe;
-    }
+    fn gather(&mut self, _to_pipe: bool) {}
 
     /// The present piece, until [`consume`](Self::consume).
     fn piece(&self) -> Piece<'_>;

@@ -3,8 +3,8 @@
 use std::fmt::Write as _;
 use std::net::SocketAddr;
 use std::process::{Command, Stdio};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -94,7 +94,7 @@ pub(super) fn saturated(lab: &Lab, arguments: &PeersArguments) -> Result<String,
         let case = case::all().into_iter().find(|case| case.name == name).ok_or("there is no such case")?;
         let pattern = Pattern::of(&case, lab)?.ok_or("wrk cannot play the case")?;
         for contender in lab.contenders(&case.peers) {
-            let _rivals = Rivals::start(RIVALS);
+            let _rivals = Rivals::start(RIVALS, Stage::USUAL.processors.parse()?)?;
             let own = every(arguments.rounds, || lab.turn(&case, &contender, &Stage::USUAL, span))?;
             let by_wrk = every(arguments.rounds, || lab.turn_of_wrk(&case, &contender, &pattern, span))?;
             let _ = write!(table, "| {} | {} |", case.about, contender.name());
@@ -132,6 +132,9 @@ fn h2load(
     let seconds = span + Duration::from_micros(OPENING_US);
     command.args(["-D", &format!("{}", seconds.as_secs_f64().ceil())]).arg("--log-file").arg(&log);
     let output = command.arg(format!("http://{address}/")).stdin(Stdio::null()).output()?;
+    if !output.status.success() {
+        return Err(format!("h2load said: {}", String::from_utf8_lossy(&output.stderr)).into());
+    }
     let text = std::fs::read_to_string(&log)?;
     let lines = text.lines().filter_map(|line| {
         let mut parts = line.split('\t').map(|part| part.parse::<u64>().ok());
@@ -159,20 +162,24 @@ struct Rivals {
 }
 
 impl Rivals {
-    fn start(count: usize) -> Self {
+    /// Starts threads on this processor; on another one they would compete with the load.
+    fn start(count: usize, processor: usize) -> std::io::Result<Self> {
         let stop = Arc::new(AtomicBool::new(false));
+        let (pinned, all_pinned) = mpsc::channel();
         let thread = |_| {
-            let stop = Arc::clone(&stop);
+            let (stop, pinned) = (Arc::clone(&stop), pinned.clone());
             std::thread::spawn(move || {
-                // On another processor the rivals would compete with the load.
-                if pin(0).is_ok() {
-                    while !stop.load(Ordering::Relaxed) {
-                        std::hint::spin_loop();
-                    }
+                // The receiver waits for each thread.
+                let _ = pinned.send(pin(processor));
+                while !stop.load(Ordering::Relaxed) {
+                    std::hint::spin_loop();
                 }
             })
         };
-        Rivals { threads: (0..count).map(thread).collect(), stop }
+        let rivals = Rivals { threads: (0..count).map(thread).collect(), stop };
+        drop(pinned);
+        all_pinned.iter().collect::<std::io::Result<()>>()?;
+        Ok(rivals)
     }
 }
 

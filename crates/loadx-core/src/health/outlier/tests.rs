@@ -32,6 +32,18 @@ fn failures_that_all_backends_share_make_no_outlier() {
 }
 
 #[test]
+fn forgotten_failures_are_not_compared_but_counted_once() {
+    let mut tally = after(1, 30, 0, MS);
+    let failed = Totals { ended: 60, failed: 20, ..tally.last };
+    tally.forget(failed);
+    tally.look(Totals { ended: 70, ..failed });
+    assert_eq!((tally.ended, tally.failed), (10.0, 0.0));
+    assert_eq!((tally.ended_now(), tally.failed_now()), (40, 20));
+    tally.look(Totals { ended: 80, failed: 21, ..failed });
+    assert_eq!((tally.ended_now(), tally.failed_now(), tally.failed), (10, 1, 1.0));
+}
+
+#[test]
 fn few_requests_decide_nothing() {
     assert_eq!(found(&[after(1, 30, 0, MS), after(1, 10, 5, MS), after(1, 30, 0, MS)]), None);
     assert_eq!(found(&[after(1, 30, 0, MS), after(1, 25, 2, MS), after(1, 30, 0, MS)]), None, "two may be chance");
